@@ -1,0 +1,73 @@
+"""Package metadata. Tool settings are in `pyproject.toml`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def read_version():
+    # As text: importing the package would need what is being installed.
+    text = (ROOT / "fedlearn" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)[1]
+
+
+def read_description():
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+EXTRAS = {
+    "digits": ["scikit-learn>=1.5"],
+    "jax": ["jax>=0.7"],
+    "pandas": ["pandas>=2.2"],
+    "report": ["matplotlib>=3.9"],
+}
+EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})
+EXTRAS["dev"] = EXTRAS["all"] + [
+    "hypothesis>=6.100",
+    "ipykernel>=6.29",
+    "mypy>=1.15",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "pytest>=8.3",
+    "ruff>=0.9",
+]
+
+setup(
+    name="fedlearn",
+    version=read_version(),
+    description="Federated learning for Keras 3 models",
+    long_description=read_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["fedlearn", "fedlearn.*"]),
+    package_data={"fedlearn": ["py.typed"]},
+    include_package_data=True,
+    zip_safe=False,
+    install_requires=[
+        "absl-py>=2.1",
+        "h5py>=3.11",
+        # The functional optimizer and metric adapters rest on details of
+        # Keras that are only known to hold from this release on.
+        "keras>=3.15",
+        "numpy>=2.0",
+        "tensorflow>=2.20",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["fedlearn = fedlearn.cli.main:run"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
