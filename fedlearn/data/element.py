@@ -1,0 +1,320 @@
+"""What one client holds: a tuple or a dict of arrays with equal first axes.
+
+An *element* is `(x, y)` or `(x, y, sample_weight)`, where each may itself be
+a dict, tuple or list of arrays (a model with several inputs or outputs), or a
+dict of named features as a file stores them. The first axis of every array
+counts the examples.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Element = Any  # a tuple or dict structure of numpy arrays
+
+PARTS = ("x", "y", "sample_weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySpec:
+    """Shape (without the axis of examples) and dtype of one array.
+
+    Example:
+
+    >>> ArraySpec((28, 28), np.dtype("float32"))
+    ArraySpec(shape=(28, 28), dtype=dtype('float32'))
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def map_arrays(fn: Callable[..., Any], structure: Any, *others: Any) -> Any:
+    """`structure` with `fn` applied to each array (or other leaf).
+
+    Containers are new, so that changing one cannot change the original.
+    """
+    if isinstance(structure, dict):
+        return {
+            key: map_arrays(fn, value, *(other[key] for other in others))
+            for key, value in structure.items()
+        }
+    if isinstance(structure, (tuple, list)):
+        items = [
+            map_arrays(fn, *values)
+            for values in zip(structure, *others, strict=True)
+        ]
+        return items if isinstance(structure, list) else tuple(items)
+    return fn(structure, *others)
+
+
+def arrays(structure: Any) -> Iterator[Any]:
+    """The leaves of `structure`, in order."""
+    if isinstance(structure, dict):
+        for value in structure.values():
+            yield from arrays(value)
+    elif isinstance(structure, (tuple, list)):
+        for value in structure:
+            yield from arrays(value)
+    else:
+        yield structure
+
+
+def named_arrays(
+    structure: Any, name: str = ""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The leaves with the names users know them by: `x['image']`, `y`."""
+    if isinstance(structure, dict):
+        for key, value in structure.items():
+            inner = f"{name}[{key!r}]" if name else str(key)
+            yield from named_arrays(value, inner)
+    elif isinstance(structure, (tuple, list)):
+        for index, value in enumerate(structure):
+            inner = f"{name}[{index}]" if name else PARTS[index]
+            yield from named_arrays(value, inner)
+    else:
+        yield name, structure
+
+
+def num_examples(element: Element) -> int:
+    """The length of the first axis of an element."""
+    return int(next(arrays(element)).shape[0])
+
+
+def spec_of(element: Element) -> Any:
+    """The element's structure with an `ArraySpec` in place of each array."""
+    return map_arrays(lambda a: ArraySpec(a.shape[1:], a.dtype), element)
+
+
+def _read_only_view(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def read_only(element: Element) -> Element:
+    """Views that cannot be written to; the user's own arrays still can."""
+    return map_arrays(_read_only_view, element)
+
+
+def take(element: Element, rows: Any) -> Element:
+    """The examples at `rows` (a slice or an index array), read-only."""
+    return map_arrays(lambda a: _read_only_view(a[rows]), element)
+
+
+def empty_like(spec: Any) -> Element:
+    """An element without examples."""
+    return map_arrays(lambda s: np.zeros((0, *s.shape), s.dtype), spec)
+
+
+def _is_structure(value: Any) -> bool:
+    # [[1, 2], [3, 4]] is one array written as lists; [array, array] is a
+    # model's several inputs, as it is for Keras.
+    if isinstance(value, Mapping):
+        return True
+    if isinstance(value, (list, tuple)):
+        return any(
+            getattr(item, "ndim", 0) >= 1 or _is_structure(item)
+            for item in value
+        )
+    return False
+
+
+def _as_array(value: Any, name: str, who: str) -> np.ndarray:
+    if value is None:
+        raise ValueError(
+            f"{who}: {name} is None. Expected an array with one row an "
+            "example (for a model trained on x alone, pass y=x)."
+        )
+    if hasattr(value, "element_spec"):
+        raise TypeError(
+            f"{who}: {name} is a tf.data.Dataset. Expected arrays; build the "
+            "data set with FederatedDataset.from_tf_datasets instead."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{who}: {name} cannot be made an array ({error}). Expected rows "
+            "of one shape; pad or cut them first."
+        ) from error
+    if array.ndim == 0:
+        raise ValueError(
+            f"{who}: {name} is a {type(value).__name__} without an axis of "
+            "examples. Expected an array of shape (examples, ...)."
+        )
+    return array
+
+
+def _check_dtype(array: np.ndarray, name: str, who: str, text: bool) -> None:
+    kind = array.dtype.kind
+    if kind in "biuf":
+        return
+    if kind == "O":
+        odd = next(
+            (v for v in array.flat if not isinstance(v, (str, bytes))), None
+        )
+        if odd is not None or (array.size and not text):
+            found = type(array.flat[0] if odd is None else odd).__name__
+            raise ValueError(
+                f"{who}: {name} is an array of Python objects (dtype object) "
+                f"that holds a {found}. Expected numbers; convert it with "
+                f"np.asarray({name}, dtype='float32'), pad rows of unequal "
+                "length, or map labels to integers."
+            )
+        return
+    if kind in "SUT":
+        if not text:
+            raise ValueError(
+                f"{who}: {name} holds text (dtype {array.dtype}). Expected "
+                "numbers; map labels to integers first, with the same table "
+                "for all clients, as with np.unique(labels, "
+                "return_inverse=True)."
+            )
+        return
+    # bfloat16 and its kin come from ml_dtypes with kind "V" and no fields.
+    if kind == "c" or (kind == "V" and not array.dtype.fields):
+        return
+    raise ValueError(
+        f"{who}: {name} has dtype {array.dtype}. Expected numbers; turn "
+        "dates and records into columns of numbers first."
+    )
+
+
+def _as_structure(value: Any, name: str, who: str, text: bool) -> Any:
+    if isinstance(value, Mapping):
+        if not value:
+            raise ValueError(f"{who}: {name or 'the dict'} is empty.")
+        return {
+            key: _as_structure(
+                item, f"{name}[{key!r}]" if name else str(key), who, text
+            )
+            for key, item in value.items()
+        }
+    if _is_structure(value):
+        items = [
+            _as_structure(item, f"{name}[{index}]", who, text)
+            for index, item in enumerate(value)
+        ]
+        return items if isinstance(value, list) else tuple(items)
+    array = _as_array(value, name, who)
+    _check_dtype(array, name, who, text)
+    return array
+
+
+def as_element(value: Any, who: str) -> Element:
+    """Checks what a user gave for one client and makes it an element.
+
+    Args:
+        value: `(x, y)`, `(x, y, sample_weight)` or a dict of features, of
+            anything that NumPy makes an array of.
+        who: Begins the messages, as in `"Client 'a'"`.
+
+    Returns:
+        A tuple or dict structure of read-only views.
+
+    Raises:
+        ValueError: If lengths differ, or an array holds no numbers.
+        TypeError: If `value` is no tuple or dict.
+    """
+    if isinstance(value, Mapping):
+        element: Any = _as_structure(value, "", who, text=True)
+    elif isinstance(value, (tuple, list)):
+        parts = list(value)
+        if len(parts) == 3 and parts[2] is None:
+            parts.pop()
+        if len(parts) not in (2, 3):
+            raise ValueError(
+                f"{who}: got a {type(value).__name__} of {len(parts)}. "
+                "Expected (x, y) or (x, y, sample_weight); several inputs "
+                "go into one tuple or dict, as in ((x1, x2), y)."
+            )
+        # Text can be an input (a TextVectorization layer reads it), but no
+        # loss can be computed from it.
+        element = tuple(
+            _as_structure(part, name, who, text=name == "x")
+            for part, name in zip(parts, PARTS, strict=False)
+        )
+    elif hasattr(value, "element_spec"):
+        raise TypeError(
+            f"{who}: got a tf.data.Dataset. Expected arrays; build the data "
+            "set with FederatedDataset.from_tf_datasets instead."
+        )
+    else:
+        raise TypeError(
+            f"{who}: got a {type(value).__name__}. Expected a tuple (x, y) "
+            "or (x, y, sample_weight), or a dict of features."
+        )
+    _check_lengths(element, who)
+    return read_only(element)
+
+
+def _check_lengths(element: Element, who: str) -> None:
+    leaves = list(arrays(element))
+    if all(len(leaf) == len(leaves[0]) for leaf in leaves):
+        return
+    named = list(named_arrays(element))
+    lengths = ", ".join(f"{name} has {len(a):,}" for name, a in named)
+    hint = ""
+    if any("[0]" in name for name, _ in named):
+        hint = (
+            " A list of arrays means several inputs or outputs; make a list "
+            "of examples one array with np.stack."
+        )
+    raise ValueError(
+        f"{who}: the arrays have different numbers of examples: {lengths}. "
+        f"Expected the same first axis in all of them.{hint}"
+    )
+
+
+def _describe(structure: Any) -> Any:
+    return map_arrays(lambda _: "array", structure)
+
+
+def check_same_spec(spec: Any, who: str, reference: Any, other: str) -> None:
+    """Raises unless two clients' elements can be concatenated.
+
+    Raises:
+        ValueError: That names both clients and says where they differ.
+    """
+    if spec == reference:
+        return
+    if _describe(spec) != _describe(reference):
+        raise ValueError(
+            f"{who} holds {_describe(spec)}, but {other} holds "
+            f"{_describe(reference)}. Expected the same structure everywhere."
+        )
+    pairs = zip(named_arrays(spec), named_arrays(reference), strict=True)
+    for (name, mine), (_, theirs) in pairs:
+        if mine != theirs:
+            raise ValueError(
+                f"{who}: {name} has dtype {mine.dtype} and examples of shape "
+                f"{mine.shape}, but in {other} it has {theirs.dtype} and "
+                f"{theirs.shape}. Expected the same everywhere; convert "
+                "with .astype, reshape or pad."
+            )
+
+
+def concatenate(elements: Sequence[Element], names: Sequence[str]) -> Element:
+    """One element with the examples of all, in order.
+
+    Elements without examples are left out, unless all are without: nothing
+    is known of the dtype a user meant by an empty list.
+
+    Raises:
+        ValueError: If two elements differ in structure, shape or dtype.
+    """
+    kept = [i for i, e in enumerate(elements) if num_examples(e)] or [0]
+    first = spec_of(elements[kept[0]])
+    for i in kept[1:]:
+        check_same_spec(spec_of(elements[i]), names[i], first, names[kept[0]])
+    if len(kept) == 1:
+        return read_only(elements[kept[0]])
+    return read_only(
+        map_arrays(
+            lambda *leaves: np.concatenate(leaves),
+            *(elements[i] for i in kept),
+        )
+    )

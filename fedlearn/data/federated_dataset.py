@@ -1,0 +1,661 @@
+"""The data of many clients, as a mapping from client id to arrays."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from fedlearn import seeds
+from fedlearn.data import element as el
+from fedlearn.data.client_id import as_client_id, as_client_ids, unknown_client
+from fedlearn.data.sources import (
+    ExampleSplit,
+    FlatArrays,
+    InMemory,
+    Mapped,
+    Source,
+    group_rows,
+)
+from fedlearn.data.summary import summary_lines
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"fraction is {fraction!r}. Expected a number between 0 and 1, "
+            "both excluded: the part that goes to the first data set."
+        )
+
+
+class FederatedDataset(Mapping[str, Any]):
+    """A read-only mapping from client id to that client's arrays.
+
+    `ds[client_id]` is `(x, y)`, `(x, y, sample_weight)`, or a dict of
+    features as the file stores them. Each of `x`, `y` and `sample_weight` is
+    an array or a dict, tuple or list of arrays (several inputs or outputs).
+    The first axis of each array counts the client's examples; a client may
+    have none. Arrays are read-only views: copy one to change it, or use
+    `map`.
+
+    Build one with a class method: `from_clients`, `from_arrays`,
+    `from_dataframe`, `from_csv`, `from_tf_datasets`, `from_tff_sqlite`.
+    `select`, `sample`, `map`, `split` and `split_examples` give new data
+    sets that share the arrays of the old one.
+
+    Example:
+
+    >>> import numpy as np
+    >>> ds = FederatedDataset.from_clients({
+    ...     "ann": (np.zeros((3, 2), "float32"), np.array([0, 1, 1])),
+    ...     "bob": (np.ones((1, 2), "float32"), np.array([0])),
+    ... })
+    >>> ds
+    <FederatedDataset of 2 clients: 'ann', 'bob'>
+    >>> x, y = ds["ann"]
+    >>> x.shape, y.shape
+    ((3, 2), (3,))
+    >>> ds.num_examples("bob")
+    1
+    """
+
+    def __init__(
+        self, source: Source, client_ids: tuple[str, ...] | None = None
+    ) -> None:
+        self._source = source
+        self._client_ids = (
+            source.client_ids if client_ids is None else client_ids
+        )
+        # None: every client of the source is here, and the source knows them.
+        self._members = None if client_ids is None else frozenset(client_ids)
+
+    # A mapping compares by value, which arrays do not support.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    # -- the mapping --------------------------------------------------------
+
+    @property
+    def client_ids(self) -> tuple[str, ...]:
+        """The clients, each once.
+
+        Sorted as strings ("10" before "2") where rows are grouped by id or
+        read from a file; in the order given by `from_clients` and `select`.
+        """
+        return self._client_ids
+
+    def __len__(self) -> int:
+        return len(self._client_ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._client_ids)
+
+    def __contains__(self, client_id: object) -> bool:
+        if self._members is not None:
+            return client_id in self._members
+        return client_id in self._source
+
+    def __getitem__(self, client_id: str) -> Any:
+        self._check(client_id)
+        return self._source.load(client_id)
+
+    def __repr__(self) -> str:
+        count = len(self)
+        names = ", ".join(repr(i) for i in self._client_ids[:3])
+        if count > 3:
+            names += ", ..."
+        plural = "" if count == 1 else "s"
+        colon = ": " if count else ""
+        return f"<FederatedDataset of {count:,} client{plural}{colon}{names}>"
+
+    def _check(self, client_id: object) -> None:
+        try:
+            found = client_id in self
+        except TypeError:  # not hashable
+            found = False
+        if not found:
+            raise unknown_client(client_id, self._client_ids)
+
+    def num_examples(self, client_id: str) -> int:
+        """How many examples a client has.
+
+        Read without its arrays, except after `map`: the function may drop
+        examples, so it is run once for each client asked about.
+
+        Raises:
+            KeyError: If there is no such client.
+        """
+        self._check(client_id)
+        return self._source.num_examples(client_id)
+
+    @property
+    def element_spec(self) -> Any:
+        """An `ArraySpec` (shape without the axis of examples, and dtype) for
+        each array, in the structure of a client's arrays.
+
+        Taken from the first client that has examples.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients({"a": ([[1, 2]], [0])})
+        >>> ds.element_spec[0].shape
+        (2,)
+        """
+        if not self._client_ids:
+            raise ValueError("A data set without clients has no element_spec.")
+        first = None
+        for client_id in self._client_ids:
+            element = self._source.load(client_id)
+            if el.num_examples(element):
+                return el.spec_of(element)
+            first = element if first is None else first
+        return el.spec_of(first)
+
+    # -- other data sets from this one --------------------------------------
+
+    def select(self, client_ids: Iterable[str]) -> "FederatedDataset":
+        """The data set of these clients, in this order.
+
+        No ids give a data set without clients, as a round of Poisson
+        sampling may.
+
+        Raises:
+            KeyError: If a client is not in this data set.
+            ValueError: If one is named twice.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {i: ([[0.0]], [1]) for i in "abc"})
+        >>> ds.select(["c", "a"]).client_ids
+        ('c', 'a')
+        """
+        chosen = as_client_ids(client_ids)
+        for client_id in chosen:
+            self._check(client_id)
+        return FederatedDataset(self._source, chosen)
+
+    def sample(self, num_clients: int, seed: int) -> "FederatedDataset":
+        """`num_clients` of the clients, drawn uniformly, each at most once.
+
+        Raises:
+            ValueError: If there are fewer clients than that, or it is < 1.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {i: ([[0.0]], [1]) for i in "abc"})
+        >>> len(ds.sample(2, seed=0))
+        2
+        """
+        if not 1 <= num_clients <= len(self):
+            raise ValueError(
+                f"num_clients is {num_clients!r}, but this data set has "
+                f"{len(self):,} clients. Expected 1 to {len(self):,}."
+            )
+        order = seeds.permutation(len(self), seed, "sample")[:num_clients]
+        ids = tuple(self._client_ids[i] for i in order.tolist())
+        return FederatedDataset(self._source, ids)
+
+    def map(self, fn: Callable[[Any], Any]) -> "FederatedDataset":
+        """The data set with each client's arrays changed by `fn`, lazily.
+
+        Args:
+            fn: Gets one client's arrays as stored (a tuple or a dict of
+                read-only arrays) and returns `(x, y)`,
+                `(x, y, sample_weight)` or a dict. It may change the number
+                of examples. It runs each time a client is read, so it should
+                give the same for the same arrays.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients({"a": ([[2.0]], [1])})
+        >>> ds.map(lambda client: (client[0] / 2, client[1]))["a"][0]
+        array([[1.]])
+        """
+        if not callable(fn):
+            raise TypeError(
+                f"map got a {type(fn).__name__}. Expected a function of one "
+                "client's arrays."
+            )
+        members = None if self._members is None else self._client_ids
+        return FederatedDataset(Mapped(self._source, fn), members)
+
+    def split(
+        self, fraction: float, seed: int
+    ) -> tuple["FederatedDataset", "FederatedDataset"]:
+        """Divides the clients at random: to evaluate on clients never seen.
+
+        Args:
+            fraction: Part of the clients that goes to the first data set,
+                rounded so that neither is empty.
+            seed: An integer.
+
+        Returns:
+            Two data sets, with the clients in their order here.
+
+        Raises:
+            ValueError: If `fraction` is not in (0, 1), or there are fewer
+                than two clients.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {i: ([[0.0]], [1]) for i in "abcde"})
+        >>> [len(part) for part in ds.split(0.8, seed=0)]
+        [4, 1]
+        """
+        _check_fraction(fraction)
+        total = len(self)
+        if total < 2:
+            raise ValueError(
+                f"Cannot split {total} client(s) in two. Expected at least "
+                "2; to divide each client's examples use split_examples."
+            )
+        num_first = min(max(int(fraction * total + 0.5), 1), total - 1)
+        order = seeds.permutation(total, seed, "split")
+        parts = np.sort(order[:num_first]), np.sort(order[num_first:])
+        first, second = (
+            tuple(self._client_ids[i] for i in part.tolist()) for part in parts
+        )
+        return (
+            FederatedDataset(self._source, first),
+            FederatedDataset(self._source, second),
+        )
+
+    def split_examples(
+        self, fraction: float, seed: int
+    ) -> tuple["FederatedDataset", "FederatedDataset"]:
+        """Divides each client's examples at random, lazily.
+
+        Both data sets have all the clients. A client with two examples or
+        more has at least one on each side. Its only example goes to the
+        larger side (the first, if `fraction` is 0.5), and the other side of
+        that client is empty. Which examples go where depends on `seed` and
+        the client's id alone, not on the other clients. Examples keep their
+        order.
+
+        Args:
+            fraction: Part of each client's examples that goes to the first
+                data set, rounded.
+            seed: An integer.
+
+        Raises:
+            ValueError: If `fraction` is not in (0, 1).
+
+        Example:
+
+        >>> import numpy as np
+        >>> ds = FederatedDataset.from_clients(
+        ...     {"a": (np.zeros((5, 2)), np.arange(5))})
+        >>> train, test = ds.split_examples(0.8, seed=0)
+        >>> train.num_examples("a"), test.num_examples("a")
+        (4, 1)
+        """
+        _check_fraction(fraction)
+        members = None if self._members is None else self._client_ids
+        first, second = (
+            FederatedDataset(
+                ExampleSplit(self._source, fraction, seed, side), members
+            )
+            for side in (True, False)
+        )
+        return first, second
+
+    # -- other forms --------------------------------------------------------
+
+    def pooled(self) -> Any:
+        """All examples of all clients in one structure of arrays.
+
+        Client after client in the order of `client_ids`; in the structure
+        of one client. All of it has to fit in memory.
+
+        Raises:
+            ValueError: If clients differ in structure, shape or dtype, or
+                there are no clients.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {"a": ([[1.0]], [1]), "b": ([[2.0], [3.0]], [0, 1])})
+        >>> ds.pooled()[1]
+        array([1, 0, 1])
+        """
+        if not self._client_ids:
+            raise ValueError("A data set without clients cannot be pooled.")
+        if self._members is None and isinstance(self._source, FlatArrays):
+            return self._source.all_examples()
+        return el.concatenate(
+            [self._source.load(i) for i in self._client_ids],
+            [f"Client {i!r}" for i in self._client_ids],
+        )
+
+    def to_tf_dataset(self, client_id: str) -> Any:
+        """One client's examples as an unbatched `tf.data.Dataset`.
+
+        Elements are as `keras.Model.fit` takes them once batched: `(x, y)`,
+        `(x, y, sample_weight)` or a dict. Lists become tuples, which is what
+        tf.data takes for a structure.
+
+        Raises:
+            KeyError: If there is no such client.
+            ImportError: If TensorFlow is not installed.
+        """
+        from fedlearn.data.tf_data import to_tf_dataset
+
+        return to_tf_dataset(self[client_id])
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Prints how many clients and examples there are, and of what kind.
+
+        One line each for the clients, the examples, their number a client
+        (minimum, quartiles, maximum) and each array. For integer labels
+        (`y`, or the feature `label`) it also compares the entropy of the
+        labels of one client with that of all: far apart means that clients
+        differ much. Reads every client once.
+
+        Args:
+            print_fn: Called with each line of text.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {"a": ([[1.0]], [1]), "b": ([[2.0], [3.0]], [0, 0])})
+        >>> ds.summary()
+        FederatedDataset
+          clients              2
+          examples             3
+          examples per client  min 1, quartiles 1 / 2 / 2, max 2
+          x                    float64 (n, 1)
+          y                    int64 (n,), 2 labels from 0 to 1
+          label entropy        0.92 bits pooled, 0.00 mean per client
+        """
+        for line in summary_lines(self):
+            print_fn(line)
+
+    # -- constructors -------------------------------------------------------
+
+    @classmethod
+    def from_clients(cls, clients: Mapping[Any, Any]) -> "FederatedDataset":
+        """From a dict of each client's arrays.
+
+        Args:
+            clients: From client id (a string or integer; kept as a string)
+                to `(x, y)`, `(x, y, sample_weight)` or a dict of features.
+                Anything that NumPy makes an array of will do; NumPy arrays
+                are not copied. All clients have the same structure, dtypes
+                and shapes, but for the number of examples, which may be 0.
+
+        Returns:
+            A data set with the clients in the order of the dict.
+
+        Raises:
+            ValueError: If there are no clients, two ids are the same string,
+                a client's arrays differ in length, clients differ in
+                structure, or an array holds no numbers.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients({"a": ([[1.0], [2.0]], [0, 1])})
+        >>> ds["a"][1]
+        array([0, 1])
+        """
+        if not isinstance(clients, Mapping):
+            raise TypeError(
+                f"from_clients got a {type(clients).__name__}. Expected a "
+                "dict from client id to (x, y)."
+            )
+        if not clients:
+            raise ValueError(
+                "from_clients got no clients. Expected at least one."
+            )
+        ids = as_client_ids(clients)
+        elements = {
+            client_id: el.as_element(value, f"Client {client_id!r}")
+            for client_id, value in zip(ids, clients.values(), strict=True)
+        }
+        return cls(in_memory(elements))
+
+    @classmethod
+    def from_arrays(
+        cls, x: Any, y: Any, client_ids: Any, sample_weight: Any = None
+    ) -> "FederatedDataset":
+        """From pooled arrays and the id of the client that has each row.
+
+        Args:
+            x: `(examples, ...)` array, or a dict, tuple or list of them.
+            y: The same; for a model trained on `x` alone, pass `y=x`.
+            client_ids: `(examples,)` strings or integers.
+            sample_weight: `(examples,)` numbers, if wanted.
+
+        Returns:
+            A data set with the clients sorted as strings; a client's rows
+            keep their order.
+
+        Raises:
+            ValueError: If the lengths differ, there are no rows, an id is
+                missing, or an array holds no numbers.
+
+        Example:
+
+        >>> import numpy as np
+        >>> ds = FederatedDataset.from_arrays(
+        ...     np.arange(6.0).reshape(3, 2), [0, 1, 0], ["b", "a", "b"])
+        >>> ds.client_ids
+        ('a', 'b')
+        >>> ds["b"][0]
+        array([[0., 1.],
+               [4., 5.]])
+        """
+        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
+        element = el.as_element(parts, "from_arrays")
+        ids = np.asarray(client_ids)
+        if ids.ndim != 1 or len(ids) != el.num_examples(element):
+            raise ValueError(
+                f"client_ids has shape {ids.shape}, but x and y have "
+                f"{el.num_examples(element):,} examples. Expected one id for "
+                "each example."
+            )
+        if not len(ids):
+            raise ValueError("from_arrays got no examples. Expected some.")
+        return cls(group_by_client(element, ids))
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        df: Any,
+        client: str,
+        label: str,
+        features: Iterable[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a data frame with a column that says whose a row is.
+
+        Works with pandas, and with any data frame that has `columns` and
+        whose `df[column]` has `to_numpy()`.
+
+        Args:
+            df: One row an example.
+            client: Column of client ids.
+            label: Column of labels. Integers and booleans become `int64`,
+                other numbers `float32`.
+            features: Columns of `x`; all the others by default.
+
+        Returns:
+            A data set of `(x, y)` with `x` of shape `(n, features)`,
+            `float32`, and `y` of shape `(n,)`; clients sorted as strings,
+            rows in their order.
+
+        Raises:
+            ValueError: If a column is missing, holds no numbers, or has
+                missing values; named, with a way out.
+
+        Example:
+
+        >>> import pandas as pd
+        >>> df = pd.DataFrame({"user": ["u2", "u1", "u2"],
+        ...                    "age": [30, 40, 50], "bought": [0, 1, 1]})
+        >>> ds = FederatedDataset.from_dataframe(
+        ...     df, client="user", label="bought")
+        >>> ds["u2"]
+        (array([[30.],
+               [50.]], dtype=float32), array([0, 1]))
+        """
+        from fedlearn.data.dataframe import read_dataframe
+
+        x, y, ids = read_dataframe(df, client, label, features)
+        return cls.from_arrays(x, y, ids)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | PathLike[str],
+        client: str,
+        label: str,
+        features: Iterable[str] | None = None,
+        delimiter: str = ",",
+    ) -> "FederatedDataset":
+        """From a CSV file with a column that says whose a row is.
+
+        Args:
+            path: A UTF-8 file whose first line names the columns.
+            client: Column of client ids, taken as they are written.
+            label: Column of labels: `int64` if all are integers, `float32`
+                if not.
+            features: Columns of `x`; all the others by default.
+            delimiter: What stands between two cells.
+
+        Returns:
+            As `from_dataframe`.
+
+        Raises:
+            FormatError: If the file is no such CSV (a row of another length,
+                no header, not UTF-8), with the line.
+            ValueError: If a column does not exist, holds text, or has empty
+                cells; named, with the first line and a way out.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "shops.csv")
+        >>> with open(path, "w") as f:
+        ...     _ = f.write("shop,size,sold\\nx,1.5,0\\ny,2,1\\nx,3,1\\n")
+        >>> ds = FederatedDataset.from_csv(path, client="shop", label="sold")
+        >>> ds["x"][1]
+        array([0, 1])
+        """
+        from fedlearn.data.csv_file import read_csv
+
+        x, y, ids = read_csv(path, client, label, features, delimiter)
+        return cls.from_arrays(x, y, ids)
+
+    @classmethod
+    def from_tf_datasets(
+        cls, datasets: Mapping[Any, Any], batched: bool | None = None
+    ) -> "FederatedDataset":
+        """From one `tf.data.Dataset` a client; each is read once, now.
+
+        Args:
+            datasets: From client id to a finite data set of `(x, y)`,
+                `(x, y, sample_weight)` or dicts.
+            batched: Whether an element is a batch. By default it is told
+                from the shapes: a scalar component, or first axes of
+                different lengths, mean single examples; first axes all of
+                unknown length mean batches.
+
+        Returns:
+            A data set with the clients in the order of the dict.
+
+        Raises:
+            ValueError: If the shapes do not tell whether a data set is
+                batched, its examples differ in shape, or it is endless.
+        """
+        from fedlearn.data.tf_data import read_tf_dataset
+
+        if not isinstance(datasets, Mapping):
+            raise TypeError(
+                f"from_tf_datasets got a {type(datasets).__name__}. Expected "
+                "a dict from client id to tf.data.Dataset."
+            )
+        if not datasets:
+            raise ValueError(
+                "from_tf_datasets got no clients. Expected at least one."
+            )
+        ids = as_client_ids(datasets)
+        elements = {
+            i: read_tf_dataset(dataset, f"Client {i!r}", batched)
+            for i, dataset in zip(ids, datasets.values(), strict=True)
+        }
+        return cls(in_memory(elements))
+
+    @classmethod
+    def from_tff_sqlite(
+        cls, path: str | PathLike[str], split: str | None = None
+    ) -> "FederatedDataset":
+        """From a SQLite file of TensorFlow Federated; needs no TensorFlow.
+
+        The file may be plain or compressed with LZMA (`.xz`, or the older
+        `.lzma` container; told by its content, not its name). A compressed
+        one is unpacked to a temporary file, since SQLite must seek, and that
+        file is removed again: for EMNIST it takes 4.7 GB on disk.
+
+        The whole split is read now, in one pass, and held in memory: EMNIST
+        digits takes 1.1 GB. Integers are kept in as few bytes as hold them,
+        so images stored as `int64` take one byte a value.
+
+        Args:
+            path: The file.
+            split: A split's name, such as `"train"`. By default all splits:
+                a client that is in several has the examples of all of them,
+                as with TFF.
+
+        Returns:
+            A data set of dicts of the stored features, by name: `float32`,
+            `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
+            `(n,)` where each example has one value. Clients are sorted as
+            strings; examples are in the order of the file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+            ValueError: If there is no such split; the message lists them.
+        """
+        from fedlearn.data.tff_sqlite import read_tff_sqlite
+
+        return cls(read_tff_sqlite(path, split))
+
+
+def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
+    """Checked elements that all have the same spec, as a source."""
+    reference, other = None, ""
+    for client_id, element in elements.items():
+        if el.num_examples(element):
+            if reference is None:
+                reference, other = el.spec_of(element), f"client {client_id!r}"
+            else:
+                who = f"Client {client_id!r}"
+                el.check_same_spec(el.spec_of(element), who, reference, other)
+    if reference is None:
+        return InMemory(elements)
+    # Of a client without examples only the length is known: [] has no shape.
+    return InMemory(
+        {
+            i: e
+            if el.num_examples(e)
+            else el.read_only(el.empty_like(reference))
+            for i, e in elements.items()
+        }
+    )
+
+
+def group_by_client(element: el.Element, ids: np.ndarray) -> FlatArrays:
+    """The rows of `element` by the client that `ids` names for each."""
+    if ids.dtype.kind in "OV":
+        # Mixed types do not sort, and NaN hides among them.
+        ids = np.array([as_client_id(value) for value in ids.tolist()])
+    values, codes = np.unique(ids, return_inverse=True)
+    names = [as_client_id(value) for value in values.tolist()]
+    # 10 sorts after 2, but "10" before "2"; and two values may be one id.
+    client_ids = tuple(sorted(set(names)))
+    index = {name: k for k, name in enumerate(client_ids)}
+    rank = np.array([index[name] for name in names])
+    return group_rows(element, rank[codes], client_ids)

@@ -1,0 +1,196 @@
+"""Where a client's arrays live.
+
+A source answers three questions: which clients there are, how many examples
+one has, and what its arrays are. Everything a `FederatedDataset` does is made
+of these, so a new file format is a function that returns a source.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedlearn import seeds
+from fedlearn.data import element as el
+
+
+class Source(Protocol):
+    """The clients' arrays, wherever they are."""
+
+    client_ids: tuple[str, ...]
+
+    def __contains__(self, client_id: object) -> bool: ...
+
+    def num_examples(self, client_id: str) -> int: ...
+
+    def load(self, client_id: str) -> el.Element:
+        """The arrays of one client, read-only, in new containers."""
+
+
+class InMemory:
+    """An element for each client.
+
+    Args:
+        elements: Checked elements by client id, all of one spec.
+    """
+
+    def __init__(self, elements: Mapping[str, el.Element]) -> None:
+        self._elements = dict(elements)
+        self.client_ids = tuple(self._elements)
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._elements
+
+    def num_examples(self, client_id: str) -> int:
+        return el.num_examples(self._elements[client_id])
+
+    def load(self, client_id: str) -> el.Element:
+        return el.map_arrays(lambda a: a, self._elements[client_id])
+
+
+class FlatArrays:
+    """All clients' examples in one array each, client after client.
+
+    A client costs two integers, not a set of Python objects, and reading one
+    is a slice.
+
+    Args:
+        client_ids: In the order in which their examples lie.
+        offsets: `(num_clients + 1,)` integers; the examples of client `k`
+            are `offsets[k]:offsets[k + 1]`.
+        arrays: A structure of arrays of `offsets[-1]` examples.
+        dtypes: The same structure of dtypes, for integers that are kept in
+            fewer bytes than they are handed out in.
+    """
+
+    def __init__(
+        self,
+        client_ids: tuple[str, ...],
+        offsets: np.ndarray,
+        arrays: el.Element,
+        dtypes: Any = None,
+    ) -> None:
+        self.client_ids = client_ids
+        self._offsets = offsets
+        self._arrays = el.read_only(arrays)
+        self._dtypes = dtypes
+        self._index = {name: k for k, name in enumerate(client_ids)}
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._index
+
+    def num_examples(self, client_id: str) -> int:
+        k = self._index[client_id]
+        return int(self._offsets[k + 1] - self._offsets[k])
+
+    def load(self, client_id: str) -> el.Element:
+        k = self._index[client_id]
+        return self._rows(
+            slice(int(self._offsets[k]), int(self._offsets[k + 1]))
+        )
+
+    def all_examples(self) -> el.Element:
+        """Every client's examples, in the order of `client_ids`."""
+        return self._rows(slice(None))
+
+    def _rows(self, rows: slice) -> el.Element:
+        if self._dtypes is None:
+            # A slice of a read-only array is read-only.
+            return el.map_arrays(lambda a: a[rows], self._arrays)
+        return el.read_only(
+            el.map_arrays(
+                lambda a, dtype: a[rows].astype(dtype, copy=False),
+                self._arrays,
+                self._dtypes,
+            )
+        )
+
+
+def group_rows(
+    element: el.Element, codes: np.ndarray, client_ids: tuple[str, ...]
+) -> FlatArrays:
+    """Examples sorted by client, in their old order within one.
+
+    Args:
+        element: A structure of arrays.
+        codes: `(examples,)` integers; the index in `client_ids` of the
+            client that has this example.
+        client_ids: The clients; one that no code names has no examples.
+    """
+    counts = np.bincount(codes, minlength=len(client_ids))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    if np.any(codes[1:] < codes[:-1]):
+        order = np.argsort(codes, kind="stable")
+        element = el.map_arrays(lambda a: a[order], element)
+    return FlatArrays(client_ids, offsets, element)
+
+
+class Mapped:
+    """Another source's arrays, changed by a function when they are read."""
+
+    def __init__(
+        self, source: Source, fn: Callable[[el.Element], el.Element]
+    ) -> None:
+        self._source = source
+        self._fn = fn
+        self._counts: dict[str, int] = {}
+        self.client_ids = source.client_ids
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._source
+
+    def num_examples(self, client_id: str) -> int:
+        # The function may drop examples, so only running it tells.
+        if client_id not in self._counts:
+            self.load(client_id)
+        return self._counts[client_id]
+
+    def load(self, client_id: str) -> el.Element:
+        who = f"Client {client_id!r}"
+        stored = self._source.load(client_id)
+        try:
+            changed = self._fn(stored)
+        except Exception as error:
+            error.add_note(f"{who}: raised by the function given to map.")
+            raise
+        element = el.as_element(changed, f"{who}: what map's function gave")
+        self._counts[client_id] = el.num_examples(element)
+        return element
+
+
+class ExampleSplit:
+    """One side of a random split of each client's examples."""
+
+    def __init__(
+        self, source: Source, fraction: float, seed: int, first: bool
+    ) -> None:
+        self._source = source
+        self._fraction = fraction
+        self._seed = seed
+        self._first = first
+        self.client_ids = source.client_ids
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._source
+
+    def _num_first(self, total: int) -> int:
+        num_first = int(self._fraction * total + 0.5)
+        if total >= 2:
+            num_first = min(max(num_first, 1), total - 1)
+        return num_first
+
+    def num_examples(self, client_id: str) -> int:
+        total = self._source.num_examples(client_id)
+        num_first = self._num_first(total)
+        return num_first if self._first else total - num_first
+
+    def load(self, client_id: str) -> el.Element:
+        stored = self._source.load(client_id)
+        total = el.num_examples(stored)
+        order = seeds.permutation(
+            total, self._seed, "split_examples", client_id
+        )
+        num_first = self._num_first(total)
+        rows = order[:num_first] if self._first else order[num_first:]
+        # In the stored order, which for text and time series means much.
+        return el.take(stored, np.sort(rows))
