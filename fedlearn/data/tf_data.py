@@ -24,7 +24,7 @@ def to_tf_dataset(element: el.Element) -> Any:
     except ImportError as error:
         raise ImportError(
             "to_tf_dataset needs TensorFlow, which is not installed. Install "
-            'it with: pip install "fedlearn[tensorflow]"'
+            "it with: pip install tensorflow"
         ) from error
     return tf.data.Dataset.from_tensor_slices(_tuples(element))
 
