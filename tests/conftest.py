@@ -1,0 +1,32 @@
+import os
+import pathlib
+
+# Before anything imports a backend.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+
+PROJECT = pathlib.Path(__file__).parents[1]
+
+# The same examples on every run: a red test is red for everybody. There is no
+# deadline because a first call may compile.
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, database=None
+)
+hypothesis.settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of the federated data sets, for tests that read real files."""
+    default = PROJECT.parent / "shared" / "data"
+    path = pathlib.Path(os.environ.get("FEDLEARN_TEST_DATA", default))
+    if not path.is_dir():
+        pytest.skip(
+            f"no data sets at {path}; set FEDLEARN_TEST_DATA to their folder"
+        )
+    return path
