@@ -252,6 +252,7 @@ def test_mnist_by_writer(shared_file, split, examples):
     assert sorted(set(pooled["label"].tolist())) == list(range(10))
 
 
+@pytest.mark.slow
 def test_cifar100_small(shared_file):
     ds = read(shared_file("cifar100_small.sqlite.lzma"), "test")
     assert [ds.num_examples(i) for i in ds] == [100] * 10
