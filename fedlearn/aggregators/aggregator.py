@@ -1,0 +1,97 @@
+"""The interface of everything that makes one update of many."""
+
+from typing import Any, Literal
+
+from fedlearn.encoders.encoder import Spec, Value
+
+
+class Aggregator:
+    """How clients' updates become one.
+
+    A configuration object with pure methods, as an `Encoder` is; what changes
+    from round to round is a state that is passed in and out.
+
+    One round: `params(state)` goes to the clients with the weights. Each
+    client makes a message with `encode`. What is added up is made of each
+    message by `summand`, with a commutative and associative sum, so that any
+    order, tree or place of adding gives the same. The server makes the
+    aggregate of the total with `decode` and its next state with `update`.
+
+    Attributes:
+        reduction: `"sum"`: summands are added, and memory doesn't grow with
+            the number of clients. `"stack"`: summands are kept side by side,
+            on a new first axis, for rules such as a median. A client that was
+            left out (its update wasn't finite) is all zeros there: give the
+            summand a weight of one to tell it.
+
+    Example: the largest update of any client, coordinate by coordinate.
+
+    >>> import keras
+    >>> class Largest(Aggregator):
+    ...     reduction = "stack"
+    ...     def summand(self, message, num_examples, params):
+    ...         return message
+    ...     def decode(self, total, params):
+    ...         return [keras.ops.max(v, axis=0) for v in total]
+    """
+
+    reduction: Literal["sum", "stack"] = "sum"
+
+    def init(self, spec: Spec) -> Any:
+        """The state before the first round, a pytree of arrays.
+
+        Args:
+            spec: A `keras.KerasTensor` for each array of an update.
+        """
+        del spec
+        return ()
+
+    def params(self, state: Any) -> Any:
+        """What clients and `decode` need this round, a pytree of arrays."""
+        del state
+        return ()
+
+    def encode(self, update: Value, params: Any, seed: Any) -> Any:
+        """What a client sends for its update.
+
+        Args:
+            update: The client's weights minus those of the broadcast, a list
+                of float arrays.
+            params: From `params`.
+            seed: An int32 array of shape `(2,)`, the client's own.
+        """
+        del params, seed
+        return update
+
+    def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
+        """What is added to other clients', a pytree of arrays.
+
+        Args:
+            message: From `encode`.
+            num_examples: The client's number of examples, a float32 scalar.
+            params: From `params`.
+        """
+        raise NotImplementedError
+
+    def decode(self, total: Any, params: Any) -> Value:
+        """The aggregate: what is given to the server's optimizer.
+
+        Args:
+            total: The sum (or stack) of what `summand` made.
+            params: From `params`.
+        """
+        raise NotImplementedError
+
+    def update(self, state: Any, total: Any) -> tuple[Any, dict[str, Any]]:
+        """The state of the next round, and metrics to log (scalars)."""
+        del total
+        return state, {}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal aggregator."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Aggregator":
+        """The aggregator that `get_config` described."""
+        return cls(**config)

@@ -1,0 +1,5 @@
+"""Federated algorithms, one a file, with its paper."""
+
+from fedlearn.algorithms.federated_averaging import FederatedAveraging
+
+__all__ = ["FederatedAveraging"]

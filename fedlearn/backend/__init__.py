@@ -1,0 +1,48 @@
+"""The few functions that differ per Keras backend.
+
+`keras.ops` covers nearly everything; what is here is what it doesn't: a
+compiler, gradients, a loop with any carry, and a map over a leading axis. The
+module of the backend that Keras runs on (`KERAS_BACKEND`) is chosen when this
+package is first imported.
+
+Every module has the same names:
+
+* `jit(fn, free=())`: `fn` compiled. `fn` takes and returns pytrees of arrays.
+  The arguments whose positions are in `free` have leading axes that differ
+  from call to call (a client's examples).
+* `value_and_grad(fn)`: `fn(params, *args) -> (loss, aux)` made into
+  `(params, *args) -> ((loss, aux), grads)`.
+* `loop(num_steps, body, carry)`: `carry = body(step, carry)`, `num_steps`
+  times, inside `jit`.
+* `vmap(fn)`: `fn` over the leading axis of all its arguments.
+* `to_numpy(tree)`: the arrays of a pytree on the host.
+* `LOOPS_IN_GRAPH`: whether a client's loop over batches belongs inside the
+  compiled function. On TensorFlow it does: a graph takes dynamic shapes. On
+  JAX a batch of another length is another compilation, and XLA on CPU runs a
+  convolution's filter gradient 20 to 100 times slower inside a loop.
+* `CAN_VMAP`: whether `vmap` works.
+"""
+
+import importlib
+
+import keras
+
+_MODULES = ("tensorflow", "jax", "torch")
+
+name: str = keras.backend.backend()
+if name not in _MODULES:
+    raise RuntimeError(
+        f"Keras runs on the backend {name!r}, which fedlearn doesn't know. "
+        f"Set the environment variable KERAS_BACKEND to one of {_MODULES} "
+        "before Keras is imported."
+    )
+
+_module = importlib.import_module(f"fedlearn.backend.{name}")
+
+jit = _module.jit
+value_and_grad = _module.value_and_grad
+loop = _module.loop
+vmap = _module.vmap
+to_numpy = _module.to_numpy
+LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
+CAN_VMAP: bool = _module.CAN_VMAP

@@ -1,0 +1,34 @@
+"""JAX: everything is traced, and every new shape is a new compilation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+LOOPS_IN_GRAPH = False
+CAN_VMAP = True
+
+
+def jit(fn: Callable, free: Sequence[int] = ()) -> Callable:
+    del free  # XLA has no dynamic shapes: another length is compiled anew.
+    return jax.jit(fn)
+
+
+def value_and_grad(fn: Callable) -> Callable:
+    return jax.value_and_grad(fn, has_aux=True)
+
+
+def loop(num_steps, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    return jax.lax.fori_loop(0, num_steps, body, carry)
+
+
+def vmap(fn: Callable) -> Callable:
+    return jax.vmap(fn)
+
+
+def to_numpy(tree: Any) -> Any:
+    # One transfer for all leaves: fetching them singly waits for each.
+    return jax.tree_util.tree_map(
+        lambda leaf: np.asarray(leaf), jax.device_get(tree)
+    )

@@ -1,0 +1,126 @@
+"""TensorFlow: graphs with dynamic shapes, no XLA.
+
+XLA is left out on purpose: on CPU it runs looped convolutions 20 to 100 times
+slower, and it draws other random numbers from the same seed than a graph does.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+LOOPS_IN_GRAPH = True
+CAN_VMAP = True
+
+
+def _free_leading_axes(value):
+    spec = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+
+
+def jit(fn: Callable, free: Sequence[int] = ()) -> Callable:
+    compiled = tf.function(fn, reduce_retracing=True, autograph=False)
+    # Each process has functions of its own, traced once or twice each; the
+    # warning counts them all together by name.
+    compiled._omit_frequent_tracing_warning = True
+    if not free:
+        return compiled
+    traced = False
+
+    def call(*args):
+        nonlocal traced
+        if not traced:
+            # Traced once with unknown lengths, so that the next client, of
+            # another length, finds this graph and isn't traced again.
+            compiled.get_concrete_function(
+                *(
+                    keras.tree.map_structure(
+                        _free_leading_axes if i in free else _spec, arg
+                    )
+                    for i, arg in enumerate(args)
+                )
+            )
+            traced = True
+        return compiled(*args)
+
+    return call
+
+
+def _spec(value):
+    return tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
+
+
+def value_and_grad(fn: Callable) -> Callable:
+    def call(params, *args):
+        params = [tf.convert_to_tensor(p) for p in params]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(params)
+            loss, aux = fn(params, *args)
+        grads = tape.gradient(
+            loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        # An embedding's gradient comes as IndexedSlices; here the parameters
+        # are values and not variables, so a dense update is what is needed.
+        return (loss, aux), [tf.convert_to_tensor(g) for g in grads]
+
+    return call
+
+
+def loop(num_steps, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    num_steps = tf.convert_to_tensor(num_steps, tf.int32)
+    flat = [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(carry)]
+
+    def flat_body(step, *leaves):
+        result = body(step, keras.tree.pack_sequence_as(carry, leaves))
+        return step + 1, *keras.tree.flatten(result)
+
+    _, *flat = tf.while_loop(
+        lambda step, *_: step < num_steps, flat_body, [tf.constant(0), *flat]
+    )
+    return keras.tree.pack_sequence_as(carry, flat)
+
+
+def vmap(fn: Callable) -> Callable:
+    def call(*args):
+        # vectorized_map maps over a flat list: None leaves and NamedTuples
+        # inside it would be its structure to interpret.
+        flat = keras.tree.flatten(args)
+
+        def flat_fn(leaves):
+            result = fn(*keras.tree.pack_sequence_as(args, leaves))
+            structure.append(result)
+            return keras.tree.flatten(result)
+
+        structure: list[Any] = []
+        outputs = tf.vectorized_map(flat_fn, flat)
+        return keras.tree.pack_sequence_as(structure[-1], outputs)
+
+    return call
+
+
+def _vectorize_bitcast() -> None:
+    # `keras.ops.argmax`, and so every accuracy, casts bits to tell -0 from 0.
+    # vectorized_map has no rule for that and would loop over the lanes. It
+    # is an elementwise operation.
+    from tensorflow.python.ops.parallel_for import pfor
+
+    try:
+
+        @pfor.RegisterPFor("Bitcast")
+        def convert(pfor_input):
+            stacked = pfor_input.stacked_input(0)
+            dtype = pfor_input.get_attr("type")
+            return pfor.wrap(tf.bitcast(stacked, dtype), True)
+
+    except ValueError:  # TensorFlow has learnt it
+        pass
+
+
+_vectorize_bitcast()
+
+
+def to_numpy(tree: Any) -> Any:
+    return keras.tree.map_structure(
+        lambda leaf: leaf.numpy() if tf.is_tensor(leaf) else leaf, tree
+    )

@@ -1,0 +1,215 @@
+"""Minibatch training on one client's examples."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend, seeds
+from fedlearn.functional_model import Arrays, FunctionalModel, Variables
+from fedlearn.optimizers.functional import FunctionalOptimizer
+
+
+class LocalTraining:
+    """Some epochs of minibatch training, as `model.fit` does.
+
+    `ClientUpdate` of McMahan et al. 2017, algorithm 1, with any Keras
+    optimizer. A client starts with a fresh optimizer in each round: it isn't
+    expected to come back.
+
+    Args:
+        optimizer: A Keras optimizer or its name; None for the one that the
+            model was compiled with. A `LearningRateSchedule` counts rounds
+            here, since a client's own steps start anew in each round.
+        batch_size: Examples a step. The last batch of an epoch is smaller
+            where the examples don't divide evenly; none is dropped or padded.
+        epochs: Passes over the client's examples in a round.
+        shuffle: Whether each epoch takes the examples in another order, drawn
+            from the run's seed, the round, the client and the epoch.
+        max_steps: At most so many steps in a round; None for no limit.
+        proximal: FedProx's mu (Li et al. 2020, "Federated optimization in
+            heterogeneous networks"): adds `mu / 2 * ||w - w_round||^2` to
+            what is minimised (not to the loss that is reported).
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+
+    >>> client = LocalTraining("sgd", batch_size=20, epochs=5)
+    >>> client.batch_size
+    20
+    """
+
+    def __init__(
+        self,
+        optimizer: str | keras.optimizers.Optimizer | None = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        shuffle: bool = True,
+        max_steps: int | None = None,
+        proximal: float = 0.0,
+    ):
+        self.optimizer = (
+            None if optimizer is None else keras.optimizers.get(optimizer)
+        )
+        self.batch_size = _positive_int("batch_size", batch_size)
+        self.epochs = _positive_int("epochs", epochs)
+        self.shuffle = bool(shuffle)
+        self.max_steps = (
+            None if max_steps is None else _positive_int("max_steps", max_steps)
+        )
+        if not 0 <= proximal < float("inf"):
+            raise ValueError(
+                f"`proximal` must be a number >= 0. Received: {proximal!r}."
+            )
+        self.proximal = float(proximal)
+
+    def build(self, model: FunctionalModel) -> "LocalTrainer":
+        """The pure functions of this training for one model."""
+        return LocalTrainer(self, model)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal object."""
+        return {
+            "optimizer": (
+                None
+                if self.optimizer is None
+                else keras.optimizers.serialize(self.optimizer)
+            ),
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "shuffle": self.shuffle,
+            "max_steps": self.max_steps,
+            "proximal": self.proximal,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LocalTraining":
+        """The object that `get_config` described."""
+        return cls(**config)
+
+
+def _positive_int(name: str, value: Any) -> int:
+    if isinstance(value, bool) or value != int(value) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least 1. "
+            f"Received: {value!r}."
+        )
+    return int(value)
+
+
+class Carry(NamedTuple):
+    """What one step of a client hands to the next."""
+
+    variables: Variables
+    optimizer: Arrays
+
+
+class LocalTrainer:
+    """The pure functions of a `LocalTraining` for one model.
+
+    Args:
+        config: What to do.
+        model: On which model.
+    """
+
+    def __init__(self, config: LocalTraining, model: FunctionalModel):
+        self.config = config
+        self.model = model
+        self.optimizer = FunctionalOptimizer(
+            config.optimizer or model.model.optimizer,
+            model.model.trainable_variables,
+            schedule="rounds",
+        )
+        self._grad = backend.value_and_grad(self._loss)
+
+    def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
+        """Positions of the examples of each step of a round, in order.
+
+        Args:
+            num_examples: How many examples the client has.
+            seed: The client's seed in this round.
+
+        Returns:
+            A list of int32 arrays, each of at most `batch_size` positions.
+        """
+        size, steps = self.config.batch_size, []
+        for epoch in range(self.config.epochs):
+            if self.config.shuffle:
+                order = seeds.permutation(num_examples, seed, "order", epoch)
+            else:
+                order = np.arange(num_examples)
+            order = order.astype(np.int32)
+            steps += [
+                order[i : i + size] for i in range(0, num_examples, size)
+            ]
+        return steps[: self.config.max_steps]
+
+    def start(self, broadcast: Any, seed: Any) -> Carry:
+        """What the first step starts from.
+
+        Args:
+            broadcast: A `fedlearn.Broadcast`.
+            seed: An int32 array of shape `(2,)`, the client's own.
+        """
+        optimizer = self.optimizer.initial_values(broadcast.trainable)
+        if not isinstance(broadcast.learning_rate, tuple):
+            optimizer = self.optimizer.with_learning_rate(
+                optimizer, broadcast.learning_rate
+            )
+        variables = self.model.start(
+            broadcast.trainable, broadcast.non_trainable, seed
+        )
+        return Carry(variables, optimizer)
+
+    def step(self, broadcast: Any, carry: Carry, batch: tuple) -> Carry:
+        """One step of the client's optimizer on one batch."""
+        weights = carry.variables.trainable
+        (_, variables), grads = self._grad(
+            weights, carry.variables, broadcast, batch, carry.optimizer
+        )
+        weights, optimizer = self.optimizer.apply(
+            carry.optimizer, grads, weights
+        )
+        return Carry(variables._replace(trainable=weights), optimizer)
+
+    def _loss(self, trainable, variables, broadcast, batch, optimizer_values):
+        optimizer = self.optimizer.optimizer
+        loss, variables = self.model.loss(
+            trainable,
+            variables,
+            self.model.frozen(broadcast.non_trainable),
+            batch,
+            training=True,
+            optimizer=optimizer,
+            optimizer_values=optimizer_values,
+        )
+        if self.config.proximal:
+            squares = sum(
+                ops.sum(ops.square(ops.cast(w - w_round, loss.dtype)))
+                for w, w_round in zip(
+                    trainable, broadcast.trainable, strict=True
+                )
+            )
+            mapping = zip(optimizer.variables, optimizer_values, strict=True)
+            with keras.StatelessScope(mapping):
+                loss += optimizer.scale_loss(
+                    self.config.proximal / 2 * squares
+                )
+        return loss, variables
+
+    def delta(self, broadcast: Any, carry: Carry) -> Arrays:
+        """The client's update: its weights and statistics minus the server's.
+
+        Returns:
+            One array for each trainable variable, then one for each variable
+            that layers update.
+        """
+        before = [
+            *broadcast.trainable,
+            *(broadcast.non_trainable[i] for i in self.model.roles.state),
+        ]
+        after = [*carry.variables.trainable, *carry.variables.state]
+        return [a - b for a, b in zip(after, before, strict=True)]

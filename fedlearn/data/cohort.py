@@ -1,0 +1,172 @@
+"""The clients of one round, read when they are needed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from fedlearn.functional_model import FunctionalModel
+
+
+class Client(NamedTuple):
+    """One client of a round.
+
+    Attributes:
+        id: Its name.
+        data: `(x,)`, `(x, y)` or `(x, y, sample_weight)`; each an array, or a
+            structure of arrays, with one row for each example.
+        num_examples: How many examples it has.
+    """
+
+    id: str
+    data: tuple
+    num_examples: int
+
+
+class Cohort:
+    """The clients of one round, checked against the model as they are read.
+
+    Args:
+        clients: A `FederatedDataset` or another mapping from ids to data, or
+            a sequence of client data sets, whose ids are then "0", "1", ....
+        model: The model that is to take the examples.
+
+    Raises:
+        ValueError: If there is no client.
+        TypeError: If `clients` is neither a mapping nor a sequence.
+    """
+
+    def __init__(self, clients: Any, model: FunctionalModel):
+        self._model = model
+        if isinstance(clients, Mapping):
+            self.ids = [str(i) for i in clients]
+            self._read = [
+                (lambda key=key: clients[key]) for key in clients
+            ]
+            count = getattr(clients, "num_examples", None)
+            self._count = (
+                None if count is None else (lambda i: count(self.ids[i]))
+            )
+        elif isinstance(clients, Sequence) and not _is_one_client(clients):
+            items = [_arrays(item) for item in clients]
+            self.ids = [str(i) for i in range(len(items))]
+            self._read = [(lambda item=item: item) for item in items]
+            self._count = None
+        else:
+            raise TypeError(
+                "`clients` must be a FederatedDataset, or a list with one "
+                "element for each client: `(x, y)` arrays, "
+                "`(x, y, sample_weight)` arrays, or a tf.data.Dataset. "
+                f"Received: {_kind(clients)}. For a single client, put it in "
+                "a list: `[(x, y)]`."
+            )
+        if not self.ids:
+            raise ValueError(
+                "A round needs at least one client, and `clients` is empty. "
+                "Select some, for example `dataset.sample(10, seed=0)`."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def num_examples(self, position: int) -> int:
+        """A client's number of examples, without reading it if possible."""
+        if self._count is not None:
+            return int(self._count(position))
+        return self.read(position).num_examples
+
+    def read(self, position: int) -> Client:
+        """A client's arrays, checked.
+
+        Raises:
+            ValueError: If the model can't take them.
+        """
+        client_id = self.ids[position]
+        data = _element(_arrays(self._read[position]()), client_id)
+        if not all(
+            isinstance(a, np.ndarray) and a.dtype != np.float64 for a in data
+        ):
+            data = keras.tree.map_structure(
+                lambda a: _array(a, client_id), data
+            )
+            arrays = keras.tree.flatten(data)
+        else:
+            arrays = data
+        sizes = {len(a) for a in arrays}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"The arrays of client {client_id!r} have different numbers "
+                f"of examples: {sorted(sizes)}. Each needs one row for each "
+                "example."
+            )
+        (size,) = sizes
+        if size:
+            self._model.prepare(data, client_id)
+            if len(data) > 1:
+                self._model.check_labels(data[1], client_id)
+        return Client(client_id, data, size)
+
+    def __iter__(self) -> Iterator[Client]:
+        return (self.read(i) for i in range(len(self)))
+
+
+def _is_one_client(clients: Sequence) -> bool:
+    # `next(state, (x, y))` instead of `next(state, [(x, y)])`.
+    return isinstance(clients, tuple) and any(
+        isinstance(c, np.ndarray) for c in clients
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {[type(v).__name__ for v in value]}"
+    return f"an object of type {type(value).__name__}"
+
+
+def _arrays(item: Any) -> Any:
+    if hasattr(item, "element_spec"):  # a tf.data.Dataset
+        from fedlearn.data import tf_data
+
+        return tf_data.read_tf_dataset(item, "A client of the list", None)
+    return item
+
+
+def _element(data: Any, client_id: str) -> tuple:
+    if isinstance(data, list):
+        data = tuple(data)
+    if not isinstance(data, tuple) or not 1 <= len(data) <= 3:
+        if isinstance(data, Mapping):
+            received = f"a dict with the keys {sorted(data)}"
+            hint = (
+                " Make it so with `dataset.map(fn)`, for example "
+                "`dataset.map(lambda d: (d['pixels'], d['label']))`."
+            )
+        else:
+            received = _kind(data)
+            hint = ""
+        raise ValueError(
+            f"The data of client {client_id!r} must be `(x, y)` or "
+            f"`(x, y, sample_weight)`. Received: {received}.{hint}"
+        )
+    while len(data) > 1 and data[-1] is None:
+        data = data[:-1]
+    if any(part is None for part in data):
+        raise ValueError(
+            f"The data of client {client_id!r} has None for x or y."
+        )
+    return data
+
+
+def _array(value: Any, client_id: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.ndim == 0 or array.dtype.kind not in "fiub":
+        if array.dtype.name != "bfloat16":
+            raise ValueError(
+                f"The data of client {client_id!r} must be arrays of numbers "
+                "with one row for each example. Received an array of dtype "
+                f"{array.dtype} and shape {array.shape}."
+            )
+    if array.dtype == np.float64:  # as Keras does
+        array = array.astype(keras.backend.floatx())
+    return array

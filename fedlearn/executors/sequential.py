@@ -1,0 +1,123 @@
+"""One client after another, each of any length."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.executors.executor import Executor
+
+
+class Sequential(Executor):
+    """Runs clients one after another.
+
+    On TensorFlow a client's whole round is one graph with a loop over its
+    batches, of any length. On JAX and PyTorch the loop is on the host, since
+    a batch of another length is another program there (at most `batch_size`
+    of them).
+
+    The plan for models that are heavy for each example, such as convolutions:
+    a single client keeps all cores busy.
+    """
+
+    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
+        update = _update(program)
+        run_client = (
+            _loop_in_graph(program)
+            if backend.LOOPS_IN_GRAPH
+            else _loop_on_host(program)
+        )
+        # One compiled addition, not one dispatch for each array.
+        add = (
+            (lambda a, b: a + b)
+            if program.stacked
+            else backend.jit(lambda a, b: a + b)
+        )
+
+        def run(broadcast, cohort, seeds):
+            total = None
+            for client, seed in zip(cohort, seeds, strict=True):
+                new = update(run_client(broadcast, client, seed))
+                total = new if total is None else update(add(total, new))
+            return total
+
+        return run
+
+
+def _update(program: Any) -> Callable[[tuple], Any]:
+    from fedlearn.process import StackedUpdate, Update
+
+    if not program.stacked:
+        return lambda parts: Update(*parts)
+
+    def stack(parts):
+        if isinstance(parts, StackedUpdate):
+            return parts
+        summand = keras.tree.map_structure(
+            lambda a: ops.expand_dims(a, 0), parts[0]
+        )
+        return StackedUpdate(summand, *parts[1:])
+
+    return stack
+
+
+def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
+    def client_round(broadcast, data, order, bounds, num_examples, seed):
+        def body(step, carry):
+            positions = order[bounds[step] : bounds[step + 1]]
+            batch = keras.tree.map_structure(
+                lambda a: ops.take(a, positions, axis=0), data
+            )
+            return program.step(broadcast, carry, batch)
+
+        carry = program.start(broadcast, seed)
+        num_steps = ops.shape(bounds)[0] - 1
+        carry = backend.loop(num_steps, body, carry)
+        return program.finish(broadcast, carry, num_examples, seed)
+
+    compiled = backend.jit(client_round, free=(1, 2, 3))
+
+    def run(broadcast, client, seed):
+        batches = program.batches(client.num_examples, seed)
+        lengths = [0, *(len(b) for b in batches)]
+        order = np.concatenate(batches) if batches else np.zeros(0, np.int32)
+        return compiled(
+            broadcast,
+            client.data,
+            order,
+            np.cumsum(lengths, dtype=np.int32),
+            np.asarray(client.num_examples, np.int32),
+            _seed_words(seed),
+        )
+
+    return run
+
+
+def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
+    start = backend.jit(program.start)
+    step = backend.jit(program.step)
+    finish = backend.jit(program.finish)
+
+    def run(broadcast, client, seed):
+        words = ops.convert_to_tensor(_seed_words(seed))
+        carry = start(broadcast, words)
+        for positions in program.batches(client.num_examples, seed):
+            batch = keras.tree.map_structure(
+                lambda a, p=positions: ops.convert_to_tensor(a[p]), client.data
+            )
+            carry = step(broadcast, carry, batch)
+        num_examples = ops.convert_to_tensor(
+            np.asarray(client.num_examples, np.int32)
+        )
+        return finish(broadcast, carry, num_examples, words)
+
+    return run
+
+
+def _seed_words(seed: int) -> np.ndarray:
+    from fedlearn.process import seed_words
+
+    return seed_words(seed)

@@ -1,0 +1,311 @@
+"""Many clients at once, one a lane, exact for any lengths."""
+
+import collections
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.executors.executor import Executor
+
+
+class Vectorized(Executor):
+    """Runs many clients at once, each in a lane of a leading axis.
+
+    The plan for small models, whose single steps are too little work to keep
+    a machine busy.
+
+    Clients of different lengths are exact: no example is ever padded, which
+    would change default losses and BatchNormalization's statistics. Lanes
+    whose clients have fewer batches sit steps out (they are computed and
+    thrown away), and the last, smaller batches of an epoch are run together
+    with those of the same size.
+
+    Args:
+        max_lanes: At most so many clients at once, so that memory doesn't
+            grow with the number of clients in a round; None for as many as
+            keep the lanes' weights under 128 MB, up to 128.
+    """
+
+    def __init__(self, max_lanes: int | None = None):
+        if max_lanes is not None and max_lanes < 1:
+            raise ValueError(
+                f"`max_lanes` must be at least 1. Received: {max_lanes!r}."
+            )
+        self.max_lanes = max_lanes
+
+    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
+        if not backend.CAN_VMAP:
+            raise ValueError(
+                f"The vectorized executor isn't available on {backend.name}. "
+                "Use executor='sequential' (or 'auto')."
+            )
+        return _Runner(program, self.max_lanes)
+
+
+class _Phase(NamedTuple):
+    """Steps that some lanes take together, with batches of one size.
+
+    Attributes:
+        lanes: Which lanes, int32 of shape `(L,)`; None for all of them.
+        positions: Rows of the block's examples, int32 of shape `(L, S, b)`.
+        active: Whether a lane takes a step, bool of shape `(L, S)`; None if
+            all do.
+    """
+
+    lanes: np.ndarray | None
+    positions: np.ndarray
+    active: np.ndarray | None
+
+
+class _Runner:
+    def __init__(self, program: Any, max_lanes: int | None):
+        self._program = program
+        self._max_lanes = max_lanes
+        # XLA compiles every new shape anew, so lengths that differ from round
+        # to round are rounded up there. TensorFlow's graphs don't care.
+        self._rounds_up = not backend.LOOPS_IN_GRAPH
+        self._start = backend.jit(self._start_fn, free=(1,))
+        self._all = backend.jit(self._all_fn, free=(1, 2, 3))
+        self._masked = backend.jit(self._masked_fn, free=(1, 2, 3, 4))
+        self._some = backend.jit(self._some_fn, free=(1, 2, 3, 4))
+        self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4))
+        self._add = backend.jit(lambda a, b: a + b)
+
+    def __call__(self, broadcast: Any, cohort: Any, seeds: list[int]) -> Any:
+        from fedlearn.process import StackedUpdate, Update
+
+        stacked = self._program.stacked
+        total = None
+        for block in self._blocks(broadcast, cohort):
+            parts = self._run_block(
+                broadcast, [cohort.read(i) for i in block], seeds, block
+            )
+            if stacked:
+                new = StackedUpdate(*parts)
+                total = new if total is None else total + new
+            else:
+                new = Update(*parts)
+                total = new if total is None else Update(*self._add(total, new))
+        return total
+
+    def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
+        limit = self._max_lanes or _lane_limit(broadcast)
+        sizes = [cohort.num_examples(i) for i in range(len(cohort))]
+        # Clients of like size together, so that few steps are sat out. A
+        # stable order of the clients makes the order of the sum the same in
+        # each run.
+        groups = collections.defaultdict(list)
+        for i, size in enumerate(sizes):
+            groups[math.ceil(math.log2(size)) if size else -1].append(i)
+        for _, members in sorted(groups.items()):
+            for i in range(0, len(members), limit):
+                yield members[i : i + limit]
+
+    def _run_block(self, broadcast, clients, seeds, block):
+        from fedlearn.process import seed_words
+
+        sizes = [c.num_examples for c in clients]
+        offsets = np.cumsum([0, *sizes])
+        batches = [
+            [
+                positions + np.int32(offset)
+                for positions in self._program.batches(size, seeds[i])
+            ]
+            for i, size, offset in zip(block, sizes, offsets, strict=False)
+        ]
+        data = keras.tree.map_structure(
+            lambda *arrays: np.concatenate(arrays), *[c.data for c in clients]
+        )
+        words = np.stack([seed_words(seeds[i]) for i in block])
+        num_examples = np.asarray(sizes, np.int32)
+        real = np.ones(len(block), bool)
+        phases = _phases(batches)
+        if self._rounds_up and any(p.active is not None or p.lanes is not None for p in phases):
+            data, words, num_examples, real, phases = _round_up(
+                data, words, num_examples, real, phases
+            )
+        carry = self._start(broadcast, words)
+        for lanes, positions, active in phases:
+            if lanes is None and active is None:
+                carry = self._all(broadcast, carry, data, positions)
+            elif lanes is None:
+                carry = self._masked(broadcast, carry, data, positions, active)
+            else:
+                carry = self._some(broadcast, carry, data, positions, lanes)
+        return self._finish(broadcast, carry, num_examples, words, real)
+
+    # Compiled.
+
+    def _start_fn(self, broadcast, words):
+        def one(seed):
+            carry = self._program.start(broadcast, seed)
+            # Every leaf of a lane must come from that lane, also what is the
+            # same in all of them.
+            zero = ops.cast(seed[0] * 0, "float32")
+            return keras.tree.map_structure(
+                lambda a: a + ops.cast(zero, a.dtype), carry
+            )
+
+        return backend.vmap(one)(words)
+
+    def _step(self, broadcast, carry, data, positions):
+        batch = keras.tree.map_structure(
+            lambda a: ops.take(a, positions, axis=0), data
+        )
+        step = backend.vmap(lambda c, b: self._program.step(broadcast, c, b))
+        return step(carry, batch)
+
+    def _all_fn(self, broadcast, carry, data, positions):
+        def body(step, carry):
+            return self._step(broadcast, carry, data, positions[:, step])
+
+        return backend.loop(ops.shape(positions)[1], body, carry)
+
+    def _masked_fn(self, broadcast, carry, data, positions, active):
+        def body(step, carry):
+            taken = self._step(broadcast, carry, data, positions[:, step])
+
+            def choose(new, old):
+                mask = ops.reshape(
+                    active[:, step], (-1,) + (1,) * (len(new.shape) - 1)
+                )
+                return ops.where(mask, new, old)
+
+            return keras.tree.map_structure(choose, taken, carry)
+
+        return backend.loop(ops.shape(positions)[1], body, carry)
+
+    def _some_fn(self, broadcast, carry, data, positions, lanes):
+        part = keras.tree.map_structure(
+            lambda a: ops.take(a, lanes, axis=0), carry
+        )
+        part = self._all_fn(broadcast, part, data, positions)
+        return keras.tree.map_structure(
+            lambda a, p: ops.scatter_update(a, lanes[:, None], p), carry, part
+        )
+
+    def _finish_fn(self, broadcast, carry, num_examples, words, real):
+        parts = backend.vmap(
+            lambda c, n, s: tuple(self._program.finish(broadcast, c, n, s))
+        )(carry, num_examples, words)
+
+        def add(a):
+            mask = ops.reshape(real, (-1,) + (1,) * (len(a.shape) - 1))
+            return ops.sum(ops.where(mask, a, ops.zeros_like(a)), axis=0)
+
+        summand, *sums = parts
+        if not self._program.stacked:
+            summand = keras.tree.map_structure(add, summand)
+        return (summand, *keras.tree.map_structure(add, sums))
+
+
+def _lane_limit(broadcast: Any) -> int:
+    num_bytes = sum(
+        int(np.prod(w.shape)) * 4
+        for w in (*broadcast.trainable, *broadcast.non_trainable)
+    )
+    return max(1, min(128, 2**27 // max(num_bytes, 1)))
+
+
+def _phases(batches: list[list[np.ndarray]]) -> list[_Phase]:
+    """The steps of a block's lanes, in an order that keeps each lane's own.
+
+    Each lane's batches are full ones, with a smaller one at the end of each
+    epoch. Lanes run their full batches of an epoch together, then each
+    smaller one with those of its size.
+    """
+    full = max((len(b) for lane in batches for b in lane), default=0)
+    queues = [collections.deque(lane) for lane in batches]
+    phases: list[_Phase] = []
+    while any(queues):
+        # Full batches up to each lane's next smaller one.
+        runs = [_take_full(queue, full) for queue in queues]
+        longest = max(map(len, runs))
+        if longest:
+            positions = np.zeros((len(runs), longest, full), np.int32)
+            active = np.zeros((len(runs), longest), bool)
+            for lane, run in enumerate(runs):
+                if run:
+                    positions[lane, : len(run)] = run
+                    active[lane, : len(run)] = True
+            phases.append(
+                _Phase(None, positions, None if active.all() else active)
+            )
+        by_size = collections.defaultdict(list)
+        for lane, queue in enumerate(queues):
+            if queue:
+                by_size[len(queue[0])].append(lane)
+        for _, lanes in sorted(by_size.items()):
+            positions = np.stack([queues[i].popleft() for i in lanes])[:, None]
+            everyone = len(lanes) == len(queues)
+            phases.append(
+                _Phase(
+                    None if everyone else np.asarray(lanes, np.int32),
+                    positions,
+                    None,
+                )
+            )
+    return phases
+
+
+def _take_full(queue: collections.deque, full: int) -> list[np.ndarray]:
+    run = []
+    while queue and len(queue[0]) == full:
+        run.append(queue.popleft())
+    return run
+
+
+def _round_up(data, words, num_examples, real, phases):
+    """Lengths rounded up, so that few programs serve many rounds.
+
+    Lanes and steps are added, whose results are thrown away; never examples
+    to a batch.
+    """
+    lanes = len(real)
+    new_lanes = _step_up(lanes)
+    extra = new_lanes - lanes
+
+    def pad(a, length):
+        widths = [(0, length - len(a))] + [(0, 0)] * (a.ndim - 1)
+        return np.pad(a, widths)
+
+    rows = len(keras.tree.flatten(data)[0])
+    data = keras.tree.map_structure(lambda a: pad(a, _step_up(rows)), data)
+    padded = []
+    for phase_lanes, positions, active in phases:
+        if phase_lanes is None:
+            steps = _step_up(positions.shape[1])
+            if active is None:
+                active = np.ones(positions.shape[:2], bool)
+            wide = np.zeros(
+                (new_lanes, steps, positions.shape[2]), np.int32
+            )
+            wide[:lanes, : positions.shape[1]] = positions
+            mask = np.zeros((new_lanes, steps), bool)
+            mask[:lanes, : positions.shape[1]] = active
+            padded.append(_Phase(None, wide, mask))
+        else:
+            # The first lane again: it computes and writes the same twice.
+            repeat = np.zeros(_step_up(len(phase_lanes)), np.int64)
+            repeat[: len(phase_lanes)] = np.arange(len(phase_lanes))
+            padded.append(
+                _Phase(phase_lanes[repeat], positions[repeat], None)
+            )
+    return (
+        data,
+        np.concatenate([words, np.zeros((extra, 2), words.dtype)]),
+        pad(num_examples, new_lanes),
+        pad(real, new_lanes),
+        padded,
+    )
+
+
+def _step_up(n: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: at most a third more."""
+    power = 1 << max(n - 1, 0).bit_length()
+    return power * 3 // 4 if power >= 4 and n <= power * 3 // 4 else power

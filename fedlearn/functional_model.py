@@ -1,0 +1,507 @@
+"""A compiled Keras model as pure functions of its variables' values."""
+
+import dataclasses
+import inspect
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn.metrics import mergeable
+
+Arrays = list[Any]
+"""Backend arrays, one for each variable of a list, in that list's order."""
+
+
+class Variables(NamedTuple):
+    """What local training changes: the values of a model's variables.
+
+    Attributes:
+        trainable: One float array for each of `model.trainable_variables`.
+        state: One float array for each variable that layers update while they
+            train, such as BatchNormalization's moving statistics.
+        local: One integer array for each counter or random seed of a layer.
+            They can't be averaged and never leave the client.
+        metrics: One array for each of `model.metrics_variables`.
+    """
+
+    trainable: Arrays
+    state: Arrays
+    local: Arrays
+    metrics: Arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class _Roles:
+    """Positions in `model.non_trainable_variables`, by what happens to them.
+
+    Positions and not names: names of Keras 3 variables aren't unique.
+    """
+
+    state: tuple[int, ...]
+    local: tuple[int, ...]
+    frozen: tuple[int, ...]
+
+
+class FunctionalModel:
+    """The pure functions of a compiled `keras.Model`.
+
+    The model itself is only read: its variables keep their values whatever is
+    computed here, because everything runs in a `keras.StatelessScope`.
+
+    Args:
+        model: A compiled model whose weights exist.
+
+    Raises:
+        ValueError: If the model isn't compiled, has no weights yet, overrides
+            `train_step` or `test_step`, or has a metric that can't be merged
+            over clients.
+    """
+
+    def __init__(self, model: keras.Model):
+        _check_model(model)
+        self.model = model
+        self.roles = _roles(model)
+        self._signatures: set[Any] = set()
+        self._num_classes = _num_classes(model)
+        self._has_training_arg = getattr(model, "_call_has_training_arg", True)
+        self._compute_loss_has_training_arg = (
+            "training" in inspect.signature(model.compute_loss).parameters
+        )
+        for metric in mergeable.user_metrics(model):
+            mergeable.check_metric(metric, _output_shape(model))
+
+    @property
+    def metrics_variables(self) -> list[keras.Variable]:
+        """The variables of the metrics; known once `prepare` has run."""
+        return self.model.metrics_variables
+
+    def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Copies of what the model holds now: trainable, non-trainable."""
+
+        def copy(variables):
+            return [
+                np.array(ops.convert_to_numpy(v.value), copy=True)
+                for v in variables
+            ]
+
+        return (
+            copy(self.model.trainable_variables),
+            copy(self.model.non_trainable_variables),
+        )
+
+    def start(
+        self, trainable: Arrays, non_trainable: Arrays, seed: Any = None
+    ) -> Variables:
+        """The variables at the start of local training or of evaluation.
+
+        Args:
+            trainable: Values of `model.trainable_variables`.
+            non_trainable: Values of `model.non_trainable_variables`.
+            seed: An int32 array of shape `(2,)`, not negative, from which
+                the layers' random seeds are made, or None to keep those
+                given.
+        """
+        local = [non_trainable[i] for i in self.roles.local]
+        if seed is not None:
+            local = self._seeded(local, seed)
+        return Variables(
+            trainable=list(trainable),
+            state=[non_trainable[i] for i in self.roles.state],
+            local=local,
+            metrics=[ops.zeros(v.shape, v.dtype) for v in self._metrics()],
+        )
+
+    def _seeded(self, local: Arrays, seed: Any) -> Arrays:
+        values = []
+        for number, (i, value) in enumerate(
+            zip(self.roles.local, local, strict=True)
+        ):
+            variable = self.model.non_trainable_variables[i]
+            if _is_random_seed(variable):
+                # Another first word for every generator, or two Dropout
+                # layers of one shape would drop the same units. The second
+                # word is the generator's counter.
+                seed = ops.cast(seed, variable.dtype)
+                value = ops.concatenate([seed[:1] + number, seed[1:]], axis=0)
+            values.append(value)
+        return values
+
+    def loss(
+        self,
+        trainable: Arrays,
+        variables: Variables,
+        frozen: Arrays,
+        batch: tuple,
+        training: bool = True,
+        optimizer: Any = None,
+        optimizer_values: Arrays = (),
+    ) -> tuple[Any, Variables]:
+        """The loss of a batch, and the variables after it.
+
+        Args:
+            trainable: What the gradient is taken with respect to; replaces
+                `variables.trainable`.
+            variables: The values before the batch.
+            frozen: Values of the frozen variables, `roles.frozen` in order.
+            batch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+            training: The mode in which layers are called.
+            optimizer: Scales the loss where it asks for that (mixed
+                precision in float16), at `optimizer_values`.
+
+        Returns:
+            A scalar, and `variables` with new `state`, `local` and `metrics`.
+        """
+        model = self.model
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        non_trainable = model.non_trainable_variables
+        state = [non_trainable[i] for i in self.roles.state]
+        local = [non_trainable[i] for i in self.roles.local]
+        metrics = self._metrics()
+        mapping = [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(state, variables.state, strict=True),
+            *zip(local, variables.local, strict=True),
+            *zip(
+                (non_trainable[i] for i in self.roles.frozen),
+                frozen,
+                strict=True,
+            ),
+            *zip(metrics, variables.metrics, strict=True),
+        ]
+        if optimizer is not None:
+            mapping += zip(optimizer.variables, optimizer_values, strict=True)
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            kwargs = {"training": training} if self._has_training_arg else {}
+            y_pred = model(x, **kwargs)
+            if self._compute_loss_has_training_arg:
+                kwargs = {"training": training}
+            else:
+                kwargs = {}
+            loss = model.compute_loss(
+                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
+            )
+            self._update_metrics(loss, x, y, y_pred, sample_weight)
+            scaled = loss if optimizer is None else optimizer.scale_loss(loss)
+
+        after = Variables(
+            trainable=list(trainable),
+            state=[scope.get_current_value(v) for v in state],
+            local=[scope.get_current_value(v) for v in local],
+            metrics=[scope.get_current_value(v) for v in metrics],
+        )
+        return scaled, after
+
+    def _update_metrics(self, loss, x, y, y_pred, sample_weight) -> None:
+        # What Keras's own train_step does: the loss tracker weighs each batch
+        # by its number of examples.
+        tracker = getattr(self.model, "_loss_tracker", None)
+        if tracker is not None:
+            size = ops.shape(keras.tree.flatten(x)[0])[0]
+            tracker.update_state(loss, sample_weight=size)
+        self.model.compute_metrics(x, y, y_pred, sample_weight)
+
+    def _metrics(self) -> list[keras.Variable]:
+        # A metric that two layers share is listed twice; StatelessScope has
+        # one value for it, and it must be counted once.
+        unique = {id(v): v for v in self.model.metrics_variables}
+        return list(unique.values())
+
+    def frozen(self, non_trainable: Arrays) -> Arrays:
+        """The values of the variables that nobody changes."""
+        return [non_trainable[i] for i in self.roles.frozen]
+
+    def metrics_result(self, metrics: Arrays) -> dict[str, Any]:
+        """Metric values by Keras's names from the metrics' variables."""
+        mapping = zip(self._metrics(), metrics, strict=True)
+        with keras.StatelessScope(mapping):
+            result = self.model.get_metrics_result()
+        flat: dict[str, Any] = {}
+        for name, value in result.items():
+            if len(getattr(value, "shape", ())) == 0:
+                flat[name] = value
+            else:  # one number per class: name_0, name_1, ...
+                value = ops.reshape(value, (-1,))
+                for i in range(value.shape[0]):
+                    flat[f"{name}_{i}"] = value[i]
+        return flat
+
+    def prepare(self, batch: tuple, client_id: str) -> None:
+        """Checks that the model takes a client's examples; creates metrics.
+
+        Keras creates a model's metrics when it first sees labels. One example
+        is run for each new combination of shapes and dtypes, so that labels
+        of the wrong shape are an error that names the client, and not one
+        from inside a compiled round.
+
+        Raises:
+            ValueError: If the model can't be run on the examples.
+        """
+        arrays = batch
+        if not all(isinstance(a, np.ndarray) for a in batch):
+            arrays = keras.tree.flatten(batch)
+        key = (len(batch), *((a.shape[1:], a.dtype) for a in arrays))
+        if key in self._signatures:
+            return
+        _check_batch(self.model, batch, client_id)
+        # The example twice: the metrics of two equal examples are twice the
+        # metrics of one, if they can be merged by summing.
+        one, two = (self._metrics_of(batch, n, client_id) for n in (1, 2))
+        mergeable.check_additive(self._checked_metrics(), one, two)
+        self._signatures.add(key)
+
+    def check_labels(self, y: Any, client_id: str) -> None:
+        """Raises ValueError for integer labels outside the model's classes.
+
+        A label out of range gives NaN on one backend and an abort on another;
+        either way the client would be left out without a word about why.
+        """
+        classes = self._num_classes
+        if classes is None or not isinstance(y, np.ndarray):
+            return
+        low, high = y.min(), y.max()
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"The labels of client {client_id!r} lie between {low} and "
+                f"{high}, but the model has {classes} classes, so labels must "
+                f"lie between 0 and {classes - 1}. Number the classes from 0, "
+                "or give the last layer more units."
+            )
+
+    def _metrics_of(self, batch, repeats, client_id) -> list[np.ndarray]:
+        def repeat(a):
+            return ops.convert_to_tensor(np.repeat(a[:1], repeats, axis=0))
+
+        example = keras.tree.map_structure(repeat, batch)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(example)
+        try:
+            # In a scope, so that no variable of the user's model changes;
+            # the metrics' variables are created when it is left.
+            with keras.StatelessScope() as scope:
+                kwargs = {"training": False} if self._has_training_arg else {}
+                y_pred = self.model(x, **kwargs)
+                loss = self.model.compute_loss(
+                    x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
+                )
+                self._update_metrics(loss, x, y, y_pred, sample_weight)
+        except Exception as error:
+            raise ValueError(
+                f"The model can't be run on the examples of client "
+                f"{client_id!r}: {_describe(batch)}. The model's input shape "
+                f"is {_input_shape(self.model)}, its output shape "
+                f"{_output_shape(self.model)}, its loss {self.model.loss!r}. "
+                "Change the clients' arrays (`dataset.map(fn)`), or the "
+                f"model's input, output or loss. Keras said: {error}"
+            ) from error
+        variables = self._checked_metrics()
+        values = [scope.get_current_value(v) for v in variables]
+        return [
+            np.zeros(v.shape) if a is None else ops.convert_to_numpy(a)
+            for v, a in zip(variables, values, strict=True)
+        ]
+
+    def _checked_metrics(self) -> list[keras.Variable]:
+        # Keras's trackers of the loss are means over batches by construction;
+        # with a loss that sums they aren't means over examples, in Keras too.
+        compiled = getattr(self.model, "_compile_loss", None)
+        trackers = [
+            getattr(self.model, "_loss_tracker", None),
+            *(compiled.metrics if compiled is not None else ()),
+        ]
+        skipped = {
+            id(v) for m in trackers if m is not None for v in m.variables
+        }
+        return [v for v in self._metrics() if id(v) not in skipped]
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a compiled keras.Model (Keras 3). Received an "
+            f"object of type {type(model).__module__}.{type(model).__name__}."
+        )
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            f"The model {model.name!r} isn't compiled, so it has no loss to "
+            "train with. Call `model.compile(optimizer=..., loss=..., "
+            "metrics=[...])` before it is given to fedlearn."
+        )
+    if not model.built or not model.weights:
+        raise ValueError(
+            f"The model {model.name!r} has no weights yet: Keras creates them "
+            "when it knows the input's shape. Start the model with "
+            "`keras.Input(shape)`, or call `model.build((None, ...))`, or "
+            "call it once on a batch."
+        )
+    if not model.trainable_variables:
+        raise ValueError(
+            f"The model {model.name!r} has no trainable variables, so there "
+            "is nothing to learn. Set `trainable = True` on some layer."
+        )
+    for method, hook in (
+        ("train_step", "`compute_loss` (and `compute_metrics`)"),
+        ("test_step", "`compute_loss` (and `compute_metrics`)"),
+    ):
+        if getattr(type(model), method) is not getattr(keras.Model, method):
+            raise ValueError(
+                f"{type(model).__name__} overrides `{method}`, which updates "
+                "variables in place and can't run on many clients at once. "
+                f"Override {hook} instead, which fedlearn honours, and remove "
+                f"`{method}`."
+            )
+
+
+def _roles(model: keras.Model) -> _Roles:
+    # A frozen layer's kernels are listed among the non-trainable variables
+    # too. They don't change, so they mustn't be copied for each client nor
+    # sent back. What a layer made as non-trainable (statistics, seeds) stays
+    # in its list of non-trainable variables, frozen or not.
+    changing = {
+        id(v)
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        for v in (
+            *layer._non_trainable_variables,
+            *(g.state for g in getattr(layer, "_seed_generators", ())),
+        )
+    }
+    state, local, frozen = [], [], []
+    for i, variable in enumerate(model.non_trainable_variables):
+        if _is_random_seed(variable):
+            local.append(i)
+        elif id(variable) not in changing:
+            frozen.append(i)
+        elif keras.backend.is_float_dtype(variable.dtype):
+            state.append(i)
+        else:
+            local.append(i)
+    return _Roles(tuple(state), tuple(local), tuple(frozen))
+
+
+def _is_random_seed(variable: keras.Variable) -> bool:
+    return variable.name == "seed_generator_state"
+
+
+def _check_batch(model: keras.Model, batch: tuple, client_id: str) -> None:
+    expected = _input_shape(model)
+    x = batch[0]
+    if (
+        isinstance(expected, tuple)
+        and not keras.tree.is_nested(x)
+        and _is_shape(expected)
+        and not _fits(x.shape, expected)
+    ):
+        raise ValueError(
+            f"The inputs of client {client_id!r} have the wrong shape: "
+            f"{_describe(batch)}, but the model's input shape is {expected} "
+            "(None is the batch). Reshape the clients' arrays, for example "
+            "with `dataset.map(lambda data: (reshape(data[0]), data[1]))`."
+        )
+    if len(batch) > 1 and batch[1] is not None:
+        _check_labels(model, batch, client_id)
+
+
+def _check_labels(model: keras.Model, batch: tuple, client_id: str) -> None:
+    output, y, loss = _output_shape(model), batch[1], model.loss
+    if not (
+        isinstance(output, tuple)
+        and _is_shape(output)
+        and not keras.tree.is_nested(y)
+        and not keras.tree.is_nested(loss)
+        and type(model).compute_loss is keras.Model.compute_loss
+    ):
+        return
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
+    sparse = str(name).startswith("sparse_")
+    if not sparse and str(name) not in _ELEMENTWISE_LOSSES:
+        return
+    wanted = output[:-1] if sparse else output
+    # Keras drops or adds a last axis of length one.
+    fits = _fits(y.shape, wanted) or _fits(y.shape, (*wanted, 1))
+    if not fits and not sparse and wanted[-1] == 1:
+        fits = _fits(y.shape, wanted[:-1])
+    if not fits:
+        hint = (
+            " Labels given one-hot go with the loss without `sparse_`."
+            if sparse and _fits(y.shape, output)
+            else " Integer labels go with `sparse_categorical_crossentropy`."
+            if "categorical" in str(name) and not sparse
+            else ""
+        )
+        raise ValueError(
+            f"The labels of client {client_id!r} have the wrong shape: "
+            f"{_describe(batch)}, but the loss {name!r} with the model's "
+            f"output shape {output} takes labels of shape {wanted} (None is "
+            f"the batch).{hint}"
+        )
+
+
+_ELEMENTWISE_LOSSES = {
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "mse",
+    "mae",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "huber_loss",
+    "categorical_focal_crossentropy",
+    "binary_focal_crossentropy",
+}
+
+
+def _num_classes(model: keras.Model) -> int | None:
+    output, loss = _output_shape(model), model.loss
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
+    if (
+        name == "sparse_categorical_crossentropy"
+        and getattr(loss, "ignore_class", None) is None
+        and isinstance(output, tuple)
+        and _is_shape(output)
+    ):
+        return output[-1]
+    return None
+
+
+def _is_shape(value: Any) -> bool:
+    return all(d is None or isinstance(d, int) for d in value)
+
+
+def _fits(shape: tuple, expected: tuple) -> bool:
+    return len(shape) == len(expected) and all(
+        b is None or a == b
+        for a, b in zip(shape[1:], expected[1:], strict=True)
+    )
+
+
+def _describe(batch: tuple) -> str:
+    names = ("x", "y", "sample_weight")
+
+    def text(a):
+        return f"{tuple(a.shape)} {a.dtype}"
+
+    return ", ".join(
+        f"{name} is {keras.tree.map_structure(text, part)}"
+        for name, part in zip(names, batch, strict=False)
+    )
+
+
+def _input_shape(model: keras.Model) -> Any:
+    try:
+        return model.input_shape
+    except AttributeError:  # a subclassed model knows only its own call
+        return "not known (a subclassed model)"
+
+
+def _output_shape(model: keras.Model) -> Any:
+    try:
+        return model.output_shape
+    except AttributeError:
+        return None
+
+
+def to_backend(values: list[np.ndarray]) -> Arrays:
+    """Arrays of the backend from arrays of the host."""
+    return [ops.convert_to_tensor(v) for v in values]
+
+

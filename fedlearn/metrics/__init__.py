@@ -1,0 +1,1 @@
+"""Merging Keras metrics over clients, and their statistics per client."""

@@ -1,0 +1,613 @@
+"""Federated learning as pure functions: a process and its halves."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend, seeds, wire
+from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.aggregators.mean import Mean
+from fedlearn.clients.local_training import LocalTraining
+from fedlearn.data.cohort import Client, Cohort
+from fedlearn.functional_model import Arrays, FunctionalModel, to_backend
+from fedlearn.optimizers.functional import FunctionalOptimizer
+
+
+class ServerState(NamedTuple):
+    """Everything that a process remembers from round to round.
+
+    A pytree of arrays; `process.save_state` writes it to a file.
+
+    Attributes:
+        trainable: One array for each of `model.trainable_variables`.
+        non_trainable: One array for each of `model.non_trainable_variables`.
+        optimizer: The variables of the server's optimizer.
+        aggregator: The state of the aggregator and its encoders.
+        client_states: What stateful clients keep, by client id, on the host;
+            empty for clients without state.
+        round_num: The number of rounds done, an int64 scalar.
+        seed: The run's seed, an int64 scalar.
+    """
+
+    trainable: Arrays
+    non_trainable: Arrays
+    optimizer: Arrays
+    aggregator: Any
+    client_states: dict[str, Any]
+    round_num: np.ndarray
+    seed: np.ndarray
+
+
+class Broadcast(NamedTuple):
+    """What the server sends to every client of a round.
+
+    Attributes:
+        trainable: The model's trainable weights.
+        non_trainable: Its other variables.
+        learning_rate: A float32 scalar for the clients' optimizer, where a
+            schedule counts rounds; `()` otherwise.
+        params: What the aggregator and its encoders tell clients.
+    """
+
+    trainable: Arrays
+    non_trainable: Arrays
+    learning_rate: Any
+    params: Any
+
+
+class Update(NamedTuple):
+    """What a client's round adds to the total; updates add with `+`.
+
+    Addition is commutative and associative up to rounding, so partial sums
+    can be made anywhere, in any order.
+
+    Attributes:
+        summand: What the aggregator adds up.
+        metrics: The variables of the model's metrics over local training.
+        num_clients: How many clients are in the sum, int32.
+        num_examples: How many examples they have, int32.
+        num_rejected: How many were left out because their update wasn't
+            finite, int32.
+    """
+
+    summand: Any
+    metrics: Arrays
+    num_clients: Any
+    num_examples: Any
+    num_rejected: Any
+
+    def __add__(self, other: Any) -> "Update":  # type: ignore[override]
+        return keras.tree.map_structure(lambda a, b: a + b, self, other)
+
+    def __radd__(self, other: Any) -> "Update":
+        if isinstance(other, int) and other == 0:  # the start of `sum(...)`
+            return self
+        return NotImplemented
+
+
+class StackedUpdate(NamedTuple):
+    """An `Update` whose summands stay apart, on a first axis over clients.
+
+    For aggregators that need every client's update, such as a median.
+    """
+
+    summand: Any
+    metrics: Arrays
+    num_clients: Any
+    num_examples: Any
+    num_rejected: Any
+
+    def __add__(self, other: Any) -> "StackedUpdate":  # type: ignore[override]
+        def join(a, b):
+            return ops.concatenate([a, b], axis=0)
+
+        sums = Update((), *self[1:]) + Update((), *other[1:])
+        summand = keras.tree.map_structure(join, self.summand, other.summand)
+        return StackedUpdate(summand, *sums[1:])
+
+    def __radd__(self, other: Any) -> "StackedUpdate":
+        if isinstance(other, int) and other == 0:
+            return self
+        return NotImplemented
+
+
+class ClientProgram(NamedTuple):
+    """A client's round as pure functions, for executors to compile.
+
+    A round at a client is `start`, then `step` for each of `batches`, then
+    `finish`. Executors choose how: one client after another, many at once, in
+    other processes.
+
+    Attributes:
+        batches: `(num_examples, seed) -> list of int32 arrays`: the positions
+            of the examples of each step, on the host.
+        start: `(broadcast, seed_words) -> carry`.
+        step: `(broadcast, carry, batch) -> carry`.
+        finish: `(broadcast, carry, num_examples, seed_words) -> summands`, a
+            tuple in the order of `Update`'s fields.
+        stacked: Whether summands are stacked and not added.
+    """
+
+    batches: Callable[[int, int], list[np.ndarray]]
+    start: Callable[..., Any]
+    step: Callable[..., Any]
+    finish: Callable[..., Any]
+    stacked: bool
+
+
+def seed_words(seed: int) -> np.ndarray:
+    """A client's 64-bit seed as an int32 array of shape `(2,)`, for devices."""
+    mask = 0x7FFFFFFF
+    return np.array([seed & mask, (seed >> 32) & mask], np.int32)
+
+
+class LearningProcess:
+    """A federated algorithm: `initialize`, `next`, `evaluate`, and `fit`.
+
+    `next` is the composition of its halves, which are public so that they can
+    run in different places::
+
+        broadcast = process.broadcast(state)
+        update_k = process.client_update(broadcast, data_k, seed_k)
+        total = update_1 + update_2 + ...
+        state, metrics = process.server_update(state, broadcast, total)
+
+    All of them are pure: the same arguments give the same result, and nothing
+    that is passed in is changed.
+
+    Args:
+        model: A compiled `keras.Model` with weights.
+        client: What a client computes.
+        server_optimizer: A Keras optimizer (or its name) that gets minus the
+            aggregate of the clients' updates as gradient.
+        aggregator: How updates become one.
+        executor: `"auto"`, `"sequential"`, `"vectorized"`, or an instance of
+            `fedlearn.executors.Executor`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If something that the model does can't be honoured.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        client: LocalTraining | None = None,
+        server_optimizer: str | keras.optimizers.Optimizer | None = None,
+        aggregator: Aggregator | None = None,
+        executor: Any = "auto",
+    ):
+        from fedlearn import executors
+
+        self._functional = FunctionalModel(model)
+        self.client = LocalTraining() if client is None else client
+        if not hasattr(self.client, "build"):
+            raise TypeError(
+                "`client` must be a fedlearn.LocalTraining (or another object "
+                f"with its methods). Received: {client!r}."
+            )
+        self.aggregator = Mean() if aggregator is None else aggregator
+        if not isinstance(self.aggregator, Aggregator):
+            raise TypeError(
+                "`aggregator` must be a fedlearn.aggregators.Aggregator, or "
+                f"None for the weighted mean. Received: {aggregator!r}."
+            )
+        if server_optimizer is None:
+            server_optimizer = keras.optimizers.SGD(1.0)
+        self.server_optimizer = keras.optimizers.get(server_optimizer)
+        self._server_optimizer = FunctionalOptimizer(
+            self.server_optimizer, model.trainable_variables
+        )
+        self._trainer = self.client.build(self._functional)
+        self._initial_values = self._functional.values()
+        self.executor = executors.get(executor)
+        self._runner = None
+        self._server_step = backend.jit(self._server_step_fn)
+        self._aggregator_params = backend.jit(self.aggregator.params)
+        self._message_sizes: dict[str, int] = {}
+        self.state: ServerState | None = None
+
+    # The process.
+
+    def initialize(self, seed: int = 0) -> ServerState:
+        """The state before the first round.
+
+        The weights are those that the model had when the process was built.
+
+        Args:
+            seed: Of all that is random in the run: 0 <= seed < 2**63.
+        """
+        if not 0 <= int(seed) < 2**63:
+            raise ValueError(f"`seed` must be in [0, 2**63). Received: {seed}.")
+        trainable, non_trainable = map(to_backend, self._initial_values)
+        return ServerState(
+            trainable=trainable,
+            non_trainable=non_trainable,
+            optimizer=self._server_optimizer.initial_values(trainable),
+            aggregator=self.aggregator.init(self.update_spec),
+            client_states={},
+            round_num=np.asarray(0, np.int64),
+            seed=np.asarray(seed, np.int64),
+        )
+
+    def next(
+        self, state: ServerState, clients: Any
+    ) -> tuple[ServerState, dict[str, float]]:
+        """One round, in which all of `clients` take part.
+
+        Args:
+            state: Of the round before; not changed.
+            clients: A `FederatedDataset`, or a list of client data sets:
+                `(x, y)` or `(x, y, sample_weight)` arrays, or
+                `tf.data.Dataset`s of examples or of batches.
+
+        Returns:
+            `(state, metrics)`: metrics of the clients' training by Keras's
+            names, with `num_clients`, `num_examples`, `num_rejected`,
+            `bytes_up`, `bytes_down`, and what the aggregator adds.
+
+        Raises:
+            ValueError: If there is no client, or if the model can't take a
+                client's examples.
+        """
+        cohort = self.cohort(clients)
+        broadcast = self.broadcast(state)
+        client_seeds = [self.client_seed(state, i) for i in cohort.ids]
+        total = self._run(broadcast, cohort, client_seeds)
+        return self.server_update(state, broadcast, total)
+
+    def evaluate(
+        self,
+        state: ServerState,
+        clients: Any,
+        per_client: bool = False,
+        batch_size: int = 256,
+    ) -> dict[str, Any]:
+        """Federated evaluation of the state's weights.
+
+        Args:
+            state: Whose weights to evaluate.
+            clients: As in `next`.
+            per_client: Whether to give each client's own metrics too.
+            batch_size: Examples at a time.
+
+        Returns:
+            Metrics merged over all examples, as if they were pooled, with
+            `num_clients` and `num_examples`. With `per_client=True` also
+            those of `fedlearn.metrics.per_client.statistics`.
+        """
+        from fedlearn import evaluation
+
+        return evaluation.evaluate_values(
+            self._functional,
+            state.trainable,
+            state.non_trainable,
+            self.cohort(clients),
+            per_client=per_client,
+            batch_size=batch_size,
+        )
+
+    # The halves.
+
+    def broadcast(self, state: ServerState) -> Broadcast:
+        """What the server sends to every client of the round."""
+        rate = self._trainer.optimizer.scheduled_rate(int(state.round_num))
+        params = state.aggregator
+        if keras.tree.flatten(params) or self._has_params:
+            params = self._aggregator_params(params)
+        return Broadcast(
+            trainable=state.trainable,
+            non_trainable=state.non_trainable,
+            learning_rate=() if rate is None else np.asarray(rate, np.float32),
+            params=params,
+        )
+
+    def client_update(
+        self,
+        broadcast: Broadcast,
+        data: Any,
+        seed: int,
+        client_state: Any = None,
+    ) -> Any:
+        """What one client adds to the round's total.
+
+        Args:
+            broadcast: From `broadcast`.
+            data: `(x, y)` or `(x, y, sample_weight)` arrays, or a
+                `tf.data.Dataset`.
+            seed: The client's own in this round, from `client_seed`.
+            client_state: What the client kept from its last round; `()` for
+                one that is seen first.
+
+        Returns:
+            The `Update`; with `client_state`, `(update, client_state)`.
+        """
+        from fedlearn import executors
+
+        cohort = self.cohort([data])
+        if self._sequential is None:
+            self._sequential = executors.Sequential().bind(self.program)
+        update = self._sequential(broadcast, cohort, [seed])
+        return update if client_state is None else (update, client_state)
+
+    _sequential: Any = None
+
+    def server_update(
+        self, state: ServerState, broadcast: Broadcast, total: Any
+    ) -> tuple[ServerState, dict[str, float]]:
+        """The state after a round, and the round's metrics.
+
+        Args:
+            state: Before the round.
+            broadcast: What its clients were sent.
+            total: The sum of their updates.
+        """
+        trainable, non_trainable, optimizer, aggregator, results = (
+            self._server_step(
+                state.trainable,
+                state.non_trainable,
+                state.optimizer,
+                state.aggregator,
+                broadcast.params,
+                tuple(total),
+            )
+        )
+        results = backend.to_numpy(results)
+        metrics = {name: float(value) for name, value in results.items()}
+        num_sent = metrics["num_clients"] + metrics["num_rejected"]
+        metrics["bytes_up"] = num_sent * self._upload_size(broadcast)
+        metrics["bytes_down"] = num_sent * self._download_size(broadcast)
+        state = state._replace(
+            trainable=list(trainable),
+            non_trainable=list(non_trainable),
+            optimizer=list(optimizer),
+            aggregator=aggregator,
+            round_num=np.asarray(state.round_num + 1, np.int64),
+        )
+        return state, metrics
+
+    def client_seed(self, state: ServerState, client_id: str) -> int:
+        """The seed of a client in the round that follows `state`.
+
+        It depends on the run's seed, the round and the client's id, and not
+        on who else takes part or in which order.
+        """
+        return seeds.fold(
+            int(state.seed), "client", int(state.round_num), client_id
+        )
+
+    # What executors and tools need.
+
+    @property
+    def program(self) -> ClientProgram:
+        """A client's round as pure functions."""
+        return ClientProgram(
+            batches=self._trainer.batches,
+            start=self._trainer.start,
+            step=self._trainer.step,
+            finish=self._finish,
+            stacked=self.aggregator.reduction == "stack",
+        )
+
+    @property
+    def functional_model(self) -> FunctionalModel:
+        """The model's pure functions."""
+        return self._functional
+
+    @property
+    def update_spec(self) -> list[keras.KerasTensor]:
+        """Shapes and dtypes of a client's update."""
+        model = self._functional.model
+        variables = [
+            *model.trainable_variables,
+            *(
+                model.non_trainable_variables[i]
+                for i in self._functional.roles.state
+            ),
+        ]
+        return [keras.KerasTensor(v.shape, v.dtype) for v in variables]
+
+    def cohort(self, clients: Any) -> Cohort:
+        """The clients of a round, checked against the model as they are read.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        return Cohort(clients, self._functional)
+
+    def _run(self, broadcast, cohort, client_seeds):
+        if self._runner is None:
+            self._runner = self.executor.bind(self.program)
+        return self._runner(broadcast, cohort, client_seeds)
+
+    def _finish(self, broadcast, carry, num_examples, seed):
+        delta = self._trainer.delta(broadcast, carry)
+        message = self.aggregator.encode(delta, broadcast.params, seed)
+        summand = self.aggregator.summand(
+            message, ops.cast(num_examples, "float32"), broadcast.params
+        )
+        finite = True
+        for array in delta:
+            finite = ops.logical_and(finite, ops.all(ops.isfinite(array)))
+
+        def keep(a):
+            return ops.where(finite, a, ops.zeros_like(a))
+
+        accepted = ops.cast(finite, "int32")
+        return (
+            keras.tree.map_structure(keep, summand),
+            keras.tree.map_structure(keep, list(carry.variables.metrics)),
+            accepted,
+            accepted * ops.cast(num_examples, "int32"),
+            1 - accepted,
+        )
+
+    def _server_step_fn(
+        self, trainable, non_trainable, optimizer, aggregator, params, total
+    ):
+        summand, metrics, num_clients, num_examples, num_rejected = total
+        mean = self.aggregator.decode(summand, params)
+        num_trainable = len(trainable)
+        # The server descends along minus the mean update (Reddi et al. 2021,
+        # algorithm 1): with SGD at learning rate 1 that adds the mean.
+        trainable, optimizer = self._server_optimizer.apply(
+            optimizer, [-m for m in mean[:num_trainable]], trainable
+        )
+        non_trainable = list(non_trainable)
+        for i, m in zip(
+            self._functional.roles.state, mean[num_trainable:], strict=True
+        ):
+            non_trainable[i] = non_trainable[i] + m
+        aggregator, added = self.aggregator.update(aggregator, summand)
+        results = {
+            **self._functional.metrics_result(metrics),
+            "num_clients": num_clients,
+            "num_examples": num_examples,
+            "num_rejected": num_rejected,
+            **added,
+        }
+        return trainable, non_trainable, optimizer, aggregator, results
+
+    @property
+    def _has_params(self) -> bool:
+        return type(self.aggregator).params is not Aggregator.params
+
+    def _download_size(self, broadcast: Broadcast) -> int:
+        return self._measured("down", lambda: backend.to_numpy(broadcast))
+
+    def _upload_size(self, broadcast: Broadcast) -> int:
+        def message():
+            zeros = [
+                ops.zeros(spec.shape, spec.dtype) for spec in self.update_spec
+            ]
+            encoded = self.aggregator.encode(
+                zeros, broadcast.params, ops.convert_to_tensor(seed_words(0))
+            )
+            metrics = [
+                ops.zeros(v.shape, v.dtype)
+                for v in self._functional.metrics_variables
+            ]
+            num_examples = np.asarray(0, np.int32)
+            return backend.to_numpy((encoded, metrics, num_examples))
+
+        return self._measured("up", message)
+
+    def _measured(self, direction: str, message: Callable[[], Any]) -> int:
+        # A message of fixed shapes and dtypes has a fixed length, so one is
+        # written out, once, and measured.
+        if direction not in self._message_sizes:
+            self._message_sizes[direction] = len(wire.to_bytes(message()))
+        return self._message_sizes[direction]
+
+    # Models.
+
+    @property
+    def model(self) -> keras.Model:
+        """The model that the process was made of, with the trained weights.
+
+        It is the very model that was passed in, an ordinary compiled Keras
+        model; it holds the weights of `state`, the last state of `fit`.
+        """
+        model = self._functional.model
+        if self.state is not None:
+            self.write_weights(self.state, model)
+        return model
+
+    def get_model(self, state: ServerState) -> keras.Model:
+        """A compiled copy of the model with the weights of `state`.
+
+        Raises:
+            ValueError: If the model can't be copied: a subclassed model needs
+                `get_config`.
+        """
+        from fedlearn import model_copy
+
+        model = model_copy.copy(self._functional.model)
+        self.write_weights(state, model)
+        return model
+
+    def write_weights(self, state: ServerState, model: keras.Model) -> None:
+        """Assigns the weights of `state` to a model of the same structure."""
+        pairs = [
+            *zip(model.trainable_variables, state.trainable, strict=True),
+            *zip(
+                model.non_trainable_variables, state.non_trainable, strict=True
+            ),
+        ]
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def read_weights(
+        self, state: ServerState, model: keras.Model
+    ) -> ServerState:
+        """`state` with the weights that a model holds now."""
+
+        def read(variables):
+            return [ops.copy(v.value) for v in variables]
+
+        return state._replace(
+            trainable=read(model.trainable_variables),
+            non_trainable=read(model.non_trainable_variables),
+        )
+
+    # The loop and its files, in files of their own.
+
+    def fit(
+        self,
+        data: Any,
+        rounds: int,
+        clients_per_round: int | None = None,
+        sampler: Any = None,
+        validation_data: Any = None,
+        validation_freq: int = 1,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        verbose: str | int = "auto",
+        seed: int = 0,
+        checkpoint_dir: str | None = None,
+        initial_state: ServerState | None = None,
+    ) -> keras.callbacks.History:
+        """Trains for some rounds. See `fedlearn.training.fit`."""
+        from fedlearn import training
+
+        return training.fit(
+            self,
+            data,
+            rounds,
+            clients_per_round=clients_per_round,
+            sampler=sampler,
+            validation_data=validation_data,
+            validation_freq=validation_freq,
+            callbacks=callbacks,
+            verbose=verbose,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            initial_state=initial_state,
+        )
+
+    def save_state(self, state: ServerState, path: Any) -> None:
+        """Writes a state to a file. See `fedlearn.state_file.save`."""
+        from fedlearn import state_file
+
+        state_file.save(path, state)
+
+    def load_state(self, path: Any) -> ServerState:
+        """Reads a state back. See `fedlearn.state_file.load`."""
+        from fedlearn import state_file
+
+        state, _ = state_file.load(path, like=self.initialize())
+        return state
+
+
+__all__ = [
+    "Broadcast",
+    "Client",
+    "ClientProgram",
+    "LearningProcess",
+    "ServerState",
+    "StackedUpdate",
+    "Update",
+    "seed_words",
+]
