@@ -75,7 +75,10 @@ class FunctionalModel:
     @property
     def metrics_variables(self) -> list[keras.Variable]:
         """The variables of the metrics; known once `prepare` has run."""
-        return self.model.metrics_variables
+        # A metric that two layers share is listed twice; StatelessScope has
+        # one value for it, and it must be counted once.
+        unique = {id(v): v for v in self.model.metrics_variables}
+        return list(unique.values())
 
     def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of what the model holds now: trainable, non-trainable."""
@@ -110,7 +113,7 @@ class FunctionalModel:
             trainable=list(trainable),
             state=[non_trainable[i] for i in self.roles.state],
             local=local,
-            metrics=[ops.zeros(v.shape, v.dtype) for v in self._metrics()],
+            metrics=[ops.zeros(v.shape, v.dtype) for v in self.metrics_variables],
         )
 
     def _seeded(self, local: Arrays, seed: Any) -> Arrays:
@@ -158,7 +161,7 @@ class FunctionalModel:
         non_trainable = model.non_trainable_variables
         state = [non_trainable[i] for i in self.roles.state]
         local = [non_trainable[i] for i in self.roles.local]
-        metrics = self._metrics()
+        metrics = self.metrics_variables
         mapping = [
             *zip(model.trainable_variables, trainable, strict=True),
             *zip(state, variables.state, strict=True),
@@ -202,19 +205,13 @@ class FunctionalModel:
             tracker.update_state(loss, sample_weight=size)
         self.model.compute_metrics(x, y, y_pred, sample_weight)
 
-    def _metrics(self) -> list[keras.Variable]:
-        # A metric that two layers share is listed twice; StatelessScope has
-        # one value for it, and it must be counted once.
-        unique = {id(v): v for v in self.model.metrics_variables}
-        return list(unique.values())
-
     def frozen(self, non_trainable: Arrays) -> Arrays:
         """The values of the variables that nobody changes."""
         return [non_trainable[i] for i in self.roles.frozen]
 
     def metrics_result(self, metrics: Arrays) -> dict[str, Any]:
         """Metric values by Keras's names from the metrics' variables."""
-        mapping = zip(self._metrics(), metrics, strict=True)
+        mapping = zip(self.metrics_variables, metrics, strict=True)
         with keras.StatelessScope(mapping):
             result = self.model.get_metrics_result()
         flat: dict[str, Any] = {}
@@ -312,7 +309,7 @@ class FunctionalModel:
         skipped = {
             id(v) for m in trackers if m is not None for v in m.variables
         }
-        return [v for v in self._metrics() if id(v) not in skipped]
+        return [v for v in self.metrics_variables if id(v) not in skipped]
 
 
 def _check_model(model: Any) -> None:

@@ -1,0 +1,5 @@
+"""Keras callbacks for federated training; a round is an epoch."""
+
+from fedlearn.callbacks.progress import Progress
+
+__all__ = ["Progress"]

@@ -1,0 +1,186 @@
+"""Federated evaluation of any compiled Keras model."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.data.cohort import Cohort
+from fedlearn.functional_model import Arrays, FunctionalModel, to_backend
+from fedlearn.metrics import per_client as per_client_metrics
+
+
+def evaluate(
+    model: keras.Model,
+    clients: Any,
+    per_client: bool = False,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Metrics of a compiled Keras model, trained anywhere, over clients.
+
+    Args:
+        model: A compiled `keras.Model` with weights; it isn't changed.
+        clients: A `FederatedDataset`, or a list with `(x, y)` or
+            `(x, y, sample_weight)` arrays or a `tf.data.Dataset` for each
+            client.
+        per_client: Whether to give each client's own metrics too.
+        batch_size: Examples at a time. It doesn't change the metrics.
+
+    Returns:
+        A dict of floats: each metric of the model by Keras's name, merged
+        over all examples as if they were pooled, `num_clients` and
+        `num_examples`. With `per_client=True` also `"per_client"`, a dict of
+        such metrics for each client id, and `"statistics"`, as
+        `fedlearn.metrics.per_client.statistics` makes them.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> client = (np.zeros((4, 2)), np.ones((4, 1)))
+    >>> evaluate(model, [client, client])["loss"]
+    1.0
+    """
+    functional = FunctionalModel(model)
+    trainable, non_trainable = map(to_backend, functional.values())
+    return evaluate_values(
+        functional,
+        trainable,
+        non_trainable,
+        Cohort(clients, functional),
+        per_client=per_client,
+        batch_size=batch_size,
+    )
+
+
+def evaluate_values(
+    model: FunctionalModel,
+    trainable: Arrays,
+    non_trainable: Arrays,
+    cohort: Cohort,
+    per_client: bool = False,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """`evaluate` for weights that are not in the model's variables."""
+    if batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be at least 1. Received: {batch_size!r}."
+        )
+    add_batch, result = _compiled(model)
+    num_examples = 0
+    clients: dict[str, dict[str, float]] = {}
+    # Merged on the host in float64: sums over millions of examples would
+    # lose their last digits in float32.
+    total: list[Any] = []
+
+    def run(batches) -> list[np.ndarray]:
+        nonlocal total
+        values = model.start(trainable, non_trainable).metrics
+        for batch in batches:
+            batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
+            values = add_batch(trainable, non_trainable, values, batch)
+        values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
+        # The model's metrics exist once the first client has been read.
+        total = total or [np.zeros_like(v) for v in values]
+        total = [t + v for t, v in zip(total, values, strict=True)]
+        return values
+
+    def metrics_of(values) -> dict[str, float]:
+        arrays = [
+            ops.convert_to_tensor(value, variable.dtype)
+            for value, variable in zip(
+                values, model.metrics_variables, strict=True
+            )
+        ]
+        numbers = backend.to_numpy(result(arrays))
+        return {name: float(value) for name, value in numbers.items()}
+
+    if per_client:
+        for client in cohort:
+            num_examples += client.num_examples
+            clients[client.id] = {
+                **metrics_of(run(_slices(client.data, batch_size))),
+                "num_examples": float(client.num_examples),
+            }
+    else:
+        for batches, size in _pooled(cohort, batch_size):
+            num_examples += size
+            run(batches)
+
+    metrics: dict[str, Any] = metrics_of(total) if num_examples else {}
+    metrics["num_clients"] = float(len(cohort))
+    metrics["num_examples"] = float(num_examples)
+    if per_client:
+        metrics["per_client"] = clients
+        metrics["statistics"] = per_client_metrics.statistics(clients)
+    return metrics
+
+
+def _compiled(model: FunctionalModel) -> tuple[Any, Any]:
+    # Kept with the model: evaluating each round compiles once.
+    if not hasattr(model, "_evaluation"):
+
+        def add_batch(trainable, non_trainable, metrics, batch):
+            variables = model.start(trainable, non_trainable)
+            _, after = model.loss(
+                trainable,
+                variables._replace(metrics=metrics),
+                model.frozen(non_trainable),
+                batch,
+                training=False,
+            )
+            return after.metrics
+
+        model._evaluation = (  # type: ignore[attr-defined]
+            backend.jit(add_batch, free=(3,)),
+            backend.jit(model.metrics_result),
+        )
+    return model._evaluation  # type: ignore[attr-defined]
+
+
+def _slices(data: tuple, batch_size: int) -> Iterator[tuple]:
+    """Batches of one client, or of several pooled.
+
+    Where a batch of another length is another program, the rest is cut into
+    powers of two: a few lengths serve all clients, and none is padded.
+    """
+    size = len(keras.tree.flatten(data)[0])
+    start = 0
+    while start < size:
+        length = min(batch_size, size - start)
+        if not backend.LOOPS_IN_GRAPH and length < batch_size:
+            length = 1 << (length.bit_length() - 1)
+        piece = slice(start, start + length)
+        yield keras.tree.map_structure(lambda a, p=piece: a[p], data)
+        start += length
+
+
+def _pooled(
+    cohort: Cohort, batch_size: int
+) -> Iterator[tuple[Iterator[tuple], int]]:
+    """Batches over clients together, so that small clients cost little."""
+    waiting: list[tuple] = []
+    count, shapes = 0, None
+
+    def flush():
+        data = keras.tree.map_structure(
+            lambda *arrays: np.concatenate(arrays), *waiting
+        )
+        return _slices(data, batch_size), count
+
+    for client in cohort:
+        if not client.num_examples:
+            continue
+        new = [(a.shape[1:], a.dtype) for a in keras.tree.flatten(client.data)]
+        if waiting and (new != shapes or count >= 4 * batch_size):
+            yield flush()
+            waiting, count = [], 0
+        waiting.append(client.data)
+        shapes = new
+        count += client.num_examples
+    if waiting:
+        yield flush()

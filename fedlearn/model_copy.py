@@ -1,0 +1,64 @@
+"""A compiled copy of a compiled Keras model."""
+
+import keras
+
+
+def copy(model: keras.Model) -> keras.Model:
+    """A model of the same structure and compilation, with its own variables.
+
+    Its weights are freshly initialised; the caller assigns them.
+
+    Raises:
+        ValueError: If the model can't be made again from its configuration.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> copy(model) is model
+    False
+    """
+    try:
+        copied = keras.models.clone_model(model)
+        if type(copied) is not type(model):
+            raise TypeError(
+                f"cloning made a {type(copied).__name__} of a "
+                f"{type(model).__name__}"
+            )
+        if not copied.built:
+            copied.build_from_config(model.get_build_config())
+        shapes = [tuple(v.shape) for v in model.variables]
+        if [tuple(v.shape) for v in copied.variables] != shapes:
+            raise ValueError("the copy has other variables than the model")
+    except Exception as error:
+        raise ValueError(
+            f"The model {model.name!r} of class {type(model).__name__} can't "
+            f"be copied ({error}). Give the class a `get_config` that returns "
+            "the arguments of its `__init__`; or use `process.model`, the "
+            "very model that the process was made of, with "
+            "`process.write_weights(state, process.model)`."
+        ) from error
+    for source, target in zip(
+        model._flatten_layers(), copied._flatten_layers(), strict=True
+    ):
+        target.trainable = source.trainable
+    arguments = dict(model._compile_config.config)
+    optimizer = keras.optimizers.get(arguments.pop("optimizer"))
+    for name in ("metrics", "weighted_metrics"):
+        arguments[name] = _fresh_metrics(arguments[name])
+    copied.compile(
+        optimizer=type(optimizer).from_config(optimizer.get_config()),
+        **arguments,
+    )
+    return copied
+
+
+def _fresh_metrics(metrics):
+    if isinstance(metrics, dict):
+        return {key: _fresh_metrics(value) for key, value in metrics.items()}
+    if isinstance(metrics, (list, tuple)):
+        return [_fresh_metrics(value) for value in metrics]
+    if isinstance(metrics, keras.metrics.Metric):
+        return type(metrics).from_config(metrics.get_config())
+    return metrics
