@@ -1,0 +1,104 @@
+"""The model that a flag names."""
+
+import importlib
+import inspect
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from fedlearn.cli import data as cli_data
+from fedlearn.cli.errors import UsageError, did_you_mean
+from fedlearn.data.federated_dataset import FederatedDataset
+
+if TYPE_CHECKING:
+    import keras
+
+# The model of `fl.models` for a data set, where no flag names another.
+DEFAULTS = {"digits": "digits_cnn", "emnist": "mcmahan_cnn"}
+
+
+def load(
+    name: str, data: FederatedDataset, seed: int
+) -> "keras.Model":
+    """A model, compiled or not.
+
+    Args:
+        name: Of a function of `fl.models`; or a `.keras` file; or
+            `module:function`, a function without arguments that returns a
+            model. The module may be in the working folder.
+        data: What it will be trained on, for the shapes of `fl.models`.
+        seed: Of the initial weights.
+
+    Raises:
+        UsageError: If there is no such model.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed % 2**32)
+    if name.endswith(".keras"):
+        if not os.path.isfile(name):
+            raise UsageError(f"--model={name}: there is no such file.")
+        return keras.models.load_model(name)
+    if ":" in name:
+        model = _function(name)()
+        if not isinstance(model, keras.Model):
+            raise UsageError(
+                f"--model={name}: the function returned a "
+                f"{type(model).__name__}. Expected a keras.Model."
+            )
+        return model
+    from fedlearn import models
+
+    known = [n for n in models.__all__ if n != "get"]
+    if name not in known:
+        raise UsageError(
+            f"there is no model {name!r}. Expected one of "
+            f"{', '.join(sorted(known))}; or a .keras file; or "
+            f"module:function.{did_you_mean(name, known, '--model=')}"
+        )
+    shape, num_classes = cli_data.shape_and_classes(data)
+    known_facts = {
+        "input_shape": shape, "num_classes": num_classes, "seed": seed
+    }
+    accepted = inspect.signature(getattr(models, name)).parameters
+    return models.get(
+        name,
+        **{
+            key: value
+            for key, value in known_facts.items()
+            if key in accepted and value is not None
+        },
+    )
+
+
+def import_module_of(name: str) -> None:
+    """Imports the module of `module:function`, if the name is of that kind.
+
+    What it registers with Keras, a saved model may need.
+    """
+    if ":" in name and not name.endswith(".keras"):
+        _function(name)
+
+
+def _function(name: str):
+    module_name, _, function_name = name.partition(":")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.split(".")[0] and error.name != module_name:
+            raise  # the module is there, but something that it imports isn't
+        raise UsageError(
+            f"--model={name}: there is no module {module_name!r}, neither "
+            "installed nor in the working folder."
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(
+            f"--model={name}: {module_name} has no function "
+            f"{function_name!r}."
+            + did_you_mean(function_name, [n for n in dir(module) if n[0] != "_"])
+        )
+    return function

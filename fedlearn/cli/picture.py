@@ -1,0 +1,221 @@
+"""The picture of a run."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedlearn.cli.algorithms import ALGORITHMS
+from fedlearn.cli.units import duration, in_bytes
+from fedlearn.plot import history as draw_history
+from fedlearn.plot import labels as draw_labels
+from fedlearn.plot import per_client as draw_per_client
+from fedlearn.plot import style
+
+_WIDTH, _HEIGHT, _DPI = 16.0, 10.4, 100  # 1600 pixels wide
+
+
+def draw(
+    config: Mapping[str, Any],
+    history: Mapping[str, Sequence[float]],
+    evaluation: Mapping[str, Any],
+    dataset: Any,
+) -> bytes:
+    """The run as a PNG.
+
+    Args:
+        config: From `config.json`.
+        history: A list of values a metric.
+        evaluation: By client, on test data.
+        dataset: The training data, for its labels.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    style.require_matplotlib()
+    # Without pyplot: no window system, and nothing of the process changes.
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(
+        {
+            "font.family": ["DejaVu Sans"],
+            "font.size": 10.5,
+            "axes.labelsize": 10.5,
+            "legend.fontsize": 9.5,
+        }
+    ):
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, facecolor="white")
+        FigureCanvasAgg(figure)
+        _headline(figure, config, history)
+        _facts(figure, config, history, evaluation)
+        panels = figure.add_gridspec(
+            2,
+            3,
+            left=0.045,
+            right=0.955,
+            top=0.725,
+            bottom=0.085,
+            wspace=0.2,
+            hspace=0.5,
+            width_ratios=(1, 1, 0.95),
+        )
+        names = _metrics(evaluation)
+        draw_history(history, "loss", figure.add_subplot(panels[0, 0]))
+        second = names[0] if names else "loss"
+        if names:
+            draw_history(history, second, figure.add_subplot(panels[0, 1]))
+        draw_per_client(evaluation, second, figure.add_subplot(panels[1, 0]))
+        _traffic(figure.add_subplot(panels[1, 1]), history)
+        _labels(figure.add_subplot(panels[:, 2]), dataset)
+        png = io.BytesIO()
+        figure.savefig(png, format="png", metadata={"Software": "fedlearn"})
+    return png.getvalue()
+
+
+def _metrics(evaluation: Mapping[str, Any]) -> list[str]:
+    names = [n for n in evaluation["statistics"] if n != "loss"]
+    return sorted(names, key=lambda name: "acc" not in name)
+
+
+def _headline(figure, config, history) -> None:
+    flags = config["flags"]
+    title = ALGORITHMS[flags["algorithm"]].title
+    figure.text(
+        0.045,
+        0.943,
+        f"{title} on {flags['dataset']}",
+        fontsize=25,
+        fontweight="bold",
+        color=style.INK,
+        va="center",
+    )
+    num_rounds = len(history["round"])
+    passes = "pass" if flags["epochs"] == 1 else "passes"
+    figure.text(
+        0.045,
+        0.905,
+        f"{_model(flags['model'])}, {config['num_parameters']:,} parameters"
+        f"   ·   {num_rounds:,} rounds of {flags['clients_per_round']:,} of "
+        f"{config['num_clients']:,} clients   ·   {flags['epochs']} {passes} "
+        f"in batches of {flags['batch_size']}   ·   "
+        f"client {config['optimizers']['client']}, "
+        f"server {config['optimizers']['server']}   ·   "
+        f"{config['backend']}",
+        fontsize=11.5,
+        color=style.GREY,
+        va="center",
+    )
+
+
+def _model(name: str) -> str:
+    return name if len(name) <= 30 else "…" + name[-29:]
+
+
+def _facts(figure, config, history, evaluation) -> None:
+    facts = []
+    names = _metrics(evaluation)
+    if names and evaluation.get(names[0]) is not None:
+        name = names[0]
+        spread = evaluation["statistics"][name]
+
+        def text(value):
+            share = style.is_share(name, [spread["min"], spread["max"]])
+            return f"{100 * value:.1f} %" if share else f"{value:.4g}"
+
+        facts += [
+            (text(evaluation[name]), f"test {name.replace('_', ' ')}"),
+            (text(spread["decile_1"]), "worst tenth of clients at most"),
+            (text(spread["min"]), "worst client"),
+        ]
+    if evaluation.get("loss") is not None:
+        facts.append((f"{evaluation['loss']:.3g}", "test loss"))
+    if config.get("seconds"):
+        facts.append((duration(config["seconds"]), "training time"))
+    if history.get("bytes_up"):
+        facts += [
+            (in_bytes(np.nansum(history["bytes_up"])), "sent up by clients"),
+            (in_bytes(np.nansum(history["bytes_down"])), "sent down to them"),
+        ]
+    left, right = 0.045, 0.955
+    step = (right - left) / len(facts)
+    for i, (value, label) in enumerate(facts):
+        x = left + i * step
+        figure.text(
+            x,
+            0.843,
+            value,
+            fontsize=18.5,
+            fontweight="bold",
+            color=style.BLUE,
+            va="center",
+        )
+        figure.text(
+            x, 0.812, label, fontsize=9.5, color=style.GREY, va="center"
+        )
+    from matplotlib.lines import Line2D
+
+    for y in (0.875, 0.788):
+        figure.add_artist(
+            Line2D([left, right], [y, y], color=style.FAINT, linewidth=1.2)
+        )
+
+
+def _traffic(ax, history) -> None:
+    style.tidy(ax)
+    if not history.get("bytes_up"):
+        style.title(ax, "Bytes", "not measured")
+        return
+    from matplotlib.ticker import FuncFormatter
+
+    rounds = np.arange(1, len(history["bytes_up"]) + 1)
+    lines = (
+        ("bytes_up", "up, from clients", style.BLUE, "-", 2.4),
+        ("bytes_down", "down, to clients", style.ORANGE, (0, (4, 2)), 1.8),
+    )
+    for name, label, colour, dashes, width in lines:
+        total = np.nancumsum(history[name])
+        ax.plot(
+            rounds,
+            total,
+            color=colour,
+            linestyle=dashes,
+            linewidth=width,
+            label=label,
+        )
+    sent = max(history["num_clients"][-1] + history["num_rejected"][-1], 1)
+    style.title(
+        ax,
+        "Bytes so far, all clients",
+        f"a client sends {in_bytes(history['bytes_up'][-1] / sent)} a round "
+        f"and gets {in_bytes(history['bytes_down'][-1] / sent)}",
+    )
+    ax.legend(
+        loc="upper left",
+        frameon=False,
+        labelcolor=style.INK,
+        borderaxespad=0.2,
+    )
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: in_bytes(value) if value else "0")
+    )
+    ax.set_ylim(bottom=0)
+    ax.set_xlim(0 if len(rounds) > 14 else 0.5, len(rounds) + 0.5)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("round", color=style.GREY)
+
+
+def _labels(ax, dataset) -> None:
+    try:
+        draw_labels(dataset, ax)
+    except ValueError:  # no classes: how many examples, instead
+        sizes = sorted((dataset.num_examples(i) for i in dataset), reverse=True)
+        ax.fill_between(
+            range(1, len(sizes) + 1), sizes, step="mid", color=style.PALE_BLUE
+        )
+        style.tidy(ax)
+        style.title(ax, "Examples of each client", "largest first")
+        ax.set_xlabel("client", color=style.GREY)
+        ax.set_ylim(bottom=0)

@@ -1,0 +1,76 @@
+"""`fedlearn report RUN`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+
+from fedlearn.cli import data as cli_data
+from fedlearn.cli import quiet, summary
+from fedlearn.cli.command import Command, Group, Values
+from fedlearn.cli.run_folder import RunFolder
+
+
+def _define(values: absl_flags.FlagValues) -> list[Group]:
+    absl_flags.DEFINE_bool(
+        "debug",
+        False,
+        "show tracebacks and what backends log",
+        flag_values=values,
+    )
+    return [Group("Flags", ("debug",))]
+
+
+def main(flags: Any, arguments: Sequence[str]) -> None:
+    """Draws `report.png` of a run, and prints its table.
+
+    Args:
+        flags: Values of the flags.
+        arguments: The folder of the run.
+
+    Raises:
+        UsageError: If it isn't the folder of a run that has ended.
+        ImportError: If matplotlib is not installed.
+    """
+    folder = RunFolder(arguments[0])
+    config = folder.read_json(folder.CONFIG)
+    evaluation = folder.read_json(folder.EVALUATION)
+    history = folder.read_history()
+    from fedlearn.plot.style import require_matplotlib
+
+    require_matplotlib()  # before any work
+    train, _ = cli_data.load(Values(config["flags"], set()))
+    # Some data sets bring in the backend, and files are written by a module
+    # that does.
+    quiet.import_keras(flags.debug)
+    from fedlearn.cli import picture
+
+    folder.write(
+        folder.REPORT, picture.draw(config, history, evaluation, train)
+    )
+    lines = [
+        summary.headline(config, len(history["round"])),
+        "",
+        *summary.results(history, evaluation),
+        "",
+        *summary.per_client(evaluation),
+        "",
+        f"  The picture: {folder.file(folder.REPORT)}",
+    ]
+    print("\n".join(lines))
+
+
+COMMAND = Command(
+    name="report",
+    summary="draw a run as one picture, report.png",
+    description=(
+        "Draws report.png into the folder of a run: loss and accuracy by "
+        "round, how\naccuracy is spread over the test clients, which labels "
+        "clients have, and the\nbytes sent. RUN is the folder that fedlearn "
+        "train wrote. Needs matplotlib:\npip install \"fedlearn[report]\""
+    ),
+    arguments=("RUN",),
+    define=_define,
+    examples=(("fedlearn report runs/demo", "after fedlearn train"),),
+    main=main,
+)
