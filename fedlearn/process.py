@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, seeds, wire
+from fedlearn import backend, model_work, seeds, wire
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.mean import Mean
 from fedlearn.clients.local_training import LocalTraining
@@ -129,6 +129,9 @@ class ClientProgram(NamedTuple):
         finish: `(broadcast, carry, num_examples, seed_words) -> summands`, a
             tuple in the order of `Update`'s fields.
         stacked: Whether summands are stacked and not added.
+        step_work: About how many multiplications the forward pass of a full
+            batch takes.
+        plain_layers: Whether all layers are Keras's own, and none recurrent.
     """
 
     batches: Callable[[int, int], list[np.ndarray]]
@@ -136,6 +139,8 @@ class ClientProgram(NamedTuple):
     step: Callable[..., Any]
     finish: Callable[..., Any]
     stacked: bool
+    step_work: float
+    plain_layers: bool
 
 
 def seed_words(seed: int) -> np.ndarray:
@@ -390,6 +395,9 @@ class LearningProcess:
             step=self._trainer.step,
             finish=self._finish,
             stacked=self.aggregator.reduction == "stack",
+            step_work=self.client.batch_size
+            * model_work.multiplications(self._functional.model),
+            plain_layers=model_work.has_plain_layers(self._functional.model),
         )
 
     @property

@@ -1,14 +1,67 @@
 """The choice of a plan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedlearn import backend
 from fedlearn.executors.executor import Executor
 from fedlearn.executors.sequential import Sequential
-from fedlearn.executors.vectorized import Vectorized
+from fedlearn.executors.vectorized import Vectorized, num_vector_steps
 
 
 class Auto(Executor):
+    """Chooses a plan for each cohort, by a rule and not by a clock.
+
+    Vectorising pays where a client's step is too little work to keep the
+    machine busy, and where many clients take steps together. So a cohort is
+    vectorised if
+
+    * a step is light: at most `MAX_STEP_WORK` multiplications in its forward
+      pass. Above that (a convolution over 28 x 28 pixels) a single client
+      keeps all cores busy, and filters of each client's own are slower than
+      shared ones;
+    * it saves steps: at least `MIN_LANES` clients a vectorised step on
+      average. Cohorts of few clients with lengths all different don't;
+    * the backend can: TensorFlow's `vectorized_map` takes minutes to trace a
+      recurrent layer, and layers that aren't Keras's own can hold anything.
+
+    `benchmarks/executors.py` measures both plans on several models; the
+    numbers here are its crossing points on CPU.
+
+    The rule looks at the model and at the clients' numbers of examples, so
+    the same run made twice, or resumed on another machine, chooses the same.
+    """
+
+    MAX_STEP_WORK = 2e7
+    MIN_LANES = 4.0
+
     def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        return (Sequential if True else Vectorized)().bind(program)
+        sequential = Sequential().bind(program)
+        if not backend.CAN_VMAP or not self._is_light(program):
+            return sequential
+        vectorized = Vectorized().bind(program)
+        lengths: dict[int, list[int]] = {}
+
+        def run(broadcast, cohort, seeds):
+            sizes = [cohort.num_examples(i) for i in range(len(cohort))]
+            for size in sizes:
+                if size not in lengths:
+                    batches = program.batches(size, 0)
+                    lengths[size] = [len(b) for b in batches]
+            if self._saves_steps(sizes, lengths):
+                return vectorized(broadcast, cohort, seeds)
+            return sequential(broadcast, cohort, seeds)
+
+        return run
+
+    def _is_light(self, program: Any) -> bool:
+        if backend.name == "tensorflow" and not program.plain_layers:
+            return False
+        return program.step_work <= self.MAX_STEP_WORK
+
+    def _saves_steps(
+        self, sizes: Sequence[int], lengths: dict[int, list[int]]
+    ) -> bool:
+        steps = sum(len(lengths[size]) for size in sizes)
+        vector_steps = num_vector_steps(sizes, lengths)
+        return steps >= self.MIN_LANES * max(vector_steps, 1)

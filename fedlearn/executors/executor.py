@@ -22,14 +22,5 @@ class Executor:
         """
         raise NotImplementedError
 
-    @property
-    def choice(self) -> str | None:
-        """The plan that was chosen, to be kept with a run's checkpoint."""
-        return None
-
-    def restore_choice(self, choice: str | None) -> None:
-        """Makes the choice of an earlier run, so that it goes on exactly."""
-        del choice
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

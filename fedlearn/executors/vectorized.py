@@ -2,7 +2,7 @@
 
 import collections
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -96,13 +96,7 @@ class _Runner:
     def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
         limit = self._max_lanes or _lane_limit(broadcast)
         sizes = [cohort.num_examples(i) for i in range(len(cohort))]
-        # Clients of like size together, so that few steps are sat out. A
-        # stable order of the clients makes the order of the sum the same in
-        # each run.
-        groups = collections.defaultdict(list)
-        for i, size in enumerate(sizes):
-            groups[math.ceil(math.log2(size)) if size else -1].append(i)
-        for _, members in sorted(groups.items()):
+        for members in _groups(sizes):
             for i in range(0, len(members), limit):
                 yield members[i : i + limit]
 
@@ -125,7 +119,8 @@ class _Runner:
         num_examples = np.asarray(sizes, np.int32)
         real = np.ones(len(block), bool)
         phases = _phases(batches)
-        if self._rounds_up and any(p.active is not None or p.lanes is not None for p in phases):
+        uniform = all(p.lanes is None and p.active is None for p in phases)
+        if self._rounds_up and not uniform:
             data, words, num_examples, real, phases = _round_up(
                 data, words, num_examples, real, phases
             )
@@ -202,6 +197,36 @@ class _Runner:
         if not self._program.stacked:
             summand = keras.tree.map_structure(add, summand)
         return (summand, *keras.tree.map_structure(add, sums))
+
+
+def _groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Positions of clients of like size, so that few steps are sat out."""
+    groups = collections.defaultdict(list)
+    for i, size in enumerate(sizes):
+        groups[math.ceil(math.log2(size)) if size else -1].append(i)
+    return [members for _, members in sorted(groups.items())]
+
+
+def num_vector_steps(
+    sizes: Sequence[int], lengths: Mapping[int, Sequence[int]]
+) -> int:
+    """How many steps a cohort takes, with all lanes of a step as one.
+
+    Args:
+        sizes: The clients' numbers of examples.
+        lengths: For each of these, how long its batches are in a round.
+    """
+    total = 0
+    for members in _groups(sizes):
+        lanes = [lengths[size] for size in {sizes[i] for i in members}]
+        full = max((n for lane in lanes for n in lane), default=0)
+        total += max(sum(n == full for n in lane) for lane in lanes)
+        # Smaller batches come at the ends of epochs, each size by itself.
+        smaller = collections.Counter[int]()
+        for lane in lanes:
+            smaller |= collections.Counter(n for n in lane if n < full)
+        total += smaller.total()
+    return total
 
 
 def _lane_limit(broadcast: Any) -> int:

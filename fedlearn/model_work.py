@@ -1,0 +1,64 @@
+"""How much work a Keras model is, roughly: for the choice of an executor."""
+
+import math
+from typing import Any
+
+import keras
+
+
+def multiplications(model: keras.Model) -> float:
+    """About how many multiplications a forward pass takes for one example.
+
+    Every kernel is counted once for each position that it is applied at: a
+    convolution's for each output pixel, a recurrent layer's for each time
+    step. Where a layer's output shape isn't known, as in a subclassed model,
+    it is counted for one position, and a convolution as infinitely many.
+
+    Example:
+
+    >>> import keras
+    >>> layers = [keras.Input((28, 28, 1)), keras.layers.Conv2D(8, 3)]
+    >>> multiplications(keras.Sequential(layers))  # 26 * 26 * 3 * 3 * 8
+    48672.0
+    """
+    return float(sum(_layer(layer) for layer in _leaves(model)))
+
+
+def has_plain_layers(model: keras.Model) -> bool:
+    """Whether all layers are Keras's own, and none is recurrent."""
+    recurrent = (keras.layers.RNN, keras.layers.Wrapper)
+    return all(
+        type(layer).__module__.startswith("keras.")
+        and not isinstance(layer, recurrent)
+        for layer in _leaves(model)
+    )
+
+
+def _leaves(model: keras.Model) -> list[keras.Layer]:
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    return [layer for layer in layers if not isinstance(layer, keras.Model)]
+
+
+def _layer(layer: keras.Layer) -> float:
+    kernels = [v for v in layer._trainable_variables if len(v.shape) > 1]
+    if isinstance(layer, keras.layers.Embedding):
+        return 0.0  # looked up, not multiplied
+    size = sum(math.prod(v.shape) for v in kernels)
+    return size * _positions(layer) if size else 0.0
+
+
+def _positions(layer: keras.Layer) -> float:
+    try:
+        shape: Any = layer.output.shape
+        if isinstance(layer, keras.layers.RNN):
+            shape = layer.input.shape
+    except (AttributeError, ValueError):  # not part of a functional model
+        shape = None
+    if not isinstance(shape, tuple) or any(
+        not isinstance(d, int) for d in shape[1:]
+    ):
+        return math.inf if hasattr(layer, "kernel_size") else 1
+    inner = shape[1:-1]
+    if getattr(layer, "data_format", "channels_last") == "channels_first":
+        inner = shape[2:]
+    return math.prod(inner)
