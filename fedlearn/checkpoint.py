@@ -20,13 +20,11 @@ class Restored(NamedTuple):
         state: The server's state.
         history: Lists of metrics, by name.
         callbacks: What callbacks remember, from `callback_state`.
-        choice: The plan that the executor had chosen, or None.
     """
 
     state: ServerState
     history: dict[str, list]
     callbacks: list[Any]
-    choice: Any
 
 
 class Checkpoint:
@@ -73,23 +71,19 @@ class Checkpoint:
                 "Go on with the same arguments, or give another "
                 "`checkpoint_dir` (or delete this one) to start afresh."
             )
-        return Restored(
-            state, facts["history"], facts["callbacks"], facts["choice"]
-        )
+        return Restored(state, facts["history"], facts["callbacks"])
 
     def save_if_due(
         self,
         state: ServerState,
         history: dict[str, list],
         callbacks: list[Any],
-        choice: Any,
     ) -> None:
         """Writes a round's checkpoint, unless writing takes too much time."""
         facts = {
             "identity": self._identity,
             "history": history,
             "callbacks": callbacks,
-            "choice": choice,
         }
         self._pending = (state, facts)
         waited = time.perf_counter() - self._written

@@ -97,7 +97,6 @@ def fit(
         restored = checkpoint.load(like=state)
         if restored is not None:
             state = restored.state
-            process.executor.restore_choice(restored.choice)
     first = int(state.round_num)
     if first > rounds:
         raise ValueError(
@@ -149,7 +148,6 @@ def fit(
                     state,
                     history=history.history,
                     callbacks=callback_state(user_callbacks),
-                    choice=process.executor.choice,
                 )
         callback_list.on_train_end(logs)
         if user_callbacks:  # EarlyStopping may have restored the best weights
