@@ -1,5 +1,7 @@
 """The algorithms of `fedlearn train`, and the optimizers they use."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Algorithm(NamedTuple):
     title: str
     server: str = "sgd"
     learning_rate: float = 1.0
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     proximal: float | None = None
 
 

@@ -55,7 +55,10 @@ def of_command(
         lines += ["", f"{group.title}:"]
         for name in group.names:
             lines += _flag(values[name])
-    lines += ["", "--helpfull also lists the flags of absl (logging, debugger)."]
+    lines += [
+        "",
+        "--helpfull also lists the flags of absl (logging, debugger).",
+    ]
     return "\n".join(lines)
 
 
@@ -63,9 +66,7 @@ def of_absl(values: flags.FlagValues, own: Iterable[str]) -> str:
     """The flags that `--helpfull` adds: those of absl's modules."""
     own = set(own)
     lines = ["Flags of absl:"]
-    for module, module_flags in sorted(
-        values.flags_by_module_dict().items()
-    ):
+    for module, module_flags in sorted(values.flags_by_module_dict().items()):
         if not module.startswith("absl"):
             continue
         for flag in sorted(module_flags, key=lambda flag: flag.name):

@@ -73,9 +73,7 @@ def _command(name: str) -> Command:
     return importlib.import_module(f"fedlearn.cli.{name}").COMMAND
 
 
-def _parse(
-    command: Command, argv: Sequence[str]
-) -> tuple[Values, list[str]]:
+def _parse(command: Command, argv: Sequence[str]) -> tuple[Values, list[str]]:
     program = f"fedlearn {command.name}"
     own = flags.FlagValues()
     groups = command.define(own)

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 DEFAULTS = {"digits": "digits_cnn", "emnist": "mcmahan_cnn"}
 
 
-def load(
-    name: str, data: FederatedDataset, seed: int
-) -> "keras.Model":
+def load(name: str, data: FederatedDataset, seed: int) -> "keras.Model":
     """A model, compiled or not.
 
     Args:
@@ -58,7 +56,9 @@ def load(
         )
     shape, num_classes = cli_data.shape_and_classes(data)
     known_facts = {
-        "input_shape": shape, "num_classes": num_classes, "seed": seed
+        "input_shape": shape,
+        "num_classes": num_classes,
+        "seed": seed,
     }
     accepted = inspect.signature(getattr(models, name)).parameters
     return models.get(
@@ -88,7 +88,10 @@ def _function(name: str):
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name != module_name.split(".")[0] and error.name != module_name:
+        if (
+            error.name != module_name.split(".")[0]
+            and error.name != module_name
+        ):
             raise  # the module is there, but something that it imports isn't
         raise UsageError(
             f"--model={name}: there is no module {module_name!r}, neither "
@@ -99,6 +102,8 @@ def _function(name: str):
         raise UsageError(
             f"--model={name}: {module_name} has no function "
             f"{function_name!r}."
-            + did_you_mean(function_name, [n for n in dir(module) if n[0] != "_"])
+            + did_you_mean(
+                function_name, [n for n in dir(module) if n[0] != "_"]
+            )
         )
     return function

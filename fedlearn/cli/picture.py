@@ -13,7 +13,8 @@ from fedlearn.plot import labels as draw_labels
 from fedlearn.plot import per_client as draw_per_client
 from fedlearn.plot import style
 
-_WIDTH, _HEIGHT, _DPI = 16.0, 10.4, 100  # 1600 pixels wide
+_WIDTH, _HEIGHT, _DPI = 16.0, 10.0, 100  # 1600 pixels wide
+_LEFT, _RIGHT = 0.045, 0.965
 
 
 def draw(
@@ -54,12 +55,13 @@ def draw(
         panels = figure.add_gridspec(
             2,
             3,
-            left=0.045,
-            right=0.955,
-            top=0.725,
-            bottom=0.085,
-            wspace=0.2,
-            hspace=0.5,
+            left=_LEFT,
+            # The labels' bars stick out.
+            right=_RIGHT - 0.033,
+            top=0.705,
+            bottom=0.07,
+            wspace=0.19,
+            hspace=0.52,
             width_ratios=(1, 1, 0.95),
         )
         names = _metrics(evaluation)
@@ -84,7 +86,7 @@ def _headline(figure, config, history) -> None:
     flags = config["flags"]
     title = ALGORITHMS[flags["algorithm"]].title
     figure.text(
-        0.045,
+        _LEFT,
         0.943,
         f"{title} on {flags['dataset']}",
         fontsize=25,
@@ -95,7 +97,7 @@ def _headline(figure, config, history) -> None:
     num_rounds = len(history["round"])
     passes = "pass" if flags["epochs"] == 1 else "passes"
     figure.text(
-        0.045,
+        _LEFT,
         0.905,
         f"{_model(flags['model'])}, {config['num_parameters']:,} parameters"
         f"   ·   {num_rounds:,} rounds of {flags['clients_per_round']:,} of "
@@ -107,6 +109,17 @@ def _headline(figure, config, history) -> None:
         fontsize=11.5,
         color=style.GREY,
         va="center",
+    )
+
+    started = config["started"][:10]
+    figure.text(
+        _RIGHT,
+        0.943,
+        f"fedlearn {config['fedlearn']}   ·   {started}",
+        fontsize=10,
+        color=style.GREY,
+        va="center",
+        ha="right",
     )
 
 
@@ -123,11 +136,11 @@ def _facts(figure, config, history, evaluation) -> None:
 
         def text(value):
             share = style.is_share(name, [spread["min"], spread["max"]])
-            return f"{100 * value:.1f} %" if share else f"{value:.4g}"
+            return f"{100 * value:.1f}%" if share else f"{value:.4g}"
 
         facts += [
             (text(evaluation[name]), f"test {name.replace('_', ' ')}"),
-            (text(spread["decile_1"]), "worst tenth of clients at most"),
+            (text(spread["decile_1"]), "10th percentile of clients"),
             (text(spread["min"]), "worst client"),
         ]
     if evaluation.get("loss") is not None:
@@ -135,14 +148,19 @@ def _facts(figure, config, history, evaluation) -> None:
     if config.get("seconds"):
         facts.append((duration(config["seconds"]), "training time"))
     if history.get("bytes_up"):
-        facts += [
-            (in_bytes(np.nansum(history["bytes_up"])), "sent up by clients"),
-            (in_bytes(np.nansum(history["bytes_down"])), "sent down to them"),
-        ]
-    left, right = 0.045, 0.955
-    step = (right - left) / len(facts)
+        sent = max(history["num_clients"][-1] + history["num_rejected"][-1], 1)
+        for direction in ("up", "down"):
+            numbers = history[f"bytes_{direction}"]
+            facts.append(
+                (
+                    in_bytes(np.nansum(numbers)),
+                    f"{direction}: {in_bytes(numbers[-1] / sent)} a client "
+                    "a round",
+                )
+            )
+    step = (_RIGHT - _LEFT) / len(facts)
     for i, (value, label) in enumerate(facts):
-        x = left + i * step
+        x = _LEFT + i * step
         figure.text(
             x,
             0.843,
@@ -159,7 +177,7 @@ def _facts(figure, config, history, evaluation) -> None:
 
     for y in (0.875, 0.788):
         figure.add_artist(
-            Line2D([left, right], [y, y], color=style.FAINT, linewidth=1.2)
+            Line2D([_LEFT, _RIGHT], [y, y], color=style.FAINT, linewidth=1.2)
         )
 
 
@@ -172,8 +190,8 @@ def _traffic(ax, history) -> None:
 
     rounds = np.arange(1, len(history["bytes_up"]) + 1)
     lines = (
-        ("bytes_up", "up, from clients", style.BLUE, "-", 2.4),
-        ("bytes_down", "down, to clients", style.ORANGE, (0, (4, 2)), 1.8),
+        ("bytes_up", "up", style.BLUE, "-", 3.0),
+        ("bytes_down", "down", style.ORANGE, (0, (2.5, 2.5)), 2.0),
     )
     for name, label, colour, dashes, width in lines:
         total = np.nancumsum(history[name])
@@ -185,26 +203,19 @@ def _traffic(ax, history) -> None:
             linewidth=width,
             label=label,
         )
-    sent = max(history["num_clients"][-1] + history["num_rejected"][-1], 1)
-    style.title(
-        ax,
-        "Bytes so far, all clients",
-        f"a client sends {in_bytes(history['bytes_up'][-1] / sent)} a round "
-        f"and gets {in_bytes(history['bytes_down'][-1] / sent)}",
-    )
-    ax.legend(
-        loc="upper left",
-        frameon=False,
-        labelcolor=style.INK,
-        borderaxespad=0.2,
-    )
-    ax.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: in_bytes(value) if value else "0")
-    )
+    style.title(ax, "Bytes so far, all clients")
+    style.key(ax, columns=2)
+    ax.yaxis.set_major_formatter(FuncFormatter(_byte_tick))
     ax.set_ylim(bottom=0)
     ax.set_xlim(0 if len(rounds) > 14 else 0.5, len(rounds) + 0.5)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("round", color=style.GREY)
+
+
+def _byte_tick(value: float, position: int | None = None) -> str:
+    del position
+    number, unit = in_bytes(value).split()
+    return f"{float(number):g} {unit}" if value else "0"
 
 
 def _labels(ax, dataset) -> None:

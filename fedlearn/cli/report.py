@@ -67,7 +67,7 @@ COMMAND = Command(
         "Draws report.png into the folder of a run: loss and accuracy by "
         "round, how\naccuracy is spread over the test clients, which labels "
         "clients have, and the\nbytes sent. RUN is the folder that fedlearn "
-        "train wrote. Needs matplotlib:\npip install \"fedlearn[report]\""
+        'train wrote. Needs matplotlib:\npip install "fedlearn[report]"'
     ),
     arguments=("RUN",),
     define=_define,

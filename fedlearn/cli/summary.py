@@ -44,9 +44,7 @@ def results(
     ]
     up, down = history.get("bytes_up"), history.get("bytes_down")
     if up and down:
-        sent = max(
-            history["num_clients"][-1] + history["num_rejected"][-1], 1
-        )
+        sent = max(history["num_clients"][-1] + history["num_rejected"][-1], 1)
         lines += [
             "",
             *_aligned(

@@ -1,0 +1,10 @@
+"""Pictures of a run, for notebooks and reports; they need matplotlib.
+
+Each function draws on the axes it is given, or on new ones, and returns them.
+"""
+
+from fedlearn.plot.history import history
+from fedlearn.plot.labels import labels
+from fedlearn.plot.per_client import per_client
+
+__all__ = ["history", "labels", "per_client"]

@@ -1,0 +1,130 @@
+"""How labels lie on clients."""
+
+from typing import Any
+
+import numpy as np
+
+from fedlearn.plot import style
+
+_MOST_LABELS = 100  # of text or of regression there are too many to see
+
+
+def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
+    """Draws which share of each client's examples has which label.
+
+    A row a client, a column a label. Rows are sorted by the label that a
+    client has most of: where clients are alike the picture is even, where they
+    differ it shows a diagonal. The bars at the right are the
+    clients' numbers of examples.
+
+    Args:
+        dataset: A `FederatedDataset` with integer labels.
+        ax: Axes to draw on; None for new ones. The bars stick out of them at
+            the right by an eighth of their width.
+        max_clients: Of more clients so many are drawn, evenly from the
+            sorted ones.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If the labels aren't one integer for each example, or
+            there are more than 100 different ones.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+
+    >>> import numpy as np, fedlearn as fl
+    >>> ds = fl.FederatedDataset.from_clients(
+    ...     {"a": (np.zeros((3, 2)), [0, 1, 1]), "b": (np.ones((1, 2)), [0])})
+    >>> labels(ds).get_xlabel()
+    'label'
+    """
+    names, counts = _count(dataset)
+    style.require_matplotlib()
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ax = style.new_axes(5.5, 5.5) if ax is None else ax
+    totals = counts.sum(axis=1)
+    shares = counts / np.maximum(totals, 1)[:, None]
+    top = shares.argmax(axis=1)
+    order = np.lexsort((-shares.max(axis=1), top))
+    if len(order) > max_clients:
+        kept = np.linspace(0, len(order) - 1, max_clients).round()
+        order = order[kept.astype(int)]
+
+    # From white to a dark blue: one hue, told apart by lightness.
+    colours = LinearSegmentedColormap.from_list(
+        "fedlearn", ["#FFFFFF", "#BBD9EA", style.BLUE, "#00324F"]
+    )
+    ax.imshow(
+        shares[order],
+        aspect="auto",
+        cmap=colours,
+        vmin=0,
+        vmax=max(float(shares.max()), 1e-9),
+        interpolation="nearest",
+    )
+    style.tidy(ax, grid="")
+    ax.spines["bottom"].set_visible(False)
+    step = -(-len(names) // 16)
+    ax.set_xticks(range(0, len(names), step), names[::step])
+    ax.set_yticks([])
+    # Thin lines between the cells, as long as those are wider than lines.
+    if len(order) <= 60 and len(names) <= 30:
+        ax.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
+        ax.set_yticks(np.arange(0.5, len(order) - 1), minor=True)
+        ax.grid(which="minor", color="white", linewidth=0.8)
+        ax.tick_params(which="minor", length=0)
+    ax.set_xlabel("label", color=style.GREY)
+    of = f" of {len(counts):,}" if len(order) < len(counts) else ""
+    style.title(
+        ax,
+        "Labels of each client",
+        f"{len(order):,}{of} clients; white 0%, darkest {shares.max():.0%} "
+        "of the client",
+    )
+
+    bars = ax.inset_axes((1.02, 0, 0.11, 1), sharey=ax)
+    bars.barh(
+        np.arange(len(order)), totals[order], height=0.8, color=style.GREY
+    )
+    style.tidy(bars, grid="")
+    bars.spines["bottom"].set_visible(False)
+    most = int(totals[order].max())
+    bars.set_xlim(0, max(most, 1))
+    bars.set_xticks([most], [f"{most:,}"], ha="right")
+    bars.tick_params(axis="y", labelleft=False, which="both", length=0)
+    bars.set_xlabel("examples", color=style.GREY, fontsize=9, loc="right")
+    return ax
+
+
+def _count(dataset: Any) -> tuple[list[str], np.ndarray]:
+    """Names of labels, and how many of each a client has, a row each."""
+    columns: list[np.ndarray] = []
+    for client in dataset:
+        element = dataset[client]
+        y = element.get("label") if isinstance(element, dict) else element[1]
+        y = np.asarray(y) if not isinstance(y, (dict, list)) else None
+        if y is not None and y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y is None or y.ndim != 1 or y.dtype.kind not in "iub":
+            raise ValueError(
+                "The labels of a client are not one integer for each "
+                "example, so there are no classes to count. Use `map` to "
+                "give data with such labels."
+            )
+        columns.append(y)
+    names = np.unique(np.concatenate(columns))
+    if len(names) > _MOST_LABELS:
+        raise ValueError(
+            f"There are {len(names):,} different labels. Expected at most "
+            f"{_MOST_LABELS}: more can't be told apart in a picture."
+        )
+    counts = np.array(
+        [
+            np.bincount(np.searchsorted(names, y), minlength=len(names))
+            for y in columns
+        ]
+    )
+    return [str(int(name)) for name in names], counts

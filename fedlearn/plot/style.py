@@ -1,0 +1,104 @@
+"""How the pictures look: colours that differ for colour-blind eyes, too."""
+
+from typing import Any
+
+# From Okabe and Ito, "Color universal design", 2008: these stay apart under
+# the common kinds of colour blindness, and in print by their lightness.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+INK = "#1F2933"
+GREY = "#66727F"
+FAINT = "#E4E7EB"
+PALE_BLUE = "#A9CFE6"
+
+
+def require_matplotlib() -> Any:
+    """The module `matplotlib`.
+
+    Raises:
+        ImportError: If it isn't installed; the message says how to.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "Pictures are drawn with matplotlib, which is not installed. "
+            'Install it with: pip install "fedlearn[report]"'
+        ) from error
+    return matplotlib
+
+
+def new_axes(width: float, height: float) -> Any:
+    """Axes in a new figure of that size in inches."""
+    require_matplotlib()
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+    return axes
+
+
+def tidy(axes: Any, grid: str = "y") -> None:
+    """Leaves of an axes' frame what is needed to read it."""
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GREY)
+    axes.tick_params(colors=GREY, labelcolor=INK, length=0, pad=5)
+    if grid:
+        axes.grid(axis=grid, color=FAINT, linewidth=1)
+    axes.set_axisbelow(True)
+
+
+def title(axes: Any, text: str, note: str = "") -> None:
+    """A title at the left, and under it a note in grey, or a `key`."""
+    axes.set_title(
+        text,
+        loc="left",
+        color=INK,
+        fontweight="bold",
+        fontsize=12,
+        pad=27,
+    )
+    if note:
+        axes.annotate(
+            note,
+            (0, 1),
+            (0, 7),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=GREY,
+            fontsize=9.5,
+            va="bottom",
+        )
+
+
+def key(axes: Any, columns: int) -> None:
+    """A legend where a title has its note: no curve can be under it."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+        frameon=False,
+        fontsize=9.5,
+        borderaxespad=0.35,
+        borderpad=0,
+        handlelength=1.2,
+        handletextpad=0.5,
+        columnspacing=1.1,
+        labelcolor=GREY,
+    )
+
+
+def words(name: str) -> str:
+    """The name of a metric as a person writes it.
+
+    Example:
+
+    >>> words("sparse_categorical_accuracy")
+    'Sparse categorical accuracy'
+    """
+    return name.replace("_", " ").capitalize()
+
+
+def is_share(name: str, values: Any) -> bool:
+    """Whether a metric is a share of 1, better shown in percent."""
+    return "acc" in name and all(0 <= v <= 1 for v in values)
