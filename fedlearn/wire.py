@@ -7,6 +7,7 @@ C order. There is no pickle in it, and reading checks every length.
 """
 
 import json
+import math
 import struct
 from typing import Any
 
@@ -14,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 _MAGIC = b"FLM1"
+_DAMAGED = "The message's header is damaged."
 
 
 def to_bytes(tree: Any) -> bytes:
@@ -46,7 +48,7 @@ def _structure(tree: Any, arrays: list[np.ndarray]) -> Any:
         kind = "l" if isinstance(tree, list) else "t"
         return {kind: [_structure(item, arrays) for item in tree]}
     array = np.asarray(tree)
-    if array.dtype.hasobject:
+    if not _is_sent(array.dtype):
         raise TypeError(
             "A message holds arrays of numbers. Received an object of type "
             f"{type(tree).__name__}: {tree!r}."
@@ -66,9 +68,12 @@ def from_bytes(data: bytes) -> Any:
     (length,) = struct.unpack("<I", data[4:8])
     try:
         structure = json.loads(data[8 : 8 + length])
-    except ValueError as error:
-        raise ValueError("The message's header is damaged.") from error
-    tree, end = _read(structure, data, 8 + length)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_DAMAGED) from error
+    try:
+        tree, end = _read(structure, data, 8 + length)
+    except RecursionError as error:
+        raise ValueError(_DAMAGED) from error
     if end != len(data):
         raise ValueError(
             f"The message has {len(data)} bytes; its header says {end}."
@@ -90,28 +95,40 @@ def _read(structure: Any, data: bytes, at: int) -> tuple[Any, int]:
                 part, at = _read(item, data, at)
                 parts.append(part)
             return (parts if kind == "l" else tuple(parts)), at
-    try:
-        name, *shape = structure
-        dtype = _dtype(name)
-        count = int(np.prod(shape, dtype=np.int64))
-        if min(shape, default=0) < 0:
-            raise ValueError("negative length")
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError("The message's header is damaged.") from error
+    # Whoever made the bytes chose these, so nothing is taken on trust.
+    if not isinstance(structure, list) or not structure:
+        raise ValueError(_DAMAGED)
+    name, *shape = structure
+    if not isinstance(name, str) or not all(
+        type(length) is int and length >= 0 for length in shape
+    ):
+        raise ValueError(_DAMAGED)
+    dtype, count = _dtype(name), math.prod(shape)
     end = at + count * dtype.itemsize
     if end > len(data):
         raise ValueError(
             f"The message is cut short: {len(data)} bytes, and an array "
             f"should reach to byte {end}."
         )
-    array = np.frombuffer(data, dtype, count, at).reshape(shape).copy()
+    try:
+        array = np.frombuffer(data, dtype, count, at).reshape(shape).copy()
+    except (ValueError, OverflowError) as error:  # no array is so long
+        raise ValueError(_DAMAGED) from error
     return array, end
 
 
 def _dtype(name: str) -> np.dtype:
-    if hasattr(ml_dtypes, name):  # bfloat16 and smaller floats
-        return np.dtype(getattr(ml_dtypes, name))
-    dtype = np.dtype(name)
-    if dtype.kind not in "fiub":
-        raise ValueError(f"arrays of {name} aren't sent")
+    try:
+        # bfloat16 and smaller floats are of ml_dtypes.
+        dtype = np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError as error:
+        raise ValueError(_DAMAGED) from error
+    if dtype.name != name or not _is_sent(dtype):
+        raise ValueError(
+            f"The message has an array of {name}, which isn't sent."
+        )
     return dtype
+
+
+def _is_sent(dtype: np.dtype) -> bool:
+    return dtype.kind in "fiub" or hasattr(ml_dtypes, dtype.name)
