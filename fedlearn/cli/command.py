@@ -44,9 +44,6 @@ class Command(NamedTuple):
 class Values:
     """Flags' values by attribute, and which of them were given.
 
-    Once parsed, flags leave absl's global ones: a model's module may define
-    flags of the same names.
-
     Example:
 
     >>> values = Values({"rounds": 50, "seed": 1}, given={"seed"})

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,23 @@ from fedlearn.data.federated_dataset import FederatedDataset
 ARGUMENTS = ("num_clients", "alpha")
 
 
+def find(name: str) -> ModuleType:
+    """The module `fl.datasets.<name>`.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    from fedlearn import datasets
+
+    if name not in datasets.__all__:
+        raise UsageError(
+            f"there is no data set {name!r}. Expected one of: "
+            f"{', '.join(sorted(datasets.__all__))}."
+            + did_you_mean(name, datasets.__all__, "--dataset=")
+        )
+    return importlib.import_module(f"fedlearn.datasets.{name}")
+
+
 def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
     """`(train, test)` of `fl.datasets.<flags.dataset>`.
 
@@ -22,15 +40,7 @@ def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
     Raises:
         UsageError: If there is no such data set, or it doesn't take a flag.
     """
-    from fedlearn import datasets
-
-    if flags.dataset not in datasets.__all__:
-        raise UsageError(
-            f"there is no data set {flags.dataset!r}. Expected one of: "
-            f"{', '.join(sorted(datasets.__all__))}."
-            + did_you_mean(flags.dataset, datasets.__all__, "--dataset=")
-        )
-    module = importlib.import_module(f"fedlearn.datasets.{flags.dataset}")
+    module = find(flags.dataset)
     accepted = inspect.signature(module.load_data).parameters
     arguments = {}
     for name in ARGUMENTS:

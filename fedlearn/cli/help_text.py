@@ -55,10 +55,7 @@ def of_command(
         lines += ["", f"{group.title}:"]
         for name in group.names:
             lines += _flag(values[name])
-    lines += [
-        "",
-        "--helpfull also lists the flags of absl (logging, debugger).",
-    ]
+    lines += ["", "--helpfull also lists absl's flags: logging, debugger."]
     return "\n".join(lines)
 
 

@@ -1,10 +1,9 @@
 """Finds the command, reads its flags, runs it, and reports mistakes."""
 
-import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 
@@ -75,42 +74,38 @@ def _command(name: str) -> Command:
 
 def _parse(command: Command, argv: Sequence[str]) -> tuple[Values, list[str]]:
     program = f"fedlearn {command.name}"
-    own = flags.FlagValues()
-    groups = command.define(own)
+    values = flags.FlagValues()
+    groups = command.define(values)
+    own = list(values)
+    # Flags of the command's own first, so that nothing else in the process
+    # that defines flags, such as a model's module, gets in their way.
     app.define_help_flags()
-    everything = flags.FLAGS
+    flags.FLAGS.unparse_flags()  # what an earlier call in this process set
+    for module, absl_flags in flags.FLAGS.flags_by_module_dict().items():
+        for flag in absl_flags if module.startswith("absl") else ():
+            if flag.name not in values:
+                values[flag.name] = flag
+    flags.FLAGS.mark_as_parsed()
+    values.set_gnu_getopt(True)  # flags may follow the run's folder
+    before = argv[: argv.index("--")] if "--" in argv else argv
+    if any(word in (*_HELP, *_HELP_FULL) for word in before):
+        print(help_text.of_command(command, values, groups))
+        if any(word in _HELP_FULL for word in before):
+            print("\n" + help_text.of_absl(flags.FLAGS, own))
+        sys.exit(0)
     try:
-        # Of an earlier call in this process, absl remembers values.
-        everything.unparse_flags()
-        everything.append_flag_values(own)
-        # So that flags may follow the run's folder.
-        everything.set_gnu_getopt(True)
-        before = argv[: argv.index("--")] if "--" in argv else argv
-        if any(word in (*_HELP, *_HELP_FULL) for word in before):
-            print(help_text.of_command(command, own, groups))
-            if any(word in _HELP_FULL for word in before):
-                print("\n" + help_text.of_absl(everything, own))
-            sys.exit(0)
-        try:
-            rest = everything(argv)
-        except flags.UnrecognizedFlagError as error:
-            _fail(
-                program,
-                f"there is no flag --{error.flagname}."
-                + (
-                    did_you_mean(error.flagname, list(own), "--")
-                    or f" {program} --help lists them."
-                ),
-            )
-        except flags.Error as error:
-            _fail(program, str(error).removeprefix("flag "))
-    finally:
-        with contextlib.suppress(flags.UnrecognizedFlagError, KeyError):
-            everything.remove_flag_values(own)
-    values = Values(
-        {name: own[name].value for name in own},
-        {name for name in own if own[name].present},
-    )
+        rest = values(argv)
+    except flags.UnrecognizedFlagError as error:
+        _fail(
+            program,
+            f"there is no flag --{error.flagname}."
+            + (
+                did_you_mean(error.flagname, own, "--")
+                or f" {program} --help lists them."
+            ),
+        )
+    except flags.Error as error:
+        _fail(program, str(error).removeprefix("flag "))
     num_expected, num_given = len(command.arguments), len(rest) - 1
     if num_given != num_expected:
         extra = " ".join(rest[1 + num_expected :])
@@ -121,7 +116,11 @@ def _parse(command: Command, argv: Sequence[str]) -> tuple[Values, list[str]]:
             else f"{' '.join(command.arguments[num_given:])} is missing: "
             f"{help_text.usage(command)}",
         )
-    return values, rest
+    parsed = Values(
+        {name: values[name].value for name in own},
+        {name for name in own if values[name].present},
+    )
+    return parsed, rest
 
 
 def _call(command: Command, values: Any, rest: Sequence[str]) -> int | None:
@@ -143,6 +142,6 @@ def _call(command: Command, values: Any, rest: Sequence[str]) -> int | None:
     return None
 
 
-def _fail(program: str, text: str) -> None:
+def _fail(program: str, text: str) -> NoReturn:
     print(f"{program}: error: {text}", file=sys.stderr)
     sys.exit(2)

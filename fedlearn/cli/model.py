@@ -88,10 +88,7 @@ def _function(name: str):
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if (
-            error.name != module_name.split(".")[0]
-            and error.name != module_name
-        ):
+        if error.name not in (module_name, module_name.split(".")[0]):
             raise  # the module is there, but something that it imports isn't
         raise UsageError(
             f"--model={name}: there is no module {module_name!r}, neither "
@@ -101,9 +98,6 @@ def _function(name: str):
     if not callable(function):
         raise UsageError(
             f"--model={name}: {module_name} has no function "
-            f"{function_name!r}."
-            + did_you_mean(
-                function_name, [n for n in dir(module) if n[0] != "_"]
-            )
+            f"{function_name!r}." + did_you_mean(function_name, dir(module))
         )
     return function

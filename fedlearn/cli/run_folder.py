@@ -85,6 +85,10 @@ class RunFolder:
 
     def write_model(self, model: "keras.Model") -> None:
         """Writes the model as Keras does."""
+        # Federated training leaves the compiled optimizer unbuilt, and Keras
+        # warns when it loads such a one.
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         with tempfile.TemporaryDirectory() as scratch:
             path = os.path.join(scratch, self.MODEL)
             model.save(path)

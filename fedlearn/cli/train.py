@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -205,6 +205,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     del arguments
     folder, before = _open(flags)
     algorithm = algorithms.ALGORITHMS[flags.algorithm]
+    cli_data.find(flags.dataset)
     _check(flags, algorithm)
     started = time.time()
     train, test = cli_data.load(flags)
@@ -232,7 +233,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         },
         "backend": keras.backend.backend(),
         "versions": _versions(keras.backend.backend()),
-        "executor": {"asked": flags.executor, "choice": None},
+        "executor": repr(process.executor),
         "num_clients": len(train),
         "num_parameters": int(model.count_params()),
         "optimizers": {
@@ -276,7 +277,6 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         raise
     finally:
         config["seconds"] += time.perf_counter() - clock
-        config["executor"]["choice"] = process.executor.choice
         folder.write_json(folder.CONFIG, config)
         history_file.write()
     folder.write_model(process.model)
@@ -367,7 +367,8 @@ def _process(flags: Any, algorithm: algorithms.Algorithm, model: Any) -> Any:
         optimizer = None
     proximal = algorithm.proximal if flags.proximal is None else flags.proximal
     server = flags.server_optimizer or algorithm.server
-    rate, options = flags.server_learning_rate, {}
+    rate = flags.server_learning_rate
+    options: Mapping[str, Any] = {}
     if server == algorithm.server:
         options = algorithm.options
         rate = algorithm.learning_rate if rate is None else rate

@@ -15,9 +15,8 @@ def in_bytes(number: float) -> str:
         if number < 999.5 or unit == "TB":
             break
         number /= 1000
-    digits = (
-        0 if unit == "B" or number >= 99.95 else 1 if number >= 9.995 else 2
-    )
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    digits = 0 if unit == "B" else digits
     return f"{number:.{digits}f} {unit}"
 
 

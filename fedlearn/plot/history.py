@@ -68,8 +68,8 @@ def history(history: Any, metric: str | None = None, ax: Any = None) -> Any:
 
 
 def _metrics(values: Mapping[str, Sequence[float]]) -> list[str]:
-    names = dict.fromkeys(name.removeprefix("val_") for name in values)
-    names = [n for n in names if not n.startswith(_COUNTS)]
+    distinct = dict.fromkeys(name.removeprefix("val_") for name in values)
+    names = [n for n in distinct if not n.startswith(_COUNTS)]
     if not names:
         raise ValueError(
             "The history holds no metric, so there is nothing to draw. Was "

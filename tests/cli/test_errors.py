@@ -1,0 +1,98 @@
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("trian",), "there is no command trian. Did you mean train?"),
+        (("xyzzy",), "Commands are train, evaluate, report."),
+        (("--rounds=3",), "there is no flag --rounds=3."),
+        (("train", "--round=3"), "Did you mean --rounds?"),
+        (("train", "--xyzzy"), "fedlearn train --help lists them."),
+        (("train", "--rounds=0"), "expected a whole number of at least 1."),
+        (("train", "--rounds=ten"), "expected a whole number of at least 1."),
+        (("train", "--epochs=1.5"), "expected a whole number of at least 1."),
+        (("train", "--alpha=-1"), "expected a number greater than 0."),
+        (("train", "--alpha=nan"), "expected a number greater than 0."),
+        (("train", "--verbose=3"), "expected a whole number from 0 to 2."),
+        (("train", "--algorithm=fedpox"), "Did you mean fedprox?"),
+        (("train", "--client_optimizer=adm"), "Did you mean adam?"),
+        (("train", "--executor=vectorised"), "Did you mean vectorized?"),
+        (("train", "10"), "unexpected '10'. Flags are written --name=value."),
+        (("report",), "RUN is missing: fedlearn report RUN [FLAGS]"),
+        (("evaluate", "a", "b"), "unexpected 'b'."),
+        (("train", "--resume"), "--resume needs --output_dir"),
+        (("train", "--dataset=digit"), "Did you mean --dataset=digits?"),
+        (("train", "--model=digit_cnn"), "Did you mean --model=digits_cnn?"),
+        (("train", "--model=x.keras"), "there is no such file."),
+        (("train", "--model=no_such:f"), "there is no module 'no_such'"),
+        (("train", "--model=os:getcwdd"), "Did you mean getcwd?"),
+        (("train", "--model=os:getcwd"), "returned a str."),
+        (("train", "--proximal=1"), "--proximal is for --algorithm=fedprox"),
+        (
+            ("train", "--algorithm=fedadam", "--server_optimizer=sgd"),
+            "means the server optimizer adam",
+        ),
+        (("train", "--clients_per_round=51"), "Expected 1 to 50."),
+        (("train", "--num_clients=5000"), "fedlearn: error: "),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    fedlearn, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = fedlearn(*words)
+    assert code == 2
+    assert not out
+    assert message in err
+    assert "error: " in err
+    assert "Traceback" not in err
+    # Such a call leaves nothing behind.
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_where(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from fedlearn.cli.main import run
+
+    with pytest.raises(ValueError, match="num_clients"):
+        run(["fedlearn", "train", "--num_clients=5000", "--debug"])
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_a_folder_that_is_no_run(fedlearn, tmp_path, command):
+    (tmp_path / "demo").mkdir()
+    code, _, err = fedlearn(command, tmp_path / "dmeo")
+    assert code == 2
+    assert f"Did you mean {tmp_path}/demo?" in err
+    code, _, err = fedlearn(command, tmp_path / "demo")
+    assert code == 2
+    assert "isn't the folder of a run" in err
+    (tmp_path / "demo" / "config.json").write_text("{}")
+    code, _, err = fedlearn(command, tmp_path / "demo")
+    assert code == 2
+    assert "fedlearn train --resume" in err
+    (tmp_path / "demo" / "config.json").write_text("{")
+    code, _, err = fedlearn(command, tmp_path / "demo")
+    assert code == 2
+    assert "isn't JSON" in err
+
+
+def test_report_names_the_extra_without_matplotlib(finished):
+    code = (
+        "import sys\n"
+        "sys.modules['matplotlib'] = None\n"
+        "from fedlearn.cli.main import run\n"
+        f"run(['fedlearn', 'report', {str(finished)!r}])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert 'pip install "fedlearn[report]"' in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,47 @@
+import json
+import shutil
+import struct
+
+import pytest
+
+
+def size_of(png):
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", png[16:24])
+
+
+def test_report_is_a_picture(fedlearn, finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    code, out, err = fedlearn("report", folder)
+    assert code == 0, err
+    png = (folder / "report.png").read_bytes()
+    assert size_of(png) == (1600, 1000)
+    # A blank picture of that size has 10 kB.
+    assert 40_000 < len(png) < 400_000
+    assert str(folder / "report.png") in out
+    assert "over 8 clients" in out
+
+
+def test_report_of_a_run_that_diverged(fedlearn, finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    evaluation["loss"] = None
+    for client in evaluation["per_client"].values():
+        client["loss"] = None
+    for name in evaluation["statistics"]["loss"]:
+        evaluation["statistics"]["loss"][name] = None
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    lines = (folder / "history.csv").read_text().splitlines()
+    column = lines[0].split(",").index("val_loss")
+    row = lines[-1].split(",")
+    row[column] = "nan"
+    (folder / "history.csv").write_text(
+        "\n".join([*lines[:-1], ",".join(row)]) + "\n"
+    )
+    code, out, err = fedlearn("report", folder)
+    assert code == 0, err
+    assert "nan" in out

@@ -1,0 +1,146 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fedlearn as fl
+
+plt = pytest.importorskip("matplotlib.pyplot")
+pytestmark = pytest.mark.backend_free
+
+HISTORY = {
+    "loss": [2.0, 1.0, 0.5, 0.25],
+    "val_loss": [1.5, 0.7],
+    "accuracy": [0.1, 0.5, 0.7, 0.9],
+    "bytes_up": [10.0] * 4,
+    "num_clients": [2.0] * 4,
+}
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def evaluation(values, name="accuracy"):
+    return {
+        "per_client": {
+            str(i): {name: v, "num_examples": 5.0} for i, v in enumerate(values)
+        }
+    }
+
+
+def title(axes):
+    return axes.get_title(loc="left")
+
+
+def test_history_draws_a_panel_a_metric():
+    axes = fl.plot.history(SimpleNamespace(history=HISTORY))
+    assert [title(a) for a in axes] == ["Loss", "Accuracy"]
+
+
+def test_history_places_validation_at_its_rounds():
+    axes = fl.plot.history(HISTORY, "loss")
+    training, validation = axes.get_lines()
+    assert training.get_xdata().tolist() == [1, 2, 3, 4]
+    assert validation.get_xdata().tolist() == [2, 4]
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["training", "validation"]
+
+
+def test_history_leaves_nan_out():
+    axes = fl.plot.history({"loss": [1.0, float("nan"), None, 2.0]}, "loss")
+    assert axes.get_lines()[0].get_xdata().tolist() == [1, 4]
+
+
+def test_history_draws_on_given_axes():
+    _, ax = plt.subplots()
+    assert fl.plot.history(HISTORY, "accuracy", ax) is ax
+    assert fl.plot.history(HISTORY, ax=ax) is ax
+
+
+def test_history_errors():
+    with pytest.raises(
+        ValueError, match=r"no metric .acc.\. It has: loss, acc"
+    ):
+        fl.plot.history(HISTORY, "acc")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        fl.plot.history({"num_clients": [1.0]})
+    with pytest.raises(TypeError, match="Received: list"):
+        fl.plot.history([1.0])
+
+
+def test_per_client_counts_every_client():
+    axes = fl.plot.per_client(evaluation([0.5, 0.5, 1.0, 0.75]))
+    assert sum(bar.get_height() for bar in axes.patches) == 4
+    text = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert text[0] == "mean 68.8%, std 20.7%"
+    assert text[1] == "median 62.5%"
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0], [0.0, 0.0], [0.0, 1.0], [0.99] * 3, [1e9, 1e-9]]
+)
+def test_per_client_of_extreme_values(values):
+    axes = fl.plot.per_client(evaluation(values, "f1"), "f1")
+    assert sum(bar.get_height() for bar in axes.patches) == len(values)
+    if max(values) <= 1:
+        axes = fl.plot.per_client(evaluation(values))
+        assert sum(bar.get_height() for bar in axes.patches) == len(values)
+
+
+def test_per_client_leaves_out_what_is_not_finite():
+    axes = fl.plot.per_client(evaluation([0.5, float("nan"), None]))
+    assert "(2 not finite)" in title(axes)
+
+
+def test_per_client_errors():
+    with pytest.raises(ValueError, match="per_client=True"):
+        fl.plot.per_client({"accuracy": 1.0})
+    with pytest.raises(ValueError, match="It has: accuracy"):
+        fl.plot.per_client(evaluation([1.0]), "loss")
+    with pytest.raises(ValueError, match="finite"):
+        fl.plot.per_client(evaluation([float("nan")]))
+
+
+def test_labels_sorts_clients_and_shows_shares():
+    ds = fl.FederatedDataset.from_clients(
+        {
+            "late": (np.zeros((4, 1)), [7, 7, 7, 3]),
+            "early": (np.zeros((2, 1)), [3, 3]),
+        }
+    )
+    axes = fl.plot.labels(ds)
+    shares = axes.get_images()[0].get_array()
+    np.testing.assert_allclose(shares, [[1, 0], [0.25, 0.75]])
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["3", "7"]
+
+
+def test_labels_thins_many_clients_out():
+    ds = fl.FederatedDataset.from_clients(
+        {i: (np.zeros((1, 1)), [i % 5]) for i in range(300)}
+    )
+    axes = fl.plot.labels(ds, max_clients=40)
+    assert axes.get_images()[0].get_array().shape == (40, 5)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros(3), "not one integer"),
+        (np.zeros((3, 2), int), "not one integer"),
+        (np.arange(101), "101 different labels"),
+    ],
+)
+def test_labels_errors(y, message):
+    ds = fl.FederatedDataset.from_clients({"a": (np.zeros((len(y), 1)), y)})
+    with pytest.raises(ValueError, match=message):
+        fl.plot.labels(ds)
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"fedlearn\[report\]"):
+        fl.plot.history(HISTORY)
