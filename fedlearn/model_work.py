@@ -24,6 +24,11 @@ def multiplications(model: keras.Model) -> float:
     return float(sum(_layer(layer) for layer in _leaves(model)))
 
 
+def convolves(model: keras.Model) -> bool:
+    """Whether a layer is a convolution."""
+    return any(_is_convolution(layer) for layer in _leaves(model))
+
+
 def has_plain_layers(model: keras.Model) -> bool:
     """Whether all layers are Keras's own, and none is recurrent."""
     recurrent = (keras.layers.RNN, keras.layers.Wrapper)
@@ -32,6 +37,10 @@ def has_plain_layers(model: keras.Model) -> bool:
         and not isinstance(layer, recurrent)
         for layer in _leaves(model)
     )
+
+
+def _is_convolution(layer: keras.Layer) -> bool:
+    return hasattr(layer, "kernel_size") and bool(layer._trainable_variables)
 
 
 def _leaves(model: keras.Model) -> list[keras.Layer]:
@@ -57,7 +66,7 @@ def _positions(layer: keras.Layer) -> float:
     if not isinstance(shape, tuple) or any(
         not isinstance(d, int) for d in shape[1:]
     ):
-        return math.inf if hasattr(layer, "kernel_size") else 1
+        return math.inf if _is_convolution(layer) else 1
     inner = shape[1:-1]
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         inner = shape[2:]

@@ -79,7 +79,7 @@ class Update(NamedTuple):
     num_examples: Any
     num_rejected: Any
 
-    def __add__(self, other: Any) -> "Update":  # type: ignore[override]
+    def __add__(self, other: Any) -> "Update":
         return keras.tree.map_structure(lambda a, b: a + b, self, other)
 
     def __radd__(self, other: Any) -> "Update":
@@ -100,7 +100,7 @@ class StackedUpdate(NamedTuple):
     num_examples: Any
     num_rejected: Any
 
-    def __add__(self, other: Any) -> "StackedUpdate":  # type: ignore[override]
+    def __add__(self, other: Any) -> "StackedUpdate":
         def join(a, b):
             return ops.concatenate([a, b], axis=0)
 
@@ -126,20 +126,29 @@ class ClientProgram(NamedTuple):
             of the examples of each step, on the host.
         start: `(broadcast, seed_words) -> carry`.
         step: `(broadcast, carry, batch) -> carry`.
+        padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
+            on a batch with copies of its first row at the end.
+        can_pad: `data -> bool`: whether `padded_step` may be tried.
         finish: `(broadcast, carry, num_examples, seed_words) -> summands`, a
             tuple in the order of `Update`'s fields.
+        batch_size: The length of a full batch.
         stacked: Whether summands are stacked and not added.
         step_work: About how many multiplications the forward pass of a full
             batch takes.
+        convolves: Whether a layer is a convolution.
         plain_layers: Whether all layers are Keras's own, and none recurrent.
     """
 
     batches: Callable[[int, int], list[np.ndarray]]
     start: Callable[..., Any]
     step: Callable[..., Any]
+    padded_step: Callable[..., Any]
+    can_pad: Callable[[tuple], bool]
     finish: Callable[..., Any]
+    batch_size: int
     stacked: bool
     step_work: float
+    convolves: bool
     plain_layers: bool
 
 
@@ -209,7 +218,8 @@ class LearningProcess:
         self._trainer = self.client.build(self._functional)
         self._initial_values = self._functional.values()
         self.executor = executors.get(executor)
-        self._runner = None
+        self._runner: Any = None
+        self._sequential: Any = None
         self._server_step = backend.jit(self._server_step_fn)
         self._aggregator_params = backend.jit(self.aggregator.params)
         self._message_sizes: dict[str, int] = {}
@@ -338,8 +348,6 @@ class LearningProcess:
         update = self._sequential(broadcast, cohort, [seed])
         return update if client_state is None else (update, client_state)
 
-    _sequential: Any = None
-
     def server_update(
         self, state: ServerState, broadcast: Broadcast, total: Any
     ) -> tuple[ServerState, dict[str, float]]:
@@ -393,10 +401,14 @@ class LearningProcess:
             batches=self._trainer.batches,
             start=self._trainer.start,
             step=self._trainer.step,
+            padded_step=self._trainer.padded_step,
+            can_pad=self._trainer.can_pad,
             finish=self._finish,
+            batch_size=self.client.batch_size,
             stacked=self.aggregator.reduction == "stack",
             step_work=self.client.batch_size
             * model_work.multiplications(self._functional.model),
+            convolves=model_work.convolves(self._functional.model),
             plain_layers=model_work.has_plain_layers(self._functional.model),
         )
 

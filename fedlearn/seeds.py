@@ -14,6 +14,7 @@ permutations or normals.
 
 import hashlib
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class _Stream(threading.local):
 
     def __init__(self) -> None:
         self.philox = np.random.Philox(0)
-        self.start = dict(self.philox.state)
+        self.start: Any = dict(self.philox.state)
         self.start["state"] = {"counter": np.zeros(4, np.uint64)}
         self.start["buffer_pos"] = 4
 

@@ -124,6 +124,7 @@ class LocalTrainer:
             schedule="rounds",
         )
         self._grad = backend.value_and_grad(self._loss)
+        self._padded_grad = backend.value_and_grad(self._padded_loss)
 
     def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
         """Positions of the examples of each step of a round, in order.
@@ -142,10 +143,24 @@ class LocalTrainer:
             else:
                 order = np.arange(num_examples)
             order = order.astype(np.int32)
-            steps += [
-                order[i : i + size] for i in range(0, num_examples, size)
-            ]
+            steps += [order[i : i + size] for i in range(0, num_examples, size)]
         return steps[: self.config.max_steps]
+
+    def can_pad(self, data: tuple) -> bool:
+        """Whether `padded_step` may equal `step` for a client's examples.
+
+        False where a batch is more than its examples one by one: layers that
+        keep statistics or draw random numbers, masks, sample weights, or a
+        `compute_loss` of the model's own. Where it is True the two are still
+        compared, on real examples, before `padded_step` is used.
+        """
+        roles = self.model.roles
+        return (
+            len(data) == 2
+            and not roles.state
+            and not roles.local
+            and _averages_examples(self.model.model)
+        )
 
     def start(self, broadcast: Any, seed: Any) -> Carry:
         """What the first step starts from.
@@ -175,6 +190,64 @@ class LocalTrainer:
         )
         return Carry(variables._replace(trainable=weights), optimizer)
 
+    def padded_step(
+        self, broadcast: Any, carry: Carry, batch: tuple, num_real: Any
+    ) -> Carry:
+        """`step` on a batch whose last rows are copies of its first.
+
+        Nothing of the copies is left: a mean over `b` rows, of which the last
+        `b - r` equal the first, is `(b * mean - (b - r) * first) / r` over
+        the others, and sums in metrics likewise. That takes a loss that is a
+        mean over examples, each of which is computed by itself; see
+        `can_pad`.
+
+        Args:
+            broadcast: As for `step`.
+            carry: As for `step`.
+            batch: `b` rows.
+            num_real: How many of them count, a scalar `r`; at least 1, or the
+                result means nothing.
+        """
+        weights = carry.variables.trainable
+        (_, variables), grads = self._padded_grad(
+            weights,
+            carry.variables,
+            broadcast,
+            batch,
+            carry.optimizer,
+            num_real,
+        )
+        weights, optimizer = self.optimizer.apply(
+            carry.optimizer, grads, weights
+        )
+        return Carry(variables._replace(trainable=weights), optimizer)
+
+    def _padded_loss(
+        self, trainable, variables, broadcast, batch, optimizer, num_real
+    ):
+        size = ops.cast(ops.shape(keras.tree.flatten(batch)[0])[0], "float32")
+        real = ops.maximum(ops.cast(num_real, "float32"), 1.0)
+        copies = size - real
+        first = keras.tree.map_structure(lambda a: a[:1], batch)
+        none = variables._replace(
+            metrics=[ops.zeros_like(m) for m in variables.metrics]
+        )
+        loss, after = self._loss(
+            trainable, variables, broadcast, batch, optimizer
+        )
+        one, after_one = self._loss(
+            trainable, none, broadcast, first, optimizer
+        )
+        metrics = [
+            m - ops.cast(copies, m.dtype) * m_one
+            for m, m_one in zip(after.metrics, after_one.metrics, strict=True)
+        ]
+        loss = (
+            ops.cast(size / real, loss.dtype) * loss
+            - ops.cast(copies / real, loss.dtype) * one
+        )
+        return loss, after._replace(metrics=metrics)
+
     def _loss(self, trainable, variables, broadcast, batch, optimizer_values):
         optimizer = self.optimizer.optimizer
         loss, variables = self.model.loss(
@@ -195,9 +268,7 @@ class LocalTrainer:
             )
             mapping = zip(optimizer.variables, optimizer_values, strict=True)
             with keras.StatelessScope(mapping):
-                loss += optimizer.scale_loss(
-                    self.config.proximal / 2 * squares
-                )
+                loss += optimizer.scale_loss(self.config.proximal / 2 * squares)
         return loss, variables
 
     def delta(self, broadcast: Any, carry: Carry) -> Arrays:
@@ -213,3 +284,24 @@ class LocalTrainer:
         ]
         after = [*carry.variables.trainable, *carry.variables.state]
         return [a - b for a, b in zip(after, before, strict=True)]
+
+
+def _averages_examples(model: keras.Model) -> bool:
+    """Whether a batch's loss looks like a mean over its examples."""
+    default = keras.Model
+    if (
+        type(model).compute_loss is not default.compute_loss
+        or type(model).compute_metrics is not default.compute_metrics
+    ):
+        return False
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Masking) or getattr(
+            layer, "mask_zero", False
+        ):
+            return False  # Keras divides by the number that isn't masked
+    return all(
+        getattr(loss, "reduction", "mean") in ("mean", "sum_over_batch_size")
+        and getattr(loss, "ignore_class", None) is None
+        for loss in keras.tree.flatten(model.loss)
+        if loss is not None
+    )

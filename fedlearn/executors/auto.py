@@ -1,7 +1,7 @@
 """The choice of a plan."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fedlearn import backend
 from fedlearn.executors.executor import Executor
@@ -18,12 +18,14 @@ class Auto(Executor):
 
     * a step is light: at most `MAX_STEP_WORK` multiplications in its forward
       pass. Above that (a convolution over 28 x 28 pixels) a single client
-      keeps all cores busy, and filters of each client's own are slower than
+      keeps all cores busy, and weights of each client's own are slower than
       shared ones;
     * it saves steps: at least `MIN_LANES` clients a vectorised step on
       average. Cohorts of few clients with lengths all different don't;
     * the backend can: TensorFlow's `vectorized_map` takes minutes to trace a
-      recurrent layer, and layers that aren't Keras's own can hold anything.
+      recurrent layer, and layers that aren't Keras's own can hold anything;
+      XLA on CPU, for JAX, runs a convolution's filter gradient inside a loop
+      20 to 100 times slower than outside.
 
     `benchmarks/executors.py` measures both plans on several models; the
     numbers here are its crossing points on CPU.
@@ -32,7 +34,7 @@ class Auto(Executor):
     the same run made twice, or resumed on another machine, chooses the same.
     """
 
-    MAX_STEP_WORK = 2e7
+    MAX_STEP_WORK: ClassVar = {"tensorflow": 1e7, "jax": 1e6}
     MIN_LANES = 4.0
 
     def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
@@ -57,7 +59,9 @@ class Auto(Executor):
     def _is_light(self, program: Any) -> bool:
         if backend.name == "tensorflow" and not program.plain_layers:
             return False
-        return program.step_work <= self.MAX_STEP_WORK
+        if backend.name == "jax" and program.convolves:
+            return False
+        return program.step_work <= self.MAX_STEP_WORK[backend.name]
 
     def _saves_steps(
         self, sizes: Sequence[int], lengths: dict[int, list[int]]

@@ -98,23 +98,69 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
 
 def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
     start = backend.jit(program.start)
-    step = backend.jit(program.step)
+    steps = Steps(program)
     finish = backend.jit(program.finish)
 
     def run(broadcast, client, seed):
         words = ops.convert_to_tensor(_seed_words(seed))
         carry = start(broadcast, words)
         for positions in program.batches(client.num_examples, seed):
-            batch = keras.tree.map_structure(
-                lambda a, p=positions: ops.convert_to_tensor(a[p]), client.data
-            )
-            carry = step(broadcast, carry, batch)
+            carry = steps(broadcast, carry, client.data, positions)
         num_examples = ops.convert_to_tensor(
             np.asarray(client.num_examples, np.int32)
         )
         return finish(broadcast, carry, num_examples, words)
 
     return run
+
+
+class Steps:
+    """Single compiled steps, with few programs for batches of any length.
+
+    On JAX every new batch length is a new program, which takes a second or
+    more to compile. Where a smaller batch can be filled up with copies of its
+    first row, exactly, one program serves all lengths. Whether it can is
+    tried on the first smaller batch: both ways must give the same weights,
+    optimizer and metrics.
+    """
+
+    def __init__(self, program: Any):
+        self._program = program
+        self._step = backend.jit(program.step)
+        self._padded = backend.jit(program.padded_step)
+        self._proven: bool | None = None
+
+    def __call__(self, broadcast, carry, data, positions):
+        size = self._program.batch_size
+        if len(positions) == size or not self._program.can_pad(data):
+            return self._step(broadcast, carry, _rows(data, positions))
+        if self._proven is None:
+            self._proven = self._prove(broadcast, carry, data, positions)
+        if not self._proven:
+            return self._step(broadcast, carry, _rows(data, positions))
+        return self._pad(broadcast, carry, data, positions)
+
+    def _pad(self, broadcast, carry, data, positions):
+        padded = np.full(self._program.batch_size, positions[0])
+        padded[: len(positions)] = positions
+        num_real = ops.convert_to_tensor(np.asarray(len(positions), "float32"))
+        return self._padded(broadcast, carry, _rows(data, padded), num_real)
+
+    def _prove(self, broadcast, carry, data, positions) -> bool:
+        exact = self._step(broadcast, carry, _rows(data, positions))
+        padded = self._pad(broadcast, carry, data, positions)
+        pairs = zip(
+            keras.tree.flatten(backend.to_numpy(exact)),
+            keras.tree.flatten(backend.to_numpy(padded)),
+            strict=True,
+        )
+        return all(np.allclose(a, b, 1e-3, 1e-5) for a, b in pairs)
+
+
+def _rows(data: Any, positions: np.ndarray) -> Any:
+    return keras.tree.map_structure(
+        lambda a: ops.convert_to_tensor(a[positions]), data
+    )
 
 
 def _seed_words(seed: int) -> np.ndarray:

@@ -80,14 +80,14 @@ class _Runner:
         from fedlearn.process import StackedUpdate, Update
 
         stacked = self._program.stacked
-        total = None
+        total: Any = None
         for block in self._blocks(broadcast, cohort):
             parts = self._run_block(
                 broadcast, [cohort.read(i) for i in block], seeds, block
             )
             if stacked:
-                new = StackedUpdate(*parts)
-                total = new if total is None else total + new
+                stack = StackedUpdate(*parts)
+                total = stack if total is None else total + stack
             else:
                 new = Update(*parts)
                 total = new if total is None else Update(*self._add(total, new))
@@ -307,9 +307,7 @@ def _round_up(data, words, num_examples, real, phases):
             steps = _step_up(positions.shape[1])
             if active is None:
                 active = np.ones(positions.shape[:2], bool)
-            wide = np.zeros(
-                (new_lanes, steps, positions.shape[2]), np.int32
-            )
+            wide = np.zeros((new_lanes, steps, positions.shape[2]), np.int32)
             wide[:lanes, : positions.shape[1]] = positions
             mask = np.zeros((new_lanes, steps), bool)
             mask[:lanes, : positions.shape[1]] = active
@@ -318,9 +316,7 @@ def _round_up(data, words, num_examples, real, phases):
             # The first lane again: it computes and writes the same twice.
             repeat = np.zeros(_step_up(len(phase_lanes)), np.int64)
             repeat[: len(phase_lanes)] = np.arange(len(phase_lanes))
-            padded.append(
-                _Phase(phase_lanes[repeat], positions[repeat], None)
-            )
+            padded.append(_Phase(phase_lanes[repeat], positions[repeat], None))
     return (
         data,
         np.concatenate([words, np.zeros((extra, 2), words.dtype)]),
