@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         plot,
         samplers,
         seeds,
-        testing,
     )
     from fedlearn.algorithms.federated_averaging import FederatedAveraging
     from fedlearn.clients.local_training import LocalTraining
@@ -74,7 +73,6 @@ _SUBMODULES = (
     "plot",
     "samplers",
     "seeds",
-    "testing",
 )
 
 __all__ = [
@@ -101,7 +99,6 @@ __all__ = [
     "plot",
     "samplers",
     "seeds",
-    "testing",
 ]
 
 

@@ -558,7 +558,9 @@ class LearningProcess:
             ),
         ]
         for variable, value in pairs:
-            variable.assign(value)
+            # A copy: on JAX Keras's own `fit` and `evaluate` give away the
+            # buffers of the model's variables, and with them the state's.
+            variable.assign(ops.copy(value))
 
     def read_weights(
         self, state: ServerState, model: keras.Model
