@@ -526,15 +526,13 @@ class LearningProcess:
 
     @property
     def model(self) -> keras.Model:
-        """The model that the process was made of, with the trained weights.
+        """The very model that the process was made of.
 
-        It is the very model that was passed in, an ordinary compiled Keras
-        model; it holds the weights of `state`, the last state of `fit`.
+        After `fit` it holds the trained weights, those of `state`: an
+        ordinary compiled Keras model, to be saved, evaluated or trained on.
+        Rounds run with `next` don't touch it; see `get_model`.
         """
-        model = self._functional.model
-        if self.state is not None:
-            self.write_weights(self.state, model)
-        return model
+        return self._functional.model
 
     def get_model(self, state: ServerState) -> keras.Model:
         """A compiled copy of the model with the weights of `state`.
