@@ -1,161 +1,24 @@
 """Federated learning as pure functions: a process and its halves."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, model_work, seeds, wire
+from fedlearn import backend, executors, model_copy, model_work, seeds, wire
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.mean import Mean
+from fedlearn.broadcast import Broadcast
 from fedlearn.clients.local_training import LocalTraining
-from fedlearn.data.cohort import Client, Cohort
-from fedlearn.functional_model import Arrays, FunctionalModel, to_backend
+from fedlearn.clients.program import ClientProgram, seed_words
+from fedlearn.data.cohort import Cohort
+from fedlearn.evaluation import evaluate_values
+from fedlearn.functional_model import FunctionalModel, to_backend
 from fedlearn.optimizers.functional import FunctionalOptimizer
-
-
-class ServerState(NamedTuple):
-    """Everything that a process remembers from round to round.
-
-    A pytree of arrays; `process.save_state` writes it to a file.
-
-    Attributes:
-        trainable: One array for each of `model.trainable_variables`.
-        non_trainable: One array for each of `model.non_trainable_variables`.
-        optimizer: The variables of the server's optimizer.
-        aggregator: The state of the aggregator and its encoders.
-        client_states: What stateful clients keep, by client id, on the host;
-            empty for clients without state.
-        round_num: The number of rounds done, an int64 scalar.
-        seed: The run's seed, an int64 scalar.
-    """
-
-    trainable: Arrays
-    non_trainable: Arrays
-    optimizer: Arrays
-    aggregator: Any
-    client_states: dict[str, Any]
-    round_num: np.ndarray
-    seed: np.ndarray
-
-
-class Broadcast(NamedTuple):
-    """What the server sends to every client of a round.
-
-    Attributes:
-        trainable: The model's trainable weights.
-        non_trainable: Its other variables.
-        learning_rate: A float32 scalar for the clients' optimizer, where a
-            schedule counts rounds; `()` otherwise.
-        params: What the aggregator and its encoders tell clients.
-    """
-
-    trainable: Arrays
-    non_trainable: Arrays
-    learning_rate: Any
-    params: Any
-
-
-class Update(NamedTuple):
-    """What a client's round adds to the total; updates add with `+`.
-
-    Addition is commutative and associative up to rounding, so partial sums
-    can be made anywhere, in any order.
-
-    Attributes:
-        summand: What the aggregator adds up.
-        metrics: The variables of the model's metrics over local training.
-        num_clients: How many clients are in the sum, int32.
-        num_examples: How many examples they have, int32.
-        num_rejected: How many were left out because their update wasn't
-            finite, int32.
-    """
-
-    summand: Any
-    metrics: Arrays
-    num_clients: Any
-    num_examples: Any
-    num_rejected: Any
-
-    def __add__(self, other: Any) -> "Update":
-        return keras.tree.map_structure(lambda a, b: a + b, self, other)
-
-    def __radd__(self, other: Any) -> "Update":
-        if isinstance(other, int) and other == 0:  # the start of `sum(...)`
-            return self
-        return NotImplemented
-
-
-class StackedUpdate(NamedTuple):
-    """An `Update` whose summands stay apart, on a first axis over clients.
-
-    For aggregators that need every client's update, such as a median.
-    """
-
-    summand: Any
-    metrics: Arrays
-    num_clients: Any
-    num_examples: Any
-    num_rejected: Any
-
-    def __add__(self, other: Any) -> "StackedUpdate":
-        def join(a, b):
-            return ops.concatenate([a, b], axis=0)
-
-        sums = Update((), *self[1:]) + Update((), *other[1:])
-        summand = keras.tree.map_structure(join, self.summand, other.summand)
-        return StackedUpdate(summand, *sums[1:])
-
-    def __radd__(self, other: Any) -> "StackedUpdate":
-        if isinstance(other, int) and other == 0:
-            return self
-        return NotImplemented
-
-
-class ClientProgram(NamedTuple):
-    """A client's round as pure functions, for executors to compile.
-
-    A round at a client is `start`, then `step` for each of `batches`, then
-    `finish`. Executors choose how: one client after another, many at once, in
-    other processes.
-
-    Attributes:
-        batches: `(num_examples, seed) -> list of int32 arrays`: the positions
-            of the examples of each step, on the host.
-        start: `(broadcast, seed_words) -> carry`.
-        step: `(broadcast, carry, batch) -> carry`.
-        padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
-            on a batch with copies of its first row at the end.
-        can_pad: `data -> bool`: whether `padded_step` may be tried.
-        finish: `(broadcast, carry, num_examples, seed_words) -> summands`, a
-            tuple in the order of `Update`'s fields.
-        batch_size: The length of a full batch.
-        stacked: Whether summands are stacked and not added.
-        step_work: About how many multiplications the forward pass of a full
-            batch takes.
-        convolves: Whether a layer is a convolution.
-        plain_layers: Whether all layers are Keras's own, and none recurrent.
-    """
-
-    batches: Callable[[int, int], list[np.ndarray]]
-    start: Callable[..., Any]
-    step: Callable[..., Any]
-    padded_step: Callable[..., Any]
-    can_pad: Callable[[tuple], bool]
-    finish: Callable[..., Any]
-    batch_size: int
-    stacked: bool
-    step_work: float
-    convolves: bool
-    plain_layers: bool
-
-
-def seed_words(seed: int) -> np.ndarray:
-    """A client's 64-bit seed as an int32 array of shape `(2,)`, for devices."""
-    mask = 0x7FFFFFFF
-    return np.array([seed & mask, (seed >> 32) & mask], np.int32)
+from fedlearn.server_state import ServerState
+from fedlearn.update import StackedUpdate, Update
 
 
 class LearningProcess:
@@ -194,8 +57,6 @@ class LearningProcess:
         aggregator: Aggregator | None = None,
         executor: Any = "auto",
     ):
-        from fedlearn import executors
-
         self._functional = FunctionalModel(model)
         self.client = LocalTraining() if client is None else client
         if not hasattr(self.client, "build"):
@@ -294,9 +155,7 @@ class LearningProcess:
             `num_clients` and `num_examples`. With `per_client=True` also
             those of `fedlearn.metrics.per_client.statistics`.
         """
-        from fedlearn import evaluation
-
-        return evaluation.evaluate_values(
+        return evaluate_values(
             self._functional,
             state.trainable,
             state.non_trainable,
@@ -340,8 +199,6 @@ class LearningProcess:
         Returns:
             The `Update`; with `client_state`, `(update, client_state)`.
         """
-        from fedlearn import executors
-
         cohort = self.cohort([data])
         if self._sequential is None:
             self._sequential = executors.Sequential().bind(self.program)
@@ -541,8 +398,6 @@ class LearningProcess:
             ValueError: If the model can't be copied: a subclassed model needs
                 `get_config`.
         """
-        from fedlearn import model_copy
-
         model = model_copy.copy(self._functional.model)
         self.write_weights(state, model)
         return model
@@ -623,11 +478,8 @@ class LearningProcess:
 
 __all__ = [
     "Broadcast",
-    "Client",
-    "ClientProgram",
     "LearningProcess",
     "ServerState",
     "StackedUpdate",
     "Update",
-    "seed_words",
 ]

@@ -12,7 +12,7 @@ class Executor:
     """
 
     def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        """Compiles what it needs of a `fedlearn.process.ClientProgram`.
+        """Compiles what it needs of a `fedlearn.clients.program.ClientProgram`.
 
         Returns:
             `run(broadcast, cohort, seeds) -> total`: the sum of the updates

@@ -8,7 +8,9 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
+from fedlearn.clients.program import seed_words
 from fedlearn.executors.executor import Executor
+from fedlearn.update import StackedUpdate, Update
 
 
 class Sequential(Executor):
@@ -48,8 +50,6 @@ class Sequential(Executor):
 
 
 def _update(program: Any) -> Callable[[tuple], Any]:
-    from fedlearn.process import StackedUpdate, Update
-
     if not program.stacked:
         return lambda parts: Update(*parts)
 
@@ -90,7 +90,7 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
             order,
             np.cumsum(lengths, dtype=np.int32),
             np.asarray(client.num_examples, np.int32),
-            _seed_words(seed),
+            seed_words(seed),
         )
 
     return run
@@ -102,7 +102,7 @@ def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
     finish = backend.jit(program.finish)
 
     def run(broadcast, client, seed):
-        words = ops.convert_to_tensor(_seed_words(seed))
+        words = ops.convert_to_tensor(seed_words(seed))
         carry = start(broadcast, words)
         for positions in program.batches(client.num_examples, seed):
             carry = steps(broadcast, carry, client.data, positions)
@@ -161,9 +161,3 @@ def _rows(data: Any, positions: np.ndarray) -> Any:
     return keras.tree.map_structure(
         lambda a: ops.convert_to_tensor(a[positions]), data
     )
-
-
-def _seed_words(seed: int) -> np.ndarray:
-    from fedlearn.process import seed_words
-
-    return seed_words(seed)

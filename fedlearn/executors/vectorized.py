@@ -10,7 +10,9 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
+from fedlearn.clients.program import seed_words
 from fedlearn.executors.executor import Executor
+from fedlearn.update import StackedUpdate, Update
 
 
 class Vectorized(Executor):
@@ -77,8 +79,6 @@ class _Runner:
         self._add = backend.jit(lambda a, b: a + b)
 
     def __call__(self, broadcast: Any, cohort: Any, seeds: list[int]) -> Any:
-        from fedlearn.process import StackedUpdate, Update
-
         stacked = self._program.stacked
         total: Any = None
         for block in self._blocks(broadcast, cohort):
@@ -101,8 +101,6 @@ class _Runner:
                 yield members[i : i + limit]
 
     def _run_block(self, broadcast, clients, seeds, block):
-        from fedlearn.process import seed_words
-
         sizes = [c.num_examples for c in clients]
         offsets = np.cumsum([0, *sizes])
         batches = [

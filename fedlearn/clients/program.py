@@ -1,0 +1,50 @@
+"""A client's round as pure functions, for executors to compile."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class ClientProgram(NamedTuple):
+    """A client's round as pure functions, for executors to compile.
+
+    A round at a client is `start`, then `step` for each of `batches`, then
+    `finish`. Executors choose how: one client after another, many at once, in
+    other processes.
+
+    Attributes:
+        batches: `(num_examples, seed) -> list of int32 arrays`: the positions
+            of the examples of each step, on the host.
+        start: `(broadcast, seed_words) -> carry`.
+        step: `(broadcast, carry, batch) -> carry`.
+        padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
+            on a batch with copies of its first row at the end.
+        can_pad: `data -> bool`: whether `padded_step` may be tried.
+        finish: `(broadcast, carry, num_examples, seed_words) -> summands`, a
+            tuple in the order of `Update`'s fields.
+        batch_size: The length of a full batch.
+        stacked: Whether summands are stacked and not added.
+        step_work: About how many multiplications the forward pass of a full
+            batch takes.
+        convolves: Whether a layer is a convolution.
+        plain_layers: Whether all layers are Keras's own, and none recurrent.
+    """
+
+    batches: Callable[[int, int], list[np.ndarray]]
+    start: Callable[..., Any]
+    step: Callable[..., Any]
+    padded_step: Callable[..., Any]
+    can_pad: Callable[[tuple], bool]
+    finish: Callable[..., Any]
+    batch_size: int
+    stacked: bool
+    step_work: float
+    convolves: bool
+    plain_layers: bool
+
+
+def seed_words(seed: int) -> np.ndarray:
+    """A client's 64-bit seed as an int32 array of shape `(2,)`, for devices."""
+    mask = 0x7FFFFFFF
+    return np.array([seed & mask, (seed >> 32) & mask], np.int32)

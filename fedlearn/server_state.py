@@ -1,0 +1,32 @@
+"""What a process remembers from round to round."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedlearn.functional_model import Arrays
+
+
+class ServerState(NamedTuple):
+    """Everything that a process remembers from round to round.
+
+    A pytree of arrays; `process.save_state` writes it to a file.
+
+    Attributes:
+        trainable: One array for each of `model.trainable_variables`.
+        non_trainable: One array for each of `model.non_trainable_variables`.
+        optimizer: The variables of the server's optimizer.
+        aggregator: The state of the aggregator and its encoders.
+        client_states: What stateful clients keep, by client id, on the host;
+            empty for clients without state.
+        round_num: The number of rounds done, an int64 scalar.
+        seed: The run's seed, an int64 scalar.
+    """
+
+    trainable: Arrays
+    non_trainable: Arrays
+    optimizer: Arrays
+    aggregator: Any
+    client_states: dict[str, Any]
+    round_num: np.ndarray
+    seed: np.ndarray
