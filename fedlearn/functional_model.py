@@ -69,8 +69,12 @@ class FunctionalModel:
         self._compute_loss_has_training_arg = (
             "training" in inspect.signature(model.compute_loss).parameters
         )
-        for metric in mergeable.user_metrics(model):
-            mergeable.check_metric(metric, _output_shape(model))
+        self._summing_metrics = {
+            id(metric)
+            for metric in mergeable.user_metrics(model)
+            if mergeable.is_sum(metric)
+            or mergeable.check_metric(metric, _output_shape(model))
+        }
 
     @property
     def metrics_variables(self) -> list[keras.Variable]:
@@ -113,7 +117,9 @@ class FunctionalModel:
             trainable=list(trainable),
             state=[non_trainable[i] for i in self.roles.state],
             local=local,
-            metrics=[ops.zeros(v.shape, v.dtype) for v in self.metrics_variables],
+            metrics=[
+                ops.zeros(v.shape, v.dtype) for v in self.metrics_variables
+            ],
         )
 
     def _seeded(self, local: Arrays, seed: Any) -> Arrays:
@@ -227,8 +233,8 @@ class FunctionalModel:
     def prepare(self, batch: tuple, client_id: str) -> None:
         """Checks that the model takes a client's examples; creates metrics.
 
-        Keras creates a model's metrics when it first sees labels. One example
-        is run for each new combination of shapes and dtypes, so that labels
+        Keras creates a model's metrics when it first sees labels. The model
+        is tried on each new combination of shapes and dtypes, so that labels
         of the wrong shape are an error that names the client, and not one
         from inside a compiled round.
 
@@ -242,10 +248,51 @@ class FunctionalModel:
         if key in self._signatures:
             return
         _check_batch(self.model, batch, client_id)
-        # The example twice: the metrics of two equal examples are twice the
-        # metrics of one, if they can be merged by summing.
-        one, two = (self._metrics_of(batch, n, client_id) for n in (1, 2))
-        mergeable.check_additive(self._checked_metrics(), one, two)
+        try:
+            # On shapes alone: running the model would compile every one of
+            # its operations by itself on JAX.
+            one = keras.tree.map_structure(
+                lambda a: keras.KerasTensor(
+                    (1, *a.shape[1:]),
+                    "string" if a.dtype.kind in "SUO" else a.dtype.name,
+                ),
+                batch,
+            )
+            with keras.StatelessScope():  # metrics get variables at its end
+                _OnShapes(self._metrics_after)(one)
+        except Exception as error:
+            raise ValueError(
+                f"The model can't be run on the examples of client "
+                f"{client_id!r}: {_describe(batch)}. The model's input shape "
+                f"is {_input_shape(self.model)}, its output shape "
+                f"{_output_shape(self.model)}, its loss {self.model.loss!r}. "
+                "Change the clients' arrays (`dataset.map(fn)`), or the "
+                f"model's input, output or loss. Keras said: {error}"
+            ) from error
+        doubtful = self._doubtful_metrics()
+        if doubtful:
+            # The example twice: the metrics of two equal examples are twice
+            # the metrics of one, if they can be merged by summing.
+            values = [
+                self._metrics_after(
+                    keras.tree.map_structure(
+                        lambda a, n=n: ops.convert_to_tensor(
+                            np.repeat(a[:1], n, axis=0)
+                        ),
+                        batch,
+                    )
+                )
+                for n in (1, 2)
+            ]
+            for variable, a, b in zip(
+                self.metrics_variables, *values, strict=True
+            ):
+                if id(variable) in doubtful:
+                    mergeable.check_additive(
+                        doubtful[id(variable)],
+                        ops.convert_to_numpy(a),
+                        ops.convert_to_numpy(b),
+                    )
         self._signatures.add(key)
 
     def check_labels(self, y: Any, client_id: str) -> None:
@@ -266,50 +313,60 @@ class FunctionalModel:
                 "or give the last layer more units."
             )
 
-    def _metrics_of(self, batch, repeats, client_id) -> list[np.ndarray]:
-        def repeat(a):
-            return ops.convert_to_tensor(np.repeat(a[:1], repeats, axis=0))
-
-        example = keras.tree.map_structure(repeat, batch)
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(example)
-        try:
-            # In a scope, so that no variable of the user's model changes;
-            # the metrics' variables are created when it is left.
-            with keras.StatelessScope() as scope:
-                kwargs = {"training": False} if self._has_training_arg else {}
-                y_pred = self.model(x, **kwargs)
-                loss = self.model.compute_loss(
-                    x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
-                )
-                self._update_metrics(loss, x, y, y_pred, sample_weight)
-        except Exception as error:
-            raise ValueError(
-                f"The model can't be run on the examples of client "
-                f"{client_id!r}: {_describe(batch)}. The model's input shape "
-                f"is {_input_shape(self.model)}, its output shape "
-                f"{_output_shape(self.model)}, its loss {self.model.loss!r}. "
-                "Change the clients' arrays (`dataset.map(fn)`), or the "
-                f"model's input, output or loss. Keras said: {error}"
-            ) from error
-        variables = self._checked_metrics()
-        values = [scope.get_current_value(v) for v in variables]
-        return [
-            np.zeros(v.shape) if a is None else ops.convert_to_numpy(a)
-            for v, a in zip(variables, values, strict=True)
+    def _metrics_after(self, batch: tuple) -> Arrays:
+        """Values of `metrics_variables` after one batch, starting anew."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        # In a scope, so that no variable of the user's model changes. Keras
+        # looks up what it regularizes among the scope's values only.
+        mapping = [(v, v.value) for v in self.model.variables]
+        mapping += [
+            (v, ops.zeros(v.shape, v.dtype)) for v in self.metrics_variables
         ]
+        with keras.StatelessScope(mapping) as scope:
+            kwargs = {"training": False} if self._has_training_arg else {}
+            y_pred = self.model(x, **kwargs)
+            loss = self.model.compute_loss(
+                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
+            )
+            self._update_metrics(loss, x, y, y_pred, sample_weight)
+            return [scope.get_current_value(v) for v in self.metrics_variables]
 
-    def _checked_metrics(self) -> list[keras.Variable]:
-        # Keras's trackers of the loss are means over batches by construction;
-        # with a loss that sums they aren't means over examples, in Keras too.
-        compiled = getattr(self.model, "_compile_loss", None)
-        trackers = [
-            getattr(self.model, "_loss_tracker", None),
-            *(compiled.metrics if compiled is not None else ()),
-        ]
-        skipped = {
-            id(v) for m in trackers if m is not None for v in m.variables
+    def _doubtful_metrics(self) -> dict[int, str]:
+        """Names of the metrics that may not be sums, by id of variable.
+
+        Keras's trackers of the loss are means over batches by construction;
+        with a loss that sums they aren't means over examples, in Keras too.
+        """
+        known = {
+            id(getattr(self.model, "_loss_tracker", None)),
+            *self._summing_metrics,
         }
-        return [v for v in self.metrics_variables if id(v) not in skipped]
+        compiled = getattr(self.model, "_compile_loss", None)
+        if compiled is not None:
+            known |= {id(m) for m in compiled.metrics}
+        metrics = []
+        for metric in self.model.metrics:
+            if metric is getattr(self.model, "_compile_metrics", None):
+                metrics += metric.metrics
+            else:
+                metrics.append(metric)
+        return {
+            id(v): metric.name
+            for metric in metrics
+            if id(metric) not in known and not mergeable.is_sum(metric)
+            for v in metric.variables
+        }
+
+
+class _OnShapes(keras.Operation):
+    """A function run on `keras.KerasTensor`s: shapes and dtypes alone."""
+
+    def __init__(self, fn: Any):
+        super().__init__()
+        self._fn = fn
+
+    def call(self, batch: tuple) -> Any:
+        return self._fn(batch)
 
 
 def _check_model(model: Any) -> None:
@@ -500,5 +557,3 @@ def _output_shape(model: keras.Model) -> Any:
 def to_backend(values: list[np.ndarray]) -> Arrays:
     """Arrays of the backend from arrays of the host."""
     return [ops.convert_to_tensor(v) for v in values]
-
-

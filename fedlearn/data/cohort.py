@@ -41,9 +41,7 @@ class Cohort:
         self._model = model
         if isinstance(clients, Mapping):
             self.ids = [str(i) for i in clients]
-            self._read = [
-                (lambda key=key: clients[key]) for key in clients
-            ]
+            self._read = [(lambda key=key: clients[key]) for key in clients]
             count = getattr(clients, "num_examples", None)
             self._count = (
                 None if count is None else (lambda i: count(self.ids[i]))
@@ -84,15 +82,13 @@ class Cohort:
         """
         client_id = self.ids[position]
         data = _element(_arrays(self._read[position]()), client_id)
-        if not all(
-            isinstance(a, np.ndarray) and a.dtype != np.float64 for a in data
-        ):
+        arrays = data
+        if not all(map(_is_ready, data)):
             data = keras.tree.map_structure(
                 lambda a: _array(a, client_id), data
             )
             arrays = keras.tree.flatten(data)
-        else:
-            arrays = data
+            _check_no_text(data[1:], client_id)
         sizes = {len(a) for a in arrays}
         if len(sizes) != 1:
             raise ValueError(
@@ -158,15 +154,37 @@ def _element(data: Any, client_id: str) -> tuple:
     return data
 
 
+def _is_ready(value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype.kind in "fiub"
+        and value.dtype != np.float64
+    )
+
+
 def _array(value: Any, client_id: str) -> np.ndarray:
     array = np.asarray(value)
-    if array.ndim == 0 or array.dtype.kind not in "fiub":
-        if array.dtype.name != "bfloat16":
-            raise ValueError(
-                f"The data of client {client_id!r} must be arrays of numbers "
-                "with one row for each example. Received an array of dtype "
-                f"{array.dtype} and shape {array.shape}."
-            )
+    if array.ndim == 0 or not (
+        array.dtype.kind in "fiubSU"  # text is for a TextVectorization layer
+        or array.dtype.name == "bfloat16"
+        or (
+            array.dtype == object
+            and all(isinstance(v, (str, bytes)) for v in array.flat)
+        )
+    ):
+        raise ValueError(
+            f"The data of client {client_id!r} must be arrays of numbers "
+            "with one row for each example. Received an array of dtype "
+            f"{array.dtype} and shape {array.shape}."
+        )
     if array.dtype == np.float64:  # as Keras does
         array = array.astype(keras.backend.floatx())
     return array
+
+
+def _check_no_text(labels: tuple, client_id: str) -> None:
+    if any(a.dtype.kind in "SUO" for a in keras.tree.flatten(labels)):
+        raise ValueError(
+            f"The labels of client {client_id!r} are text. Map them to "
+            "integers first, with the same table for all clients."
+        )

@@ -35,7 +35,43 @@ def user_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
     return found + [m for m in own if isinstance(m, keras.metrics.Metric)]
 
 
-def check_metric(metric: keras.metrics.Metric, output_shape: Any) -> None:
+_SUMS = (
+    keras.metrics.AUC,
+    keras.metrics.BinaryIoU,
+    keras.metrics.F1Score,
+    keras.metrics.FBetaScore,
+    keras.metrics.FalseNegatives,
+    keras.metrics.FalsePositives,
+    keras.metrics.IoU,
+    keras.metrics.MeanIoU,
+    keras.metrics.OneHotIoU,
+    keras.metrics.OneHotMeanIoU,
+    keras.metrics.Precision,
+    keras.metrics.PrecisionAtRecall,
+    keras.metrics.R2Score,
+    keras.metrics.Recall,
+    keras.metrics.RecallAtPrecision,
+    keras.metrics.RootMeanSquaredError,
+    keras.metrics.SensitivityAtSpecificity,
+    keras.metrics.SpecificityAtSensitivity,
+    keras.metrics.Sum,
+    keras.metrics.TrueNegatives,
+    keras.metrics.TruePositives,
+)
+
+
+def is_sum(metric: keras.metrics.Metric) -> bool:
+    """Whether a metric is one of Keras's that are known to be sums.
+
+    Those in the table above, and means: of a function, of an accuracy, ....
+    """
+    return type(metric) in _SUMS or type(metric).update_state in (
+        keras.metrics.Mean.update_state,
+        keras.metrics.MeanMetricWrapper.update_state,
+    )
+
+
+def check_metric(metric: keras.metrics.Metric, output_shape: Any) -> bool:
     """Refuses a metric that isn't a sum over examples.
 
     The metric is run on made-up labels and predictions; one that takes none
@@ -44,6 +80,9 @@ def check_metric(metric: keras.metrics.Metric, output_shape: Any) -> None:
     Args:
         metric: The metric; left with all its variables as they were.
         output_shape: The model's output shape, `(None, ...)`, or None.
+
+    Returns:
+        Whether the metric is known to be a sum.
 
     Raises:
         ValueError: If the metric's variables for two batches together aren't
@@ -60,28 +99,24 @@ def check_metric(metric: keras.metrics.Metric, output_shape: Any) -> None:
         for a, b, ab in zip(first, second, both, strict=True):
             if not np.allclose(a + b, ab, rtol=1e-3, atol=1e-5):
                 raise _not_mergeable(metric.name)
-        return
+        return True
+    return False
 
 
-def check_additive(
-    variables: list[keras.Variable],
-    one: list[np.ndarray],
-    two: list[np.ndarray],
-) -> None:
-    """Refuses metrics whose variables for an example twice aren't doubled.
+def check_additive(name: str, one: np.ndarray, two: np.ndarray) -> None:
+    """Refuses a metric whose variable for an example twice isn't doubled.
 
     Args:
-        variables: The variables of a model's metrics.
-        one: Their values after one example.
-        two: Their values after the same example twice.
+        name: The metric's.
+        one: The value of one of its variables after one example.
+        two: Its value after the same example twice.
 
     Raises:
-        ValueError: If a value of `two` isn't twice that of `one`.
+        ValueError: If `two` isn't twice `one`.
     """
-    for variable, a, b in zip(variables, one, two, strict=True):
-        finite = np.all(np.isfinite(a)) and np.all(np.isfinite(b))
-        if finite and not np.allclose(2 * a, b, rtol=1e-2, atol=1e-4):
-            raise _not_mergeable(variable.path)
+    finite = np.all(np.isfinite(one)) and np.all(np.isfinite(two))
+    if finite and not np.allclose(2 * one, two, rtol=1e-2, atol=1e-4):
+        raise _not_mergeable(name)
 
 
 def _not_mergeable(name: str) -> ValueError:

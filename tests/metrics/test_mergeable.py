@@ -1,0 +1,154 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from fedlearn.metrics import mergeable, per_client
+
+
+class Running(keras.metrics.Metric):
+    """Assigns where it should add."""
+
+    def __init__(self, fn, start=0.0, name="running"):
+        super().__init__(name=name)
+        self.fn = fn
+        self.start = start
+        self.value = self.add_weight(name="value", initializer="zeros")
+
+    def reset_state(self):
+        self.value.assign(self.start)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.value.assign(self.fn(self.value, y_true, y_pred))
+
+    def result(self):
+        return self.value
+
+
+def highest(value, y_true, y_pred):
+    return ops.maximum(value, ops.max(y_pred))
+
+
+def lowest(value, y_true, y_pred):
+    return ops.minimum(value, ops.min(y_pred))
+
+
+def last(value, y_true, y_pred):
+    return ops.mean(y_pred)
+
+
+def moving(value, y_true, y_pred):
+    return 0.9 * value + 0.1 * ops.mean(y_pred)
+
+
+def summed(value, y_true, y_pred):
+    return value + ops.sum(y_pred)
+
+
+@pytest.mark.parametrize(
+    ("fn", "start"),
+    [(highest, 0.0), (lowest, 1e9), (last, 0.0), (moving, 0.0)],
+)
+@pytest.mark.parametrize("shape", [(None, 1), (None, 3), (None, 2, 3), None])
+def test_what_assigns_is_refused(fn, start, shape):
+    metric = Running(fn, start, name="odd")
+    with pytest.raises(ValueError, match="'odd' can't be merged"):
+        mergeable.check_metric(metric, shape)
+
+
+@pytest.mark.parametrize("shape", [(None, 1), (None, 3), None])
+def test_what_adds_is_taken_and_left_as_it_was(shape):
+    metric = Running(summed)
+    metric.value.assign(5.0)
+    assert mergeable.check_metric(metric, shape)
+    assert float(metric.result()) == 5
+
+
+def test_what_takes_no_made_up_example_is_not_known():
+    def picky(value, y_true, y_pred):
+        raise ValueError("7 columns, please")
+
+    assert not mergeable.check_metric(Running(picky), (None, 3))
+
+
+ARGUMENTS = {
+    "BinaryIoU": {"target_class_ids": [0, 1]},
+    "IoU": {"num_classes": 3, "target_class_ids": [0]},
+    "MeanIoU": {"num_classes": 3},
+    "OneHotIoU": {"num_classes": 3, "target_class_ids": [0]},
+    "OneHotMeanIoU": {"num_classes": 3},
+    "PrecisionAtRecall": {"recall": 0.5},
+    "RecallAtPrecision": {"precision": 0.5},
+    "SensitivityAtSpecificity": {"specificity": 0.5},
+    "SpecificityAtSensitivity": {"sensitivity": 0.5},
+}
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("cls", mergeable._SUMS, ids=lambda v: v.__name__)
+def test_what_is_known_to_be_a_sum_is_one(cls):
+    def make():
+        return cls(**ARGUMENTS.get(cls.__name__, {}))
+
+    assert mergeable.is_sum(make())
+    taken = [
+        mergeable.check_metric(make(), shape)
+        for shape in ((None, 1), (None, 3), (None, 2, 3))
+    ]
+    assert any(taken)
+
+
+@pytest.mark.parametrize(("factor", "fine"), [(1.0, False), (2.0, True)])
+def test_twice_the_example_doubles_a_sum(factor, fine):
+    one = np.array([0.0, 3.0])
+    if fine:
+        mergeable.check_additive("m", one, factor * one)
+    else:
+        with pytest.raises(ValueError, match="'m' can't be merged"):
+            mergeable.check_additive("m", one, factor * one)
+
+
+def test_plain_means_are_known_by_their_class():
+    assert mergeable.is_sum(keras.metrics.Mean())
+    assert mergeable.is_sum(keras.metrics.SparseCategoricalAccuracy())
+    assert not mergeable.is_sum(Running(summed))
+
+
+class Renamed(keras.metrics.AUC):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.true_positives.assign(ops.ones_like(self.true_positives))
+
+
+def test_a_subclass_is_not_known_by_its_parents():
+    assert not mergeable.is_sum(Renamed())
+
+
+@pytest.mark.backend_free
+def test_statistics_by_hand():
+    values = [0.0, 0.25, 0.5, 1.0]
+    clients = {
+        str(i): {"accuracy": value, "loss": -value, "num_examples": i + 1}
+        for i, value in enumerate(values)
+    }
+    clients["empty"] = {"accuracy": 9.0, "loss": 9.0, "num_examples": 0}
+    found = per_client.statistics(clients)
+    assert set(found) == {"accuracy", "loss"}
+    assert found["accuracy"] == pytest.approx(
+        {
+            "mean": 0.4375,
+            "std": 0.36975498,
+            "min": 0.0,
+            # Interpolated: the i-th decile lies at 0.3 i among the values.
+            "decile_1": 0.075,
+            "decile_2": 0.15,
+            "decile_3": 0.225,
+            "decile_4": 0.3,
+            "decile_5": 0.375,
+            "decile_6": 0.45,
+            "decile_7": 0.55,
+            "decile_8": 0.7,
+            "decile_9": 0.85,
+            "max": 1.0,
+        }
+    )
+    assert per_client.statistics({}) == {}
