@@ -68,10 +68,7 @@ class _Stateless(keras.optimizers.Optimizer):
             self._accumulated_gradients[self._get_variable_index(v)]
             for v in trainable_variables
         ]
-        sums = [
-            g + a.value
-            for g, a in zip(grads, accumulators, strict=True)
-        ]
+        sums = [g + a.value for g, a in zip(grads, accumulators, strict=True)]
         touched = [
             v
             for v in (*trainable_variables, *self.variables)
@@ -122,36 +119,59 @@ class FunctionalOptimizer:
         self._schedule = None
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         rate = getattr(inner, "_learning_rate", None)
-        if schedule == "rounds" and callable(rate) and not hasattr(rate, "value"):
+        if (
+            schedule == "rounds"
+            and callable(rate)
+            and not hasattr(rate, "value")
+        ):
             self._schedule = rate
             target["learning_rate"] = float(
                 ops.convert_to_numpy(self._rate_at(0))
             )
         self.optimizer = type(optimizer).from_config(config)
-        for part in (
-            getattr(self.optimizer, "inner_optimizer", None),
-            self.optimizer,
-        ):
-            if part is not None and keras.backend.backend() != "jax":
+        # Optimizers that hand variables on to others inside them.
+        inner = getattr(self.optimizer, "inner_optimizer", None)
+        several = getattr(self.optimizer, "_inner_optimizers", [])
+        parts = [self.optimizer, *several]
+        parts += [] if inner is None else [inner]
+        if keras.backend.backend() != "jax":
+            for part in parts:
                 part.__class__ = _stateless_class(type(part))
         self.optimizer.build(variables)
         self._initial = [
             np.array(ops.convert_to_numpy(v.value), copy=True)
             for v in self.variables
         ]
-        rate_variable = getattr(
-            getattr(self.optimizer, "inner_optimizer", self.optimizer),
-            "_learning_rate",
-            None,
-        )
+        self._weights_at = self._positions_of_weights(parts, variables)
+        rate_variable = getattr(inner or self.optimizer, "_learning_rate", None)
         self._rate_position = next(
             (
                 i
                 for i, v in enumerate(self.variables)
-                if v is rate_variable
+                if v is rate_variable and not several
             ),
             None,
         )
+
+    def _positions_of_weights(self, parts, variables) -> list[tuple[int, int]]:
+        """Which of the optimizer's variables start as which weights."""
+        position = {id(v): i for i, v in enumerate(self.variables)}
+        found = []
+        for part in parts:
+            copies = []
+            if part.use_ema:
+                copies.append(part._model_variables_moving_average)
+            if isinstance(part, keras.optimizers.ScheduleFreeAdamW):
+                copies.append(part._momentums)
+            for of_part in copies:
+                for copy, weight in zip(
+                    of_part, part._trainable_variables, strict=True
+                ):
+                    number = next(
+                        i for i, v in enumerate(variables) if v is weight
+                    )
+                    found.append((position[id(copy)], number))
+        return found
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -163,14 +183,12 @@ class FunctionalOptimizer:
 
         Args:
             trainable: What the model's variables hold. An optimizer that
-                keeps moving averages of the weights starts from these.
+                keeps averages of the weights starts from these.
         """
         values = [ops.convert_to_tensor(v) for v in self._initial]
-        if trainable is not None and getattr(self.optimizer, "use_ema", False):
-            averages = self.optimizer._model_variables_moving_average
-            position = {id(v): i for i, v in enumerate(self.variables)}
-            for average, value in zip(averages, trainable, strict=True):
-                values[position[id(average)]] = value
+        if trainable is not None:
+            for position, number in self._weights_at:
+                values[position] = trainable[number]
         return values
 
     def learning_rate(self, values: list[Any]) -> float | None:
