@@ -1,5 +1,6 @@
 """The checkpoint of a run, from which it goes on exactly."""
 
+import inspect
 import os
 import time
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from fedlearn.process import ServerState
 
 _WRITING_SHARE = 0.1  # of the run's time, at most
 
+# CSVLogger's, from whether there is a file already.
+_OF_THIS_START = ("append_header",)
+
 
 class Restored(NamedTuple):
     """What a checkpoint holds.
@@ -20,11 +24,13 @@ class Restored(NamedTuple):
         state: The server's state.
         history: Lists of metrics, by name.
         callbacks: What callbacks remember, from `callback_state`.
+        stopped: Whether a callback had ended the run.
     """
 
     state: ServerState
     history: dict[str, list]
     callbacks: list[Any]
+    stopped: bool
 
 
 class Checkpoint:
@@ -71,19 +77,24 @@ class Checkpoint:
                 "Go on with the same arguments, or give another "
                 "`checkpoint_dir` (or delete this one) to start afresh."
             )
-        return Restored(state, facts["history"], facts["callbacks"])
+        return Restored(
+            state, facts["history"], facts["callbacks"], facts["stopped"]
+        )
 
     def save_if_due(
         self,
         state: ServerState,
         history: dict[str, list],
         callbacks: list[Any],
+        stopped: bool = False,
     ) -> None:
         """Writes a round's checkpoint, unless writing takes too much time."""
         facts = {
             "identity": self._identity,
-            "history": history,
+            # Copied: the file may be written later, in the middle of a round.
+            "history": {name: list(v) for name, v in history.items()},
             "callbacks": callbacks,
+            "stopped": stopped,
         }
         self._pending = (state, facts)
         waited = time.perf_counter() - self._written
@@ -128,13 +139,15 @@ def restore_callbacks(
     """Gives callbacks back what `callback_state` found in them.
 
     They must be of the same classes in the same order; others keep what they
-    begin with.
+    begin with. What a callback was constructed with is the user's to change.
     """
     for callback, state in zip(callbacks, states, strict=False):
         if type(callback).__name__ != state["class"]:
             continue
+        arguments = inspect.signature(type(callback).__init__).parameters
         for name, encoded in state["attributes"].items():
-            setattr(callback, name, _decode(encoded))
+            if name not in arguments and name not in _OF_THIS_START:
+                setattr(callback, name, _decode(encoded))
 
 
 def _encode(value: Any) -> Any:

@@ -136,6 +136,8 @@ def fit(
         restore_callbacks(user_callbacks, restored.callbacks)
         history.history.update(restored.history)
         history.epoch.extend(range(first))
+        # Without callbacks nothing stands in the way of going on.
+        model.stop_training = restored.stopped and bool(user_callbacks)
     logs: dict[str, float] = {}
     try:
         for round_num in range(first, rounds):
@@ -148,6 +150,7 @@ def fit(
                     state,
                     history=history.history,
                     callbacks=callback_state(user_callbacks),
+                    stopped=bool(model.stop_training),
                 )
         callback_list.on_train_end(logs)
         if user_callbacks:  # EarlyStopping may have restored the best weights
@@ -233,7 +236,11 @@ class _Loop:
                 }
             cohort = self._data.select(ids)
         state, logs = self._process.next(state, cohort)
-        if logs["num_rejected"] and not logs["num_clients"] and not self._warned:
+        if (
+            logs["num_rejected"]
+            and not logs["num_clients"]
+            and not self._warned
+        ):
             self._warned = True
             warnings.warn(
                 f"In round {round_num + 1} no client's update was finite, so "
@@ -418,9 +425,7 @@ def _config(thing: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {
-            str(k): _plain(v) for k, v in value.items() if k != "name"
-        }
+        return {str(k): _plain(v) for k, v in value.items() if k != "name"}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
