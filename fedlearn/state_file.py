@@ -42,9 +42,7 @@ def save(path: Any, state: ServerState, facts: Any = None) -> None:
             "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
         }
     )
-    write_atomically(
-        path, _MAGIC + hashlib.sha256(message).digest() + message
-    )
+    write_atomically(path, _MAGIC + hashlib.sha256(message).digest() + message)
 
 
 def write_atomically(path: Any, data: bytes) -> None:
@@ -101,15 +99,22 @@ def load(path: Any, like: ServerState) -> tuple[ServerState, Any]:
             "one."
         )
     try:
-        message = wire.from_bytes(data[start:])
-        facts = json.loads(message["facts"].tobytes())
-        values = message["state"]
+        values, clients, facts = _parts(wire.from_bytes(data[start:]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no state that this version can read: {error}."
         ) from error
     state = _fitted(path, values, like._replace(client_states=()))
-    return state._replace(client_states=dict(message["clients"])), facts
+    return state._replace(client_states=clients), facts
+
+
+def _parts(message: Any) -> tuple[tuple, dict[str, Any], Any]:
+    if not isinstance(message, dict):
+        raise TypeError(f"it is a {type(message).__name__}, not a dict")
+    values, clients = message["state"], message["clients"]
+    if len(values) != len(ServerState._fields):
+        raise ValueError(f"its state has {len(values)} parts")
+    return values, dict(clients), json.loads(message["facts"].tobytes())
 
 
 def _fitted(path: str, values: Any, like: ServerState) -> ServerState:

@@ -1,0 +1,129 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import fedlearn as fl
+from fedlearn import model_copy
+from tests import zoo
+
+
+def branches():
+    left, right = (
+        keras.Input((2,), name="left"),
+        keras.Input((3,), name="right"),
+    )
+    shared = layers.Dense(2, kernel_regularizer="l2", name="shared")
+    hidden = shared(left) + layers.Dense(2, trainable=False)(right)
+    outputs = {
+        "a": layers.Dense(1, name="a")(hidden),
+        "b": layers.Dense(3, "softmax", name="b")(layers.Dropout(0.5)(hidden)),
+    }
+    model = keras.Model({"left": left, "right": right}, outputs)
+    model.compile(
+        keras.optimizers.Adam(0.25),
+        loss={"a": "mse", "b": "sparse_categorical_crossentropy"},
+        loss_weights={"a": 0.5, "b": 2.0},
+        metrics={"b": ["accuracy"]},
+    )
+    x = {"left": np.ones((4, 2)), "right": np.ones((4, 3))}
+    return model, (x, {"a": np.ones((4, 1)), "b": np.array([0, 1, 2, 0])})
+
+
+@keras.saving.register_keras_serializable("tests")
+class Tower(keras.Model):
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.hidden = layers.Dense(width)
+        self.out = layers.Dense(1)
+
+    def call(self, x):
+        return self.out(ops.tanh(self.hidden(x)))
+
+    def get_config(self):
+        return {"width": self.width}
+
+
+def subclassed():
+    model = Tower(3)
+    data = zoo.line(4)
+    model(data[0])
+    model.compile(
+        "sgd", loss="mse", metrics=[keras.metrics.MeanAbsoluteError()]
+    )
+    return model, data
+
+
+def sequential():
+    return zoo.classifier(), zoo.points(4)
+
+
+@pytest.mark.parametrize("make", [sequential, branches, subclassed])
+def test_a_copy_is_the_same_and_apart(make):
+    model, data = make()
+    zoo.set_weights(model)
+    before = zoo.weights_of(model)
+    copy = model_copy.copy(model)
+    assert type(copy) is type(model)
+    assert not {id(v) for v in copy.variables} & {
+        id(v) for v in model.variables
+    }
+    for a, b in zip(model.variables, copy.variables, strict=True):
+        b.assign(a)
+
+    for m in (model, copy):
+        m.run_eagerly = True
+    expected = model.evaluate(*data, verbose=0, return_dict=True)
+    found = copy.evaluate(*data, verbose=0, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert [v.trainable for v in copy.variables] == [
+        v.trainable for v in model.variables
+    ]
+    assert copy.optimizer is not model.optimizer
+    assert copy.optimizer.get_config() == model.optimizer.get_config()
+
+    # Training one leaves the other as it was.
+    copy.fit(*data, verbose=0)
+    zoo.assert_equal(zoo.weights_of(model), before)
+    assert not model.optimizer.built
+    assert model.evaluate(*data, verbose=0, return_dict=True) == expected
+
+
+def test_metric_objects_are_not_shared():
+    model, _ = subclassed()
+    copy = model_copy.copy(model)
+    (one,) = model._compile_config.config["metrics"]
+    (other,) = copy._compile_config.config["metrics"]
+    assert type(other) is type(one)
+    assert other is not one
+
+
+class Unknown(Tower):
+    def __init__(self, width, sizes):
+        super().__init__(width)
+        self.sizes = sizes
+
+    def get_config(self):
+        return {}
+
+
+def test_a_model_that_cannot_be_copied_says_what_to_do():
+    model = Unknown(3, sizes=[1])
+    model(np.ones((1, 2)))
+    model.compile("sgd", loss="mse")
+    with pytest.raises(
+        ValueError, match=r"Unknown can't be copied.*get_config"
+    ):
+        model_copy.copy(model)
+    process = fl.FederatedAveraging(model)
+    with pytest.raises(ValueError, match="can't be copied"):
+        process.get_model(process.initialize())
+
+
+def test_frozen_layers_stay_frozen():
+    model, _ = branches()
+    model.get_layer("shared").trainable = False
+    model.compile("sgd", loss={"a": "mse", "b": "mse"})
+    copy = model_copy.copy(model)
+    assert len(copy.trainable_variables) == len(model.trainable_variables) == 4
