@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from fedlearn import state_file
-from fedlearn.process import ServerState
+from fedlearn.server_state import ServerState
 
 _WRITING_SHARE = 0.1  # of the run's time, at most
 

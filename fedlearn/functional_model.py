@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -145,7 +146,7 @@ class FunctionalModel:
         batch: tuple,
         training: bool = True,
         optimizer: Any = None,
-        optimizer_values: Arrays = (),
+        optimizer_values: Sequence[Any] = (),
     ) -> tuple[Any, Variables]:
         """The loss of a batch, and the variables after it.
 
@@ -345,6 +346,7 @@ class FunctionalModel:
         if compiled is not None:
             known |= {id(m) for m in compiled.metrics}
         metrics = []
+        metric: Any
         for metric in self.model.metrics:
             if metric is getattr(self.model, "_compile_metrics", None):
                 metrics += metric.metrics

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, wire
-from fedlearn.process import ServerState
+from fedlearn.server_state import ServerState
 
 _MAGIC = b"fedlearn state 1\n"
 
@@ -34,7 +34,7 @@ def save(path: Any, state: ServerState, facts: Any = None) -> None:
         state: What.
         facts: Anything that JSON can hold, to be given back by `load`.
     """
-    tree = state._replace(client_states=())
+    tree = state._replace(client_states={})
     message = wire.to_bytes(
         {
             "state": tuple(backend.to_numpy(tree)),
@@ -104,7 +104,7 @@ def load(path: Any, like: ServerState) -> tuple[ServerState, Any]:
         raise ValueError(
             f"{path} holds no state that this version can read: {error}."
         ) from error
-    state = _fitted(path, values, like._replace(client_states=()))
+    state = _fitted(path, values, like._replace(client_states={}))
     return state._replace(client_states=clients), facts
 
 

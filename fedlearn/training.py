@@ -268,8 +268,8 @@ class _CallbackModel:
     def optimizer(self) -> keras.optimizers.Optimizer:
         return self._process._server_optimizer.optimizer
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return type(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:

@@ -83,11 +83,14 @@ class _Stateless(keras.optimizers.Optimizer):
 
 
 @functools.cache
-def _stateless_class(cls: type) -> type:
+def _stateless_class(cls: Any) -> type:
     # `_Stateless` derives from keras.optimizers.Optimizer, so it comes after
     # `cls` and before Optimizer: what `cls` overrides stays, and its calls of
-    # super() meet the agnostic methods.
-    return type(cls.__name__, (cls, _Stateless), {})
+    # super() meet the agnostic methods. On PyTorch `keras.optimizers.SGD` and
+    # others are made as a class of the backend, which writes in place; the
+    # class that it derives from doesn't.
+    agnostic = next(c for c in cls.__mro__ if ".backend." not in c.__module__)
+    return type(cls.__name__, (agnostic, _Stateless), {})
 
 
 class FunctionalOptimizer:
@@ -136,7 +139,8 @@ class FunctionalOptimizer:
         parts += [] if inner is None else [inner]
         if keras.backend.backend() != "jax":
             for part in parts:
-                part.__class__ = _stateless_class(type(part))
+                cls: Any = type(part)
+                part.__class__ = _stateless_class(cls)
         self.optimizer.build(variables)
         self._initial = [
             np.array(ops.convert_to_numpy(v.value), copy=True)
