@@ -346,10 +346,10 @@ class FunctionalModel:
         if compiled is not None:
             known |= {id(m) for m in compiled.metrics}
         metrics = []
-        metric: Any
+        compiled_metrics: Any = getattr(self.model, "_compile_metrics", None)
         for metric in self.model.metrics:
-            if metric is getattr(self.model, "_compile_metrics", None):
-                metrics += metric.metrics
+            if metric is compiled_metrics:
+                metrics += compiled_metrics.metrics
             else:
                 metrics.append(metric)
         return {

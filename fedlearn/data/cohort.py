@@ -47,7 +47,7 @@ class Cohort:
                 None if count is None else (lambda i: count(self.ids[i]))
             )
         elif isinstance(clients, Sequence) and not _is_one_client(clients):
-            items = [_arrays(item) for item in clients]
+            items = [_arrays(item, model) for item in clients]
             self.ids = [str(i) for i in range(len(items))]
             self._read = [(lambda item=item: item) for item in items]
             self._count = None
@@ -81,7 +81,9 @@ class Cohort:
             ValueError: If the model can't take them.
         """
         client_id = self.ids[position]
-        data = _element(_arrays(self._read[position]()), client_id)
+        data = _element(
+            _arrays(self._read[position](), self._model), client_id
+        )
         arrays = data
         if not all(map(_is_ready, data)):
             data = keras.tree.map_structure(
@@ -120,12 +122,24 @@ def _kind(value: Any) -> str:
     return f"an object of type {type(value).__name__}"
 
 
-def _arrays(item: Any) -> Any:
+def _arrays(item: Any, model: FunctionalModel) -> Any:
     if hasattr(item, "element_spec"):  # a tf.data.Dataset
         from fedlearn.data import tf_data
 
-        return tf_data.read_tf_dataset(item, "A client of the list", None)
+        batched = _is_batched(item.element_spec, model)
+        return tf_data.read_tf_dataset(item, "A client of the list", batched)
     return item
+
+
+def _is_batched(spec: Any, model: FunctionalModel) -> bool | None:
+    # The model's input tells a batch of examples from an example, where the
+    # data set's shapes alone may not.
+    inputs = keras.tree.flatten(getattr(model.model, "inputs", None))
+    arrays = keras.tree.flatten(spec)
+    if not arrays or not inputs or inputs[0] is None:
+        return None
+    rank, wanted = arrays[0].shape.rank, len(inputs[0].shape)
+    return {wanted: True, wanted - 1: False}.get(rank)
 
 
 def _element(data: Any, client_id: str) -> tuple:
