@@ -53,6 +53,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
         kept = np.linspace(0, len(order) - 1, max_clients).round()
         order = order[kept.astype(int)]
 
+    # Where clients are alike all is pale: no stretching of small shares.
+    darkest = max(float(shares.max()), 0.5)
     # From white to a dark blue: one hue, told apart by lightness.
     colours = LinearSegmentedColormap.from_list(
         "fedlearn", ["#FFFFFF", "#BBD9EA", style.BLUE, "#00324F"]
@@ -62,7 +64,7 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
         aspect="auto",
         cmap=colours,
         vmin=0,
-        vmax=max(float(shares.max()), 1e-9),
+        vmax=darkest,
         interpolation="nearest",
     )
     style.tidy(ax, grid="")
@@ -81,7 +83,7 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     style.title(
         ax,
         "Labels of each client",
-        f"{len(order):,}{of} clients; white 0%, darkest {shares.max():.0%} "
+        f"{len(order):,}{of} clients; white 0%, darkest {darkest:.0%} "
         "of the client",
     )
 

@@ -37,11 +37,13 @@ def finished(tmp_path_factory):
     return path
 
 
+# Batches of one example: JAX compiles a program for each length of batch.
 TINY = (
     "--model=logistic_regression",
-    "--num_clients=8",
+    "--num_clients=30",
     "--clients_per_round=3",
     "--epochs=1",
+    "--batch_size=1",
     "--verbose=0",
     "--executor=sequential",
 )

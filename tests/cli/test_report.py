@@ -21,7 +21,7 @@ def test_report_is_a_picture(fedlearn, finished, tmp_path):
     # A blank picture of that size has 10 kB.
     assert 40_000 < len(png) < 400_000
     assert str(folder / "report.png") in out
-    assert "over 8 clients" in out
+    assert "over 30 clients" in out
 
 
 def test_report_of_a_run_that_diverged(fedlearn, finished, tmp_path):
