@@ -1,5 +1,6 @@
 """Minibatch training on one client's examples."""
 
+import numbers
 from typing import Any, NamedTuple
 
 import keras
@@ -60,7 +61,9 @@ class LocalTraining:
         self.max_steps = (
             None if max_steps is None else _positive_int("max_steps", max_steps)
         )
-        if not 0 <= proximal < float("inf"):
+        if not isinstance(proximal, numbers.Real) or not 0 <= proximal < float(
+            "inf"
+        ):
             raise ValueError(
                 f"`proximal` must be a number >= 0. Received: {proximal!r}."
             )
@@ -92,7 +95,12 @@ class LocalTraining:
 
 
 def _positive_int(name: str, value: Any) -> int:
-    if isinstance(value, bool) or value != int(value) or value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or value != int(value)
+        or value < 1
+    ):
         raise ValueError(
             f"`{name}` must be a whole number of at least 1. "
             f"Received: {value!r}."
