@@ -65,6 +65,7 @@ class FunctionalModel:
         self.model = model
         self.roles = _roles(model)
         self._signatures: set[Any] = set()
+        self._no_examples: tuple | None = None
         self._num_classes = _num_classes(model)
         self._has_training_arg = getattr(model, "_call_has_training_arg", True)
         self._compute_loss_has_training_arg = (
@@ -295,6 +296,15 @@ class FunctionalModel:
                         ops.convert_to_numpy(b),
                     )
         self._signatures.add(key)
+        if self._no_examples is None:
+            self._no_examples = keras.tree.map_structure(
+                lambda a: np.zeros((0, *a.shape[1:]), a.dtype), batch
+            )
+
+    @property
+    def no_examples(self) -> tuple | None:
+        """Arrays without rows that the model takes; None before `prepare`."""
+        return self._no_examples
 
     def check_labels(self, y: Any, client_id: str) -> None:
         """Raises ValueError for integer labels outside the model's classes.

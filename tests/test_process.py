@@ -73,6 +73,24 @@ def test_a_client_without_examples_takes_part_with_weight_zero(process, cohort):
         assert metrics[name] == pytest.approx(expected_metrics[name])
 
 
+@pytest.mark.parametrize("executor", ["sequential", "vectorized"])
+def test_the_first_client_may_be_without_examples(executor):
+    # Before any client with examples has told which metrics there are.
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        client=fl.LocalTraining(batch_size=4, shuffle=False),
+        executor=executor,
+    )
+    state = process.initialize()
+    nothing = ([], [])  # which doesn't say of which shapes
+    after, metrics = process.next(state, [nothing, zoo.line(8), nothing])
+    known = zoo.regression_process()
+    expected, _ = known.next(known.initialize(), [zoo.line(8)])
+    zoo.assert_close(zoo.numpy(after.trainable), zoo.numpy(expected.trainable))
+    assert metrics["num_clients"] == 3
+    assert metrics["loss"] > 0
+
+
 def test_only_clients_without_examples(process):
     state = process.initialize()
     after, metrics = process.next(state, [zoo.points(0), zoo.points(0)])

@@ -157,7 +157,7 @@ def gradient(weights, data):
     return [2 * x.T @ error / len(x), 2 * error.mean(axis=0)]
 
 
-RAGGED = (8, 1, 0, 17, 7)
+RAGGED = (8, 1, 0, 9, 7)
 """Numbers of examples: full batches of 8, and smaller ones."""
 
 
@@ -173,7 +173,7 @@ def classifier_process(executor="sequential"):
     """Two shuffled epochs in batches of 8, with BatchNormalization."""
     return fl.FederatedAveraging(
         classifier(),
-        client=fl.LocalTraining(batch_size=8, epochs=2, max_steps=9),
+        client=fl.LocalTraining(batch_size=8, epochs=2, max_steps=3),
         executor=executor,
     )
 

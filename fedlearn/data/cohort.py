@@ -72,7 +72,7 @@ class Cohort:
         """A client's number of examples, without reading it if possible."""
         if self._count is not None:
             return int(self._count(position))
-        return self.read(position).num_examples
+        return self._load(position)[1]
 
     def read(self, position: int) -> Client:
         """A client's arrays, checked.
@@ -81,9 +81,28 @@ class Cohort:
             ValueError: If the model can't take them.
         """
         client_id = self.ids[position]
-        data = _element(
-            _arrays(self._read[position](), self._model), client_id
-        )
+        data, size = self._load(position)
+        if size:
+            self._model.prepare(data, client_id)
+            if len(data) > 1:
+                self._model.check_labels(data[1], client_id)
+            return Client(client_id, data, size)
+        # Nothing is known of the shapes that were meant by an empty list, and
+        # the model's metrics must exist before anything is compiled.
+        if self._model.no_examples is None:
+            for other in range(len(self)):
+                other_data, other_size = self._load(other)
+                if other_size:
+                    self._model.prepare(other_data, self.ids[other])
+                    break
+            else:
+                self._model.prepare(data, client_id)
+        return Client(client_id, self._model.no_examples or data, 0)
+
+    def _load(self, position: int) -> tuple[tuple, int]:
+        client_id = self.ids[position]
+        arrays = _arrays(self._read[position](), self._model)
+        data = _element(arrays, client_id)
         arrays = data
         if not all(map(_is_ready, data)):
             data = keras.tree.map_structure(
@@ -98,12 +117,7 @@ class Cohort:
                 f"of examples: {sorted(sizes)}. Each needs one row for each "
                 "example."
             )
-        (size,) = sizes
-        if size:
-            self._model.prepare(data, client_id)
-            if len(data) > 1:
-                self._model.check_labels(data[1], client_id)
-        return Client(client_id, data, size)
+        return data, sizes.pop()
 
     def __iter__(self) -> Iterator[Client]:
         return (self.read(i) for i in range(len(self)))
@@ -161,11 +175,17 @@ def _element(data: Any, client_id: str) -> tuple:
         )
     while len(data) > 1 and data[-1] is None:
         data = data[:-1]
+    # To Keras an empty list is a structure without arrays.
+    data = tuple(np.zeros(0) if _is_empty_list(p) else p for p in data)
     if any(part is None for part in data):
         raise ValueError(
             f"The data of client {client_id!r} has None for x or y."
         )
     return data
+
+
+def _is_empty_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and not value
 
 
 def _is_ready(value: Any) -> bool:
