@@ -306,21 +306,12 @@ class LearningProcess:
         summand = self.aggregator.summand(
             message, ops.cast(num_examples, "float32"), broadcast.params
         )
+        # NaN and infinities stay in a sum, and a sum is one pass over the
+        # weights. (Finite numbers of 1e30 can overflow it: no update either.)
         finite = True
         for array in delta:
-            finite = ops.logical_and(finite, ops.all(ops.isfinite(array)))
-
-        def keep(a):
-            return ops.where(finite, a, ops.zeros_like(a))
-
-        accepted = ops.cast(finite, "int32")
-        return (
-            keras.tree.map_structure(keep, summand),
-            keras.tree.map_structure(keep, list(carry.variables.metrics)),
-            accepted,
-            accepted * ops.cast(num_examples, "int32"),
-            1 - accepted,
-        )
+            finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
+        return summand, list(carry.variables.metrics), finite
 
     def _server_step_fn(
         self, trainable, non_trainable, optimizer, aggregator, params, total

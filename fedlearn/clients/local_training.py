@@ -1,6 +1,6 @@
 """Minibatch training on one client's examples."""
 
-import numbers
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -61,8 +61,8 @@ class LocalTraining:
         self.max_steps = (
             None if max_steps is None else _positive_int("max_steps", max_steps)
         )
-        if not isinstance(proximal, numbers.Real) or not 0 <= proximal < float(
-            "inf"
+        if not isinstance(proximal, (int, float)) or not (
+            0 <= proximal < math.inf
         ):
             raise ValueError(
                 f"`proximal` must be a number >= 0. Received: {proximal!r}."
@@ -95,17 +95,13 @@ class LocalTraining:
 
 
 def _positive_int(name: str, value: Any) -> int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Real)
-        or value != int(value)
-        or value < 1
-    ):
+    number = float(value) if isinstance(value, (int, float)) else math.nan
+    if isinstance(value, bool) or not number >= 1 or number % 1:
         raise ValueError(
             f"`{name}` must be a whole number of at least 1. "
             f"Received: {value!r}."
         )
-    return int(value)
+    return int(number)
 
 
 class Carry(NamedTuple):

@@ -21,8 +21,9 @@ class ClientProgram(NamedTuple):
         padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
             on a batch with copies of its first row at the end.
         can_pad: `data -> bool`: whether `padded_step` may be tried.
-        finish: `(broadcast, carry, num_examples, seed_words) -> summands`, a
-            tuple in the order of `Update`'s fields.
+        finish: `(broadcast, carry, num_examples, seed_words) -> (summand,
+            metrics, finite)`. Executors leave a client that isn't finite out
+            of the sums, and count it.
         batch_size: The length of a full batch.
         stacked: Whether summands are stacked and not added.
         step_work: About how many multiplications the forward pass of a full

@@ -64,6 +64,21 @@ def _update(program: Any) -> Callable[[tuple], Any]:
     return stack
 
 
+def _counted(parts: Any, num_examples: Any) -> tuple:
+    """A client's parts of an `Update`; zeros if its update isn't finite."""
+    summand, metrics, finite = parts
+    kept = keras.tree.map_structure(ops.convert_to_tensor, (summand, metrics))
+    # A branch and not `where`, which would copy all the weights.
+    summand, metrics = ops.cond(
+        finite,
+        lambda: kept,
+        lambda: keras.tree.map_structure(ops.zeros_like, kept),
+    )
+    accepted = ops.cast(finite, "int32")
+    num_examples = accepted * ops.cast(num_examples, "int32")
+    return summand, metrics, accepted, num_examples, 1 - accepted
+
+
 def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
     def client_round(broadcast, data, order, bounds, num_examples, seed):
         def body(step, carry):
@@ -76,7 +91,8 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
         carry = program.start(broadcast, seed)
         num_steps = ops.shape(bounds)[0] - 1
         carry = backend.loop(num_steps, body, carry)
-        return program.finish(broadcast, carry, num_examples, seed)
+        parts = program.finish(broadcast, carry, num_examples, seed)
+        return _counted(parts, num_examples)
 
     compiled = backend.jit(client_round, free=(1, 2, 3))
 
@@ -99,7 +115,12 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
 def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
     start = backend.jit(program.start)
     steps = Steps(program)
-    finish = backend.jit(program.finish)
+    finish = backend.jit(
+        lambda broadcast, carry, num_examples, seed: _counted(
+            program.finish(broadcast, carry, num_examples, seed),
+            num_examples,
+        )
+    )
 
     def run(broadcast, client, seed):
         words = ops.convert_to_tensor(seed_words(seed))

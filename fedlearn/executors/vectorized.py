@@ -183,18 +183,28 @@ class _Runner:
         )
 
     def _finish_fn(self, broadcast, carry, num_examples, words, real):
-        parts = backend.vmap(
+        summand, metrics, finite = backend.vmap(
             lambda c, n, s: tuple(self._program.finish(broadcast, c, n, s))
         )(carry, num_examples, words)
+        accepted = ops.logical_and(real, finite)
+
+        def keep(a):
+            mask = ops.reshape(accepted, (-1,) + (1,) * (len(a.shape) - 1))
+            return ops.where(mask, a, ops.zeros_like(a))
 
         def add(a):
-            mask = ops.reshape(real, (-1,) + (1,) * (len(a.shape) - 1))
-            return ops.sum(ops.where(mask, a, ops.zeros_like(a)), axis=0)
+            return ops.sum(keep(a), axis=0)
 
-        summand, *sums = parts
-        if not self._program.stacked:
-            summand = keras.tree.map_structure(add, summand)
-        return (summand, *keras.tree.map_structure(add, sums))
+        reduce = keep if self._program.stacked else add
+        accepted_count = ops.cast(accepted, "int32")
+        rejected = ops.logical_and(real, ops.logical_not(finite))
+        return (
+            keras.tree.map_structure(reduce, summand),
+            keras.tree.map_structure(add, metrics),
+            ops.sum(accepted_count),
+            ops.sum(accepted_count * num_examples),
+            ops.sum(ops.cast(rejected, "int32")),
+        )
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
