@@ -25,7 +25,7 @@ help: ## List the targets
 
 run: $(STAMP) ## Train on digits, 50 rounds, and report; installs what it needs
 	$(BIN)/fedlearn train --dataset=digits --rounds=50 \
-		--clients_per_round=10 --output_dir=runs/quickstart
+		--clients_per_round=10 --output_dir=runs/quickstart --resume
 	$(BIN)/fedlearn report runs/quickstart
 
 # Both runs happen even if the first one fails, and either fails the target.

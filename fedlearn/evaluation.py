@@ -146,14 +146,14 @@ def _slices(data: tuple, batch_size: int) -> Iterator[tuple]:
     """Batches of one client, or of several pooled.
 
     Where a batch of another length is another program, the rest is cut into
-    powers of two: a few lengths serve all clients, and none is padded.
+    powers of four: a few lengths serve all clients, and none is padded.
     """
     size = len(keras.tree.flatten(data)[0])
     start = 0
     while start < size:
         length = min(batch_size, size - start)
         if not backend.LOOPS_IN_GRAPH and length < batch_size:
-            length = 1 << (length.bit_length() - 1)
+            length = 4 ** ((length.bit_length() - 1) // 2)
         piece = slice(start, start + length)
         yield keras.tree.map_structure(lambda a, p=piece: a[p], data)
         start += length

@@ -55,6 +55,11 @@ def write_atomically(path: Any, data: bytes) -> None:
     )
     try:
         with os.fdopen(handle, "wb") as file:
+            # mkstemp's files are for their owner alone; this one is to have
+            # the rights of any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(handle, 0o666 & ~umask)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

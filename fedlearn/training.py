@@ -106,6 +106,10 @@ def fit(
 
     process.state = state
     model = process.model
+    if model.optimizer is not None and not model.optimizer.built:
+        # As Keras's `fit` does; an optimizer without variables is saved
+        # without a state, and loading the file then warns.
+        model.optimizer.build(model.trainable_variables)
     proxy = _CallbackModel(model, process)
     process.write_weights(state, model)
     model.stop_training = False

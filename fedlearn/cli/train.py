@@ -149,11 +149,9 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         "divided the same way for every seed",
         Whole(0, 2**63 - 1),
     )
-    # Not "auto": on TensorFlow it takes the digits' model for one to
-    # vectorise, which costs half a minute of tracing and gains nothing.
     flag(
         "executor",
-        "sequential",
+        "auto",
         f"how the clients of a round are run: {', '.join(EXECUTORS)}",
         Choice(EXECUTORS),
     )

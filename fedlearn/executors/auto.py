@@ -23,9 +23,10 @@ class Auto(Executor):
     * it saves steps: at least `MIN_LANES` clients a vectorised step on
       average. Cohorts of few clients with lengths all different don't;
     * the backend can: TensorFlow's `vectorized_map` takes minutes to trace a
-      recurrent layer, and layers that aren't Keras's own can hold anything;
+      recurrent layer, and layers that aren't Keras's own can hold anything.
       XLA on CPU, for JAX, runs a convolution's filter gradient inside a loop
-      20 to 100 times slower than outside.
+      20 to 100 times slower than outside, and on TensorFlow a convolution's
+      long tracing eats what vectorising gains; so convolutions never are.
 
     `benchmarks/executors.py` measures both plans on several models; the
     numbers here are its crossing points on CPU.
@@ -59,7 +60,7 @@ class Auto(Executor):
     def _is_light(self, program: Any) -> bool:
         if backend.name == "tensorflow" and not program.plain_layers:
             return False
-        if backend.name == "jax" and program.convolves:
+        if program.convolves:
             return False
         return program.step_work <= self.MAX_STEP_WORK[backend.name]
 

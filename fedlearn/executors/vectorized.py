@@ -117,6 +117,12 @@ class _Runner:
         num_examples = np.asarray(sizes, np.int32)
         real = np.ones(len(block), bool)
         phases = _phases(batches)
+        if len(real) == 1:
+            # TensorFlow's rule for adding a convolution's bias confuses a
+            # single lane with none: there are always two.
+            words, num_examples, real, phases = _double(
+                words, num_examples, phases
+            )
         uniform = all(p.lanes is None and p.active is None for p in phases)
         if self._rounds_up and not uniform:
             data, words, num_examples, real, phases = _round_up(
@@ -276,6 +282,9 @@ def _phases(batches: list[list[np.ndarray]]) -> list[_Phase]:
         for _, lanes in sorted(by_size.items()):
             positions = np.stack([queues[i].popleft() for i in lanes])[:, None]
             everyone = len(lanes) == len(queues)
+            if len(lanes) == 1 and not everyone:
+                # Twice the same lane, written twice: see `_double`.
+                lanes, positions = lanes * 2, np.repeat(positions, 2, axis=0)
             phases.append(
                 _Phase(
                     None if everyone else np.asarray(lanes, np.int32),
@@ -291,6 +300,19 @@ def _take_full(queue: collections.deque, full: int) -> list[np.ndarray]:
     while queue and len(queue[0]) == full:
         run.append(queue.popleft())
     return run
+
+
+def _double(words, num_examples, phases):
+    """A block of one lane with a second like it, which doesn't count."""
+    return (
+        np.repeat(words, 2, axis=0),
+        np.repeat(num_examples, 2),
+        np.array([True, False]),
+        [
+            p._replace(positions=np.repeat(p.positions, 2, axis=0))
+            for p in phases
+        ],
+    )
 
 
 def _round_up(data, words, num_examples, real, phases):
