@@ -7,9 +7,10 @@ package is first imported.
 
 Every module has the same names:
 
-* `jit(fn, free=())`: `fn` compiled. `fn` takes and returns pytrees of arrays.
-  The arguments whose positions are in `free` have leading axes that differ
-  from call to call (a client's examples).
+* `jit(fn, free=(), loose=())`: `fn` compiled. `fn` takes and returns pytrees
+  of arrays. The arguments whose positions are in `free` have leading axes
+  that differ from call to call (a client's examples); those in `loose` have
+  only such axes (tables of positions).
 * `value_and_grad(fn)`: `fn(params, *args) -> (loss, aux)` made into
   `(params, *args) -> ((loss, aux), grads)`.
 * `loop(num_steps, body, carry)`: `carry = body(step, carry)`, `num_steps`

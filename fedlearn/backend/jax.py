@@ -10,8 +10,13 @@ LOOPS_IN_GRAPH = False
 CAN_VMAP = True
 
 
-def jit(fn: Callable, free: Sequence[int] = ()) -> Callable:
-    del free  # XLA has no dynamic shapes: another length is compiled anew.
+def jit(
+    fn: Callable, free: Sequence[int] = (), loose: Sequence[int] = ()
+) -> Callable:
+    del (
+        free,
+        loose,
+    )  # XLA has no dynamic shapes: another length is compiled anew.
     return jax.jit(fn)
 
 

@@ -14,41 +14,39 @@ LOOPS_IN_GRAPH = True
 CAN_VMAP = True
 
 
-def _free_leading_axes(value):
-    spec = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
-    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
-
-
-def jit(fn: Callable, free: Sequence[int] = ()) -> Callable:
+def jit(
+    fn: Callable, free: Sequence[int] = (), loose: Sequence[int] = ()
+) -> Callable:
     compiled = tf.function(fn, reduce_retracing=True, autograph=False)
     # Each process has functions of its own, traced once or twice each; the
     # warning counts them all together by name.
     compiled._omit_frequent_tracing_warning = True
-    if not free:
+    if not free and not loose:
         return compiled
     traced = False
+
+    def spec(position, value):
+        known = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
+        if position in loose:
+            return tf.TensorSpec([None] * known.shape.rank, known.dtype)
+        if position in free:
+            return tf.TensorSpec([None, *known.shape[1:]], known.dtype)
+        return known
 
     def call(*args):
         nonlocal traced
         if not traced:
             # Traced once with unknown lengths, so that the next client, of
             # another length, finds this graph and isn't traced again.
-            compiled.get_concrete_function(
-                *(
-                    keras.tree.map_structure(
-                        _free_leading_axes if i in free else _spec, arg
-                    )
-                    for i, arg in enumerate(args)
-                )
+            specs = (
+                keras.tree.map_structure(lambda v, i=i: spec(i, v), arg)
+                for i, arg in enumerate(args)
             )
+            compiled.get_concrete_function(*specs)
             traced = True
         return compiled(*args)
 
     return call
-
-
-def _spec(value):
-    return tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
 
 
 def value_and_grad(fn: Callable) -> Callable:

@@ -13,8 +13,10 @@ LOOPS_IN_GRAPH = False
 CAN_VMAP = False
 
 
-def jit(fn: Callable, free: Sequence[int] = ()) -> Callable:
-    del free
+def jit(
+    fn: Callable, free: Sequence[int] = (), loose: Sequence[int] = ()
+) -> Callable:
+    del free, loose
 
     def call(*args):
         with torch.no_grad():

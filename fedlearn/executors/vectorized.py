@@ -72,9 +72,9 @@ class _Runner:
         # to round are rounded up there. TensorFlow's graphs don't care.
         self._rounds_up = not backend.LOOPS_IN_GRAPH
         self._start = backend.jit(self._start_fn, free=(1,))
-        self._all = backend.jit(self._all_fn, free=(1, 2, 3))
-        self._masked = backend.jit(self._masked_fn, free=(1, 2, 3, 4))
-        self._some = backend.jit(self._some_fn, free=(1, 2, 3, 4))
+        self._all = backend.jit(self._all_fn, free=(1, 2), loose=(3,))
+        self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
+        self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
         self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4))
         self._add = backend.jit(lambda a, b: a + b)
 
