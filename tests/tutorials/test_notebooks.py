@@ -36,6 +36,9 @@ def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 2
 
 
+# Once, on the default backend: on JAX most of the time would be compilation,
+# and what the notebooks call is tested there by itself.
+@pytest.mark.backend_free
 @pytest.mark.slow
 @pytest.mark.integration
 # It would be zmq's, of the kernel's sockets.
