@@ -17,15 +17,9 @@ def rng():
     return np.random.default_rng(0)
 
 
-def batch_norm():
-    return zoo.classifier(keras.optimizers.Adam(0.05)), zoo.points(N)
-
-
-def sample_weights():
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "softmax")])
-    model.compile(
-        keras.optimizers.SGD(0.1),
-        loss="sparse_categorical_crossentropy",
+def batch_norm_and_sample_weights():
+    model = zoo.classifier(
+        keras.optimizers.Adam(0.05),
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
         weighted_metrics=["accuracy"],
     )
@@ -136,8 +130,7 @@ def regularized_and_frozen():
 
 
 CASES = (
-    batch_norm,
-    sample_weights,
+    batch_norm_and_sample_weights,
     dicts,
     lists_and_lstm,
     subclassed,
@@ -165,7 +158,9 @@ def test_one_client_equals_fit(case):
 
 
 @pytest.mark.parametrize(
-    "case", [dicts, sample_weights], ids=lambda case: case.__name__
+    "case",
+    [dicts, batch_norm_and_sample_weights],
+    ids=lambda case: case.__name__,
 )
 def test_evaluation_equals_evaluate(case):
     model, data = case()

@@ -1,0 +1,239 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import fedlearn as fl
+from fedlearn.encoders import Chain, Encoder
+from tests import zoo
+
+
+class Halve(Encoder):
+    """Linear: may be decoded before the sum or after it."""
+
+    decodes = "either"
+
+    def encode(self, value, params, seed):
+        return [v / 2 for v in value], ()
+
+    def decode(self, value, params):
+        return [2 * v for v in value]
+
+
+class OwnScale(Encoder):
+    """Each client sends numbers in [-1, 1], and its own scale."""
+
+    decodes = "summand"
+
+    def encode(self, value, params, seed):
+        scales = [ops.max(ops.abs(v)) + 1e-6 for v in value]
+        scaled = [v / s for v, s in zip(value, scales, strict=True)]
+        return {"scaled": scaled, "scales": scales}, ()
+
+    def decode(self, value, params):
+        return [
+            v * s for v, s in zip(value["scaled"], value["scales"], strict=True)
+        ]
+
+
+class AddAtServer(Encoder):
+    """Stands for noise: added once, to the sum."""
+
+    decodes = "sum"
+
+    def __init__(self, amount=1.0):
+        self.amount = amount
+
+    def encode(self, value, params, seed):
+        return value, ()
+
+    def decode(self, value, params):
+        return [v + self.amount for v in value]
+
+    def get_config(self):
+        return {"amount": self.amount}
+
+
+class CountPositive(Encoder):
+    """Stateful: scales by a number that the clients' statistics set."""
+
+    decodes = "either"
+
+    def init(self, spec):
+        self.seen_shapes = [tuple(s.shape) for s in spec]
+        return {"scale": ops.ones(()), "rounds": ops.zeros((), "int32")}
+
+    def params(self, state):
+        return state["scale"]
+
+    def encode(self, value, params, seed):
+        positive = sum(ops.sum(ops.cast(v > 0, "float32")) for v in value)
+        return [v * params for v in value], positive
+
+    def decode(self, value, params):
+        return [v / params for v in value]
+
+    def update(self, state, stats):
+        state = {"scale": 1 + stats, "rounds": state["rounds"] + 1}
+        return state, {"num_positive": stats}
+
+
+CLIENTS = [np.array([1.0, -4.0]), np.array([3.0, 0.5]), np.array([0.0, 2.0])]
+
+
+def aggregate(encoders, weights=(1.0, 1.0, 1.0), state=None):
+    """A round of `Mean` without a process."""
+    mean = fl.aggregators.Mean(encoders)
+    spec = [keras.KerasTensor((2,), "float32")]
+    state = mean.init(spec) if state is None else state
+    params = mean.params(state)
+    total = None
+    for array, weight in zip(CLIENTS, weights, strict=True):
+        array = ops.convert_to_tensor(array.astype("float32"))
+        message = mean.encode([array], params, None)
+        summand = mean.summand(message, ops.convert_to_tensor(weight), params)
+        total = (
+            summand
+            if total is None
+            else keras.tree.map_structure(lambda a, b: a + b, total, summand)
+        )
+    state, metrics = mean.update(state, total)
+    return zoo.numpy(mean.decode(total, params))[0], state, metrics
+
+
+MEAN = np.mean(CLIENTS, axis=0)
+
+
+@pytest.mark.parametrize(
+    "encoders",
+    [
+        [],
+        [Halve()],
+        [Halve(), Halve(), Halve()],
+        [OwnScale()],
+        [Halve(), OwnScale()],
+        [CountPositive(), Halve(), OwnScale()],
+    ],
+    ids=lambda e: "-".join(type(x).__name__ for x in e) or "none",
+)
+def test_what_is_encoded_comes_back(encoders):
+    mean, _, _ = aggregate(encoders)
+    np.testing.assert_allclose(mean, MEAN, rtol=1e-6)
+
+
+def test_what_is_decoded_on_the_sum_is_decoded_once():
+    # 6 is added to the sum of three clients: 2 to their mean, not 6.
+    mean, _, _ = aggregate([AddAtServer(6.0), Halve(), OwnScale()])
+    np.testing.assert_allclose(mean, MEAN + 2, rtol=1e-6)
+
+
+def test_the_server_decodes_from_right_to_left():
+    # (sum / 2 + 6) * 2 = sum + 12, but (sum / 2) * 2 + 6 = sum + 6.
+    mean, _, _ = aggregate([Halve(), AddAtServer(6.0)])
+    np.testing.assert_allclose(mean, MEAN + 4, rtol=1e-6)
+    mean, _, _ = aggregate([AddAtServer(6.0), Halve()])
+    np.testing.assert_allclose(mean, MEAN + 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "on_sum"),
+    [
+        ([], 0),
+        ([Halve], 1),
+        ([AddAtServer], 1),
+        ([OwnScale], 0),
+        ([AddAtServer, Halve, OwnScale, Halve], 2),
+        ([Halve, AddAtServer, Halve], 3),
+        ([OwnScale, Halve, OwnScale], 0),
+    ],
+)
+def test_the_sum_is_placed_as_far_left_as_it_must(kinds, on_sum):
+    assert Chain([kind() for kind in kinds]).num_decoded_on_sum == on_sum
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [OwnScale, AddAtServer],
+        [Halve, OwnScale, Halve, AddAtServer],
+        [AddAtServer, OwnScale, AddAtServer],
+    ],
+)
+@pytest.mark.parametrize("make", [Chain, fl.aggregators.Mean])
+def test_an_order_that_cannot_work_is_refused_at_construction(kinds, make):
+    with pytest.raises(ValueError, match=r"Put AddAtServer before OwnScale"):
+        make([kind() for kind in kinds])
+
+
+@pytest.mark.parametrize("encoder", [Halve, "halve", None])
+def test_what_is_no_encoder_is_refused(encoder):
+    with pytest.raises(TypeError, match="instances of"):
+        Chain([encoder])
+
+
+def test_a_state_is_passed_from_round_to_round():
+    encoder = CountPositive()
+    _, state, metrics = aggregate([Halve(), encoder])
+    # Positive: 1; 3 and 0.5; 2.
+    assert float(metrics["num_positive"]) == 4
+    assert float(state[1]["scale"]) == 5
+    mean, state, metrics = aggregate([Halve(), encoder], state=state)
+    np.testing.assert_allclose(mean, MEAN, rtol=1e-6)
+    assert int(state[1]["rounds"]) == 2
+    # The object itself remembers nothing.
+    _, _, fresh = aggregate([Halve(), encoder])
+    assert float(fresh["num_positive"]) == 4
+
+
+def test_a_link_is_told_the_shapes_that_it_will_get():
+    class Flatten(Halve):
+        def encoded_spec(self, spec):
+            size = sum(int(np.prod(s.shape)) for s in spec)
+            return [keras.KerasTensor((size,), "float32")]
+
+    inner = CountPositive()
+    spec = [keras.KerasTensor((2, 3), "float32"), keras.KerasTensor((4,))]
+    Chain([Flatten(), inner]).init(spec)
+    assert inner.seen_shapes == [(10,)]
+
+
+def test_sensitivity_goes_through_the_chain():
+    class Clip(Halve):
+        def sensitivity(self, bound, params):
+            return min(bound, 3.0)
+
+    class Double(Halve):
+        def sensitivity(self, bound, params):
+            return 2 * bound
+
+    def bound(*encoders):
+        return Chain(encoders).sensitivity(np.inf, ((),) * len(encoders))
+
+    assert bound() == np.inf
+    assert bound(Clip()) == 3
+    assert bound(Clip(), Double()) == 6
+    assert bound(Double(), Clip()) == 3
+    assert bound(Clip(), Halve()) == np.inf  # which says nothing of itself
+
+
+def test_all_kinds_train_in_a_process():
+    """No change to the process: compiled, over rounds, state saved."""
+    encoders = [AddAtServer(0.0), CountPositive(), Halve(), OwnScale()]
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        client=fl.LocalTraining(batch_size=4, shuffle=False),
+        aggregator=fl.aggregators.Mean(encoders),
+        executor="sequential",
+    )
+    cohort = zoo.clients((8, 16), make=zoo.line)
+    known = zoo.regression_process()
+    state, expected = process.initialize(), known.initialize()
+    for round_num in range(2):
+        state, metrics = process.next(state, cohort)
+        expected, _ = known.next(expected, cohort)
+        zoo.assert_close(
+            zoo.numpy(state.trainable), zoo.numpy(expected.trainable)
+        )
+        assert 0 < metrics["num_positive"] <= 2 * 4
+        assert int(state.aggregator[1]["rounds"]) == round_num + 1
+    assert metrics["bytes_up"] > known.next(expected, cohort)[1]["bytes_up"]

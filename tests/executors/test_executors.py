@@ -1,0 +1,173 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import fedlearn as fl
+from fedlearn.clients.program import seed_words
+from fedlearn.update import Update
+from tests import zoo
+
+# Batches of 8, two epochs, at most three steps: single examples, last batches
+# of 1, 5 and 7, none at all, and clients whose steps are cut short.
+SIZES = (1, 7, 8, 9, 16, 0, 13)
+EXECUTORS = (
+    "sequential",
+    "vectorized",
+    # Which is one of the others.
+    pytest.param("auto", marks=pytest.mark.backend_free),
+)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return zoo.clients(SIZES)
+
+
+@pytest.fixture(scope="module")
+def by_hand(cohort):
+    """Each client alone with Keras's own training, and the average of all."""
+    process = zoo.classifier_process()
+    state = process.initialize(seed=1)
+    weights = zoo.weights_in(process, state)
+    total = [np.zeros(w.shape) for w in weights]
+    metrics = {"loss": 0.0, "accuracy": 0.0}
+    steps = 0
+    for i in cohort.client_ids:
+        model = zoo.classifier()
+        model.run_eagerly = keras.backend.backend() == "tensorflow"
+        x, y = cohort[i]
+        seed = process.client_seed(state, i)
+        batches = process.program.batches(len(x), seed)
+        for positions in batches:
+            logs = model.train_on_batch(
+                x[positions], y[positions], return_dict=True
+            )
+            for name in metrics:
+                metrics[name] += len(positions) * float(logs[name])
+            steps += len(positions)
+        for t, after, w in zip(
+            total, zoo.weights_of(model), weights, strict=True
+        ):
+            t += len(x) * (after - w)
+    mean = [w + t / sum(SIZES) for w, t in zip(weights, total, strict=True)]
+    return mean, {name: value / steps for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_ragged_cohort_equals_each_client_alone(executor, cohort, by_hand):
+    process = zoo.classifier_process(executor)
+    state, metrics = process.next(process.initialize(seed=1), cohort)
+    weights, expected = by_hand
+    zoo.assert_close(zoo.weights_in(process, state), weights, rtol=2e-5)
+    zoo.assert_same_metrics(metrics, expected)
+    assert metrics["num_clients"] == len(SIZES)
+    assert metrics["num_examples"] == sum(SIZES)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_the_same_round_twice_gives_the_same_bits(executor, cohort):
+    process = zoo.classifier_process(executor)
+    state = process.initialize(seed=1)
+    one, other = (process.next(state, cohort) for _ in range(2))
+    zoo.assert_equal(one, other)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_client_with_nan_is_left_out(executor, cohort):
+    process = zoo.classifier_process(executor)
+    state = process.initialize(seed=1)
+    x, y = cohort["client_4"]
+    data = {i: cohort[i] for i in cohort.client_ids}
+    data["client_4"] = (np.full_like(x, np.nan), y)
+    after, metrics = process.next(state, data)
+    assert metrics["num_rejected"] == 1
+    assert np.isfinite(metrics["loss"])
+
+    del data["client_4"]
+    known = zoo.classifier_process()
+    expected, expected_metrics = known.next(state, data)
+    zoo.assert_close(
+        zoo.weights_in(process, after), zoo.weights_in(process, expected)
+    )
+    assert metrics["loss"] == pytest.approx(expected_metrics["loss"], rel=1e-5)
+
+
+class Eager(fl.executors.Executor):
+    """Uncompiled, on the last client first: what a third party may write."""
+
+    def bind(self, program):
+        def one(broadcast, client, seed):
+            words = ops.convert_to_tensor(seed_words(seed))
+            carry = program.start(broadcast, words)
+            for positions in program.batches(client.num_examples, seed):
+                batch = tuple(
+                    ops.convert_to_tensor(a[positions]) for a in client.data
+                )
+                carry = program.step(broadcast, carry, batch)
+            count = ops.convert_to_tensor(np.int32(client.num_examples))
+            summand, metrics, finite = program.finish(
+                broadcast, carry, count, words
+            )
+            assert finite
+            return Update(summand, metrics, 1, client.num_examples, 0)
+
+        def run(broadcast, cohort, seeds):
+            order = range(len(cohort))[::-1]
+            return sum(one(broadcast, cohort.read(i), seeds[i]) for i in order)
+
+        return run
+
+
+def test_an_executor_of_a_third_party_plugs_in():
+    cohort = zoo.clients((4, 8), make=zoo.line)
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        client=fl.LocalTraining(batch_size=4, shuffle=False),
+        executor=Eager(),
+    )
+    state, metrics = process.next(process.initialize(), cohort)
+    known = zoo.regression_process()
+    expected, expected_metrics = known.next(known.initialize(), cohort)
+    zoo.assert_close(zoo.numpy(state.trainable), zoo.numpy(expected.trainable))
+    assert metrics == pytest.approx(expected_metrics, rel=1e-5)
+
+
+def test_lanes_in_blocks_equal_lanes_at_once():
+    cohort = zoo.clients((4,) * 5, make=zoo.line)
+    known = zoo.regression_process()
+    expected, _ = known.next(known.initialize(), cohort)
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        client=known.client,
+        executor=fl.executors.Vectorized(max_lanes=2),
+    )
+    state, _ = process.next(process.initialize(), cohort)
+    zoo.assert_close(zoo.numpy(state.trainable), zoo.numpy(expected.trainable))
+
+
+def test_too_few_lanes():
+    with pytest.raises(ValueError, match="`max_lanes` must be at least 1"):
+        fl.executors.Vectorized(max_lanes=0)
+
+
+def test_names_and_instances():
+    get = fl.executors.get
+    assert isinstance(get("sequential"), fl.executors.Sequential)
+    assert isinstance(get("vectorized"), fl.executors.Vectorized)
+    assert isinstance(get("auto"), fl.executors.Auto)
+    executor = Eager()
+    assert get(executor) is executor
+
+
+@pytest.mark.parametrize(
+    ("identifier", "error", "match"),
+    [
+        ("ray_", ValueError, r"no executor 'ray_'.*'auto'.*'vectorized'"),
+        (None, TypeError, "must be a name or a fedlearn"),
+        (Eager, TypeError, "a class: make an instance"),
+    ],
+)
+def test_what_is_no_executor(identifier, error, match):
+    with pytest.raises(error, match=match):
+        fl.executors.get(identifier)
