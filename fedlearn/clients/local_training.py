@@ -1,6 +1,7 @@
 """Minibatch training on one client's examples."""
 
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import keras
@@ -61,9 +62,8 @@ class LocalTraining:
         self.max_steps = (
             None if max_steps is None else _positive_int("max_steps", max_steps)
         )
-        if not isinstance(proximal, (int, float)) or not (
-            0 <= proximal < math.inf
-        ):
+        mu: Any = proximal
+        if not isinstance(mu, numbers.Real) or not 0 <= mu < math.inf:
             raise ValueError(
                 f"`proximal` must be a number >= 0. Received: {proximal!r}."
             )
@@ -95,7 +95,7 @@ class LocalTraining:
 
 
 def _positive_int(name: str, value: Any) -> int:
-    number = float(value) if isinstance(value, (int, float)) else math.nan
+    number: Any = value if isinstance(value, numbers.Real) else math.nan
     if isinstance(value, bool) or not number >= 1 or number % 1:
         raise ValueError(
             f"`{name}` must be a whole number of at least 1. "
