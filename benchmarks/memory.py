@@ -30,7 +30,7 @@ def measure(clients, rounds):
     import fedlearn as fl
 
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2000, 20, 784)).astype("float32")
+    x = rng.standard_normal((2000, 20, 784), dtype="float32")
     y = rng.integers(0, 10, (2000, 20))
     dataset = fl.FederatedDataset.from_clients(
         {f"c{i:04}": (x[i], y[i]) for i in range(2000)}

@@ -62,8 +62,9 @@ class LocalTraining:
         self.max_steps = (
             None if max_steps is None else _positive_int("max_steps", max_steps)
         )
-        mu: Any = proximal
-        if not isinstance(mu, numbers.Real) or not 0 <= mu < math.inf:
+        if not isinstance(proximal, numbers.Real) or not (
+            0 <= float(proximal) < math.inf
+        ):
             raise ValueError(
                 f"`proximal` must be a number >= 0. Received: {proximal!r}."
             )
