@@ -62,9 +62,7 @@ class LocalTraining:
         self.max_steps = (
             None if max_steps is None else _positive_int("max_steps", max_steps)
         )
-        if not isinstance(proximal, numbers.Real) or not (
-            0 <= float(proximal) < math.inf
-        ):
+        if not (_is_number(proximal) and 0 <= proximal < math.inf):
             raise ValueError(
                 f"`proximal` must be a number >= 0. Received: {proximal!r}."
             )
@@ -96,13 +94,16 @@ class LocalTraining:
 
 
 def _positive_int(name: str, value: Any) -> int:
-    number: Any = value if isinstance(value, numbers.Real) else math.nan
-    if isinstance(value, bool) or not number >= 1 or number % 1:
+    if not _is_number(value) or value < 1 or value % 1:
         raise ValueError(
             f"`{name}` must be a whole number of at least 1. "
             f"Received: {value!r}."
         )
-    return int(number)
+    return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 class Carry(NamedTuple):
