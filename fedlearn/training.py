@@ -1,6 +1,7 @@
 """`fit`: rounds, callbacks, progress, checkpoints, resume."""
 
 import hashlib
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -380,7 +381,8 @@ def _is_due(frequency: int | Sequence[int], round_num: int) -> bool:
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or value != int(value) or value < 1:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or value < 1 or value % 1:
         raise ValueError(
             f"`{name}` must be a whole number of at least 1. "
             f"Received: {value!r}."

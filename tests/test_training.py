@@ -637,6 +637,8 @@ def test_a_killed_run_goes_on_exactly(process, tmp_path):
     [
         ({"rounds": 0}, ValueError, "`rounds` must be a whole number"),
         ({"rounds": -3}, ValueError, "`rounds` must be a whole number"),
+        ({"rounds": "many"}, ValueError, "`rounds` must be a whole number"),
+        ({"rounds": True}, ValueError, "`rounds` must be a whole number"),
         ({"rounds": 2.5}, ValueError, "`rounds` must be a whole number"),
         ({"clients_per_round": 6}, ValueError, "6, but there are 5 clients"),
         ({"clients_per_round": 0}, ValueError, "0, but there are 5 clients"),

@@ -87,8 +87,6 @@ def test_arguments_that_are_no_numbers(name):
         fl.LocalTraining(**{name: "many"})
 
 
-@pytest.mark.xfail(strict=True, reason="NumPy's integers are refused")
-def test_whole_numbers_of_other_types_are_taken():
     client = fl.LocalTraining(batch_size=np.int64(4), epochs=2.0)
     assert (client.batch_size, client.epochs) == (4, 2)
     assert type(client.epochs) is int
