@@ -87,6 +87,7 @@ def test_arguments_that_are_no_numbers(name):
         fl.LocalTraining(**{name: "many"})
 
 
+def test_takes_numpys_and_whole_floats():
     client = fl.LocalTraining(batch_size=np.int64(4), epochs=2.0)
     assert (client.batch_size, client.epochs) == (4, 2)
     assert type(client.epochs) is int
