@@ -14,7 +14,7 @@ def model_with_metrics():
     model.compile(
         "sgd",
         loss="binary_crossentropy",
-        metrics=["accuracy", keras.metrics.AUC(num_thresholds=20)],
+        metrics=["accuracy", keras.metrics.AUC(20, name="auc")],
         weighted_metrics=[keras.metrics.MeanSquaredError(name="weighted")],
     )
     return zoo.set_weights(model)
