@@ -48,7 +48,7 @@ def loop(num_steps, body: Callable[[Any, Any], Any], carry: Any) -> Any:
 
 
 def vmap(fn: Callable) -> Callable:
-    raise NotImplementedError(
+    raise RuntimeError(
         "The vectorized executor isn't available on PyTorch; "
         "use executor='sequential'."
     )
