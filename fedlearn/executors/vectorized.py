@@ -136,7 +136,14 @@ class _Runner:
                 carry = self._masked(broadcast, carry, data, positions, active)
             else:
                 carry = self._some(broadcast, carry, data, positions, lanes)
-        return self._finish(broadcast, carry, num_examples, words, real)
+        summand, *sums = self._finish(
+            broadcast, carry, num_examples, words, real
+        )
+        if self._program.stacked:  # lanes that were added stand at the end
+            summand = keras.tree.map_structure(
+                lambda a: a[: len(block)], summand
+            )
+        return summand, *sums
 
     # Compiled.
 

@@ -171,3 +171,39 @@ def test_names_and_instances():
 def test_what_is_no_executor(identifier, error, match):
     with pytest.raises(error, match=match):
         fl.executors.get(identifier)
+
+
+@pytest.mark.parametrize("sizes", [[5], [7, 8, 6]])
+def test_lanes_that_were_added_are_not_stacked(sizes):
+    class Stack(fl.aggregators.Aggregator):
+        reduction = "stack"
+
+        def summand(self, message, num_examples, params):
+            return message
+
+        def decode(self, total, params):
+            return [keras.ops.min(keras.ops.abs(v), axis=0) for v in total]
+
+    rng = np.random.default_rng(0)
+    clients = [
+        (rng.normal(size=(n, 2)).astype("float32"), np.ones((n, 1), "float32"))
+        for n in sizes
+    ]
+    totals = {}
+    for executor in ("sequential", "vectorized"):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.set_weights([np.full((2, 1), 0.5), np.zeros(1)])
+        model.compile("sgd", "mse")
+        process = fl.FederatedAveraging(
+            model,
+            client=fl.LocalTraining(batch_size=4),
+            aggregator=Stack(),
+            executor=executor,
+        )
+        state, _ = process.next(process.initialize(), clients)
+        totals[executor] = [
+            keras.ops.convert_to_numpy(w) for w in state.trainable
+        ]
+    for a, b in zip(*totals.values(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+        assert np.abs(a).max() > 0
