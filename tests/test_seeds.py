@@ -1,3 +1,4 @@
+import math
 import threading
 
 import numpy as np
@@ -16,6 +17,7 @@ GOLDEN_BITS = [
     9933636535878979224,
 ]
 GOLDEN_ORDER = [6, 5, 3, 0, 1, 7, 4, 2]
+GOLDEN_NORMAL = [0.11222933228659625, 0.7697658678519123, 0.5792281384436531]
 
 keys = st.lists(st.integers(-(2**70), 2**70) | st.text(max_size=5), max_size=4)
 
@@ -29,6 +31,7 @@ def test_golden_values():
         seeds.uniform(3, 7, "golden"),
         [(b >> 11) / 2**53 for b in GOLDEN_BITS],
     )
+    assert seeds.normal(3, 7, "golden").tolist() == GOLDEN_NORMAL
 
 
 @given(keys)
@@ -40,8 +43,9 @@ def test_bits_are_those_of_a_fresh_philox(key):
 
 @given(keys, st.integers(0, 50), st.integers(0, 50))
 def test_a_longer_draw_begins_the_same(key, size, more):
-    longer = seeds.bits(size + more, *key)
-    np.testing.assert_array_equal(seeds.bits(size, *key), longer[:size])
+    for draw in (seeds.bits, seeds.uniform, seeds.normal):
+        longer = draw(size + more, *key)
+        np.testing.assert_array_equal(draw(size, *key), longer[:size])
 
 
 @given(keys, keys)
@@ -86,6 +90,22 @@ def test_uniform_and_order_are_uniform():
     _, counts = np.unique(draws, axis=0, return_counts=True)
     assert len(counts) == 6
     assert np.abs(counts - 1000).max() < 5 * 29
+
+
+@pytest.mark.statistical
+def test_normal_is_normal():
+    numbers = seeds.normal(40_000, "normal")
+    # The Kolmogorov-Smirnov distance to the normal distribution is above
+    # 2.5 / sqrt(size) with probability 2 exp(-12.5) = 8e-6.
+    cdf = [0.5 * math.erfc(-z / math.sqrt(2)) for z in np.sort(numbers)]
+    steps = np.arange(40_000) / 40_000
+    distance = max(
+        np.max(cdf - steps), np.max(steps + 1 / 40_000 - np.array(cdf))
+    )
+    assert distance < 2.5 / math.sqrt(40_000)
+    # Neighbours are independent: a correlation of 5 deviations is 6e-7.
+    correlation = np.corrcoef(numbers[1:], numbers[:-1])[0, 1]
+    assert abs(correlation) < 5 / math.sqrt(40_000)
 
 
 def test_threads_do_not_disturb_each_other():
