@@ -48,8 +48,8 @@ class InMemory:
         return el.map_arrays(lambda a: a, self._elements[client_id])
 
 
-class FlatArrays:
-    """All clients' examples in one array each, client after client.
+class ClientColumns:
+    """All clients' examples in one column each, client after client.
 
     A client costs two integers, not a set of Python objects, and reading one
     is a slice.
@@ -58,22 +58,19 @@ class FlatArrays:
         client_ids: In the order in which their examples lie.
         offsets: `(num_clients + 1,)` integers; the examples of client `k`
             are `offsets[k]:offsets[k + 1]`.
-        arrays: A structure of arrays of `offsets[-1]` examples.
-        dtypes: The same structure of dtypes, for integers that are kept in
-            fewer bytes than they are handed out in.
+        columns: A structure of columns (see `fedlearn.data.columns`) of
+            `offsets[-1]` examples: anything with `read(start, stop)`.
     """
 
     def __init__(
         self,
         client_ids: tuple[str, ...],
         offsets: np.ndarray,
-        arrays: el.Element,
-        dtypes: Any = None,
+        columns: Any,
     ) -> None:
         self.client_ids = client_ids
         self._offsets = offsets
-        self._arrays = el.read_only(arrays)
-        self._dtypes = dtypes
+        self._columns = columns
         self._index = {name: k for k, name in enumerate(client_ids)}
 
     def __contains__(self, client_id: object) -> bool:
@@ -85,25 +82,45 @@ class FlatArrays:
 
     def load(self, client_id: str) -> el.Element:
         k = self._index[client_id]
-        return self._rows(
-            slice(int(self._offsets[k]), int(self._offsets[k + 1]))
-        )
+        return self._read(int(self._offsets[k]), int(self._offsets[k + 1]))
 
     def all_examples(self) -> el.Element:
         """Every client's examples, in the order of `client_ids`."""
-        return self._rows(slice(None))
+        return self._read(0, int(self._offsets[-1]))
 
-    def _rows(self, rows: slice) -> el.Element:
-        if self._dtypes is None:
-            # A slice of a read-only array is read-only.
-            return el.map_arrays(lambda a: a[rows], self._arrays)
+    def _read(self, start: int, stop: int) -> el.Element:
         return el.read_only(
-            el.map_arrays(
-                lambda a, dtype: a[rows].astype(dtype, copy=False),
-                self._arrays,
-                self._dtypes,
-            )
+            el.map_arrays(lambda c: c.read(start, stop), self._columns)
         )
+
+
+class _ArrayColumn:
+    """A NumPy array as it is; what is read are views."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self._values[start:stop]
+
+
+class FlatArrays(ClientColumns):
+    """`ClientColumns` of NumPy arrays, kept as they are.
+
+    Args:
+        client_ids: In the order in which their examples lie.
+        offsets: `(num_clients + 1,)` integers.
+        arrays: A structure of arrays of `offsets[-1]` examples.
+    """
+
+    def __init__(
+        self,
+        client_ids: tuple[str, ...],
+        offsets: np.ndarray,
+        arrays: el.Element,
+    ) -> None:
+        columns = el.map_arrays(_ArrayColumn, arrays)
+        super().__init__(client_ids, offsets, columns)
 
 
 def group_rows(

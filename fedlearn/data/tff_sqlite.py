@@ -11,15 +11,16 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedlearn.data import example_proto as proto
+from fedlearn.data.columns import Column, MemoryStorage, column_for
 from fedlearn.data.format_error import FormatError
-from fedlearn.data.sources import FlatArrays
+from fedlearn.data.sources import ClientColumns
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _XZ_MAGIC = b"\xfd7zXZ\0"
@@ -28,9 +29,6 @@ _CHUNK_BYTES = 1 << 20
 # Rows that are decoded together: enough to make NumPy's cost per call small,
 # few enough to stay in tens of megabytes.
 _ROWS = 1024
-
-# Narrowest first.
-_INT_DTYPES = [np.dtype(d) for d in ("uint8", "int16", "int32", "int64")]
 
 
 def _decompress(path: Path, target: Path) -> None:
@@ -121,9 +119,7 @@ def _clients(
             f"{path} has no split {split!r}. Expected one of "
             f"{', '.join(map(repr, sorted(splits)))}, or None for all."
         )
-    where, bound = (
-        ("", ()) if split is None else ("WHERE split_name = ?", (split,))
-    )
+    where, bound = _where(split)
     total = "SUM(num_examples)" if has_counts else "NULL"
     stated = dict(
         connection.execute(
@@ -156,178 +152,182 @@ def _clients(
     return {i: found.get(i, 0) for i in sorted(stated)}
 
 
-class _Column:
-    """One feature of all examples, filled chunk by chunk."""
-
-    def __init__(self, name: str, kind: int, total: int) -> None:
-        self.name = name
-        self.kind = kind
-        self.pending: list[Any] = []
-        self._total = total
-        self._values: np.ndarray | None = None
-
-    def _decode(self) -> np.ndarray:
-        """The pending values, as an array of `(rows, length)`."""
-        rows = len(self.pending)
-        if self.kind == proto.BYTES:
-            lengths = {len(values) for values in self.pending}
-            self._check_lengths(lengths)
-            chunk = np.empty((rows, lengths.pop()), object)
-            for row, values in enumerate(self.pending):
-                chunk[row] = values
-            return chunk
-        data = b"".join(self.pending)
-        if self.kind == proto.FLOAT:
-            sizes = {len(part) for part in self.pending}
-            if any(size % 4 for size in sizes):
-                raise ValueError("a list of float that ends within a number")
-            self._check_lengths({size // 4 for size in sizes})
-            return proto.decode_floats(data).reshape(rows, -1)
-        numbers = proto.decode_ints(data)
-        # Each example must have the same share of them, which is so if every
-        # example's bytes end where that share ends.
-        if len(data) == len(numbers):
-            lengths = {len(part) for part in self.pending}
-        else:
-            lengths = {proto.count_ints(part) for part in self.pending}
-            if any(part and part[-1] >= 0x80 for part in self.pending):
-                raise ValueError("a list of int64 that ends within a number")
-        self._check_lengths(lengths)
-        return numbers.reshape(rows, -1)
-
-    def _check_lengths(self, lengths: set[int]) -> None:
-        if self._values is not None:
-            lengths = lengths | {self._values.shape[1]}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"feature {self.name!r} has {min(lengths)} values in some "
-                f"examples and {max(lengths)} in others, so that they "
-                "cannot be stacked"
-            )
-
-    def flush(self, places: np.ndarray) -> None:
-        """Moves the pending values to their places in the whole."""
-        chunk = self._decode()
-        self.pending.clear()
-        if self.kind == proto.INT64 and chunk.size:
-            low, high = int(chunk.min()), int(chunk.max())
-            dtype = next(
-                d
-                for d in _INT_DTYPES
-                if np.iinfo(d).min <= low and high <= np.iinfo(d).max
-            )
-        else:
-            dtype = chunk.dtype if self.kind != proto.INT64 else _INT_DTYPES[0]
-        if self._values is None:
-            self._values = np.empty((self._total, chunk.shape[1]), dtype)
-        elif self.kind == proto.INT64:
-            widest = max(dtype, self._values.dtype, key=_INT_DTYPES.index)
-            self._values = self._values.astype(widest, copy=False)
-        self._values[places] = chunk
-
-    def values(self) -> np.ndarray:
-        assert self._values is not None
-        if self._values.shape[1] == 1:
-            return self._values[:, 0]
-        return self._values
-
-    def dtype(self) -> np.dtype:
-        return {
-            proto.BYTES: np.dtype(object),
-            proto.FLOAT: np.dtype(np.float32),
-            proto.INT64: np.dtype(np.int64),
-        }[self.kind]
+def _decode(name: str, kind: int, pending: list[Any]) -> np.ndarray:
+    """One feature of some examples, as an array of `(rows, length)`."""
+    rows = len(pending)
+    if kind == proto.BYTES:
+        length = _one_length(name, {len(values) for values in pending})
+        chunk = np.empty((rows, length), object)
+        for row, values in enumerate(pending):
+            chunk[row] = values
+        return chunk
+    data = b"".join(pending)
+    if kind == proto.FLOAT:
+        sizes = {len(part) for part in pending}
+        if any(size % 4 for size in sizes):
+            raise ValueError("a list of float that ends within a number")
+        length = _one_length(name, {size // 4 for size in sizes})
+        return proto.decode_floats(data).reshape(rows, length)
+    numbers = proto.decode_ints(data)
+    # Each example must have the same share of them, which is so if every
+    # example's bytes end where that share ends.
+    if len(data) == len(numbers):
+        lengths = {len(part) for part in pending}
+    else:
+        lengths = {proto.count_ints(part) for part in pending}
+        if any(part and part[-1] >= 0x80 for part in pending):
+            raise ValueError("a list of int64 that ends within a number")
+    return numbers.reshape(rows, _one_length(name, lengths))
 
 
-def _place(
-    columns: dict[str, _Column],
-    rows: list[tuple[str, bytes]],
-    next_place: dict[str, int],
-    total: int,
-) -> None:
-    """Decodes rows and puts each into its client's part of the columns."""
-    places = np.empty(len(rows), np.int64)
-    for k, (client_id, blob) in enumerate(rows):
+def _one_length(name: str, lengths: set[int]) -> int:
+    if len(lengths) > 1:
+        raise ValueError(
+            f"feature {name!r} has {min(lengths)} values in some examples "
+            f"and {max(lengths)} in others, so that they cannot be stacked"
+        )
+    return lengths.pop()
+
+
+class _Decoder:
+    """Turns rows of the table into arrays, which are alike in all chunks."""
+
+    def __init__(self) -> None:
+        # Kind of each feature, and number of values that an example has.
+        self._kinds: dict[str, int] = {}
+        self._lengths: dict[str, int] = {}
+
+    def arrays(self, rows: list[tuple[str, bytes]]) -> dict[str, np.ndarray]:
+        """Some (client id, serialized example), as `(rows, length)` arrays;
+        `(rows,)` where each example has one value."""
+        pending = self._parse(rows)
+        chunk = {}
         try:
-            if not isinstance(blob, bytes):
-                raise ValueError(
-                    f"it is of type {type(blob).__name__}, not a blob"
-                )
-            features = proto.parse_example(blob)
-            if not columns:
-                for name in sorted(features):
-                    kind = features[name][0]
-                    columns[name] = _Column(name, kind, total)
-            if features.keys() != columns.keys():
-                raise ValueError(
-                    f"it has the features {sorted(features)}, while the "
-                    f"examples before it have {sorted(columns)}"
-                )
-            for name, (kind, values) in features.items():
-                column = columns[name]
-                if kind != column.kind:
-                    raise ValueError(
-                        f"feature {name!r} holds {proto.KIND_NAMES[kind]}, "
-                        "while in the examples before it it holds "
-                        f"{proto.KIND_NAMES[column.kind]}"
-                    )
-                column.pending.append(values)
-        except ValueError as error:
-            raise FormatError(
-                f"an example of client {client_id!r} cannot be read: {error}"
-            ) from error
-        places[k] = next_place[client_id]
-        next_place[client_id] += 1
-    for column in columns.values():
-        try:
-            column.flush(places)
+            for name, values in pending.items():
+                array = _decode(name, self._kinds[name], values)
+                length = self._lengths.setdefault(name, array.shape[1])
+                _one_length(name, {length, array.shape[1]})
+                chunk[name] = array[:, 0] if length == 1 else array
         except ValueError as error:
             raise FormatError(
                 f"between an example of client {rows[0][0]!r} and one of "
                 f"client {rows[-1][0]!r}: {error}"
             ) from error
+        return chunk
+
+    def _parse(self, rows: list[tuple[str, bytes]]) -> dict[str, list[Any]]:
+        pending: dict[str, list[Any]] = {name: [] for name in self._kinds}
+        for client_id, blob in rows:
+            try:
+                if not isinstance(blob, bytes):
+                    raise ValueError(
+                        f"it is of type {type(blob).__name__}, not a blob"
+                    )
+                features = proto.parse_example(blob)
+                if not self._kinds:
+                    self._kinds = {n: features[n][0] for n in sorted(features)}
+                    pending = {name: [] for name in self._kinds}
+                self._check_alike(features)
+            except ValueError as error:
+                raise FormatError(
+                    f"an example of client {client_id!r} cannot be read: "
+                    f"{error}"
+                ) from error
+            for name, (_, values) in features.items():
+                pending[name].append(values)
+        return pending
+
+    def _check_alike(self, features: dict[str, proto.Feature]) -> None:
+        if not features:
+            raise ValueError("it has no features")
+        if features.keys() != self._kinds.keys():
+            raise ValueError(
+                f"it has the features {sorted(features)}, while the "
+                f"examples before it have {sorted(self._kinds)}"
+            )
+        for name, (kind, _) in features.items():
+            if kind != self._kinds[name]:
+                raise ValueError(
+                    f"feature {name!r} holds {proto.KIND_NAMES[kind]}, "
+                    "while in the examples before it it holds "
+                    f"{proto.KIND_NAMES[self._kinds[name]]}"
+                )
 
 
-def _read(
-    connection: sqlite3.Connection, path: Path, split: str | None
-) -> FlatArrays:
-    counts = _clients(connection, path, split)
-    sizes = np.fromiter(counts.values(), np.int64, len(counts))
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    total = int(offsets[-1])
-    next_place = dict(zip(counts, offsets.tolist(), strict=False))
-    if not total:
-        raise FormatError(f"{path} has no examples.")
-    # NOT INDEXED: one pass in the order of the file, instead of a seek for
-    # each example. The order of rowids is the order of storage.
-    where, bound = (
-        ("", ()) if split is None else ("WHERE split_name = ?", (split,))
-    )
-    cursor = connection.execute(
-        "SELECT client_id, serialized_example_proto FROM examples "
-        f"NOT INDEXED {where}",
-        bound,
-    )
-    columns: dict[str, _Column] = {}
-    while rows := cursor.fetchmany(_ROWS):
-        try:
-            _place(columns, rows, next_place, total)
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from error.__cause__
-    if not columns:
-        raise FormatError(f"{path}: the examples have no features.")
-    return FlatArrays(
-        tuple(counts),
-        offsets,
-        {name: column.values() for name, column in columns.items()},
-        {name: column.dtype() for name, column in columns.items()},
-    )
+class SqliteSplit:
+    """One split of an open file: how many examples who has, and what.
+
+    Args:
+        connection: To a file of TFF's.
+        path: What messages call it.
+        split: The split's name; None for all of them.
+
+    Raises:
+        FormatError: If tables, columns or examples are missing.
+        ValueError: If there is no such split.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        split: str | None,
+    ) -> None:
+        self.path = path
+        self.counts = _clients(connection, path, split)
+        self._connection = connection
+        self._split = split
+        if not sum(self.counts.values()):
+            raise FormatError(f"{path} has no examples.")
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Yields some examples at a time: their places, and their features.
+
+        A place counts the examples of all clients, client after client in
+        the order of `counts`, and within one in the order of the file.
+        Places increase within a chunk. All chunks together are every
+        example once.
+        """
+        # NOT INDEXED: one pass in the order of the file, instead of a seek
+        # for each example. The order of rowids is the order of storage.
+        where, bound = _where(self._split)
+        cursor = self._connection.execute(
+            "SELECT client_id, serialized_example_proto FROM examples "
+            f"NOT INDEXED {where}",
+            bound,
+        )
+        sizes = np.fromiter(self.counts.values(), np.int64, len(self.counts))
+        starts = (np.cumsum(sizes) - sizes).tolist()
+        next_place = dict(zip(self.counts, starts, strict=True))
+        decoder = _Decoder()
+        while rows := cursor.fetchmany(_ROWS):
+            places = np.empty(len(rows), np.int64)
+            for k, (client_id, _) in enumerate(rows):
+                places[k] = next_place[client_id]
+                next_place[client_id] += 1
+            try:
+                chunk = decoder.arrays(rows)
+            except FormatError as error:
+                raise FormatError(f"{self.path}: {error}") from error.__cause__
+            if (places[1:] < places[:-1]).any():
+                order = np.argsort(places)
+                places = places[order]
+                chunk = {name: array[order] for name, array in chunk.items()}
+            yield places, chunk
 
 
-def read_tff_sqlite(
-    path: str | os.PathLike[str], split: str | None
-) -> FlatArrays:
-    """See `FederatedDataset.from_tff_sqlite`."""
+def _where(split: str | None) -> tuple[str, tuple[str, ...]]:
+    return ("", ()) if split is None else ("WHERE split_name = ?", (split,))
+
+
+@contextlib.contextmanager
+def open_tff_sqlite(
+    path: str | os.PathLike[str],
+) -> Iterator[Callable[[str | None], SqliteSplit]]:
+    """A function from a split's name to the split, while the block lasts.
+
+    A compressed file is unpacked once, and removed after the block.
+    """
     path = Path(path)
     if path.is_dir():
         raise FormatError(f"{path} is a folder. Expected a SQLite file.")
@@ -337,9 +337,28 @@ def read_tff_sqlite(
             with contextlib.closing(
                 sqlite3.connect(uri, uri=True)
             ) as connection:
-                return _read(connection, path, split)
+                yield lambda split: SqliteSplit(connection, path, split)
         except sqlite3.Error as error:
             raise FormatError(
                 f"{path} cannot be read as SQLite ({error}). It may be cut "
                 "short or damaged; fetch it again."
             ) from error
+
+
+def read_tff_sqlite(
+    path: str | os.PathLike[str], split: str | None
+) -> ClientColumns:
+    """See `FederatedDataset.from_tff_sqlite`."""
+    with open_tff_sqlite(path) as open_split:
+        found = open_split(split)
+        ends = np.cumsum([*found.counts.values()])
+        total = int(ends[-1])
+        storage = MemoryStorage()
+        columns: dict[str, Column] = {}
+        for places, chunk in found.chunks():
+            for name, array in chunk.items():
+                if name not in columns:
+                    columns[name] = column_for(array, storage, total)
+                columns[name].put(places, array)
+    offsets = np.concatenate([[0], ends])
+    return ClientColumns(tuple(found.counts), offsets, columns)

@@ -172,7 +172,7 @@ def test_cut_database(write_sqlite, rows):
         (
             "UPDATE examples SET serialized_example_proto = x'' "
             "WHERE client_id = '9'",
-            "it has the features",
+            "it has no features",
         ),
         ("UPDATE examples SET serialized_example_proto = x''", "no features"),
     ],

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fedlearn.data.columns import (
+    MemoryStorage,
+    NumberColumn,
+    TextColumn,
+    ValueTable,
+    column_for,
+)
+
+pytestmark = pytest.mark.backend_free
+
+
+def filled(chunks, total=None):
+    """A column with chunks put one after another."""
+    total = sum(map(len, chunks)) if total is None else total
+    column = column_for(chunks[0], MemoryStorage(), total)
+    place = 0
+    for chunk in chunks:
+        column.put(np.arange(place, place + len(chunk)), chunk)
+        place += len(chunk)
+    return column
+
+
+def assert_same_bits(one, other):
+    assert one.dtype == other.dtype
+    assert one.shape == other.shape
+    assert one.tobytes() == other.tobytes()
+
+
+DTYPES = ["bool", "uint8", "int16", "int64", "uint64", "float16", "float32"]
+DTYPES += ["float64", "complex64"]
+
+
+@given(
+    dtype=st.sampled_from(DTYPES),
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    shape=hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3),
+    data=st.data(),
+)
+def test_numbers_come_out_with_the_bits_that_went_in(dtype, sizes, shape, data):
+    arrays = hnp.arrays(dtype, (sum(sizes), *shape))
+    whole = data.draw(arrays)
+    chunks = np.split(whole, np.cumsum(sizes)[:-1])
+    column = filled(chunks)
+    assert_same_bits(column.read(0, len(whole)), whole)
+    assert_same_bits(column.read(1, 2), whole[1:2])
+
+
+def test_big_endian_numbers_come_out_in_the_machine_s_order():
+    column = filled([np.array([1.5, 2.5], ">f4")])
+    assert_same_bits(column.read(0, 2), np.array([1.5, 2.5], "f4"))
+
+
+def test_an_image_takes_a_byte_a_pixel():
+    pixels = (np.arange(512).reshape(2, 256) % 256 / 255).astype("float32")
+    column = filled([pixels])
+    assert column.values.dtype == np.uint8
+    assert_same_bits(column.read(0, 2), pixels)
+
+
+def test_more_than_256_values_are_kept_as_they_are():
+    few = np.linspace(0, 1, 200, dtype="float32").reshape(2, 100)
+    many = np.linspace(2, 3, 200, dtype="float32").reshape(2, 100)
+    column = filled([few, many, few])
+    assert column.values.dtype == np.float32
+    assert column.table is None
+    assert_same_bits(column.read(0, 6), np.concatenate([few, many, few]))
+
+
+def test_a_column_that_widens_keeps_what_is_there(monkeypatch):
+    monkeypatch.setattr("fedlearn.data.columns._COPY_BYTES", 16)
+    chunks = [np.arange(k, k + 7) for k in (0, 250, -3, 70_000, 1 << 40)]
+    column = filled(chunks)
+    assert column.values.dtype == np.int64
+    assert_same_bits(column.read(0, 35), np.concatenate(chunks))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_zeros_and_nans_are_told_apart_by_their_bits(dtype):
+    values = np.array([0.0, -0.0, np.nan, -np.nan, np.inf], dtype)
+    column = filled([values[:2], values])
+    assert column.values.dtype == np.uint8
+    assert_same_bits(column.read(0, 7), np.concatenate([values[:2], values]))
+
+
+@given(hnp.arrays("float32", st.integers(1, 256), unique=True))
+def test_a_table_holds_256_values(values):
+    table = ValueTable(np.dtype("float32"))
+    codes = table.encode(values)
+    assert codes is not None
+    assert_same_bits(table.values[codes], values)
+
+
+def test_places_in_any_order():
+    column = NumberColumn(MemoryStorage(), 6, (), np.dtype("int64"))
+    column.put(np.array([1, 2, 5]), np.array([11, 12, 15]))
+    column.put(np.array([0, 3, 4]), np.array([10, 13, 14]))
+    assert column.read(0, 6).tolist() == [10, 11, 12, 13, 14, 15]
+
+
+@given(
+    st.lists(st.lists(st.binary(max_size=5), min_size=1, max_size=4)),
+    st.booleans(),
+)
+def test_texts_come_out_as_they_went_in(chunks, text):
+    if text:
+        chunks = [[p.decode("latin-1") for p in c] for c in chunks]
+    arrays = []
+    for chunk in chunks or [["" if text else b""]]:
+        array = np.empty(len(chunk), object)
+        array[:] = chunk
+        arrays.append(array)
+    column = filled(arrays)
+    whole = np.concatenate(arrays)
+    assert column.read(0, len(whole)).tolist() == whole.tolist()
+    assert column.read(0, 0).shape == (0,)
+
+
+def test_texts_that_lie_far_apart_are_read_one_by_one():
+    column = TextColumn.empty(MemoryStorage(), 3, (), False)
+    one = np.array([b"first", None], object)[:1]
+    column.put(np.array([0]), one)
+    column.put(np.array([2]), np.array([b"x" * 200_000, None], object)[:1])
+    column.put(np.array([1]), np.array([b"second", None], object)[:1])
+    assert column.read(0, 2).tolist() == [b"first", b"second"]
+
+
+def test_texts_of_several_values_an_example():
+    rows = np.array([[b"a", b"bc"], [b"", b"d"]], object)
+    assert filled([rows]).read(0, 2).tolist() == rows.tolist()
+
+
+def test_a_text_outside_the_pool():
+    column = filled([np.array([b"ab", b"c"], object)])
+    column.lengths[1] = 10
+    with pytest.raises(ValueError, match="outside"):
+        column.read(0, 2)
+    assert column.read(0, 1).tolist() == [b"ab"]
+
+
+def test_what_is_neither_numbers_nor_text():
+    with pytest.raises(ValueError, match="neither numbers nor text"):
+        column_for(np.zeros(2, "datetime64[s]"), MemoryStorage(), 2)
