@@ -1,0 +1,26 @@
+"""A pooled data set divided among clients.
+
+Each function gives an example to at most one client, and returns a
+`FederatedDataset` whose ids are numbers with leading zeros, so that they sort
+("00" to "49"). A client's examples keep the order of the pooled arrays. The
+random draws come from `fedlearn.seeds`: the same seed divides alike wherever
+it is run.
+"""
+
+from fedlearn.partition.by_column import by_column
+from fedlearn.partition.by_size import by_size
+from fedlearn.partition.dirichlet import dirichlet
+from fedlearn.partition.feature_shift import feature_shift
+from fedlearn.partition.iid import iid
+from fedlearn.partition.pachinko import pachinko
+from fedlearn.partition.shards import shards
+
+__all__ = [
+    "by_column",
+    "by_size",
+    "dirichlet",
+    "feature_shift",
+    "iid",
+    "pachinko",
+    "shards",
+]

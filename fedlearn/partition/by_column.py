@@ -1,0 +1,102 @@
+"""Clients that the data themselves name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedlearn import seeds
+from fedlearn.data import element as el
+from fedlearn.data.federated_dataset import FederatedDataset, group_by_client
+from fedlearn.partition.division import clients, deal, even_cuts
+
+
+def by_column(
+    x: Any,
+    y: Any,
+    values: Any,
+    num_clients: int | None = None,
+    seed: int = 0,
+) -> FederatedDataset:
+    """Makes a client of each distinct value of a column, or of several.
+
+    Without `num_clients` the clients are the column's values, as with
+    `FederatedDataset.from_arrays`. With it, whole values are dealt to that
+    many clients at random, to all the same number of values up to one: say,
+    3,500 writers to 100 schools. Examples of one value stay together.
+
+    Args:
+        x: `(examples, ...)` array, or a dict, tuple or list of them.
+        y: The same.
+        values: `(examples,)` strings or integers; or the key in `x` of a
+            column of these, which is then taken out of `x`: it says whose an
+            example is, and is not for the model to read.
+        num_clients: How many clients share the values; None for one a value.
+        seed: An integer; without `num_clients` nothing is drawn.
+
+    Returns:
+        A data set whose ids are the values, or numbers with leading zeros if
+        `num_clients` is given.
+
+    Raises:
+        ValueError: If there are fewer values than clients, a value is
+            missing, or `x` has no such column, or no other.
+
+    Example:
+
+    >>> import numpy as np
+    >>> x = {"age": np.array([30, 41, 52]), "shop": np.array(["b", "a", "b"])}
+    >>> ds = by_column(x, np.array([0, 1, 1]), "shop")
+    >>> ds["b"]
+    ({'age': array([30, 52])}, array([0, 1]))
+    """
+    if isinstance(values, str):
+        x, values = _take_out(x, values)
+    element = el.as_element((x, y), "by_column")
+    total = el.num_examples(element)
+    column = np.asarray(values)
+    if column.shape == (total, 1):
+        column = column.reshape(-1)
+    if column.shape != (total,) or not total:
+        raise ValueError(
+            f"by_column: values has shape {column.shape}, and x and y have "
+            f"{total:,} examples. Expected one value for each example, and "
+            "at least one."
+        )
+    if num_clients is None:
+        return FederatedDataset(group_by_client(element, column))
+    rows = group_by_client(np.arange(total), column)
+    num_values = len(rows.client_ids)
+    if not 1 <= num_clients <= num_values:
+        raise ValueError(
+            f"by_column: num_clients is {num_clients!r}, and the column has "
+            f"{num_values:,} distinct values. Expected 1 to {num_values:,}."
+        )
+    owners = deal(
+        seeds.permutation(num_values, seed, "by_column"),
+        even_cuts(num_values, num_clients),
+        np.arange(num_clients),
+    )
+    codes = np.empty(total, np.int64)
+    for owner, value in zip(owners, rows.client_ids, strict=True):
+        codes[rows.load(value)] = owner
+    return clients(element, codes, num_clients)
+
+
+def _take_out(x: Any, key: str) -> tuple[Any, Any]:
+    if not isinstance(x, Mapping):
+        raise ValueError(
+            f"by_column: values is the key {key!r}, but x is a "
+            f"{type(x).__name__}. Expected a dict x, or an array of values."
+        )
+    if key not in x:
+        raise ValueError(
+            f"by_column: x has no {key!r}. It has: {', '.join(map(str, x))}."
+        )
+    rest = {name: column for name, column in x.items() if name != key}
+    if not rest:
+        raise ValueError(
+            f"by_column: x has no column but {key!r}. Expected another, that "
+            "a model can read."
+        )
+    return rest, x[key]
