@@ -19,6 +19,7 @@ UNIFORM = ["0016", "0018", "0069"]
 UNIFORM_MANY = ["0000", "0001", "0003"]
 POISSON = ["0003", "0004", "0005", "0016", "0021"]
 ROUND_ROBIN = ["0003", "0015", "0019"]
+MIN_SEPARATION = [["0000", "0006", "0015"], ["0003", "0002", "0020"]]
 
 
 def ids(total):
@@ -162,9 +163,95 @@ def test_round_robin_without_a_seed_keeps_the_order():
     assert samplers.RoundRobin(ids(50), 50).sample(0) != ids(50)
 
 
+@given(
+    separation=st.integers(1, 8),
+    wanted=st.integers(1, 4),
+    spare=st.integers(0, 20),
+    seed=st.integers(0, 2**40),
+    start=st.integers(0, 2**40),
+)
+@settings(max_examples=60, deadline=None)
+def test_min_separation_keeps_its_distance(
+    separation, wanted, spare, seed, start
+):
+    clients = ids(separation * wanted + spare)
+    sampler = samplers.MinSeparation(clients, wanted, separation, seed)
+    copy = samplers.MinSeparation.from_config(sampler.get_config(), clients)
+    last = {}
+    # From any round on: nothing has to be replayed.
+    for r in range(start, start + 3 * separation):
+        cohort = sampler.sample(r)
+        assert len(cohort) == len(set(cohort)) == wanted
+        assert set(cohort) <= set(clients)
+        for client_id in cohort:
+            assert r - last.get(client_id, -separation) >= separation
+            last[client_id] = r
+        assert cohort == sampler.sample(r) == copy.sample(r)
+
+
+def test_min_separation_errors():
+    make = samplers.MinSeparation
+    assert len(make(ids(12), 4, 3).sample(0)) == 4
+    with pytest.raises(ValueError, match=r"need 12 clients, .* are 11.* 3 or"):
+        make(ids(11), 4, 3)
+    for separation in (0, -1):
+        with pytest.raises(ValueError, match="1 or more rounds"):
+            make(ids(5), 1, separation)
+    with pytest.raises(TypeError, match=r"min_separation is 1\.5"):
+        make(ids(5), 1, 1.5)
+    with pytest.raises(TypeError, match="clients_per_round is"):
+        make(ids(5), 1.5, 1)
+    with pytest.raises(ValueError, match="6, but there are 5 clients"):
+        make(ids(5), 6, 1)
+
+
+def test_min_separation_shows_its_arguments():
+    sampler = samplers.MinSeparation(ids(6), 2, 3, seed=4)
+    assert repr(sampler) == (
+        "<MinSeparation of 6 clients: clients_per_round=2, "
+        "min_separation=3, seed=4>"
+    )
+    # Groups, rounds and seeds differ.
+    many = [
+        tuple(samplers.MinSeparation(ids(100), 10, 2, seed).sample(r))
+        for seed in (0, 1)
+        for r in range(4)
+    ]
+    assert len(set(many)) == 8
+
+
+@pytest.mark.statistical
+def test_min_separation_draws_uniformly():
+    rounds = 6000
+    # With a separation of 1 it is uniform over all sets; chi squared has mean
+    # 14 and variance 28, and passes 14 + 5 deviations in 3e-4 of seeds.
+    counts = collections.Counter(
+        frozenset(samplers.MinSeparation(ids(6), 2, 1, seed=3).sample(r))
+        for r in range(rounds)
+    )
+    assert len(counts) == 15
+    expected = rounds / 15
+    statistic = sum((c - expected) ** 2 / expected for c in counts.values())
+    assert statistic < 14 + 5 * math.sqrt(28)
+    # Within its group each client is drawn as often as the others: of 3 in
+    # 6,000 / 2 rounds, 1,000 +- 26 times; six of them, 6 * 6e-7.
+    sampler = samplers.MinSeparation(ids(6), 1, 2, seed=1)
+    turns = collections.Counter(sampler.sample(r)[0] for r in range(rounds))
+    assert max(abs(n - 1000) for n in turns.values()) < 5 * 26
+    # Over seeds each client is as likely to be in the first group.
+    first = collections.Counter(
+        client_id
+        for seed in range(2000)
+        for client_id in samplers.MinSeparation(ids(6), 3, 2, seed).sample(0)
+    )
+    assert max(abs(n - 1000) for n in first.values()) < 5 * 23
+
+
 def test_drawn_cohorts_are_those_of_earlier_versions():
     # A resumed run must draw what the run before an upgrade would have.
     assert samplers.Uniform(ids(100), 3).sample(7) == UNIFORM
     assert samplers.Uniform(ids(5), 3).sample(7) == UNIFORM_MANY
     assert samplers.Poisson(ids(30), 3).sample(7) == POISSON
     assert samplers.RoundRobin(ids(30), 3).sample(7) == ROUND_ROBIN
+    sampler = samplers.MinSeparation(ids(30), 3, 4)
+    assert [sampler.sample(r) for r in (7, 8)] == MIN_SEPARATION

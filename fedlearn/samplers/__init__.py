@@ -1,8 +1,9 @@
 """Who takes part in a round."""
 
+from fedlearn.samplers.min_separation import MinSeparation
 from fedlearn.samplers.poisson import Poisson
 from fedlearn.samplers.round_robin import RoundRobin
 from fedlearn.samplers.sampler import Sampler
 from fedlearn.samplers.uniform import Uniform
 
-__all__ = ["Poisson", "RoundRobin", "Sampler", "Uniform"]
+__all__ = ["MinSeparation", "Poisson", "RoundRobin", "Sampler", "Uniform"]
