@@ -1,0 +1,50 @@
+"""Where fetched data files are kept."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def _chosen(cache_dir: str | os.PathLike[str] | None) -> Path:
+    if cache_dir is not None:
+        return Path(cache_dir)
+    # A variable that is set to nothing is as good as unset.
+    if own := os.environ.get("FEDLEARN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras", "fedlearn")
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder for fetched data files, which is made if need be.
+
+    Args:
+        cache_dir: The folder. By default the environment variable
+            `FEDLEARN_CACHE`, else `fedlearn` in Keras's own folder
+            (`KERAS_HOME`, or `~/.keras`).
+
+    Returns:
+        An absolute path.
+
+    Raises:
+        OSError: If the folder cannot be made or written to.
+
+    Example:
+
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     cache_folder(Path(home, "data")).relative_to(home).name
+    'data'
+    """
+    folder = _chosen(cache_dir)
+    try:
+        folder = folder.expanduser().absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        # Only writing tells: rights do not know of read-only disks and quotas.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"The cache folder {folder} cannot be used ({error}). Expected a "
+            "folder that can be made and written to: pass another as "
+            "cache_dir, or set the environment variable FEDLEARN_CACHE."
+        ) from error
+    return folder
