@@ -5,6 +5,7 @@ import http.server
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -27,8 +28,9 @@ SHA = hashlib.sha256(DATA).hexdigest()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         script = self.server.script
-        script.requests.append((self.path, dict(self.headers)))
-        # A browser that closed the connection is no error of the server.
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        script.requests.append((self.path, headers))
+        # A client that closed the connection is no error of the server.
         with contextlib.suppress(ConnectionError):
             script.answers.pop(0)(self)
 
@@ -49,13 +51,12 @@ class Script:
         return self.address + path
 
     def ranges(self):
-        return [headers.get("Range") for _, headers in self.requests]
+        return [headers.get("range") for _, headers in self.requests]
 
 
 @pytest.fixture
 def script(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.script = Script(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(
@@ -163,7 +164,7 @@ def test_file_that_is_there_is_used(script, target):
 def test_file_of_another_size_is_an_error_and_stays(script, target):
     target.parent.mkdir()
     target.write_bytes(b"mine")
-    with pytest.raises(DownloadError, match="4 bytes.*50,000") as raised:
+    with pytest.raises(DownloadError, match=r"4 bytes.*50,000") as raised:
         download(script.url(), target, sha256=SHA, size=len(DATA))
     assert f"{target} has" in str(raised.value)
     assert "Delete it" in str(raised.value)
@@ -213,13 +214,13 @@ def test_truncated_transfer_goes_on(script, target, waits, validator):
     assert script.ranges() == [None, "bytes=20000-", "bytes=30000-"]
     value = next(iter(validator.values()))
     for _, headers in script.requests[1:]:
-        assert headers["If-range"] == value
-    assert waits == [1]
+        assert headers["if-range"] == value
+    assert waits == [1, 2]
 
 
 def test_stall_goes_on(script, target):
     script.answers = [stall(script, 20_000, ETag='"1"'), part(20_000)]
-    download(script.url(), target, timeout=0.3)
+    download(script.url(), target, timeout=0.7)
     check(target)
     assert script.ranges() == [None, "bytes=20000-"]
 
@@ -250,7 +251,7 @@ def test_checksum_alone_is_enough_to_go_on(script, target):
     download(script.url(), target, sha256=SHA)
     check(target)
     assert script.ranges() == [None, "bytes=20000-"]
-    assert "If-range" not in script.requests[1][1]
+    assert "if-range" not in script.requests[1][1]
 
 
 def test_rest_from_another_address_is_not_continued(script, target):
@@ -377,10 +378,8 @@ def test_wrong_bytes(script, target, waits):
     script.answers = [whole(OTHER), whole()]
     with pytest.raises(DownloadError) as raised:
         download(script.url(), target, sha256=SHA, size=len(DATA))
-    assert (
-        f"SHA-256 is {hashlib.sha256(OTHER).hexdigest()} instead of {SHA}"
-        in (str(raised.value))
-    )
+    found = hashlib.sha256(OTHER).hexdigest()
+    assert f"SHA-256 is {found} instead of {SHA}" in str(raised.value)
     assert os.listdir(target.parent) == []
     assert len(script.requests) == 1
     assert waits == []
@@ -449,8 +448,11 @@ def test_giving_up(script, target, waits):
     assert len(script.answers) == 1
 
 
-def test_no_server(target, waits):
-    url = "http://127.0.0.1:9/a.bin"  # where nothing listens
+def test_no_server(target, waits, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.bin"
     with pytest.raises(DownloadError, match="no answer") as raised:
         download(url, target, attempts=2, timeout=5)
     assert str(target) in str(raised.value)
@@ -466,7 +468,7 @@ def test_connection_closed_without_an_answer(script, target, waits):
 
 def test_no_answer_in_time(script, target, waits):
     script.answers = [lambda handler: script.go_on.wait(20), whole()]
-    download(script.url(), target, timeout=0.3)
+    download(script.url(), target, timeout=0.7)
     check(target)
     assert waits == [1]
 
@@ -512,7 +514,7 @@ def test_redirect_to_another_scheme(script, target, tmp_path, scheme):
     (tmp_path / "secret").write_text("secret")
     url = (tmp_path / "secret").as_uri().replace("file", scheme)
     script.answers = [answer(302, Location=url)]
-    with pytest.raises(DownloadError, match="not safe|not allowed"):
+    with pytest.raises(DownloadError, match=r"not safe|not allowed"):
         download(script.url(), target)
     assert os.listdir(target.parent) == []
 
