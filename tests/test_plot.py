@@ -126,6 +126,52 @@ def test_labels_thins_many_clients_out():
     assert axes.get_images()[0].get_array().shape == (40, 5)
 
 
+def note(axes):
+    return axes.texts[0].get_text()
+
+
+def test_labels_keep_clients_that_are_alike_pale():
+    y = np.arange(1000)
+    alike = fl.partition.iid(y, y % 10, 4)
+    image = fl.plot.labels(alike).get_images()[0]
+    assert image.get_clim() == (0, 0.5)
+    # With two labels an even share is no sign of a difference either.
+    axes = fl.plot.labels(fl.partition.iid(y, y % 2, 4))
+    assert axes.get_images()[0].get_clim() == (0, 1)
+    assert note(axes) == "4 clients; white 0%, darkest 100% of the client"
+
+
+def test_labels_of_one_odd_client_leave_the_others_visible():
+    clients = {i: (np.zeros((50, 1)), np.arange(50)) for i in range(30)}
+    clients["odd"] = (np.zeros((1, 1)), [7])
+    axes = fl.plot.labels(fl.FederatedDataset.from_clients(clients))
+    assert axes.get_images()[0].get_clim() == (0, 0.1)
+    assert note(axes).endswith("darkest 10% or more of the client")
+
+
+def test_labels_of_stored_features():
+    ds = fl.FederatedDataset.from_clients(
+        {
+            "a": {"label": [0, 1], "pixels": np.zeros((2, 3))},
+            "b": {"label": [1], "pixels": np.zeros((1, 3))},
+            "none": {"label": [], "pixels": np.zeros((0, 3))},
+        }
+    )
+    axes = fl.plot.labels(ds)
+    shares = axes.get_images()[0].get_array()
+    assert sorted(shares.tolist()) == [[0, 0], [0, 1], [0.5, 0.5]]
+
+
+def test_labels_need_examples():
+    empty = fl.FederatedDataset.from_clients(
+        {"a": (np.zeros((0, 1)), np.zeros(0, int))}
+    )
+    with pytest.raises(ValueError, match="no examples in the 1 clients"):
+        fl.plot.labels(empty)
+    with pytest.raises(ValueError, match="no examples in the 0 clients"):
+        fl.plot.labels(empty.select([]))
+
+
 @pytest.mark.parametrize(
     ("y", "message"),
     [

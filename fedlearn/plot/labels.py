@@ -13,8 +13,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     """Draws which share of each client's examples has which label.
 
     A row a client, a column a label. Rows are sorted by the label that a
-    client has most of: where clients are alike the picture is even, where they
-    differ it shows a diagonal. The bars at the right are the
+    client has most of: where clients are alike the picture is even and pale,
+    where they differ it shows a diagonal. The bars at the right are the
     clients' numbers of examples.
 
     Args:
@@ -28,8 +28,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
         The axes.
 
     Raises:
-        ValueError: If the labels aren't one integer for each example, or
-            there are more than 100 different ones.
+        ValueError: If the labels aren't one integer for each example, there
+            are more than 100 different ones, or there are no examples.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -53,8 +53,13 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
         kept = np.linspace(0, len(order) - 1, max_clients).round()
         order = order[kept.astype(int)]
 
-    # Where clients are alike all is pale: no stretching of small shares.
-    darkest = max(float(shares.max()), 0.5)
+    # So that clients that are alike stay pale, the darkest is no less than
+    # five times an even share; so that one client of a single example does
+    # not make all others pale, it is not far above what most clients have.
+    largest = shares[totals > 0].max(axis=1)
+    usual = min(largest.max(), 1.5 * np.quantile(largest, 0.9))
+    darkest = max(float(usual), min(1, 5 / len(names)))
+    more = " or more" if darkest < largest.max() else ""
     # From white to a dark blue: one hue, told apart by lightness.
     colours = LinearSegmentedColormap.from_list(
         "fedlearn", ["#FFFFFF", "#BBD9EA", style.BLUE, "#00324F"]
@@ -79,17 +84,22 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
         ax.grid(which="minor", color="white", linewidth=0.8)
         ax.tick_params(which="minor", length=0)
     ax.set_xlabel("label", color=style.GREY)
+    ax.set_ylabel("client", color=style.GREY)
     of = f" of {len(counts):,}" if len(order) < len(counts) else ""
     style.title(
         ax,
         "Labels of each client",
-        f"{len(order):,}{of} clients; white 0%, darkest {darkest:.0%} "
-        "of the client",
+        f"{len(order):,}{of} clients; white 0%, darkest {darkest:.0%}"
+        f"{more} of the client",
     )
 
     bars = ax.inset_axes((1.02, 0, 0.11, 1), sharey=ax)
+    # Gaps narrower than a pixel would show as stripes.
     bars.barh(
-        np.arange(len(order)), totals[order], height=0.8, color=style.GREY
+        np.arange(len(order)),
+        totals[order],
+        height=0.8 if len(order) <= 60 else 1,
+        color=style.GREY,
     )
     style.tidy(bars, grid="")
     bars.spines["bottom"].set_visible(False)
@@ -117,6 +127,11 @@ def _count(dataset: Any) -> tuple[list[str], np.ndarray]:
                 "give data with such labels."
             )
         columns.append(y)
+    if not sum(map(len, columns)):
+        raise ValueError(
+            f"There are no examples in the {len(columns):,} clients. Expected "
+            "some labels to draw."
+        )
     names = np.unique(np.concatenate(columns))
     if len(names) > _MOST_LABELS:
         raise ValueError(
