@@ -1,6 +1,7 @@
 """NumPy's `.npz` files, read without trust: no pickles, no bombs."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -89,6 +90,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
         KeyError,
         RuntimeError,
         SyntaxError,
+        tokenize.TokenError,
         OverflowError,
         MemoryError,
         zipfile.BadZipFile,

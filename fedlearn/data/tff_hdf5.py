@@ -96,6 +96,18 @@ def _member(group: h5py.Group, name: str, kind: type, where: str) -> h5py.Group:
     return found
 
 
+def _names(group: h5py.Group, where: str) -> list[str]:
+    """What a group holds, sorted."""
+    names = list(group)
+    for name in names:
+        # h5py hands out a name that is no UTF-8 as bytes.
+        if not isinstance(name, str):
+            raise FormatError(
+                f"{where} holds the name {name!r}. Expected UTF-8."
+            )
+    return sorted(names)
+
+
 def _check_dtype(dtype: np.dtype, where: str) -> None:
     if h5py.check_string_dtype(dtype) is not None:
         return
@@ -138,7 +150,7 @@ def _features(
     where = f"/examples/{client_id}"
     client = _member(examples, client_id, h5py.Group, where)
     features = {}
-    for name in sorted(client):
+    for name in _names(client, where):
         inner = f"{where}/{name}"
         dataset = _member(client, name, h5py.Dataset, inner)
         if not dataset.shape:
@@ -213,7 +225,8 @@ class _HDF5Clients(OneByOne):
 def _client_ids(path: Path) -> tuple[str, ...]:
     with _opened(path) as file:
         try:
-            ids = list(_member(file, "examples", h5py.Group, "/examples"))
+            examples = _member(file, "examples", h5py.Group, "/examples")
+            ids = _names(examples, "/examples")
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from error
     return checked_ids(ids, path)
