@@ -2,11 +2,14 @@ import io
 import lzma
 import os
 import tarfile
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from fedlearn.data.archive import unpack_lzma, unpack_tar
+from fedlearn.data.file_lock import file_lock
 from fedlearn.data.format_error import FormatError
 
 pytestmark = pytest.mark.backend_free
@@ -369,3 +372,39 @@ def test_headers_with_any_byte_changed_do_no_harm(source, folder, tmp_path):
         assert nothing_in(folder)
     assert outcomes == {"file", "error"}
     assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "unpack"),
+    [
+        ("plain.lock", lambda source, out: unpack_lzma(source, out, MANY)),
+        (
+            "none.unpacked.lock",
+            lambda source, out: unpack_tar(source, [out.name], out.parent, 1),
+        ),
+    ],
+)
+def test_who_waits_uses_what_the_other_unpacked(
+    tmp_path, target, capsys, lock, unpack
+):
+    target.parent.mkdir()
+    errors = []
+
+    def work():
+        try:
+            unpack(tmp_path / "none", target)  # there is nothing to unpack
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    with file_lock(target.parent / lock):
+        thread.start()
+        end = time.monotonic() + 20
+        while "Waiting" not in capsys.readouterr().err:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        target.write_text("theirs")
+    thread.join()
+    assert errors == []
+    assert target.read_text() == "theirs"
+    assert os.listdir(target.parent) == ["plain"]
