@@ -13,10 +13,14 @@ from fedlearn.data.format_error import FormatError
 _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
 
 
-def _read_cells(
+def read_cells(
     path: str | os.PathLike[str], delimiter: str
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    """The header, the rows, and the line that each row ends on."""
+    """The header, the rows, and the line that each row ends on.
+
+    Raises:
+        FormatError: If the file is no such CSV, with the line.
+    """
     rows: list[list[str]] = []
     lines: list[int] = []
     # utf-8-sig: spreadsheets put a byte order mark before the first name.
@@ -88,7 +92,7 @@ def read_csv(
     delimiter: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`x`, `y` and client ids; see `FederatedDataset.from_csv`."""
-    header, rows, lines = _read_cells(path, delimiter)
+    header, rows, lines = read_cells(path, delimiter)
     chosen = choose_columns(header, client, label, features, str(path))
     numbers: dict[str, np.ndarray] = {}
     gaps: list[str] = []

@@ -121,7 +121,8 @@ class FederatedDataset(Mapping[str, Any]):
         """How many examples a client has.
 
         Read without its arrays, except after `map`: the function may drop
-        examples, so it is run once for each client asked about.
+        examples, so it is run once for each client asked about, unless
+        `same_length` says that it doesn't.
 
         Raises:
             KeyError: If there is no such client.
@@ -198,7 +199,9 @@ class FederatedDataset(Mapping[str, Any]):
         ids = tuple(self._client_ids[i] for i in order.tolist())
         return FederatedDataset(self._source, ids)
 
-    def map(self, fn: Callable[[Any], Any]) -> "FederatedDataset":
+    def map(
+        self, fn: Callable[[Any], Any], same_length: bool = False
+    ) -> "FederatedDataset":
         """The data set with each client's arrays changed by `fn`, lazily.
 
         Args:
@@ -207,6 +210,8 @@ class FederatedDataset(Mapping[str, Any]):
                 `(x, y, sample_weight)` or a dict. It may change the number
                 of examples. It runs each time a client is read, so it should
                 give the same for the same arrays.
+            same_length: True promises that `fn` keeps the number of
+                examples, so that `num_examples` need not run it.
 
         Example:
 
@@ -220,7 +225,8 @@ class FederatedDataset(Mapping[str, Any]):
                 "client's arrays."
             )
         members = None if self._members is None else self._client_ids
-        return FederatedDataset(Mapped(self._source, fn), members)
+        source = Mapped(self._source, fn, same_length)
+        return FederatedDataset(source, members)
 
     def split(
         self, fraction: float, seed: int

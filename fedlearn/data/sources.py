@@ -143,13 +143,23 @@ def group_rows(
 
 
 class Mapped:
-    """Another source's arrays, changed by a function when they are read."""
+    """Another source's arrays, changed by a function when they are read.
+
+    Args:
+        source: Where they come from.
+        fn: Gets and returns one client's arrays.
+        same_length: Whether `fn` keeps the number of examples.
+    """
 
     def __init__(
-        self, source: Source, fn: Callable[[el.Element], el.Element]
+        self,
+        source: Source,
+        fn: Callable[[el.Element], el.Element],
+        same_length: bool = False,
     ) -> None:
         self._source = source
         self._fn = fn
+        self._same_length = same_length
         self._counts: dict[str, int] = {}
         self.client_ids = source.client_ids
 
@@ -157,6 +167,8 @@ class Mapped:
         return client_id in self._source
 
     def num_examples(self, client_id: str) -> int:
+        if self._same_length:
+            return self._source.num_examples(client_id)
         # The function may drop examples, so only running it tells.
         if client_id not in self._counts:
             self.load(client_id)
@@ -171,7 +183,17 @@ class Mapped:
             error.add_note(f"{who}: raised by the function given to map.")
             raise
         element = el.as_element(changed, f"{who}: what map's function gave")
-        self._counts[client_id] = el.num_examples(element)
+        found = el.num_examples(element)
+        if self._same_length:
+            before = el.num_examples(stored)
+            if found != before:
+                raise ValueError(
+                    f"{who}: the function given to map made {found:,} of "
+                    f"{before:,} examples, but it was called with "
+                    "same_length=True. Leave that out."
+                )
+        else:
+            self._counts[client_id] = found
         return element
 
 

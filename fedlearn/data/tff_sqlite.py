@@ -6,49 +6,36 @@ Table `examples` has a row an example (`split_name`, `client_id`,
 """
 
 import contextlib
-import lzma
 import os
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedlearn.data import example_proto as proto
+from fedlearn.data.archive import unpack_lzma
 from fedlearn.data.columns import Column, MemoryStorage, column_for
 from fedlearn.data.format_error import FormatError
 from fedlearn.data.sources import ClientColumns
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _XZ_MAGIC = b"\xfd7zXZ\0"
-_CHUNK_BYTES = 1 << 20
+
+# What a compressed file may unpack to: this many times its size (EMNIST: 28
+# times), but in any case so many bytes.
+_MAX_RATIO = 200
+_MIN_UNPACKED = 10**9
 
 # Rows that are decoded together: enough to make NumPy's cost per call small,
 # few enough to stay in tens of megabytes.
 _ROWS = 1024
 
 
-def _decompress(path: Path, target: Path) -> None:
-    try:
-        # Tells .xz from the older .lzma container by itself.
-        with lzma.open(path) as packed, open(target, "wb") as plain:
-            shutil.copyfileobj(packed, plain, _CHUNK_BYTES)
-    except EOFError as error:
-        raise FormatError(
-            f"{path} is cut short: its LZMA stream has no end. Fetch the "
-            "file again."
-        ) from error
-    except lzma.LZMAError as error:
-        raise FormatError(
-            f"{path} is a damaged LZMA file ({error}). Fetch it again."
-        ) from error
-
-
 @contextlib.contextmanager
-def _plain_database(path: Path) -> Iterator[Path]:
+def _plain_database(path: Path, scratch: Path | None) -> Iterator[Path]:
     """The path of the uncompressed file, for as long as it is needed."""
     with open(path, "rb") as file:
         head = file.read(16)
@@ -66,9 +53,9 @@ def _plain_database(path: Path) -> Iterator[Path]:
             f"{path} {what}. Expected a SQLite file, plain or compressed "
             "with LZMA (.xz or .lzma)."
         )
-    with tempfile.TemporaryDirectory(prefix="fedlearn-") as folder:
-        target = Path(folder, "plain.sqlite")
-        _decompress(path, target)
+    limit = max(_MIN_UNPACKED, _MAX_RATIO * path.stat().st_size)
+    with tempfile.TemporaryDirectory(prefix="fedlearn-", dir=scratch) as folder:
+        target = unpack_lzma(path, Path(folder, "plain.sqlite"), limit)
         with open(target, "rb") as file:
             head = file.read(16)
         if head != _SQLITE_MAGIC:
@@ -104,21 +91,12 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def _clients(
-    connection: sqlite3.Connection, path: Path, split: str | None
+    connection: sqlite3.Connection,
+    path: Path,
+    split: str | None,
+    has_counts: bool,
 ) -> dict[str, int]:
     """Number of examples by client id, sorted."""
-    has_counts = _check_schema(connection, path)
-    splits = [
-        name
-        for (name,) in connection.execute(
-            "SELECT DISTINCT split_name FROM client_metadata"
-        )
-    ]
-    if split is not None and split not in splits:
-        raise ValueError(
-            f"{path} has no split {split!r}. Expected one of "
-            f"{', '.join(map(repr, sorted(splits)))}, or None for all."
-        )
     where, bound = _where(split)
     total = "SUM(num_examples)" if has_counts else "NULL"
     stated = dict(
@@ -261,10 +239,10 @@ class SqliteSplit:
         connection: To a file of TFF's.
         path: What messages call it.
         split: The split's name; None for all of them.
+        counts: Number of examples by client id, sorted.
 
     Raises:
-        FormatError: If tables, columns or examples are missing.
-        ValueError: If there is no such split.
+        FormatError: If there are no examples.
     """
 
     def __init__(
@@ -272,9 +250,10 @@ class SqliteSplit:
         connection: sqlite3.Connection,
         path: Path,
         split: str | None,
+        counts: dict[str, int],
     ) -> None:
         self.path = path
-        self.counts = _clients(connection, path, split)
+        self.counts = counts
         self._connection = connection
         self._split = split
         if not sum(self.counts.values()):
@@ -320,24 +299,70 @@ def _where(split: str | None) -> tuple[str, tuple[str, ...]]:
     return ("", ()) if split is None else ("WHERE split_name = ?", (split,))
 
 
+class TffSqlite:
+    """An open file.
+
+    Args:
+        connection: To it.
+        path: What messages call it.
+
+    Raises:
+        FormatError: If tables or columns are missing.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._has_counts = _check_schema(connection, path)
+
+    @property
+    def names(self) -> list[str]:
+        """The splits, sorted."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT split_name FROM client_metadata"
+        )
+        return sorted(name for (name,) in rows)
+
+    def split(self, name: str | None) -> SqliteSplit:
+        """One split; all of them, if `name` is None.
+
+        Raises:
+            ValueError: If there is no such split.
+            FormatError: If it has no examples, or not those it should have.
+        """
+        if name is not None and name not in self.names:
+            raise ValueError(
+                f"{self._path} has no split {name!r}. Expected one of "
+                f"{', '.join(map(repr, self.names))}, or None for all."
+            )
+        counts = _clients(self._connection, self._path, name, self._has_counts)
+        return SqliteSplit(self._connection, self._path, name, counts)
+
+
 @contextlib.contextmanager
 def open_tff_sqlite(
-    path: str | os.PathLike[str],
-) -> Iterator[Callable[[str | None], SqliteSplit]]:
-    """A function from a split's name to the split, while the block lasts.
+    path: str | os.PathLike[str], scratch: Path | None = None
+) -> Iterator[TffSqlite]:
+    """An open file of TFF's, for as long as the block lasts.
 
-    A compressed file is unpacked once, and removed after the block.
+    Args:
+        path: The file, plain or under LZMA.
+        scratch: Folder where a file under LZMA is unpacked; what is unpacked
+            is removed after the block.
+
+    Raises:
+        FormatError: If it is cut short, damaged, or no such file.
     """
     path = Path(path)
     if path.is_dir():
         raise FormatError(f"{path} is a folder. Expected a SQLite file.")
-    with _plain_database(path) as plain:
+    with _plain_database(path, scratch) as plain:
         uri = f"{plain.resolve().as_uri()}?mode=ro"
         try:
             with contextlib.closing(
                 sqlite3.connect(uri, uri=True)
             ) as connection:
-                yield lambda split: SqliteSplit(connection, path, split)
+                yield TffSqlite(connection, path)
         except sqlite3.Error as error:
             raise FormatError(
                 f"{path} cannot be read as SQLite ({error}). It may be cut "
@@ -349,8 +374,8 @@ def read_tff_sqlite(
     path: str | os.PathLike[str], split: str | None
 ) -> ClientColumns:
     """See `FederatedDataset.from_tff_sqlite`."""
-    with open_tff_sqlite(path) as open_split:
-        found = open_split(split)
+    with open_tff_sqlite(path) as file:
+        found = file.split(split)
         ends = np.cumsum([*found.counts.values()])
         total = int(ends[-1])
         storage = MemoryStorage()

@@ -1,0 +1,182 @@
+"""CelebA: photographs of famous people, a client a person."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.datasets.card import Card
+from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.tff_files import BASE_URL, TffFiles
+
+_SQLITE = PublicFile(BASE_URL + "celeba.sqlite.lzma")
+_FILES = {
+    by: TffFiles(
+        "celeba",
+        _SQLITE,
+        None,
+        {
+            "train": (f"split_by_{by}_train",),
+            "test": (f"split_by_{by}_test",),
+        },
+        {},
+    )
+    for by in ("clients", "examples")
+}
+
+ATTRIBUTES = (
+    "arched_eyebrows",
+    "attractive",
+    "bags_under_eyes",
+    "bald",
+    "bangs",
+    "big_lips",
+    "big_nose",
+    "black_hair",
+    "blond_hair",
+    "blurry",
+    "brown_hair",
+    "bushy_eyebrows",
+    "chubby",
+    "double_chin",
+    "eyeglasses",
+    "five_o_clock_shadow",
+    "goatee",
+    "gray_hair",
+    "heavy_makeup",
+    "high_cheekbones",
+    "male",
+    "mouth_slightly_open",
+    "mustache",
+    "narrow_eyes",
+    "no_beard",
+    "oval_face",
+    "pale_skin",
+    "pointy_nose",
+    "receding_hairline",
+    "rosy_cheeks",
+    "sideburns",
+    "smiling",
+    "straight_hair",
+    "wavy_hair",
+    "wearing_earrings",
+    "wearing_hat",
+    "wearing_lipstick",
+    "wearing_necklace",
+    "wearing_necktie",
+    "young",
+)
+
+CARD = Card(
+    name="celeba",
+    title="photographs of famous people, with 40 attributes",
+    clients="A person with at least 5 photographs.",
+    splits=(
+        ("train", 8_408, 180_429),
+        ("test", 935, 19_859),
+        ("train, split_by='examples'", 9_343, 177_457),
+        ("test, split_by='examples'", 9_343, 22_831),
+    ),
+    x="float32 (n, 84, 84, 3) in [0, 1]",
+    y="int64 (n,), 1 if the attribute holds (by default, smiling)",
+    licence=(
+        "For research that is not commercial; the images belong to others "
+        "(see mmlab.ie.cuhk.edu.hk/projects/CelebA.html)."
+    ),
+    citation=(
+        "Liu, Luo, Wang and Tang, 'Deep learning face attributes in the "
+        "wild', ICCV 2015, arXiv:1411.7766; Caldas et al., 'LEAF: a "
+        "benchmark for federated settings', 2018, arXiv:1812.01097."
+    ),
+    quirks=(
+        "Split by clients, train and test are different people; split by "
+        "examples, other photographs of the same people.",
+        "A person's photographs mostly agree in attributes such as male, so "
+        "that a client often has one label only.",
+        "No checksum is published.",
+    ),
+    files=(_SQLITE,),
+)
+
+
+def load_data(
+    target: str = "smiling",
+    *,
+    split_by: str = "clients",
+    raw: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[FederatedDataset, FederatedDataset]:
+    """Photographs of 9,343 famous people, a client each.
+
+    `x` has shape `(n, 84, 84, 3)` and dtype `float32`, in [0, 1]; `y` has
+    shape `(n,)` and dtype `int64`, 1 where the photograph has the attribute
+    `target`, or else 0.
+
+    | | train clients | examples | test clients | examples |
+    | --- | --- | --- | --- | --- |
+    | `split_by="clients"` | 8,408 | 180,429 | 935 | 19,859 |
+    | `split_by="examples"` | 9,343 | 177,457 | 9,343 | 22,831 |
+
+    Args:
+        target: One of `ATTRIBUTES`.
+        split_by: `"clients"`: test people are not among the train people;
+            `"examples"`: each person's photographs are divided.
+        raw: Give dicts of the stored features instead of `(x, y)`: the 40
+            `ATTRIBUTES`, `bool (n,)`, and `image`, `int64 (n, 84, 84, 3)`
+            from 0 to 255.
+        source: A file to read instead of the public one, or the folder that
+            holds it as `celeba.sqlite.lzma` or `celeba.sqlite`; a path or a
+            `file://` address. `"synthetic"` draws faces, offline.
+        cache_dir: Where fetched and converted files are kept; by default
+            the environment variable `FEDLEARN_CACHE`, or
+            `~/.keras/fedlearn`.
+
+    Returns:
+        `(train, test)`.
+
+    Raises:
+        DownloadError: If the file cannot be fetched; says where to put it.
+        FileNotFoundError: If `source` is not there.
+        FormatError: If a file is damaged or of another kind.
+        ValueError: If `target` or `split_by` is none of those.
+
+    Source and licence: see `CARD`, or `fl.datasets.describe("celeba")`.
+
+    Example:
+
+    >>> train, test = load_data("eyeglasses", source="synthetic")
+    >>> train[train.client_ids[0]][0].shape[1:]
+    (84, 84, 3)
+    """
+    if target not in ATTRIBUTES:
+        raise ValueError(
+            f"target is {target!r}. Expected one of {', '.join(ATTRIBUTES)}."
+        )
+    if split_by not in _FILES:
+        raise ValueError(
+            f"split_by is {split_by!r}. Expected 'clients' or 'examples'."
+        )
+    if source == "synthetic":
+        from fedlearn.datasets.stand_ins import celeba as stand_in
+
+        parts = stand_in.draw(split_by=split_by)
+    else:
+        parts = _FILES[split_by].load(source, cache_dir)
+
+    def features(stored: Any) -> Any:
+        image = stored["image"].reshape(-1, 84, 84, 3)
+        labels = {name: stored[name].astype(bool) for name in ATTRIBUTES}
+        return dict(sorted({**labels, "image": image}.items()))
+
+    def examples(stored: Any) -> Any:
+        image = stored["image"].reshape(-1, 84, 84, 3)
+        x = image.astype(np.float32) / np.float32(255)
+        return x, stored[target].astype(np.int64)
+
+    fn = features if raw else examples
+    train, test = (
+        parts[p].map(fn, same_length=True) for p in ("train", "test")
+    )
+    return train, test

@@ -1,0 +1,158 @@
+"""CIFAR-100: small photographs of 100 kinds of things, on 500 clients."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.datasets.card import Card
+from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.tff_files import BASE_URL, TffFiles
+
+_SQLITE = PublicFile(
+    BASE_URL + "cifar100.sqlite.lzma",
+    "23d3916c9caa33395737ee560cc7cb77bbd05fc7b73647ee7be3a7e764172939",
+    153_019_920,
+)
+_FILES = TffFiles(
+    "cifar100",
+    _SQLITE,
+    PublicFile(
+        BASE_URL + "fed_cifar100.tar.bz2",
+        "e8575e22c038ecef1ce6c7d492d7abee7da13b1e1ba9b70a7fc18531ba7590de",
+    ),
+    {"train": ("train",), "test": ("test",)},
+    {"train": "train", "test": "test"},
+)
+
+CARD = Card(
+    name="cifar100",
+    title="small photographs of 100 kinds of things",
+    clients=(
+        "Made up, by Pachinko allocation: a client's images are mostly of a "
+        "few of the 20 coarse labels."
+    ),
+    splits=(("train", 500, 50_000), ("test", 100, 10_000)),
+    x="float32 (n, 32, 32, 3), each image with mean 0 and deviation 1",
+    y="int64 (n,), 0 to 99",
+    licence="No licence is stated; the authors ask to be cited.",
+    citation=(
+        "Krizhevsky, 'Learning multiple layers of features from tiny "
+        "images', technical report, University of Toronto, 2009; divided "
+        "by Reddi et al., 'Adaptive federated optimization', ICLR 2021, "
+        "arXiv:2003.00295."
+    ),
+    quirks=(
+        "Train and test have different clients, though both have the ids "
+        "'0', '1', ...: client '7' of one has nothing to do with '7' of the "
+        "other.",
+        "The papers train on random crops of 24 x 24, flipped at random, and "
+        "test on the central crop: see crop_size, and keras.layers.RandomCrop "
+        "and RandomFlip for the training.",
+    ),
+    files=(_SQLITE,),
+    disk_bytes=340_000_000,
+)
+
+
+def _central(images: np.ndarray, size: int) -> np.ndarray:
+    start = (images.shape[1] - size) // 2
+    return images[:, start : start + size, start : start + size]
+
+
+def standardized(images: np.ndarray) -> np.ndarray:
+    """Each image less its mean, divided by its standard deviation.
+
+    The deviation is taken to be at least `1 / sqrt(number of values)`, so
+    that an image of one colour becomes 0.
+
+    Args:
+        images: `(n, ...)` numbers.
+
+    Returns:
+        The same shape, `float32`.
+
+    Example:
+
+    >>> standardized(np.array([[0, 2], [5, 5]])).tolist()
+    [[-1.0, 1.0], [0.0, 0.0]]
+    """
+    count = max(1, int(np.prod(images.shape[1:])))
+    flat = images.reshape(-1, count).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True, dtype=np.float64)
+    square = np.einsum("ij,ij->i", flat, flat)[:, None]
+    flat /= np.maximum(np.sqrt(square / count), 1 / np.sqrt(count))
+    return flat.reshape(images.shape)
+
+
+def load_data(
+    crop_size: int = 32,
+    *,
+    raw: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[FederatedDataset, FederatedDataset]:
+    """Photographs of 32 x 32 pixels, 100 on each of 500 clients.
+
+    `x` has shape `(n, 32, 32, 3)` and dtype `float32`; each image is
+    standardized (see `standardized`). `y` has shape `(n,)` and dtype `int64`,
+    0 to 99. 500 clients train and 100 others test, with 100 examples each.
+
+    Args:
+        crop_size: Side of the central square of an image that is kept; the
+            papers use 24. The crop comes before the standardization.
+        raw: Give dicts of the stored features instead of `(x, y)`:
+            `coarse_label`, `int64 (n,)`; `image`, `uint8 (n, 32, 32, 3)`;
+            `label`, `int64 (n,)`.
+        source: A file to read instead of the public one, or the folder that
+            holds it under its public name (`cifar100.sqlite.lzma` or
+            `fed_cifar100.tar.bz2`), as a path or a `file://` address.
+            `"synthetic"` draws coloured textures and shapes, offline.
+        cache_dir: Where fetched and converted files are kept; by default
+            the environment variable `FEDLEARN_CACHE`, or
+            `~/.keras/fedlearn`.
+
+    Returns:
+        `(train, test)`, of different clients.
+
+    Raises:
+        DownloadError: If the file cannot be fetched; says where to put it.
+        FileNotFoundError: If `source` is not there.
+        FormatError: If a file is damaged or of another kind.
+        ValueError: If `crop_size` is not from 1 to 32.
+
+    Source and licence: see `CARD`, or `fl.datasets.describe("cifar100")`.
+
+    Example:
+
+    >>> train, test = load_data(crop_size=24, source="synthetic")
+    >>> train["0"][0].shape
+    (100, 24, 24, 3)
+    """
+    if not 1 <= crop_size <= 32:
+        raise ValueError(f"crop_size is {crop_size!r}. Expected 1 to 32.")
+    if source == "synthetic":
+        from fedlearn.datasets.stand_ins import cifar100 as stand_in
+
+        parts = stand_in.draw()
+    else:
+        parts = _FILES.load(source, cache_dir)
+
+    def features(stored: Any) -> Any:
+        image = stored["image"].astype(np.uint8).reshape(-1, 32, 32, 3)
+        return {
+            "coarse_label": stored["coarse_label"],
+            "image": image,
+            "label": stored["label"],
+        }
+
+    def examples(stored: Any) -> Any:
+        image = _central(stored["image"].reshape(-1, 32, 32, 3), crop_size)
+        return standardized(image), stored["label"].astype(np.int64)
+
+    fn = features if raw else examples
+    train, test = (
+        parts[p].map(fn, same_length=True) for p in ("train", "test")
+    )
+    return train, test

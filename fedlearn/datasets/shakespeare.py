@@ -1,0 +1,192 @@
+"""Shakespeare's plays: predict the next character, a client a role."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.datasets.card import Card
+from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.tff_files import BASE_URL, TffFiles
+
+# In this order the published models and results number them (from 1).
+VOCABULARY = (
+    "dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\n"
+    "aeimquyAEIMQUY]!%)-159\r"
+)
+PAD = 0
+OOV = len(VOCABULARY) + 1
+BOS = len(VOCABULARY) + 2
+EOS = len(VOCABULARY) + 3
+VOCABULARY_SIZE = len(VOCABULARY) + 4
+
+_SQLITE = PublicFile(
+    BASE_URL + "shakespeare.sqlite.lzma",
+    "d3d11fceb9e105439ac6f4d52af6efafed5a2a1e1eb24c5bd2dd54ced242f5c4",
+    1_329_828,
+)
+_FILES = TffFiles(
+    "shakespeare",
+    _SQLITE,
+    PublicFile(
+        BASE_URL + "shakespeare.tar.bz2",
+        "0285be9906cb5f268092eee4edeeacfc2af4574f2941f7cc2f08a321d7f5c707",
+    ),
+    {"train": ("train",), "test": ("test",)},
+    {"train": "train", "test": "test"},
+)
+
+CARD = Card(
+    name="shakespeare",
+    title="the plays of Shakespeare, for predicting the next character",
+    clients="A role of a play; its examples are pieces of what it says.",
+    splits=(("train", 715, 16_068), ("test", 715, 2_356)),
+    x="int32 (n, 80): characters 1 to 86, 0 padding, 87 unknown, 88 the "
+    "beginning, 89 the end of a snippet",
+    y="int32 (n, 80): x shifted by one character",
+    licence="The text is in the public domain.",
+    citation=(
+        "McMahan, Moore, Ramage, Hampson and Aguera y Arcas, 'Communication-"
+        "efficient learning of deep networks from decentralized data', "
+        "AISTATS 2017, arXiv:1602.05629; Caldas et al., 'LEAF: a benchmark "
+        "for federated settings', 2018, arXiv:1812.01097."
+    ),
+    quirks=(
+        "The counts are of snippets; one snippet makes as many examples as "
+        "it has pieces of 81 characters.",
+        "Merged roles: the play in a client's id is often wrong, since only "
+        "some titles were recognised and later plays are filed under the "
+        "last one. Roles of one name from several plays are then one client; "
+        "that is why there are 715 and not over 1,100.",
+        "Some snippets are empty.",
+        "y has zeros where it is padded, which neither the loss nor the "
+        "accuracy should count: see fl.models.shakespeare_lstm and "
+        "fl.metrics.MaskedAccuracy.",
+    ),
+    files=(_SQLITE,),
+    disk_bytes=8_000_000,
+)
+
+
+def tokens(snippets: np.ndarray, sequence_length: int = 80) -> np.ndarray:
+    """Snippets as character numbers, in pieces of one length.
+
+    A snippet is put between the numbers of a beginning and an end, padded to
+    a multiple of `sequence_length + 1`, and cut; each piece is a row.
+
+    Args:
+        snippets: `(n,)` objects of `bytes`.
+        sequence_length: Characters of an input.
+
+    Returns:
+        `(pieces, sequence_length + 1)`, `int32`.
+
+    Example:
+
+    >>> tokens(np.array([b"the"], object), 5)
+    array([[88,  5,  2, 66, 89,  0]], dtype=int32)
+    """
+    width = sequence_length + 1
+    table = np.full(256, OOV, np.int32)
+    table[[ord(c) for c in VOCABULARY]] = np.arange(1, len(VOCABULARY) + 1)
+    texts = snippets.tolist()
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    pieces = -(-(lengths + 2) // width)
+    starts = (np.cumsum(pieces) - pieces) * width
+    out = np.full(int(pieces.sum()) * width, PAD, np.int32)
+    out[starts] = BOS
+    out[starts + lengths + 1] = EOS
+    # Character k of all snippets together goes k places after its snippet's
+    # start, less the characters before that snippet.
+    before = np.cumsum(lengths) - lengths
+    places = np.arange(int(lengths.sum())) + np.repeat(
+        starts + 1 - before, lengths
+    )
+    out[places] = table[np.frombuffer(b"".join(texts), np.uint8)]
+    return out.reshape(-1, width)
+
+
+def text(numbers: Any) -> str:
+    """The characters that numbers stand for.
+
+    Args:
+        numbers: Integers from 0 to 89. Padding, beginnings and ends are left
+            out; unknown characters become `\\ufffd`.
+
+    Example:
+
+    >>> text([88, 5, 2, 66, 89, 0])
+    'the'
+    """
+    shown = {k + 1: c for k, c in enumerate(VOCABULARY)} | {OOV: "\ufffd"}
+    return "".join(shown.get(int(n), "") for n in np.ravel(numbers))
+
+
+def load_data(
+    sequence_length: int = 80,
+    *,
+    raw: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[FederatedDataset, FederatedDataset]:
+    """What Shakespeare's roles say, a client each, as character numbers.
+
+    `x` and `y` have shape `(n, 80)` and dtype `int32`; `y` is `x` shifted by
+    one character. Characters have the numbers 1 to 86 (in the order of
+    `VOCABULARY`), 0 is padding (`PAD`), 87 any other character (`OOV`), 88
+    and 89 the beginning and the end of a snippet (`BOS`, `EOS`): 90 in all
+    (`VOCABULARY_SIZE`).
+
+    715 clients have 16,068 snippets to train with and 2,356 to test with. A
+    snippet makes one example, or more if it has over 79 characters.
+
+    Args:
+        sequence_length: Characters of an example.
+        raw: Give dicts of the stored feature instead of `(x, y)`:
+            `snippets`, an object array of `bytes (n,)`.
+        source: A file to read instead of the public one, or the folder that
+            holds it under its public name (`shakespeare.sqlite.lzma` or
+            `shakespeare.tar.bz2`), as a path or a `file://` address.
+            `"synthetic"` makes up roles that each speak their own way,
+            offline.
+        cache_dir: Where fetched and converted files are kept; by default
+            the environment variable `FEDLEARN_CACHE`, or
+            `~/.keras/fedlearn`.
+
+    Returns:
+        `(train, test)`, of the same clients.
+
+    Raises:
+        DownloadError: If the file cannot be fetched; says where to put it.
+        FileNotFoundError: If `source` is not there.
+        FormatError: If a file is damaged or of another kind.
+        ValueError: If `sequence_length` is below 1.
+
+    Source and licence: see `CARD`, or `fl.datasets.describe("shakespeare")`.
+
+    Example:
+
+    >>> train, test = load_data(source="synthetic")
+    >>> x, y = train[train.client_ids[0]]
+    >>> bool((x[:, 1:] == y[:, :-1]).all())
+    True
+    """
+    if sequence_length < 1:
+        raise ValueError(
+            f"sequence_length is {sequence_length!r}. Expected at least 1."
+        )
+    if source == "synthetic":
+        from fedlearn.datasets.stand_ins import shakespeare as stand_in
+
+        parts = stand_in.draw()
+    else:
+        parts = _FILES.load(source, cache_dir)
+    if raw:
+        return parts["train"], parts["test"]
+
+    def examples(stored: Any) -> Any:
+        rows = tokens(stored["snippets"], sequence_length)
+        return rows[:, :-1], rows[:, 1:]
+
+    return parts["train"].map(examples), parts["test"].map(examples)

@@ -1,0 +1,376 @@
+"""Stack Overflow: questions and answers, a client a person.
+
+Two tasks: to predict the next word, and to predict a question's tags.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedlearn.data.archive import unpack_tar
+from fedlearn.data.cache_folder import cache_folder
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.format_error import FormatError
+from fedlearn.datasets.card import Card
+from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
+from fedlearn.datasets.tff_files import BASE_URL, TffFiles
+
+_SQLITE = PublicFile(BASE_URL + "stackoverflow.sqlite.lzma")
+_WORD_COUNTS = PublicFile(
+    BASE_URL + "stackoverflow.word_count.tar.bz2",
+    "1dc00256d6e527c54b9756d968118378ae14e6692c0b3b6cad470cdd3f0c519c",
+)
+_TAG_COUNTS = PublicFile(
+    BASE_URL + "stackoverflow.tag_count.tar.bz2",
+    "6fe281cec490d9384a290d560072438e7e2b377bbb823876ce7bd6f82696772d",
+)
+_PARTS = ("train", "heldout", "test")
+_FILES = TffFiles(
+    "stackoverflow",
+    _SQLITE,
+    PublicFile(
+        BASE_URL + "stackoverflow.tar.bz2",
+        "99eca2f8b8327a09e5fc123979df2d237acbc5e52322f6d86bf523ee47b961a2",
+    ),
+    {part: (part,) for part in _PARTS},
+    {"train": "train", "heldout": "held_out", "test": "test"},
+)
+
+# The word counts have 6 million lines of some 15 bytes.
+_MAX_COUNT_BYTES = 10**9
+
+CARD = Card(
+    name="stackoverflow",
+    title="questions and answers of Stack Overflow, sentence by sentence",
+    clients="A person who wrote at least 100 sentences.",
+    splits=(
+        ("train", 342_477, 135_818_730),
+        ("heldout", 38_758, 16_491_230),
+        ("test", 204_088, 16_586_035),
+    ),
+    x="words: int32 (n, 20), word numbers; tags: float32 (n, 10000), the "
+    "share of each word among a post's words",
+    y="words: int32 (n, 20), x shifted by one word; tags: float32 (n, 500), "
+    "1 for each tag that the post has",
+    licence="CC BY-SA 3.0, by the users of Stack Overflow",
+    citation=(
+        "The TensorFlow Federated Authors, 'TensorFlow Federated Stack "
+        "Overflow dataset', 2019; Reddi et al., 'Adaptive federated "
+        "optimization', ICLR 2021, arXiv:2003.00295."
+    ),
+    quirks=(
+        "train is before 2018, test after, and heldout the people whose "
+        "number is divisible by 10, at any time.",
+        "Word numbers: 0 padding, 1 to 10,000 words by frequency, then the "
+        "unknown word, the beginning and the end of a sentence. Neither the "
+        "loss nor the accuracy should count padding: see "
+        "fl.models.stackoverflow_lstm and fl.metrics.MaskedAccuracy.",
+        "No checksum is published for the SQLite file.",
+        "The largest clients have tens of thousands of sentences: see "
+        "fl.LocalTraining(max_steps=...).",
+    ),
+    files=(_SQLITE, _WORD_COUNTS, _TAG_COUNTS),
+)
+
+
+def load_word_counts(
+    vocab_size: int | None = None,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, int]:
+    """How many people of the train part use each word, most used first.
+
+    The public file has 6,005,329 words.
+
+    Args:
+        vocab_size: How many words to give; all of them by default.
+        source: A file to read instead of the public one (its tar, or the
+            text in it, `stackoverflow.word_count`), or a folder that holds
+            it; `"synthetic"` for the words of the synthetic data.
+        cache_dir: As for `load_data`.
+
+    Raises:
+        DownloadError: If the file cannot be fetched; says where to put it.
+        FormatError: If it is damaged.
+        ValueError: If `vocab_size` is below 1.
+
+    Example:
+
+    >>> len(load_word_counts(10, source="synthetic"))
+    10
+    """
+    if source == "synthetic":
+        from fedlearn.datasets.stand_ins import stackoverflow as stand_in
+
+        return _first(stand_in.word_counts(), vocab_size)
+    path = _count_file(_WORD_COUNTS, source, cache_dir)
+    counts: dict[str, int] = {}
+    with open(path, encoding="utf-8") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if vocab_size is not None and len(counts) >= vocab_size:
+                    break
+                word, _, count = line.rstrip("\n").rpartition(" ")
+                if not word or not count.isdecimal() or word in counts:
+                    raise FormatError(
+                        f"{path}, line {number}: {line[:60]!r}. Expected a "
+                        "word, a space and a count, and each word once."
+                    )
+                counts[word] = int(count)
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{path} is not UTF-8: {error}.") from error
+    return _first(counts, vocab_size)
+
+
+def load_tag_counts(
+    *,
+    source: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, int]:
+    """How often each tag is used in the train part, most used first.
+
+    The public file has 50,454 tags.
+
+    Args:
+        source: A file to read instead of the public one (its tar, or the
+            JSON in it, `stackoverflow.tag_count`), or a folder that holds
+            it; `"synthetic"` for the tags of the synthetic data.
+        cache_dir: As for `load_data`.
+
+    Raises:
+        DownloadError: If the file cannot be fetched; says where to put it.
+        FormatError: If it is damaged.
+
+    Example:
+
+    >>> counts = load_tag_counts(source="synthetic")
+    >>> sorted(counts.values(), reverse=True) == list(counts.values())
+    True
+    """
+    if source == "synthetic":
+        from fedlearn.datasets.stand_ins import stackoverflow as stand_in
+
+        return stand_in.tag_counts()
+    path = _count_file(_TAG_COUNTS, source, cache_dir)
+    try:
+        counts = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is no JSON text: {error}.") from error
+    if not isinstance(counts, dict) or not all(
+        isinstance(count, int) for count in counts.values()
+    ):
+        raise FormatError(
+            f"{path} is JSON of another kind. Expected an object from tag to "
+            "count."
+        )
+    # Sorting keeps tags of equal count in the order of the file.
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _count_file(
+    file: PublicFile,
+    source: str | os.PathLike[str] | None,
+    cache_dir: str | os.PathLike[str] | None,
+) -> Path:
+    member = file.name.removesuffix(".tar.bz2")
+    folder = cache_folder(cache_dir) / "stackoverflow"
+    if source is None:
+        path = file.fetch(folder)
+    else:
+        path = locate(source, [member, file.name], f"{member} (counts)")
+        folder /= f"{member}-{fingerprint(path)[:16]}"
+    with open(path, "rb") as opened:
+        if opened.read(3) != b"BZh":
+            return path
+    return unpack_tar(path, [member], folder, _MAX_COUNT_BYTES)[member]
+
+
+def _first(counts: Mapping[str, int], size: int | None) -> dict[str, int]:
+    if size is None:
+        return dict(counts)
+    if size < 1:
+        raise ValueError(f"vocab_size is {size!r}. Expected at least 1.")
+    return dict(list(counts.items())[:size])
+
+
+def word_numbers(
+    tokens: np.ndarray, vocabulary: Sequence[str], sequence_length: int = 20
+) -> np.ndarray:
+    """Sentences as rows of word numbers.
+
+    A row begins with the number of a beginning; then come the sentence's
+    first words, as many as `sequence_length`; then, if there are fewer, the
+    number of an end; then zeros.
+
+    Args:
+        tokens: `(n,)` objects of `bytes`: words between single spaces.
+        vocabulary: The known words; they get the numbers from 1 on.
+        sequence_length: Words of an input.
+
+    Returns:
+        `(n, sequence_length + 1)`, `int32`.
+
+    Example:
+
+    >>> word_numbers(np.array([b"it is so"], object), ["is", "it"], 4)
+    array([[4, 2, 1, 3, 5]], dtype=int32)
+    """
+    index = {word.encode(): k for k, word in enumerate(vocabulary, 1)}
+    return _word_numbers(tokens, index, sequence_length)
+
+
+def _word_numbers(
+    tokens: np.ndarray, index: Mapping[bytes, int], length: int
+) -> np.ndarray:
+    oov = len(index) + 1
+    bos, eos = oov + 1, oov + 2
+    rows = np.zeros((len(tokens), length + 1), np.int32)
+    rows[:, 0] = bos
+    for row, sentence in zip(rows, tokens.tolist(), strict=True):
+        words = sentence.split(b" ", length)[:length]
+        numbers = [index.get(word, oov) for word in words]
+        if len(numbers) < length:
+            numbers.append(eos)
+        row[1 : len(numbers) + 1] = numbers
+    return rows
+
+
+def _bags(
+    texts: list[bytes], separator: bytes | None, index: Mapping[bytes, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of known pieces, `(n, known)`, and of all pieces, `(n,)`."""
+    counts = np.zeros((len(texts), len(index)), np.float32)
+    totals = np.zeros(len(texts), np.float32)
+    for row, text in enumerate(texts):
+        pieces = text.split(separator)
+        totals[row] = len(pieces)
+        known = [index[piece] for piece in pieces if piece in index]
+        np.add.at(counts[row], np.array(known, np.int64), 1)
+    return counts, totals
+
+
+def load_data(
+    task: str = "words",
+    *,
+    vocab_size: int = 10_000,
+    num_tags: int = 500,
+    sequence_length: int = 20,
+    raw: bool = False,
+    source: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[FederatedDataset, FederatedDataset, FederatedDataset]:
+    """What 342,477 people wrote on Stack Overflow, a client each.
+
+    With `task="words"`, `x` and `y` have shape `(n, 20)` and dtype `int32`:
+    word numbers, `y` shifted by one word. 0 is padding, 1 to 10,000 are words
+    (the most used first), 10,001 is any other word, 10,002 and 10,003 the
+    beginning and the end of a sentence: 10,004 in all. An example is a
+    sentence's first 20 words.
+
+    With `task="tags"`, `x` has shape `(n, 10000)` and dtype `float32`: the
+    share that each word has among the words of a sentence and of its
+    question's title, known or not. `y` has shape `(n, 500)` and dtype
+    `float32`: 1 for each of the 500 most used tags that it has.
+
+    | | clients | examples |
+    | --- | --- | --- |
+    | train | 342,477 | 135,818,730 |
+    | heldout | 38,758 | 16,491,230 |
+    | test | 204,088 | 16,586,035 |
+
+    Args:
+        task: `"words"`, to predict the next word, or `"tags"`, to predict a
+            post's tags.
+        vocab_size: How many words are known.
+        num_tags: How many tags are to be predicted; for `"tags"` only.
+        sequence_length: Words of an example; for `"words"` only.
+        raw: Give dicts of the stored features instead of `(x, y)`:
+            `creation_date`, `tags`, `title`, `tokens` and `type`, object
+            arrays of `bytes (n,)`, and `score`, `int64 (n,)`.
+        source: A file to read instead of the public one
+            (`stackoverflow.sqlite.lzma` or `stackoverflow.tar.bz2`), or a
+            folder that holds it and the counts
+            (`stackoverflow.word_count.tar.bz2`,
+            `stackoverflow.tag_count.tar.bz2`) under their public names; with
+            a file, the counts are looked for beside it. A path or a
+            `file://` address. `"synthetic"` makes up people with topics of
+            their own, offline.
+        cache_dir: Where fetched and converted files are kept; by default
+            the environment variable `FEDLEARN_CACHE`, or
+            `~/.keras/fedlearn`.
+
+    Returns:
+        `(train, heldout, test)`. `heldout` has other clients than `train`;
+        `test` has clients of both.
+
+    Raises:
+        DownloadError: If a file cannot be fetched; says where to put it.
+        FileNotFoundError: If `source`, or a file of counts, is not there.
+        FormatError: If a file is damaged or of another kind.
+        ValueError: If `task` is neither, or a size is below 1.
+
+    Source and licence: see `CARD`, or
+    `fl.datasets.describe("stackoverflow")`.
+
+    Example:
+
+    >>> train, heldout, test = load_data(source="synthetic")
+    >>> train[train.client_ids[0]][0].shape[1:]
+    (20,)
+    """
+    if task not in ("words", "tags"):
+        raise ValueError(f"task is {task!r}. Expected 'words' or 'tags'.")
+    sizes = {
+        "vocab_size": vocab_size,
+        "num_tags": num_tags,
+        "sequence_length": sequence_length,
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size!r}. Expected at least 1.")
+    if source == "synthetic":
+        from fedlearn.datasets.stand_ins import stackoverflow as stand_in
+
+        parts = stand_in.draw()
+    else:
+        parts = _FILES.load(source, cache_dir)
+    train, heldout, test = (parts[part] for part in _PARTS)
+    if raw:
+        return train, heldout, test
+    beside = source
+    if source is not None and source != "synthetic":
+        beside = locate(source, _FILES.names, "stackoverflow").parent
+    words = load_word_counts(vocab_size, source=beside, cache_dir=cache_dir)
+    index = {word.encode(): k for k, word in enumerate(words)}
+    if task == "words":
+        from_one = {word: k + 1 for word, k in index.items()}
+
+        def examples(stored: Any) -> Any:
+            rows = _word_numbers(stored["tokens"], from_one, sequence_length)
+            return rows[:, :-1], rows[:, 1:]
+    else:
+        tags = load_tag_counts(source=beside, cache_dir=cache_dir)
+        numbers = {t.encode(): k for k, t in enumerate(_first(tags, num_tags))}
+
+        def examples(stored: Any) -> Any:
+            pairs = zip(
+                stored["tokens"].tolist(),
+                stored["title"].tolist(),
+                strict=True,
+            )
+            texts = [b" ".join(pair) for pair in pairs]
+            counts, totals = _bags(texts, None, index)
+            x = counts / np.maximum(totals, 1)[:, None]
+            y, _ = _bags(stored["tags"].tolist(), b"|", numbers)
+            return x, np.minimum(y, 1)
+
+    return (
+        train.map(examples, same_length=True),
+        heldout.map(examples, same_length=True),
+        test.map(examples, same_length=True),
+    )
