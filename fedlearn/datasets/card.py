@@ -61,9 +61,8 @@ class Card:
         lines += entry("clients", self.clients)
         for part, clients, examples in self.splits:
             plural = "" if clients == 1 else "s"
-            lines += entry(
-                part, f"{clients:,} client{plural}, {examples:,} examples"
-            )
+            size = f"{clients:,} client{plural}, {examples:,} examples"
+            lines += entry("part", f"{part}: {size}")
         lines += entry("x", self.x) + entry("y", self.y)
         for quirk in self.quirks:
             lines += entry("note", quirk)

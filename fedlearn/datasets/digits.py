@@ -4,6 +4,23 @@ import numpy as np
 
 from fedlearn import partition
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.datasets.card import Card
+
+CARD = Card(
+    name="digits",
+    title="handwritten digits of 8 x 8 pixels",
+    clients="Made up: each draws its mix of digits from a Dirichlet "
+    "distribution.",
+    splits=(("train", 50, 1_437), ("test", 50, 360)),
+    x="float32 (n, 8, 8, 1) in [0, 1]; 0 is paper, 1 is ink",
+    y="int64 (n,), 0 to 9",
+    licence="CC BY 4.0",
+    citation=(
+        "Alpaydin and Kaynak, 'Optical Recognition of Handwritten Digits', "
+        "UCI Machine Learning Repository, 1998, doi:10.24432/C50P49."
+    ),
+    quirks=("Comes with scikit-learn; nothing is fetched.",),
+)
 
 
 def load_data(
