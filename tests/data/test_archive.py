@@ -272,6 +272,13 @@ def test_header_that_lies_about_the_size(source, refused):
             refused("cut short|more than 16,777,216 bytes")
 
 
+@pytest.mark.parametrize("name", ["a", "other"])
+def test_header_with_a_negative_size(source, refused, name):
+    entry = of_type(name, tarfile.REGTYPE, size=-512)[0]
+    source.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) * 3 + bytes(1024))
+    refused("cut short or damaged")
+
+
 def test_header_of_a_long_name_that_is_a_bomb(source, refused):
     entry = of_type("a", tarfile.GNUTYPE_LONGNAME, size=1 << 21)[0]
     source.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + b"x" * (1 << 22))

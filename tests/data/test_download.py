@@ -309,6 +309,21 @@ def test_answer_that_does_not_fit_means_from_the_start(script, target, misfit):
     assert script.ranges() == [None, "bytes=20000-", None]
 
 
+def test_part_of_an_unknown_total(script, target):
+    def rest(start, stop):
+        given = {"Content_Range": f"bytes {start}-49999/*", "ETag": '"1"'}
+        return answer(206, DATA[start:stop], **given)
+
+    script.answers = [
+        cut(20_000, ETag='"1"'),
+        rest(20_000, 30_000),
+        rest(30_000, 50_000),
+    ]
+    download(script.url(), target)
+    check(target)
+    assert script.answers == []
+
+
 def test_size_of_the_part_does_not_fit(script, target):
     script.answers = [
         cut(20_000, OTHER, ETag='"1"'),
