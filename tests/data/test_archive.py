@@ -1,3 +1,4 @@
+import errno
 import io
 import lzma
 import os
@@ -8,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from fedlearn.data import archive
 from fedlearn.data.archive import unpack_lzma, unpack_tar
 from fedlearn.data.file_lock import file_lock
 from fedlearn.data.format_error import FormatError
@@ -124,9 +126,9 @@ def of_type(name, kind, linkname="", size=0):
 
 
 def tar_of(path, *entries, packing="", form=tarfile.PAX_FORMAT):
-    with tarfile.open(path, f"w:{packing}", format=form) as archive:
+    with tarfile.open(path, f"w:{packing}", format=form) as tar:
         for entry, data in entries:
-            archive.addfile(entry, io.BytesIO(data))
+            tar.addfile(entry, io.BytesIO(data))
     return path
 
 
@@ -260,6 +262,25 @@ def test_sparse_file_may_claim_any_size(source, refused):
     entry.pax_headers = {**pairs, "GNU.sparse.numblocks": "1"}
     tar_of(source, (entry, data))
     refused("sparse")
+
+
+def test_header_with_a_number_that_is_none(source, refused):
+    entry, data = regular("a", b"x")
+    entry.pax_headers = {"GNU.sparse.size": "9", "GNU.sparse.map": "x,y"}
+    tar_of(source, (entry, data))
+    refused("cut short or damaged")
+
+
+def test_disk_that_fails_is_no_damage_of_the_file(source, folder, monkeypatch):
+    class Failing(io.FileIO):
+        def read(self, size):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(archive, "_OPENERS", ((b"", Failing),))
+    tar_of(source, regular("a"))
+    with pytest.raises(OSError, match="Input/output error"):
+        unpack_tar(source, ["a"], folder, MANY)
+    assert nothing_in(folder)
 
 
 def test_header_that_lies_about_the_size(source, refused):
