@@ -18,7 +18,7 @@ from fedlearn.data.sources import (
     Source,
     group_rows,
 )
-from fedlearn.data.summary import summary_lines
+from fedlearn.data.summary import heterogeneity, summary_lines
 
 
 def _check_fraction(fraction: float) -> None:
@@ -389,9 +389,11 @@ class FederatedDataset(Mapping[str, Any]):
 
         One line each for the clients, the examples, their number a client
         (minimum, quartiles, maximum) and each array. For integer labels
-        (`y`, or the feature `label`) it also compares the entropy of the
-        labels of one client with that of all: far apart means that clients
-        differ much. Reads every client once.
+        (`y`, or the feature `label`) it also says how much clients differ:
+        the entropy of the labels of one client beside that of all; the
+        total variation distance of clients' labels from those of all, beside
+        what dealing the examples at random would give; and how many clients
+        have one label only. Reads every client once.
 
         Args:
             print_fn: Called with each line of text.
@@ -408,9 +410,28 @@ class FederatedDataset(Mapping[str, Any]):
           x                    float64 (n, 1)
           y                    int64 (n,), 2 labels from 0 to 1
           label entropy        0.92 bits pooled, 0.00 mean per client
+          label distance       0.50 mean, 0.67 max; dealt at random 0.33
+          one label only       100% of clients
         """
         for line in summary_lines(self):
             print_fn(line)
+
+    def heterogeneity(self) -> dict[str, float]:
+        """The numbers of `summary` that say how much clients differ.
+
+        See `fedlearn.data.summary.heterogeneity`. Reads every client once.
+
+        Raises:
+            ValueError: If the labels are no integers, one an example.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {"a": ([[1.0]], [1]), "b": ([[2.0]], [0])})
+        >>> ds.heterogeneity()["label_distance_mean"]
+        0.5
+        """
+        return heterogeneity(self)
 
     # -- constructors -------------------------------------------------------
 

@@ -410,6 +410,8 @@ def test_summary_text():
         "  x                    float32 (n, 28, 28)",
         "  y                    int64 (n,), 3 labels from 0 to 3",
         "  label entropy        1.30 bits pooled, 0.75 mean per client",
+        "  label distance       0.38 mean, 0.38 max; dealt at random 0.19",
+        "  one label only       50% of clients",
     ]
     lines.clear()
     ds.select([]).summary(lines.append)
