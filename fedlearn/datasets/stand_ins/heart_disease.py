@@ -43,7 +43,7 @@ class _Hospital(NamedTuple):
 _HOSPITALS = {
     "cleveland": _Hospital(199, 104, 54, 0.68, 0.48, 247, 0.15, 150, 0.3, 0),
     "hungarian": _Hospital(172, 89, 48, 0.72, 0.46, 250, 0.07, 139, 0.3, -0.2),
-    "switzerland": _Hospital(30, 16, 56, 0.92, 0.7, 0, 0.1, 122, 0.45, 1.8),
+    "switzerland": _Hospital(30, 16, 56, 0.92, 0.7, 0, 0.1, 122, 0.45, 1.3),
     "va": _Hospital(85, 45, 60, 0.96, 0.72, 190, 0.35, 123, 0.6, -0.3),
 }
 
@@ -123,7 +123,7 @@ def draw_client(
         + 1.1 * exang
         + 0.7 * oldpeak
     )
-    sick = uniform[6] < 1 / (1 + portable_math.exp(-1.9 * odds))
+    sick = uniform[6] < 1 / (1 + portable_math.exp(-1.6 * odds))
     columns = (
         age,
         sex,
