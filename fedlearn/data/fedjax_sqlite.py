@@ -39,7 +39,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             yield connection
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise FormatError(
             f"{path} cannot be read as SQLite ({error}). It may be cut short "
             "or damaged; fetch it again."

@@ -11,19 +11,26 @@ from fedlearn.data import element as el
 from fedlearn.data.format_error import FormatError
 
 
-def checked_ids(ids: Iterable[str], path: Path) -> tuple[str, ...]:
+def checked_ids(ids: Iterable[Any], path: Path) -> tuple[str, ...]:
     """The ids that a file lists, sorted.
 
     Raises:
-        FormatError: If there are none, or one is empty, not UTF-8 or listed
-            twice.
+        FormatError: If there are none, or one is empty, no text, not UTF-8
+            or listed twice.
 
     Example:
 
     >>> checked_ids(["9", "10"], Path("data.h5"))
     ('10', '9')
     """
-    ordered = sorted(ids)
+    found = list(ids)
+    for client_id in found:
+        if not isinstance(client_id, str):
+            raise FormatError(
+                f"{path}: the client id {client_id!r} is of type "
+                f"{type(client_id).__name__}. Expected text."
+            )
+    ordered = sorted(found)
     if not ordered:
         raise FormatError(f"{path} has no clients. Expected at least one.")
     for client_id in ordered:

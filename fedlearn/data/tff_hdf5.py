@@ -172,6 +172,31 @@ def _features(
     return features
 
 
+def _too_much_text(where: str) -> FormatError:
+    return FormatError(
+        f"{where} has more text than fits in the file: many rows point at "
+        "one string, or a length is wrong. It is damaged, or made to fill "
+        "the memory."
+    )
+
+
+def _check_lengths(dataset: h5py.Dataset, where: str, file_bytes: int) -> None:
+    """Raises if rows of text are longer than the file.
+
+    HDF5 takes the memory for a string of any length that a row claims,
+    before it looks for the string.
+    """
+    start = dataset.id.get_offset()
+    if start is None:  # in chunks, or without any rows
+        return
+    # A row is a length, an address in the file and an index: 4 + 8 + 4 bytes.
+    rows = np.fromfile(
+        dataset.file.filename, "<u4", dataset.size * 4, offset=start
+    )
+    if rows[::4].sum(dtype=np.int64) > file_bytes:
+        raise _too_much_text(where)
+
+
 def _values(dataset: h5py.Dataset, where: str, file_bytes: int) -> np.ndarray:
     text = h5py.check_string_dtype(dataset.dtype)
     if text is None:
@@ -179,6 +204,7 @@ def _values(dataset: h5py.Dataset, where: str, file_bytes: int) -> np.ndarray:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     if text.length is not None:
         return dataset[()].astype(object)
+    _check_lengths(dataset, where, file_bytes)
     array = np.empty(dataset.shape, object)
     total = 0
     for start in range(0, len(array), _TEXT_ROWS):
@@ -186,11 +212,7 @@ def _values(dataset: h5py.Dataset, where: str, file_bytes: int) -> np.ndarray:
         array[rows] = dataset[rows]
         total += sum(map(len, array[rows].flat))
         if total > file_bytes:
-            raise FormatError(
-                f"{where} has more text than fits in the file: many rows "
-                "point at one string. It is damaged, or made to fill the "
-                "memory."
-            )
+            raise _too_much_text(where)
     return array
 
 

@@ -19,7 +19,9 @@ from fedlearn.data import example_proto as proto
 from fedlearn.data.archive import unpack_lzma
 from fedlearn.data.columns import Column, MemoryStorage, column_for
 from fedlearn.data.format_error import FormatError
+from fedlearn.data.one_by_one import checked_ids
 from fedlearn.data.sources import ClientColumns
+from fedlearn.data.sqlite_tables import check_tables
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _XZ_MAGIC = b"\xfd7zXZ\0"
@@ -72,22 +74,9 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> bool:
         "examples": {"split_name", "client_id", "serialized_example_proto"},
         "client_metadata": {"client_id", "split_name"},
     }
-    columns: set[str] = set()
-    for table, names in needed.items():
-        rows = connection.execute(f"PRAGMA table_info({table})").fetchall()
-        columns = {row[1] for row in rows}
-        if not columns:
-            raise FormatError(
-                f"{path} has no table {table!r}. Expected TFF's tables "
-                "'examples' and 'client_metadata'."
-            )
-        if names - columns:
-            raise FormatError(
-                f"{path}: table {table!r} has no column "
-                f"{', '.join(map(repr, sorted(names - columns)))}; it has "
-                f"{', '.join(map(repr, sorted(columns)))}."
-            )
-    return "num_examples" in columns
+    check_tables(connection, path, needed)
+    rows = connection.execute("PRAGMA table_info(client_metadata)").fetchall()
+    return "num_examples" in {row[1] for row in rows}
 
 
 def _clients(
@@ -115,6 +104,7 @@ def _clients(
     )
     if not stated:
         raise FormatError(f"{path} lists no clients in 'client_metadata'.")
+    ids = checked_ids(stated, path)
     for client_id, count in stated.items():
         if count is not None and count != found.get(client_id, 0):
             raise FormatError(
@@ -122,12 +112,12 @@ def _clients(
                 f"'client_metadata', but {found.get(client_id, 0):,} in "
                 "'examples'. The file is incomplete; make or fetch it again."
             )
-    if found.keys() - stated.keys():
+    if odd := found.keys() - stated.keys():
         raise FormatError(
-            f"{path}: client {min(found.keys() - stated.keys())!r} has "
+            f"{path}: client {next(iter(odd))!r} has "
             "examples, but is not listed in 'client_metadata'."
         )
-    return {i: found.get(i, 0) for i in sorted(stated)}
+    return {i: found.get(i, 0) for i in ids}
 
 
 def _decode(name: str, kind: int, pending: list[Any]) -> np.ndarray:
@@ -276,13 +266,19 @@ class SqliteSplit:
             bound,
         )
         sizes = np.fromiter(self.counts.values(), np.int64, len(self.counts))
-        starts = (np.cumsum(sizes) - sizes).tolist()
-        next_place = dict(zip(self.counts, starts, strict=True))
+        stops = np.cumsum(sizes)
+        next_place = dict(
+            zip(self.counts, (stops - sizes).tolist(), strict=True)
+        )
+        ends = dict(zip(self.counts, stops.tolist(), strict=True))
         decoder = _Decoder()
         while rows := cursor.fetchmany(_ROWS):
             places = np.empty(len(rows), np.int64)
             for k, (client_id, _) in enumerate(rows):
-                places[k] = next_place[client_id]
+                place = next_place.get(client_id)
+                if place is None or place == ends[client_id]:
+                    raise self._disagreement(client_id)
+                places[k] = place
                 next_place[client_id] += 1
             try:
                 chunk = decoder.arrays(rows)
@@ -293,6 +289,16 @@ class SqliteSplit:
                 places = places[order]
                 chunk = {name: array[order] for name, array in chunk.items()}
             yield places, chunk
+        for client_id, place in next_place.items():
+            if place != ends[client_id]:
+                raise self._disagreement(client_id)
+
+    def _disagreement(self, client_id: str) -> FormatError:
+        return FormatError(
+            f"{self.path}: an index does not list the examples of client "
+            f"{client_id!r} that are in the table. The file is damaged; "
+            "make or fetch it again."
+        )
 
 
 def _where(split: str | None) -> tuple[str, tuple[str, ...]]:
@@ -321,7 +327,12 @@ class TffSqlite:
         rows = self._connection.execute(
             "SELECT DISTINCT split_name FROM client_metadata"
         )
-        return sorted(name for (name,) in rows)
+        names = [name for (name,) in rows]
+        if not all(isinstance(name, str) for name in names):
+            raise FormatError(
+                f"{self._path} has splits named {names}. Expected text."
+            )
+        return sorted(names)
 
     def split(self, name: str | None) -> SqliteSplit:
         """One split; all of them, if `name` is None.
@@ -363,7 +374,7 @@ def open_tff_sqlite(
                 sqlite3.connect(uri, uri=True)
             ) as connection:
                 yield TffSqlite(connection, path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise FormatError(
                 f"{path} cannot be read as SQLite ({error}). It may be cut "
                 "short or damaged; fetch it again."

@@ -139,7 +139,7 @@ def _append(dataset: Mapping[str, Any], path: Path, split: str) -> None:
                     "name for the split, or remove the file first."
                 )
             _insert(connection, dataset, split)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise FormatError(
             f"The split {split!r} cannot be added to {path} ({error}). "
             "Expected no file there, or a SQLite file of TFF's layout that "

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fedlearn.data import FederatedDataset, FormatError
 from fedlearn.data import element as el
 from fedlearn.data.client_files import read_client_files
+from fedlearn.data.example_encoder import encode_examples
 from fedlearn.data.fedjax_sqlite import read_fedjax_sqlite
 from fedlearn.data.leaf import read_leaf
 from fedlearn.data.packed_arrays import unpack_arrays
@@ -178,3 +179,117 @@ def test_changed_arrays(content):
     except ValueError:
         return
     assert all(array.ndim >= 1 for array in arrays.values())
+
+
+@pytest.fixture
+def write_tables(tmp_path):
+    """Writes rows into TFF's tables, whose columns take any type."""
+
+    def write(examples=(), metadata=(), sql=()):
+        path = tmp_path / "data.sqlite"
+        connection = sqlite3.connect(path)
+        connection.execute(
+            "CREATE TABLE examples (split_name, client_id, "
+            "serialized_example_proto)"
+        )
+        connection.execute(
+            "CREATE TABLE client_metadata (client_id, split_name, num_examples)"
+        )
+        for row in examples:
+            connection.execute("INSERT INTO examples VALUES (?, ?, ?)", row)
+        for row in metadata:
+            connection.execute(
+                "INSERT INTO client_metadata VALUES (?, ?, ?)", row
+            )
+        for statement in sql:
+            connection.execute(statement)
+        connection.commit()
+        connection.close()
+        return path
+
+    return write
+
+
+BLOB = next(encode_examples({"x": np.arange(3)}))
+ENDLESS = (
+    "CREATE VIEW {0} AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT "
+    "i + 1 FROM n) SELECT 's' AS split_name, 'a' AS client_id, x'00' AS "
+    "serialized_example_proto, 1 AS num_examples FROM n"
+)
+
+
+@pytest.mark.parametrize("table", ["examples", "client_metadata"])
+def test_views_are_not_run(write_tables, table):
+    path = write_tables(sql=[f"DROP TABLE {table}", ENDLESS.format(table)])
+    with pytest.raises(FormatError, match=f"'{table}' is a view"):
+        read_tff_sqlite(path, None)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "match"),
+    [
+        (None, "NoneType"),
+        (b"a", "type bytes"),
+        ("", "the empty string"),
+    ],
+)
+def test_ids_that_are_no_text(write_tables, client_id, match):
+    path = write_tables(
+        [("s", client_id, BLOB), ("s", "a", BLOB)],
+        [(client_id, "s", 1), ("a", "s", 1)],
+    )
+    with pytest.raises(FormatError, match=match):
+        read_tff_sqlite(path, None)
+
+
+def test_names_that_are_no_utf8(write_tables):
+    path = write_tables(
+        [("s", "a", BLOB)],
+        [("a", "s", 1)],
+        ["UPDATE client_metadata SET client_id = CAST(x'ff' AS TEXT)"],
+    )
+    with pytest.raises(FormatError, match="UTF-8"):
+        read_tff_sqlite(path, None)
+    path.write_bytes(path.read_bytes().replace(b"proto)", b"prot\xff)"))
+    with pytest.raises(FormatError, match="cannot be read as SQLite"):
+        read_tff_sqlite(path, None)
+
+
+def test_splits_that_are_no_text(write_tables):
+    path = write_tables([("s", "a", BLOB)], [("a", None, 1), ("a", b"s", 1)])
+    with pytest.raises(FormatError, match="splits named"):
+        read_tff_sqlite(path, "s")
+
+
+@pytest.mark.parametrize("count", ["many", 1.5, -5, float("inf"), 2**62])
+def test_counts_that_are_wrong(write_tables, count):
+    path = write_tables([("s", "a", BLOB)], [("a", "s", count)] * 4)
+    with pytest.raises(FormatError, match=r"examples by|overflow"):
+        read_tff_sqlite(path, None)
+
+
+def test_odd_ids(write_tables):
+    ids = ["'\"; DROP TABLE examples", "a\0b", "a\0c", "/../x", "🙂", " "]
+    path = write_tables(
+        [("s", i, BLOB) for i in ids], [(i, "s", 1) for i in ids]
+    )
+    assert read_tff_sqlite(path, "s").client_ids == tuple(sorted(ids))
+
+
+@pytest.mark.parametrize("other", ["b", "x"])
+def test_index_and_table_disagree(write_tables, other):
+    """Clients are counted by an index, and read from the table."""
+    path = write_tables(
+        [("s", "aaa", BLOB), ("s", "aaa", BLOB), ("s", "bbb", BLOB)],
+        [("aaa", "s", 2), ("bbb", "s", 1)],
+        ["CREATE INDEX i ON examples (client_id)"],
+    )
+    content = path.read_bytes()
+    # In the table, the blob follows the id; in the index, nothing does.
+    assert content.count(b"saaa" + BLOB) == 2
+    changed = content.replace(
+        b"saaa" + BLOB, b"s" + other.encode() * 3 + BLOB, 1
+    )
+    path.write_bytes(changed)
+    with pytest.raises(FormatError, match="an index does not list"):
+        read_tff_sqlite(path, None)

@@ -246,6 +246,17 @@ def test_rows_of_text_that_share_one_string(write):
         read_tff_hdf5(path).load("10")
 
 
+def test_length_of_text_that_is_wrong(write):
+    path = write()
+    with h5py.File(path) as file:
+        start = file["examples/10/text"].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[start : start + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="a length is wrong"):
+        read_tff_hdf5(path).load("10")
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
