@@ -8,15 +8,13 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data import element as el
-from fedlearn.data.client_id import as_client_id, as_client_ids, unknown_client
+from fedlearn.data.client_id import as_client_ids, unknown_client
+from fedlearn.data.constructors import Constructors
 from fedlearn.data.sources import (
     ClientColumns,
     ExampleSplit,
-    FlatArrays,
-    InMemory,
     Mapped,
     Source,
-    group_rows,
 )
 from fedlearn.data.summary import heterogeneity, summary_lines
 
@@ -29,7 +27,7 @@ def _check_fraction(fraction: float) -> None:
         )
 
 
-class FederatedDataset(Mapping[str, Any]):
+class FederatedDataset(Constructors, Mapping[str, Any]):
     """A read-only mapping from client id to that client's arrays.
 
     `ds[client_id]` is `(x, y)`, `(x, y, sample_weight)`, or a dict of
@@ -40,7 +38,9 @@ class FederatedDataset(Mapping[str, Any]):
     `map`.
 
     Build one with a class method: `from_clients`, `from_arrays`,
-    `from_dataframe`, `from_csv`, `from_tf_datasets`, `from_tff_sqlite`.
+    `from_dataframe`, `from_csv`, `from_tf_datasets`, `from_hugging_face`,
+    `from_files`, `from_leaf`, `from_tff_sqlite`, `from_tff_hdf5`,
+    `from_fedjax_sqlite`; or `load` what `save` wrote.
     `select`, `sample`, `map`, `split` and `split_examples` give new data
     sets that share the arrays of the old one.
 
@@ -384,6 +384,38 @@ class FederatedDataset(Mapping[str, Any]):
         elements = (self._source.load(i) for i in self._client_ids)
         write_compact_file(path, counts, elements)
 
+    def to_tff_sqlite(
+        self, path: str | PathLike[str], split: str = "train"
+    ) -> None:
+        """Writes a SQLite file that TensorFlow Federated reads.
+
+        One row an example, each a `tf.train.Example`: texts as bytes, floats
+        as `float32`, integers and booleans as `int64`, arrays flattened. Of
+        tuples, the features are called `x`, `y` and `sample_weight`. Clients
+        are written one by one.
+
+        Args:
+            path: Where to. A file that is there gets the split added to it.
+            split: The split's name.
+
+        Raises:
+            ValueError: If the file has that split already, or a client holds
+                what the format cannot.
+            FormatError: If the file that is there is of another kind.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> ds = FederatedDataset.from_clients({"a": ([[2.0]], [1])})
+        >>> path = os.path.join(tempfile.mkdtemp(), "clients.sqlite")
+        >>> ds.to_tff_sqlite(path)
+        >>> FederatedDataset.from_tff_sqlite(path, "train")["a"]
+        {'x': array([2.], dtype=float32), 'y': array([1])}
+        """
+        from fedlearn.data.tff_sqlite_writer import write_tff_sqlite
+
+        write_tff_sqlite(self, path, split)
+
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Prints how many clients and examples there are, and of what kind.
 
@@ -432,321 +464,3 @@ class FederatedDataset(Mapping[str, Any]):
         0.5
         """
         return heterogeneity(self)
-
-    # -- constructors -------------------------------------------------------
-
-    @classmethod
-    def from_clients(cls, clients: Mapping[Any, Any]) -> "FederatedDataset":
-        """From a dict of each client's arrays.
-
-        Args:
-            clients: From client id (a string or integer; kept as a string)
-                to `(x, y)`, `(x, y, sample_weight)` or a dict of features.
-                Anything that NumPy makes an array of will do; NumPy arrays
-                are not copied. All clients have the same structure, dtypes
-                and shapes, but for the number of examples, which may be 0.
-
-        Returns:
-            A data set with the clients in the order of the dict.
-
-        Raises:
-            ValueError: If there are no clients, two ids are the same string,
-                a client's arrays differ in length, clients differ in
-                structure, or an array holds no numbers.
-
-        Example:
-
-        >>> ds = FederatedDataset.from_clients({"a": ([[1.0], [2.0]], [0, 1])})
-        >>> ds["a"][1]
-        array([0, 1])
-        """
-        if not isinstance(clients, Mapping):
-            raise TypeError(
-                f"from_clients got a {type(clients).__name__}. Expected a "
-                "dict from client id to (x, y)."
-            )
-        if not clients:
-            raise ValueError(
-                "from_clients got no clients. Expected at least one."
-            )
-        ids = as_client_ids(clients)
-        elements = {
-            client_id: el.as_element(value, f"Client {client_id!r}")
-            for client_id, value in zip(ids, clients.values(), strict=True)
-        }
-        return cls(in_memory(elements))
-
-    @classmethod
-    def from_arrays(
-        cls, x: Any, y: Any, client_ids: Any, sample_weight: Any = None
-    ) -> "FederatedDataset":
-        """From pooled arrays and the id of the client that has each row.
-
-        Args:
-            x: `(examples, ...)` array, or a dict, tuple or list of them.
-            y: The same; for a model trained on `x` alone, pass `y=x`.
-            client_ids: `(examples,)` strings or integers.
-            sample_weight: `(examples,)` numbers, if wanted.
-
-        Returns:
-            A data set with the clients sorted as strings; a client's rows
-            keep their order.
-
-        Raises:
-            ValueError: If the lengths differ, there are no rows, an id is
-                missing, or an array holds no numbers.
-
-        Example:
-
-        >>> import numpy as np
-        >>> ds = FederatedDataset.from_arrays(
-        ...     np.arange(6.0).reshape(3, 2), [0, 1, 0], ["b", "a", "b"])
-        >>> ds.client_ids
-        ('a', 'b')
-        >>> ds["b"][0]
-        array([[0., 1.],
-               [4., 5.]])
-        """
-        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
-        element = el.as_element(parts, "from_arrays")
-        ids = np.asarray(client_ids)
-        if ids.ndim != 1 or len(ids) != el.num_examples(element):
-            raise ValueError(
-                f"client_ids has shape {ids.shape}, but x and y have "
-                f"{el.num_examples(element):,} examples. Expected one id for "
-                "each example."
-            )
-        if not len(ids):
-            raise ValueError("from_arrays got no examples. Expected some.")
-        return cls(group_by_client(element, ids))
-
-    @classmethod
-    def from_dataframe(
-        cls,
-        df: Any,
-        client: str,
-        label: str,
-        features: Iterable[str] | None = None,
-    ) -> "FederatedDataset":
-        """From a data frame with a column that says whose a row is.
-
-        Works with pandas, and with any data frame that has `columns` and
-        whose `df[column]` has `to_numpy()`.
-
-        Args:
-            df: One row an example.
-            client: Column of client ids.
-            label: Column of labels. Integers and booleans become `int64`,
-                other numbers `float32`.
-            features: Columns of `x`; all the others by default.
-
-        Returns:
-            A data set of `(x, y)` with `x` of shape `(n, features)`,
-            `float32`, and `y` of shape `(n,)`; clients sorted as strings,
-            rows in their order.
-
-        Raises:
-            ValueError: If a column is missing, holds no numbers, or has
-                missing values; named, with a way out.
-
-        Example:
-
-        >>> import pandas as pd
-        >>> df = pd.DataFrame({"user": ["u2", "u1", "u2"],
-        ...                    "age": [30, 40, 50], "bought": [0, 1, 1]})
-        >>> ds = FederatedDataset.from_dataframe(
-        ...     df, client="user", label="bought")
-        >>> ds["u2"]
-        (array([[30.],
-               [50.]], dtype=float32), array([0, 1]))
-        """
-        from fedlearn.data.dataframe import read_dataframe
-
-        x, y, ids = read_dataframe(df, client, label, features)
-        return cls.from_arrays(x, y, ids)
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | PathLike[str],
-        client: str,
-        label: str,
-        features: Iterable[str] | None = None,
-        delimiter: str = ",",
-    ) -> "FederatedDataset":
-        """From a CSV file with a column that says whose a row is.
-
-        Args:
-            path: A UTF-8 file whose first line names the columns.
-            client: Column of client ids, taken as they are written.
-            label: Column of labels: `int64` if all are integers, `float32`
-                if not.
-            features: Columns of `x`; all the others by default.
-            delimiter: What stands between two cells.
-
-        Returns:
-            As `from_dataframe`.
-
-        Raises:
-            FormatError: If the file is no such CSV (a row of another length,
-                no header, not UTF-8), with the line.
-            ValueError: If a column does not exist, holds text, or has empty
-                cells; named, with the first line and a way out.
-
-        Example:
-
-        >>> import os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "shops.csv")
-        >>> with open(path, "w") as f:
-        ...     _ = f.write("shop,size,sold\\nx,1.5,0\\ny,2,1\\nx,3,1\\n")
-        >>> ds = FederatedDataset.from_csv(path, client="shop", label="sold")
-        >>> ds["x"][1]
-        array([0, 1])
-        """
-        from fedlearn.data.csv_file import read_csv
-
-        x, y, ids = read_csv(path, client, label, features, delimiter)
-        return cls.from_arrays(x, y, ids)
-
-    @classmethod
-    def from_tf_datasets(
-        cls, datasets: Mapping[Any, Any], batched: bool | None = None
-    ) -> "FederatedDataset":
-        """From one `tf.data.Dataset` a client; each is read once, now.
-
-        Args:
-            datasets: From client id to a finite data set of `(x, y)`,
-                `(x, y, sample_weight)` or dicts.
-            batched: Whether an element is a batch. By default it is told
-                from the shapes: a scalar component, or first axes of
-                different lengths, mean single examples; first axes all of
-                unknown length mean batches.
-
-        Returns:
-            A data set with the clients in the order of the dict.
-
-        Raises:
-            ValueError: If the shapes do not tell whether a data set is
-                batched, its examples differ in shape, or it is endless.
-        """
-        from fedlearn.data.tf_data import read_tf_dataset
-
-        if not isinstance(datasets, Mapping):
-            raise TypeError(
-                f"from_tf_datasets got a {type(datasets).__name__}. Expected "
-                "a dict from client id to tf.data.Dataset."
-            )
-        if not datasets:
-            raise ValueError(
-                "from_tf_datasets got no clients. Expected at least one."
-            )
-        ids = as_client_ids(datasets)
-        elements = {
-            i: read_tf_dataset(dataset, f"Client {i!r}", batched)
-            for i, dataset in zip(ids, datasets.values(), strict=True)
-        }
-        return cls(in_memory(elements))
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> "FederatedDataset":
-        """From a file that `save` wrote.
-
-        Opens in milliseconds and holds only the clients that are being read;
-        each costs one slice of the file.
-
-        Args:
-            path: The file.
-
-        Returns:
-            A data set with the clients, in the order and with the structure
-            and dtypes that were saved; texts as object arrays.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            FormatError: If it is cut short, damaged, or no such file.
-        """
-        from fedlearn.data.compact_file import open_compact_file
-
-        return cls(open_compact_file(path))
-
-    @classmethod
-    def from_tff_sqlite(
-        cls, path: str | PathLike[str], split: str | None = None
-    ) -> "FederatedDataset":
-        """From a SQLite file of TensorFlow Federated; needs no TensorFlow.
-
-        The file may be plain or compressed with LZMA (`.xz`, or the older
-        `.lzma` container; told by its content, not its name). A compressed
-        one is unpacked to a temporary file, since SQLite must seek, and that
-        file is removed again: for EMNIST it takes 4.7 GB on disk.
-
-        The whole split is read now, in one pass, and held in memory.
-        Integers are kept in as few bytes as hold them, and floats of up to
-        256 different values in one byte each: EMNIST digits takes 0.27 GB.
-        To read a large file often, `save` what it gives and `load` that.
-
-        Args:
-            path: The file.
-            split: A split's name, such as `"train"`. By default all splits:
-                a client that is in several has the examples of all of them,
-                as with TFF.
-
-        Returns:
-            A data set of dicts of the stored features, by name: `float32`,
-            `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
-            `(n,)` where each example has one value. Clients are sorted as
-            strings; examples are in the order of the file.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            FormatError: If it is cut short, damaged, or no such file.
-            ValueError: If there is no such split; the message lists them.
-        """
-        from fedlearn.data.tff_sqlite import read_tff_sqlite
-
-        return cls(read_tff_sqlite(path, split))
-
-
-def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
-    """Checked elements that all have the same spec, as a source."""
-    reference, other = None, ""
-    for client_id, element in elements.items():
-        if el.num_examples(element):
-            if reference is None:
-                reference, other = el.spec_of(element), f"client {client_id!r}"
-            else:
-                who = f"Client {client_id!r}"
-                el.check_same_spec(el.spec_of(element), who, reference, other)
-    if reference is None:
-        return InMemory(elements)
-    # Of a client without examples only the length is known: [] has no shape.
-    return InMemory(
-        {
-            i: e
-            if el.num_examples(e)
-            else el.read_only(el.empty_like(reference))
-            for i, e in elements.items()
-        }
-    )
-
-
-def group_by_client(element: el.Element, ids: np.ndarray) -> FlatArrays:
-    """The rows of `element` by the client that `ids` names for each."""
-    if ids.dtype.kind in "biuf":
-        distinct, codes = np.unique(ids, return_inverse=True)
-        values = distinct.tolist()
-    else:
-        # Quicker than sorting text, and mixed types do not sort at all.
-        seen: dict[Any, int] = {}
-        codes = np.fromiter(
-            (seen.setdefault(value, len(seen)) for value in ids.tolist()),
-            np.int64,
-            len(ids),
-        )
-        values = list(seen)
-    names = [as_client_id(value) for value in values]
-    # 10 sorts after 2, but "10" before "2"; and two values may be one id.
-    client_ids = tuple(sorted(set(names)))
-    index = {name: k for k, name in enumerate(client_ids)}
-    rank = np.array([index[name] for name in names])
-    return group_rows(element, rank[codes], client_ids)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
-from fedlearn.data.federated_dataset import group_by_client
-from fedlearn.data.sources import FlatArrays
+from fedlearn.data.sources import FlatArrays, group_by_client
 
 
 def _check_table(dataset: Any) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
-from fedlearn.data.federated_dataset import in_memory
 from fedlearn.data.format_error import FormatError
 from fedlearn.data.one_by_one import checked_ids
-from fedlearn.data.sources import InMemory
+from fedlearn.data.sources import InMemory, in_memory
 
 
 def _column(values: Any, name: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data import element as el
+from fedlearn.data.client_id import as_client_id
 
 
 class Source(Protocol):
@@ -140,6 +141,51 @@ def group_rows(
         order = np.argsort(codes, kind="stable")
         element = el.map_arrays(lambda a: a[order], element)
     return FlatArrays(client_ids, offsets, element)
+
+
+def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
+    """Checked elements that all have the same spec, as a source."""
+    reference, other = None, ""
+    for client_id, element in elements.items():
+        if el.num_examples(element):
+            if reference is None:
+                reference, other = el.spec_of(element), f"client {client_id!r}"
+            else:
+                who = f"Client {client_id!r}"
+                el.check_same_spec(el.spec_of(element), who, reference, other)
+    if reference is None:
+        return InMemory(elements)
+    # Of a client without examples only the length is known: [] has no shape.
+    return InMemory(
+        {
+            i: e
+            if el.num_examples(e)
+            else el.read_only(el.empty_like(reference))
+            for i, e in elements.items()
+        }
+    )
+
+
+def group_by_client(element: el.Element, ids: np.ndarray) -> FlatArrays:
+    """The rows of `element` by the client that `ids` names for each."""
+    if ids.dtype.kind in "biuf":
+        distinct, codes = np.unique(ids, return_inverse=True)
+        values = distinct.tolist()
+    else:
+        # Quicker than sorting text, and mixed types do not sort at all.
+        seen: dict[Any, int] = {}
+        codes = np.fromiter(
+            (seen.setdefault(value, len(seen)) for value in ids.tolist()),
+            np.int64,
+            len(ids),
+        )
+        values = list(seen)
+    names = [as_client_id(value) for value in values]
+    # 10 sorts after 2, but "10" before "2"; and two values may be one id.
+    client_ids = tuple(sorted(set(names)))
+    index = {name: k for k, name in enumerate(client_ids)}
+    rank = np.array([index[name] for name in names])
+    return group_rows(element, rank[codes], client_ids)
 
 
 class Mapped:

@@ -7,7 +7,8 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data import element as el
-from fedlearn.data.federated_dataset import FederatedDataset, group_by_client
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.sources import group_by_client
 from fedlearn.partition.division import clients, deal, even_cuts
 
 

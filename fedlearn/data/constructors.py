@@ -1,0 +1,454 @@
+"""The ways to make a `FederatedDataset`, one class method each."""
+
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedlearn.data import element as el
+from fedlearn.data.client_id import as_client_ids
+from fedlearn.data.sources import Source, group_by_client, in_memory
+
+if TYPE_CHECKING:
+    from fedlearn.data.federated_dataset import FederatedDataset
+
+
+class Constructors:
+    """What `FederatedDataset` inherits: `from_clients` and its like."""
+
+    if TYPE_CHECKING:
+
+        def __new__(cls, source: Source) -> "FederatedDataset": ...
+
+    @classmethod
+    def from_clients(cls, clients: Mapping[Any, Any]) -> "FederatedDataset":
+        """From a dict of each client's arrays.
+
+        Args:
+            clients: From client id (a string or integer; kept as a string)
+                to `(x, y)`, `(x, y, sample_weight)` or a dict of features.
+                Anything that NumPy makes an array of will do; NumPy arrays
+                are not copied. All clients have the same structure, dtypes
+                and shapes, but for the number of examples, which may be 0.
+
+        Returns:
+            A data set with the clients in the order of the dict.
+
+        Raises:
+            ValueError: If there are no clients, two ids are the same string,
+                a client's arrays differ in length, clients differ in
+                structure, or an array holds no numbers.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> ds = FederatedDataset.from_clients({"a": ([[1.0], [2.0]], [0, 1])})
+        >>> ds["a"][1]
+        array([0, 1])
+        """
+        if not isinstance(clients, Mapping):
+            raise TypeError(
+                f"from_clients got a {type(clients).__name__}. Expected a "
+                "dict from client id to (x, y)."
+            )
+        if not clients:
+            raise ValueError(
+                "from_clients got no clients. Expected at least one."
+            )
+        ids = as_client_ids(clients)
+        elements = {
+            client_id: el.as_element(value, f"Client {client_id!r}")
+            for client_id, value in zip(ids, clients.values(), strict=True)
+        }
+        return cls(in_memory(elements))
+
+    @classmethod
+    def from_arrays(
+        cls, x: Any, y: Any, client_ids: Any, sample_weight: Any = None
+    ) -> "FederatedDataset":
+        """From pooled arrays and the id of the client that has each row.
+
+        Args:
+            x: `(examples, ...)` array, or a dict, tuple or list of them.
+            y: The same; for a model trained on `x` alone, pass `y=x`.
+            client_ids: `(examples,)` strings or integers.
+            sample_weight: `(examples,)` numbers, if wanted.
+
+        Returns:
+            A data set with the clients sorted as strings; a client's rows
+            keep their order.
+
+        Raises:
+            ValueError: If the lengths differ, there are no rows, an id is
+                missing, or an array holds no numbers.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> import numpy as np
+        >>> ds = FederatedDataset.from_arrays(
+        ...     np.arange(6.0).reshape(3, 2), [0, 1, 0], ["b", "a", "b"])
+        >>> ds.client_ids
+        ('a', 'b')
+        >>> ds["b"][0]
+        array([[0., 1.],
+               [4., 5.]])
+        """
+        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
+        element = el.as_element(parts, "from_arrays")
+        ids = np.asarray(client_ids)
+        if ids.ndim != 1 or len(ids) != el.num_examples(element):
+            raise ValueError(
+                f"client_ids has shape {ids.shape}, but x and y have "
+                f"{el.num_examples(element):,} examples. Expected one id for "
+                "each example."
+            )
+        if not len(ids):
+            raise ValueError("from_arrays got no examples. Expected some.")
+        return cls(group_by_client(element, ids))
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        df: Any,
+        client: str,
+        label: str,
+        features: Iterable[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a data frame with a column that says whose a row is.
+
+        Works with pandas, and with any data frame that has `columns` and
+        whose `df[column]` has `to_numpy()`.
+
+        Args:
+            df: One row an example.
+            client: Column of client ids.
+            label: Column of labels. Integers and booleans become `int64`,
+                other numbers `float32`.
+            features: Columns of `x`; all the others by default.
+
+        Returns:
+            A data set of `(x, y)` with `x` of shape `(n, features)`,
+            `float32`, and `y` of shape `(n,)`; clients sorted as strings,
+            rows in their order.
+
+        Raises:
+            ValueError: If a column is missing, holds no numbers, or has
+                missing values; named, with a way out.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> import pandas as pd
+        >>> df = pd.DataFrame({"user": ["u2", "u1", "u2"],
+        ...                    "age": [30, 40, 50], "bought": [0, 1, 1]})
+        >>> ds = FederatedDataset.from_dataframe(
+        ...     df, client="user", label="bought")
+        >>> ds["u2"]
+        (array([[30.],
+               [50.]], dtype=float32), array([0, 1]))
+        """
+        from fedlearn.data.dataframe import read_dataframe
+
+        x, y, ids = read_dataframe(df, client, label, features)
+        return cls.from_arrays(x, y, ids)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | PathLike[str],
+        client: str,
+        label: str,
+        features: Iterable[str] | None = None,
+        delimiter: str = ",",
+    ) -> "FederatedDataset":
+        """From a CSV file with a column that says whose a row is.
+
+        Args:
+            path: A UTF-8 file whose first line names the columns.
+            client: Column of client ids, taken as they are written.
+            label: Column of labels: `int64` if all are integers, `float32`
+                if not.
+            features: Columns of `x`; all the others by default.
+            delimiter: What stands between two cells.
+
+        Returns:
+            As `from_dataframe`.
+
+        Raises:
+            FormatError: If the file is no such CSV (a row of another length,
+                no header, not UTF-8), with the line.
+            ValueError: If a column does not exist, holds text, or has empty
+                cells; named, with the first line and a way out.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "shops.csv")
+        >>> with open(path, "w") as f:
+        ...     _ = f.write("shop,size,sold\\nx,1.5,0\\ny,2,1\\nx,3,1\\n")
+        >>> ds = FederatedDataset.from_csv(path, client="shop", label="sold")
+        >>> ds["x"][1]
+        array([0, 1])
+        """
+        from fedlearn.data.csv_file import read_csv
+
+        x, y, ids = read_csv(path, client, label, features, delimiter)
+        return cls.from_arrays(x, y, ids)
+
+    @classmethod
+    def from_tf_datasets(
+        cls, datasets: Mapping[Any, Any], batched: bool | None = None
+    ) -> "FederatedDataset":
+        """From one `tf.data.Dataset` a client; each is read once, now.
+
+        Args:
+            datasets: From client id to a finite data set of `(x, y)`,
+                `(x, y, sample_weight)` or dicts.
+            batched: Whether an element is a batch. By default it is told
+                from the shapes: a scalar component, or first axes of
+                different lengths, mean single examples; first axes all of
+                unknown length mean batches.
+
+        Returns:
+            A data set with the clients in the order of the dict.
+
+        Raises:
+            ValueError: If the shapes do not tell whether a data set is
+                batched, its examples differ in shape, or it is endless.
+        """
+        from fedlearn.data.tf_data import read_tf_dataset
+
+        if not isinstance(datasets, Mapping):
+            raise TypeError(
+                f"from_tf_datasets got a {type(datasets).__name__}. Expected "
+                "a dict from client id to tf.data.Dataset."
+            )
+        if not datasets:
+            raise ValueError(
+                "from_tf_datasets got no clients. Expected at least one."
+            )
+        ids = as_client_ids(datasets)
+        elements = {
+            i: read_tf_dataset(dataset, f"Client {i!r}", batched)
+            for i, dataset in zip(ids, datasets.values(), strict=True)
+        }
+        return cls(in_memory(elements))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "FederatedDataset":
+        """From a file that `save` wrote.
+
+        Opens in milliseconds and holds only the clients that are being read;
+        each costs one slice of the file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            A data set with the clients, in the order and with the structure
+            and dtypes that were saved; texts as object arrays.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+        """
+        from fedlearn.data.compact_file import open_compact_file
+
+        return cls(open_compact_file(path))
+
+    @classmethod
+    def from_tff_sqlite(
+        cls, path: str | PathLike[str], split: str | None = None
+    ) -> "FederatedDataset":
+        """From a SQLite file of TensorFlow Federated; needs no TensorFlow.
+
+        The file may be plain or compressed with LZMA (`.xz`, or the older
+        `.lzma` container; told by its content, not its name). A compressed
+        one is unpacked to a temporary file, since SQLite must seek, and that
+        file is removed again: for EMNIST it takes 4.7 GB on disk.
+
+        The whole split is read now, in one pass, and held in memory.
+        Integers are kept in as few bytes as hold them, and floats of up to
+        256 different values in one byte each: EMNIST digits takes 0.27 GB.
+        To read a large file often, `save` what it gives and `load` that.
+
+        Args:
+            path: The file.
+            split: A split's name, such as `"train"`. By default all splits:
+                a client that is in several has the examples of all of them,
+                as with TFF.
+
+        Returns:
+            A data set of dicts of the stored features, by name: `float32`,
+            `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
+            `(n,)` where each example has one value. Clients are sorted as
+            strings; examples are in the order of the file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+            ValueError: If there is no such split; the message lists them.
+        """
+        from fedlearn.data.tff_sqlite import read_tff_sqlite
+
+        return cls(read_tff_sqlite(path, split))
+
+    @classmethod
+    def from_tff_hdf5(cls, path: str | PathLike[str]) -> "FederatedDataset":
+        """From an HDF5 file, as TensorFlow Federated used before SQLite.
+
+        Data set `/examples/<client id>/<feature>` holds a feature of all
+        examples of a client. A client is read when it is asked for.
+
+        Args:
+            path: The file; of a `.tar.bz2`, the file in it.
+
+        Returns:
+            A data set of dicts of the stored features; texts as object
+            arrays of `bytes`. Clients are sorted as strings.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+        """
+        from fedlearn.data.tff_hdf5 import read_tff_hdf5
+
+        return cls(read_tff_hdf5(path))
+
+    @classmethod
+    def from_fedjax_sqlite(
+        cls, path: str | PathLike[str]
+    ) -> "FederatedDataset":
+        """From a SQLite file of FedJAX, which has a row a client.
+
+        A client is read when it is asked for.
+
+        Args:
+            path: The file.
+
+        Returns:
+            A data set of dicts of the stored features. Clients are sorted as
+            strings.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+        """
+        from fedlearn.data.fedjax_sqlite import read_fedjax_sqlite
+
+        return cls(read_fedjax_sqlite(path))
+
+    @classmethod
+    def from_leaf(cls, directory: str | PathLike[str]) -> "FederatedDataset":
+        """From the JSON files of LEAF (Caldas et al. 2018).
+
+        All is read now, and held in memory.
+
+        Args:
+            directory: A folder of one part, as `data/train`, whose `.json`
+                files have different users each; or one such file.
+
+        Returns:
+            A data set of dicts of `x` and `y`: `float32`, or for texts
+            object arrays of `bytes`; `y` is `int64` if all of it are whole
+            numbers. Clients are sorted as strings.
+
+        Raises:
+            FileNotFoundError: If there is no such folder or file.
+            FormatError: If a file is cut short, damaged, or of another kind,
+                or a user is in two.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> import json, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "all_data.json")
+        >>> data = {"users": ["u"], "num_samples": [1],
+        ...         "user_data": {"u": {"x": [[0.5]], "y": [3]}}}
+        >>> with open(path, "w") as f:
+        ...     json.dump(data, f)
+        >>> FederatedDataset.from_leaf(path)["u"]["y"]
+        array([3])
+        """
+        from fedlearn.data.leaf import read_leaf
+
+        return cls(read_leaf(directory))
+
+    @classmethod
+    def from_files(
+        cls,
+        folder: str | PathLike[str],
+        read: Callable[[Path], Any] | None = None,
+        pattern: str | None = None,
+    ) -> "FederatedDataset":
+        """From a folder with a file, or a folder, for each client.
+
+        A client is read when it is asked for.
+
+        Args:
+            folder: The folder. The name of a file, without its last ending,
+                or of a folder is the client's id; what begins with a dot is
+                left out.
+            read: From the path of a client to its arrays: `(x, y)`,
+                `(x, y, sample_weight)` or a dict. By default NumPy's `.npz`
+                files are read: arrays named `x` and `y` (and
+                `sample_weight`) give a tuple, others a dict.
+            pattern: Which names count, as in a shell: by default `"*.npz"`,
+                or with `read` all.
+
+        Returns:
+            A data set with the clients sorted as strings.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            FormatError: If it holds nothing that matches, two files of one
+                client, a link to elsewhere, or a damaged `.npz` file.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> import os, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> np.savez(os.path.join(folder, "ann.npz"), x=[[1.0]], y=[0])
+        >>> FederatedDataset.from_files(folder)["ann"]
+        (array([[1.]]), array([0]))
+        """
+        from fedlearn.data.client_files import read_client_files
+
+        return cls(read_client_files(folder, read, pattern))
+
+    @classmethod
+    def from_hugging_face(
+        cls,
+        dataset: Any,
+        client: str,
+        label: str | None = None,
+        features: Iterable[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a data set of Hugging Face's library `datasets`.
+
+        All rows are read now, and held in memory.
+
+        Args:
+            dataset: A `datasets.Dataset` (one split).
+            client: Column of client ids.
+            label: Column of labels; without it, clients are dicts.
+            features: Columns to keep; all the others by default.
+
+        Returns:
+            A data set of dicts by column; or, with `label`, of `(x, y)`,
+            where `x` is an array if one feature is kept, and else a dict.
+            Texts are object arrays of `bytes`. Clients are sorted as
+            strings, rows in their order.
+
+        Raises:
+            ValueError: If a column is missing, or holds neither numbers nor
+                texts of one shape.
+        """
+        from fedlearn.data.hugging_face import read_hugging_face
+
+        return cls(read_hugging_face(dataset, client, label, features))
