@@ -26,6 +26,8 @@ EXTRAS = {
     "report": ["matplotlib>=3.9"],
 }
 EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})
+# Not in "all": it brings a lot, for what one constructor reads.
+EXTRAS["huggingface"] = ["datasets>=2.8"]
 EXTRAS["dev"] = EXTRAS["all"] + [
     "hypothesis>=6.100",
     "ipykernel>=6.29",

@@ -324,7 +324,7 @@ def column_for(chunk: np.ndarray, storage: Storage, total: int) -> Column:
     if kind in "biufc":
         dtype = chunk.dtype.newbyteorder("=")
         return NumberColumn(storage, total, shape, dtype)
-    if kind in "SUO" and chunk.size:
-        text = isinstance(chunk.flat[0], str)
+    if kind in "SUO":
+        text = chunk.size > 0 and isinstance(chunk.flat[0], str)
         return TextColumn.empty(storage, total, shape, text)
     raise ValueError(f"dtype {chunk.dtype} is neither numbers nor text")

@@ -305,7 +305,7 @@ class Constructors:
         examples of a client. A client is read when it is asked for.
 
         Args:
-            path: The file; of a `.tar.bz2`, the file in it.
+            path: The file. Unpack a `.tar.bz2` first.
 
         Returns:
             A data set of dicts of the stored features; texts as object
@@ -314,6 +314,16 @@ class Constructors:
         Raises:
             FileNotFoundError: If there is no such file.
             FormatError: If it is cut short, damaged, or no such file.
+
+        Example:
+
+        >>> from fedlearn import FederatedDataset
+        >>> import h5py, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "people.h5")
+        >>> with h5py.File(path, "w") as f:
+        ...     f["examples/ann/label"] = [0, 1]
+        >>> FederatedDataset.from_tff_hdf5(path)["ann"]["label"]
+        array([0, 1])
         """
         from fedlearn.data.tff_hdf5 import read_tff_hdf5
 

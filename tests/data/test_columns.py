@@ -135,6 +135,10 @@ def test_texts_of_several_values_an_example():
     assert filled([rows]).read(0, 2).tolist() == rows.tolist()
 
 
+def test_examples_without_texts():
+    assert filled([np.empty((3, 0), object)]).read(0, 2).shape == (2, 0)
+
+
 def test_a_text_outside_the_pool():
     column = filled([np.array([b"ab", b"c"], object)])
     column.lengths[1] = 10
