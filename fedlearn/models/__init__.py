@@ -1,34 +1,59 @@
 """Reference Keras models, uncompiled, by the papers that made them known.
 
-Each is a function `name(input_shape=..., num_classes=..., seed=None)` that
-returns a new `keras.Model` with softmax outputs, for
-`loss="sparse_categorical_crossentropy"`.
+Each is a function of sizes, which default to those of the paper, and of a
+`seed`; it returns a new `keras.Model`. Classifiers have softmax outputs, for
+`loss="sparse_categorical_crossentropy"`; the others say in their docstrings
+which loss they take.
 """
 
 from typing import Any
 
 import keras
 
+from fedlearn.models.celeba_cnn import celeba_cnn
 from fedlearn.models.digits_cnn import digits_cnn
+from fedlearn.models.emnist_autoencoder import emnist_autoencoder
+from fedlearn.models.emnist_cnn import emnist_cnn
+from fedlearn.models.heart_logistic import heart_logistic
 from fedlearn.models.logistic_regression import logistic_regression
 from fedlearn.models.mcmahan_2nn import mcmahan_2nn
 from fedlearn.models.mcmahan_cnn import mcmahan_cnn
+from fedlearn.models.resnet18_gn import resnet18_gn
+from fedlearn.models.shakespeare_lstm import shakespeare_lstm
+from fedlearn.models.stackoverflow_lstm import stackoverflow_lstm
+from fedlearn.models.stackoverflow_tags import stackoverflow_tags
 
 __all__ = [
+    "celeba_cnn",
     "digits_cnn",
+    "emnist_autoencoder",
+    "emnist_cnn",
     "get",
+    "heart_logistic",
     "logistic_regression",
     "mcmahan_2nn",
     "mcmahan_cnn",
+    "resnet18_gn",
+    "shakespeare_lstm",
+    "stackoverflow_lstm",
+    "stackoverflow_tags",
 ]
 
 _MODELS = {
     function.__name__: function
     for function in (
+        celeba_cnn,
         digits_cnn,
+        emnist_autoencoder,
+        emnist_cnn,
+        heart_logistic,
         logistic_regression,
         mcmahan_2nn,
         mcmahan_cnn,
+        resnet18_gn,
+        shakespeare_lstm,
+        stackoverflow_lstm,
+        stackoverflow_tags,
     )
 }
 
@@ -38,8 +63,8 @@ def get(name: str, **kwargs: Any) -> keras.Model:
 
     Args:
         name: Name of a function of this module, such as `"mcmahan_cnn"`.
-        **kwargs: That function's arguments: `input_shape`, `num_classes`,
-            `seed`.
+        **kwargs: That function's arguments, such as `input_shape`,
+            `num_classes` and `seed`.
 
     Returns:
         An uncompiled `keras.Model`.

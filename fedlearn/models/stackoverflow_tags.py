@@ -1,0 +1,54 @@
+import keras
+from keras import layers
+from keras.initializers import GlorotUniform
+
+from fedlearn.models.layer_seed import layer_seed
+
+
+def stackoverflow_tags(
+    input_shape: tuple[int, ...] = (10_000,),
+    num_tags: int = 500,
+    seed: int | None = None,
+) -> keras.Model:
+    """The tag prediction of Reddi et al. 2021: one yes or no for each tag.
+
+    A logistic regression for each tag, from a bag of words: 5,000,500
+    parameters for 10,000 words and 500 tags. An example has any number of
+    tags, so labels are multi-hot, for `loss="binary_crossentropy"`; Keras
+    takes the mean over tags, where Reddi et al. take the sum.
+
+    Args:
+        input_shape: Shape of one example; flattened.
+        num_tags: Number of tags.
+        seed: Integer that fixes the initial weights, or `None`.
+
+    Returns:
+        An uncompiled model from `(batch, *input_shape)` to a probability for
+        each tag, of shape `(batch, num_tags)`.
+
+    Example:
+
+    >>> model = stackoverflow_tags()
+    >>> model.compile(
+    ...     optimizer="sgd",
+    ...     loss="binary_crossentropy",
+    ...     metrics=[keras.metrics.Precision(), keras.metrics.Recall(top_k=5)],
+    ... )
+    >>> model.count_params()
+    5000500
+
+    Source: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and McMahan,
+    "Adaptive federated optimization", ICLR 2021, appendix on models.
+    """
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(
+                num_tags,
+                activation="sigmoid",
+                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 0)),
+            ),
+        ],
+        name="stackoverflow_tags",
+    )
