@@ -168,7 +168,7 @@ def draw(
         label, gray = _draw_gray(k, size, only_digits, seed)
         writers[client_id(k, seed)] = {"label": label, "pixels": gray}
     # Bytes take a quarter of the memory; they are scaled when they are read.
-    both = FederatedDataset.from_clients(writers).map(_scaled)
+    both = FederatedDataset.from_clients(writers).map(_scaled, same_length=True)
     train, test = both.split_examples(0.893, seed)
     return {"train": train, "test": test}
 
