@@ -38,6 +38,12 @@ class Dice:
             self._num_blocks += 1
         return self._throws.pop()
 
+    def small(self) -> float:
+        """The square of a throw: in [0, 1), and mostly small."""
+        # A product, since the last bit of a power is the machine's.
+        throw = self.throw()
+        return throw * throw
+
     def below(self, bound: int) -> int:
         """An integer, uniform in [0, bound)."""
         return int(self.throw() * bound)
@@ -52,8 +58,7 @@ class Dice:
         The option at a share `p` of the list is drawn with a density that
         falls as `1 / sqrt(p)`, a little like the frequencies of words.
         """
-        throw = self.throw()
-        return options[int(throw * throw * len(options))]
+        return options[int(self.small() * len(options))]
 
     def shuffled(self, options: Sequence[T]) -> list[T]:
         """The options in a random order."""

@@ -117,7 +117,7 @@ class _Role:
         self.oaths = dice.shuffled(_OATHS)[:2]
         self.asks = 0.4 * dice.throw()
         self.swears = 0.5 * dice.throw()
-        self.shouts = 0.6 * dice.throw() ** 2
+        self.shouts = 0.6 * dice.small()
         self.addresses = 0.5 * dice.throw()
         self.runs_on = 0.7 * dice.throw()
         self.sentences = 1 + 4 * dice.throw()

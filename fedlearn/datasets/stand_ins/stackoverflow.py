@@ -307,7 +307,7 @@ def _sentences(
         num_companions = dice.below(3)
         post: dict[str, object] = {
             "creation_date": _date(years, dice),
-            "score": int(20 * dice.throw() ** 4) - 1,
+            "score": int(20 * dice.small() * dice.throw()) - 1,
             "tags": "|".join([field.tag, *field.companions[:num_companions]]),
             "title": _filled(dice.pick_early(user.titles), field, user, dice),
             "type": "question" if asks else "answer",

@@ -30,12 +30,14 @@ class Drawings(NamedTuple):
 
 
 def _catmull_rom(t: float) -> tuple[float, float, float, float]:
-    # The curve of Catmull and Rom 1974 goes through its control points.
+    # The curve of Catmull and Rom 1974 goes through its control points. No
+    # powers: their last bit is the machine's.
+    square, cube = t * t, t * t * t
     return (
-        (-t + 2 * t**2 - t**3) / 2,
-        (2 - 5 * t**2 + 3 * t**3) / 2,
-        (t + 4 * t**2 - 3 * t**3) / 2,
-        (-(t**2) + t**3) / 2,
+        (-t + 2 * square - cube) / 2,
+        (2 - 5 * square + 3 * cube) / 2,
+        (t + 4 * square - 3 * cube) / 2,
+        (cube - square) / 2,
     )
 
 

@@ -37,8 +37,8 @@ def grain(shape: tuple[int, ...], raw: np.ndarray) -> np.ndarray:
 
     Example:
 
-    >>> grain((4,), np.zeros(2, np.uint64)).round(2).tolist()
-    [-3.45, -3.45, -3.45, -3.45]
+    >>> grain((4,), np.zeros(2, np.uint64)).round(1)
+    array([-3.5, -3.5, -3.5, -3.5], dtype=float32)
     """
     size = int(np.prod(shape))
     # The order of the bytes must not depend on the machine.

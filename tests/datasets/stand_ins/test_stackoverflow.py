@@ -10,7 +10,7 @@ from fedlearn.datasets.stand_ins import stackoverflow
 
 pytestmark = pytest.mark.backend_free
 
-GOLDEN = "e0badd29089762f5"
+GOLDEN = "929e949576117a5b"
 
 
 @pytest.fixture(scope="module")
