@@ -22,8 +22,8 @@ def shakespeare_lstm(
     An embedding in eight dimensions, two LSTM layers of 256 units and a
     softmax. With the table of 90 characters of Reddi et al. 2021 there are
     820,522 parameters. LEAF's variant, which reads 80 characters and predicts
-    one (`vocab_size=80, return_sequences=False`), has 817,872. The 866,578 of
-    McMahan et al. follow from no size of table that they could have used.
+    one (`vocab_size=80, return_sequences=False`), has 817,872. McMahan et al.
+    report 866,578, which these layers have with no whole number of characters.
 
     Number 0 is padding, which the layers skip. Leave it out of the loss and
     of the accuracy by its label as well, with `ignore_class` and
