@@ -25,7 +25,8 @@ class Command(NamedTuple):
         name: The word on the command line.
         summary: One line, for the list of commands.
         description: A paragraph or more, for the command's own help.
-        arguments: Names of the arguments that it needs besides flags.
+        arguments: Names of the arguments besides flags; those that may be
+            left out are in brackets and come last.
         define: Defines the flags and says how they are grouped.
         examples: Pairs of a command line and what it does.
         main: Runs it, with the flags' values and the arguments; returns the

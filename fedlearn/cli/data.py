@@ -2,16 +2,92 @@
 
 import importlib
 import inspect
+import os
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import numpy as np
+from absl import flags as absl_flags
 
+from fedlearn.cli.command import Values
 from fedlearn.cli.errors import UsageError, did_you_mean
+from fedlearn.cli.flag_types import Choice, Place, Positive, Whole, define
 from fedlearn.data.federated_dataset import FederatedDataset
 
-# Flags that only some data sets take, by the names of their arguments.
-ARGUMENTS = ("num_clients", "alpha")
+# Where the data are: after a run they may have been moved.
+PLACES = ("source", "cache_dir")
+# Flags that only some data sets take, by the names of their arguments; None
+# leaves the choice to the data set.
+ARGUMENTS = (
+    *PLACES,
+    "only_digits",
+    "task",
+    "target",
+    "num_clients",
+    "alpha",
+)
+
+
+def define_places(values: absl_flags.FlagValues) -> None:
+    """Defines the flags that `PLACES` names."""
+    define(
+        values,
+        "source",
+        None,
+        "read these data instead of the public ones: a file or folder, a "
+        "file:// address, or synthetic, a stand-in that is drawn offline",
+        Place(words=("synthetic",)),
+    )
+    define(
+        values,
+        "cache_dir",
+        None,
+        "where fetched data are kept (default: the environment variable "
+        "FEDLEARN_CACHE, or ~/.keras/fedlearn)",
+        Place(),
+    )
+
+
+def define_arguments(values: absl_flags.FlagValues) -> None:
+    """Defines the flags that `ARGUMENTS` names."""
+    define_places(values)
+    absl_flags.DEFINE_bool(
+        "only_digits",
+        None,
+        "emnist: only the digits, or letters too (default: only digits)",
+        flag_values=values,
+    )
+    define(
+        values,
+        "task",
+        None,
+        "stackoverflow: predict the next of the words, or the tags of a post "
+        "(default: words)",
+        Choice(("words", "tags")),
+    )
+    define(
+        values,
+        "target",
+        None,
+        "celeba: the attribute to predict, such as eyeglasses (default: "
+        "smiling)",
+    )
+    define(
+        values,
+        "num_clients",
+        None,
+        "digits, synthetic: among how many clients they are divided "
+        "(default: 50, 30)",
+        Whole(1),
+    )
+    define(
+        values,
+        "alpha",
+        None,
+        "digits: how alike clients are; small values give each client few "
+        "digits. synthetic: how much they differ (default: 1.0)",
+        Positive(),
+    )
 
 
 def find(name: str) -> ModuleType:
@@ -22,17 +98,17 @@ def find(name: str) -> ModuleType:
     """
     from fedlearn import datasets
 
-    if name not in datasets.__all__:
+    names = datasets.list()
+    if name not in names:
         raise UsageError(
             f"there is no data set {name!r}. Expected one of: "
-            f"{', '.join(sorted(datasets.__all__))}."
-            + did_you_mean(name, datasets.__all__, "--dataset=")
+            f"{', '.join(names)}.{did_you_mean(name, names)}"
         )
     return importlib.import_module(f"fedlearn.datasets.{name}")
 
 
-def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
-    """`(train, test)` of `fl.datasets.<flags.dataset>`.
+def load_parts(flags: Any) -> tuple[FederatedDataset, ...]:
+    """What `load_data` of `fl.datasets.<flags.dataset>` returns.
 
     Args:
         flags: With `dataset` and what `ARGUMENTS` names.
@@ -41,45 +117,69 @@ def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
         UsageError: If there is no such data set, or it doesn't take a flag.
     """
     module = find(flags.dataset)
-    accepted = inspect.signature(module.load_data).parameters
+    accepted = _arguments_of(flags.dataset)
     arguments = {}
     for name in ARGUMENTS:
-        value = getattr(flags, name)
+        # Runs of earlier versions don't have all of them.
+        value = getattr(flags, name, None)
         if value is None:
             continue
         if name not in accepted:
+            from fedlearn import datasets
+
+            others = [n for n in datasets.list() if name in _arguments_of(n)]
             raise UsageError(
-                f"--{name} doesn't go with --dataset={flags.dataset}, whose "
-                "clients are given. Leave it out."
+                f"--{name} doesn't go with --dataset={flags.dataset}, only "
+                f"with {', '.join(others)}. Leave it out."
             )
         arguments[name] = value
     return module.load_data(**arguments)
 
 
-def shape_and_classes(data: FederatedDataset) -> tuple[Any, int | None]:
-    """What a classifier of these examples needs to know.
+def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
+    """`(train, test)` of the data set; other parts are left out.
 
-    Returns:
-        The shape of an example, None where it has several inputs; and the
-        number of classes, None where labels aren't one integer each.
+    Args and errors: as of `load_parts`.
+    """
+    # Stack Overflow's held-out people are between the two.
+    train, *_, test = load_parts(flags)
+    return train, test
+
+
+def load_of_run(
+    config: Mapping[str, Any], flags: Any
+) -> tuple[FederatedDataset, FederatedDataset]:
+    """`(train, test)` of a run, which may lie elsewhere now.
+
+    Args:
+        config: Of the run, from `config.json`.
+        flags: With what `PLACES` names; None for where the run had them.
+    """
+    moved = {n: getattr(flags, n) for n in PLACES if n in flags.given}
+    return load(Values({**config["flags"], **moved}, set()))
+
+
+def title(flags: Mapping[str, Any]) -> str:
+    """The data set and which variant of it, for people.
+
+    Args:
+        flags: Values by name.
 
     Example:
 
-    >>> shape_and_classes(
-    ...     FederatedDataset.from_clients({"a": ([[1.0, 2.0]], [3])}))
-    ((2,), 4)
+    >>> title({"dataset": "stackoverflow", "task": "tags"})
+    'stackoverflow (tags)'
+    >>> title({"dataset": "emnist", "source": "/data/emnist.sqlite"})
+    'emnist (emnist.sqlite)'
     """
-    spec = data.element_spec
-    if not isinstance(spec, tuple) or len(spec) < 2:
-        return None, None
-    shape = getattr(spec[0], "shape", None)
-    if getattr(spec[1], "shape", None) != () or not np.issubdtype(
-        spec[1].dtype, np.integer
-    ):
-        return shape, None
-    largest = max(
-        int(data[client][1].max())
-        for client in data
-        if data.num_examples(client)
-    )
-    return shape, largest + 1
+    variant = [flags[n] for n in ("task", "target") if flags.get(n)]
+    if flags.get("only_digits") is False:
+        variant.append("with letters")
+    if flags.get("source"):
+        variant.append(os.path.basename(flags["source"].rstrip("/")))
+    name = str(flags["dataset"])
+    return f"{name} ({', '.join(variant)})" if variant else name
+
+
+def _arguments_of(name: str) -> set[str]:
+    return set(inspect.signature(find(name).load_data).parameters)

@@ -8,19 +8,23 @@ from absl import flags as absl_flags
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import quiet, summary
-from fedlearn.cli.command import Command, Group, Values
+from fedlearn.cli.command import Command, Group
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.units import counted, metric
 
 
 def _define(values: absl_flags.FlagValues) -> list[Group]:
+    cli_data.define_places(values)
     absl_flags.DEFINE_bool(
         "debug",
         False,
         "show tracebacks and what backends log",
         flag_values=values,
     )
-    return [Group("Flags", ("debug",))]
+    return [
+        Group("If the data have been moved", cli_data.PLACES),
+        Group("Flags", ("debug",)),
+    ]
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -36,7 +40,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     folder = RunFolder(arguments[0])
     config = folder.read_json(folder.CONFIG)
     folder.need(folder.MODEL)
-    _, test = cli_data.load(Values(config["flags"], set()))
+    _, test = cli_data.load_of_run(config, flags)
     quiet.import_keras(flags.debug)
     import keras
 
@@ -51,7 +55,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     )
     lines = [
         f"{folder.file(folder.MODEL)} on the test examples of "
-        f"{config['flags']['dataset']}:",
+        f"{cli_data.title(config['flags'])}:",
         "",
         f"  {counted(int(result['num_examples']), 'example')}, pooled: "
         f"{pooled}",

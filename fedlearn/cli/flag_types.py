@@ -1,6 +1,7 @@
 """Kinds of flag values, with errors that say what was expected."""
 
 import math
+import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -102,6 +103,36 @@ class Choice(flags.ArgumentParser):
                 + did_you_mean(name, self.names)
             )
         return name
+
+    def flag_type(self):
+        return "string"
+
+
+class Place(flags.ArgumentParser):
+    """A file or folder, as an absolute path: a run that goes on in another
+    working folder finds it too.
+
+    Args:
+        words: What is taken as it is; addresses are too.
+
+    Example:
+
+    >>> Place(words=["synthetic"]).parse("synthetic")
+    'synthetic'
+    >>> Place().parse("/data/../data/emnist/")
+    '/data/emnist'
+    """
+
+    def __init__(self, words: Sequence[str] = ()):
+        self._words = tuple(words)
+
+    def parse(self, argument):
+        text = str(argument)
+        if not text:
+            raise ValueError("expected a file or folder.")
+        if text in self._words or "://" in text:
+            return text
+        return os.path.abspath(os.path.expanduser(text))
 
     def flag_type(self):
         return "string"

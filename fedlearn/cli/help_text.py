@@ -28,6 +28,7 @@ def of_program(commands: Iterable[Command]) -> str:
             [
                 ("fedlearn train", "handwritten digits, about a minute"),
                 ("fedlearn report runs/digits-fedavg", "the run as a picture"),
+                ("fedlearn datasets", "what else there is to train on"),
             ]
         ),
         "",
@@ -79,7 +80,9 @@ def usage(command: Command) -> str:
 
 def _flag(flag: flags.Flag) -> list[str]:
     if flag.boolean:
-        left = f"  --[no]{flag.name}" if flag.default else f"  --{flag.name}"
+        # Without a default, both ways say something.
+        no = "" if flag.default is False else "[no]"
+        left = f"  --{no}{flag.name}"
     else:
         kind = {"int": "N", "float": "X"}.get(flag.flag_type(), "TEXT")
         left = f"  --{flag.name}={kind}"

@@ -12,7 +12,7 @@ from fedlearn.cli import help_text
 from fedlearn.cli.command import Command, Values
 from fedlearn.cli.errors import UsageError, did_you_mean
 
-COMMANDS = ("train", "evaluate", "report")
+COMMANDS = ("train", "evaluate", "report", "datasets")
 _HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
 _HELP_FULL = ("-helpfull", "--helpfull")
 
@@ -106,14 +106,15 @@ def _parse(command: Command, argv: Sequence[str]) -> tuple[Values, list[str]]:
         )
     except flags.Error as error:
         _fail(program, str(error).removeprefix("flag "))
-    num_expected, num_given = len(command.arguments), len(rest) - 1
-    if num_given != num_expected:
-        extra = " ".join(rest[1 + num_expected :])
+    needed = [a for a in command.arguments if not a.startswith("[")]
+    num_given = len(rest) - 1
+    if not len(needed) <= num_given <= len(command.arguments):
+        extra = " ".join(rest[1 + len(command.arguments) :])
         _fail(
             program,
             f"unexpected {extra!r}. Flags are written --name=value."
             if extra
-            else f"{' '.join(command.arguments[num_given:])} is missing: "
+            else f"{' '.join(needed[num_given:])} is missing: "
             f"{help_text.usage(command)}",
         )
     parsed = Values(

@@ -4,27 +4,59 @@ import importlib
 import inspect
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fedlearn.cli import data as cli_data
 from fedlearn.cli.errors import UsageError, did_you_mean
-from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.cli.task import Task
 
 if TYPE_CHECKING:
     import keras
 
 # The model of `fl.models` for a data set, where no flag names another.
-DEFAULTS = {"digits": "digits_cnn", "emnist": "mcmahan_cnn"}
+DEFAULTS = {
+    "celeba": "celeba_cnn",
+    "cifar100": "resnet18_gn",
+    "digits": "digits_cnn",
+    "emnist": "emnist_cnn",
+    "heart_disease": "heart_logistic",
+    "shakespeare": "shakespeare_lstm",
+    "stackoverflow": "stackoverflow_lstm",
+    "synthetic": "logistic_regression",
+}
 
 
-def load(name: str, data: FederatedDataset, seed: int) -> "keras.Model":
+def default(flags: Any) -> str | None:
+    """The name of the model for a data set; None if there is no such set.
+
+    Args:
+        flags: With `dataset` and `task`.
+    """
+    if flags.dataset == "stackoverflow" and flags.task == "tags":
+        return "stackoverflow_tags"
+    return DEFAULTS.get(flags.dataset)
+
+
+def absolute(name: str) -> str:
+    """A model's name that means the same in another working folder.
+
+    Example:
+
+    >>> absolute("digits_cnn"), os.path.isabs(absolute("model.keras"))
+    ('digits_cnn', True)
+    """
+    if not name.endswith(".keras"):
+        return name
+    return os.path.abspath(os.path.expanduser(name))
+
+
+def load(name: str, task: Task, seed: int) -> "keras.Model":
     """A model, compiled or not.
 
     Args:
         name: Of a function of `fl.models`; or a `.keras` file; or
             `module:function`, a function without arguments that returns a
             model. The module may be in the working folder.
-        data: What it will be trained on, for the shapes of `fl.models`.
+        task: What it will be trained for, for the sizes of `fl.models`.
         seed: Of the initial weights.
 
     Raises:
@@ -54,20 +86,10 @@ def load(name: str, data: FederatedDataset, seed: int) -> "keras.Model":
             f"{', '.join(sorted(known))}; or a .keras file; or "
             f"module:function.{did_you_mean(name, known, '--model=')}"
         )
-    shape, num_classes = cli_data.shape_and_classes(data)
-    known_facts = {
-        "input_shape": shape,
-        "num_classes": num_classes,
-        "seed": seed,
-    }
+    sizes = {**task.sizes, "seed": seed}
     accepted = inspect.signature(getattr(models, name)).parameters
     return models.get(
-        name,
-        **{
-            key: value
-            for key, value in known_facts.items()
-            if key in accepted and value is not None
-        },
+        name, **{key: value for key, value in sizes.items() if key in accepted}
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.cli import data as cli_data
 from fedlearn.cli.algorithms import ALGORITHMS
 from fedlearn.cli.units import duration, in_bytes
 from fedlearn.plot import history as draw_history
@@ -88,7 +89,7 @@ def _headline(figure, config, history) -> None:
     figure.text(
         _LEFT,
         0.943,
-        f"{title} on {flags['dataset']}",
+        f"{title} on {cli_data.title(flags)}",
         fontsize=25,
         fontweight="bold",
         color=style.INK,

@@ -7,18 +7,22 @@ from absl import flags as absl_flags
 
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import quiet, summary
-from fedlearn.cli.command import Command, Group, Values
+from fedlearn.cli.command import Command, Group
 from fedlearn.cli.run_folder import RunFolder
 
 
 def _define(values: absl_flags.FlagValues) -> list[Group]:
+    cli_data.define_places(values)
     absl_flags.DEFINE_bool(
         "debug",
         False,
         "show tracebacks and what backends log",
         flag_values=values,
     )
-    return [Group("Flags", ("debug",))]
+    return [
+        Group("If the data have been moved", cli_data.PLACES),
+        Group("Flags", ("debug",)),
+    ]
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -39,7 +43,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     from fedlearn.plot.style import require_matplotlib
 
     require_matplotlib()  # before any work
-    train, _ = cli_data.load(Values(config["flags"], set()))
+    train, _ = cli_data.load_of_run(config, flags)
     # Some data sets bring in the backend, and files are written by a module
     # that does.
     quiet.import_keras(flags.debug)

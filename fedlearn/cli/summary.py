@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedlearn.cli import data as cli_data
 from fedlearn.cli.algorithms import ALGORITHMS
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.units import counted, duration, in_bytes, metric
@@ -14,7 +15,7 @@ def headline(config: Mapping[str, Any], num_rounds: int) -> str:
     flags = config["flags"]
     title = ALGORITHMS[flags["algorithm"]].title
     text = (
-        f"{title} on {flags['dataset']}, "
+        f"{title} on {cli_data.title(flags)}, "
         f"{counted(num_rounds, 'round')} of {flags['clients_per_round']} of "
         f"{counted(config['num_clients'], 'client')}"
     )

@@ -15,11 +15,14 @@ from fedlearn.cli import model as cli_model
 from fedlearn.cli.command import Command, Group
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.flag_types import Choice, Positive, Whole, define
+from fedlearn.cli.objective import objective
 from fedlearn.cli.run_folder import RunFolder
+from fedlearn.cli.task import Task, task_of
+from fedlearn.cli.units import counted
 
 EXECUTORS = ("auto", "sequential", "vectorized")
 # What may differ when a run goes on.
-_FREE = ("debug", "output_dir", "resume", "rounds", "verbose")
+_FREE = ("cache_dir", "debug", "output_dir", "resume", "rounds", "verbose")
 
 
 def _define(values: absl_flags.FlagValues) -> list[Group]:
@@ -29,22 +32,10 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
     flag(
         "dataset",
         "digits",
-        "a data set of fl.datasets, such as digits: 1,797 images of 8 x 8 "
-        "pixels, which need no download",
+        "what to train on; fedlearn datasets lists what there is. digits, "
+        "1,797 images of 8 x 8 pixels, need no download",
     )
-    flag(
-        "num_clients",
-        None,
-        "digits: among how many clients they are divided (default: 50)",
-        Whole(1),
-    )
-    flag(
-        "alpha",
-        None,
-        "digits: how alike clients are; small values give each client few "
-        "digits (default: 1.0)",
-        Positive(),
-    )
+    cli_data.define_arguments(values)
     flag(
         "model",
         None,
@@ -66,8 +57,9 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
     )
     flag(
         "clients_per_round",
-        10,
-        "how many clients take part in a round, drawn at random",
+        None,
+        "how many clients take part in a round, drawn at random (default: 10, "
+        "or all if there are fewer)",
         Whole(1),
     )
     flag("batch_size", 10, "examples a step at a client", Whole(1))
@@ -162,7 +154,7 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         flag_values=values,
     )
     return [
-        Group("Data and model", ("dataset", "num_clients", "alpha", "model")),
+        Group("Data and model", ("dataset", *cli_data.ARGUMENTS, "model")),
         Group(
             "Algorithm",
             ("algorithm", "rounds", "clients_per_round", "proximal"),
@@ -209,6 +201,8 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     _check(flags, algorithm)
     started = time.time()
     train, test = cli_data.load(flags)
+    if flags.clients_per_round is None:
+        flags.clients_per_round = min(10, len(train))
     if flags.clients_per_round > len(train):
         raise UsageError(
             f"--clients_per_round={flags.clients_per_round}, but "
@@ -220,8 +214,9 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
 
     from fedlearn.cli.history_file import HistoryFile
 
-    model = cli_model.load(flags.model, train, flags.seed)
-    process = _process(flags, algorithm, model)
+    task = task_of(flags, train)
+    model = cli_model.load(flags.model, task, flags.seed)
+    process = _process(flags, algorithm, model, task)
     config = {
         "fedlearn": fedlearn.__version__,
         "started": before.get("started")
@@ -249,8 +244,10 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     if flags.verbose:
         print(
             f"{algorithm.title} with {flags.model} "
-            f"({config['num_parameters']:,} parameters) on {flags.dataset}: "
-            f"{flags.rounds} rounds, each with {flags.clients_per_round} of "
+            f"({config['num_parameters']:,} parameters) on "
+            f"{cli_data.title(config['flags'])}: "
+            f"{counted(flags.rounds, 'round')}, each with "
+            f"{flags.clients_per_round} of "
             f"{len(train)} clients; {config['backend']}",
             flush=True,
         )
@@ -287,6 +284,8 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
 
 def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
     """The folder of the run, and its config if it goes on."""
+    if flags.model is not None:
+        flags.model = cli_model.absolute(flags.model)
     if flags.output_dir is None:
         if flags.resume:
             raise UsageError(
@@ -307,7 +306,7 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
                 "run in it, or give another --output_dir."
             )
         if flags.model is None:
-            flags.model = cli_model.DEFAULTS.get(flags.dataset)
+            flags.model = cli_model.default(flags)
         return folder, {}
     config = folder.read_json(folder.CONFIG)
     for name, was in config["flags"].items():
@@ -321,7 +320,7 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
                     f"go on with --{name}={now}. Leave the flag out, or give "
                     "another --output_dir for a run of its own."
                 )
-        elif name not in _FREE or name == "rounds":
+        elif name not in _FREE or name in ("rounds", "cache_dir"):
             setattr(flags, name, was)
     return folder, config
 
@@ -346,7 +345,9 @@ def _check(flags: Any, algorithm: algorithms.Algorithm) -> None:
         )
 
 
-def _process(flags: Any, algorithm: algorithms.Algorithm, model: Any) -> Any:
+def _process(
+    flags: Any, algorithm: algorithms.Algorithm, model: Any, task: Task
+) -> Any:
     from fedlearn import FederatedAveraging, LocalTraining
 
     chosen = flags.client_optimizer or (
@@ -359,11 +360,8 @@ def _process(flags: Any, algorithm: algorithms.Algorithm, model: Any) -> Any:
             rate = 0.1
         optimizer = algorithms.optimizer(chosen, rate)
     if not model.compiled:
-        model.compile(
-            optimizer=optimizer,
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-        )
+        loss, metrics = objective(task, _output_shape(model))
+        model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
         optimizer = None
     proximal = algorithm.proximal if flags.proximal is None else flags.proximal
     server = flags.server_optimizer or algorithm.server
@@ -383,6 +381,13 @@ def _process(flags: Any, algorithm: algorithms.Algorithm, model: Any) -> Any:
         server_optimizer=algorithms.optimizer(server, rate, **options),
         executor=flags.executor,
     )
+
+
+def _output_shape(model: Any) -> Any:
+    try:
+        return model.output_shape
+    except AttributeError:  # a subclass that has seen no data
+        return None
 
 
 def _versions(backend: str) -> dict[str, str]:
@@ -446,6 +451,10 @@ COMMAND = Command(
             "and more",
         ),
         ("fedlearn train --algorithm=fedprox --proximal=0.01", "FedProx"),
+        (
+            "fedlearn train --dataset=shakespeare --source=synthetic",
+            "offline",
+        ),
         ("fedlearn train --model=my_models:build", "build() in my_models.py"),
     ),
     main=main,
