@@ -48,10 +48,14 @@ class _Reported(Clients):
 
 
 def progress(items: Sequence[Any], what: str) -> Iterator[Any]:
-    """Yields the items, and says on one line of stderr how far it is."""
+    """Yields the items, and says on one line of stderr how far it is.
+
+    Where stderr is a file, only the end of it is said.
+    """
+    shown = sys.stderr.isatty()
     last = time.monotonic()
     for done, item in enumerate(items):
-        if time.monotonic() - last > 0.5:
+        if shown and time.monotonic() - last > 0.5:
             last = time.monotonic()
             print(
                 f"\r{what}: {done:,} of {len(items):,}",
@@ -60,7 +64,9 @@ def progress(items: Sequence[Any], what: str) -> Iterator[Any]:
                 flush=True,
             )
         yield item
-    print(f"\r{what}: {len(items):,} of {len(items):,}", file=sys.stderr)
+    start = "\r" if shown else ""
+    total = f"{len(items):,}"
+    print(f"{start}{what}: {total} of {total}", file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:
