@@ -177,7 +177,7 @@ COMMAND = Command(
         "list says which data sets there are, what fetching them takes, and "
         "whether they\nare in the cache. describe NAME says what is in one, "
         "whose it is, and what\nsurprises people. fetch NAME gets its files "
-        "and converts them, for use without a\nnetwork; fedlearn train would "
+        "and converts them, for use without\na network; fedlearn train would "
         "do so, too."
     ),
     arguments=("[list|describe|fetch]", "[NAME]"),

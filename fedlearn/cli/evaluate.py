@@ -42,12 +42,10 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     folder.need(folder.MODEL)
     _, test = cli_data.load_of_run(config, flags)
     quiet.import_keras(flags.debug)
-    import keras
-
     from fedlearn import evaluation
 
     cli_model.import_module_of(config["flags"]["model"])
-    model = keras.models.load_model(folder.file(folder.MODEL))
+    model = cli_model.load_file(folder.file(folder.MODEL))
     result = evaluation.evaluate(model, test, per_client=True)
     folder.write_json(folder.EVALUATION, result)
     pooled = ", ".join(

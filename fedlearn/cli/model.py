@@ -68,7 +68,7 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
     if name.endswith(".keras"):
         if not os.path.isfile(name):
             raise UsageError(f"--model={name}: there is no such file.")
-        return keras.models.load_model(name)
+        return load_file(name)
     if ":" in name:
         model = _function(name)()
         if not isinstance(model, keras.Model):
@@ -91,6 +91,28 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
     return models.get(
         name, **{key: value for key, value in sizes.items() if key in accepted}
     )
+
+
+def load_file(path: str) -> "keras.Model":
+    """A model from a `.keras` file, which a run may have written."""
+    import keras
+
+    # Registers with Keras what runs on sequences are compiled with.
+    from fedlearn.metrics import MaskedAccuracy  # noqa: F401
+
+    return keras.models.load_model(path)
+
+
+def how_to_load(model: "keras.Model") -> str:
+    """What loads the file of a model where nobody has imported fedlearn."""
+    from fedlearn.metrics import mergeable
+
+    own = any(
+        type(metric).__module__.startswith("fedlearn.")
+        for metric in mergeable.user_metrics(model)
+    )
+    arguments = "(..., compile=False)" if own else ""
+    return f"keras.models.load_model{arguments}"
 
 
 def import_module_of(name: str) -> None:

@@ -279,7 +279,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     folder.write_model(process.model)
     evaluation = process.evaluate(process.state, test, per_client=True)
     folder.write_json(folder.EVALUATION, evaluation)
-    _print(folder, config, history.history, evaluation)
+    _print(folder, config, history.history, evaluation, process.model)
 
 
 def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
@@ -404,6 +404,7 @@ def _print(
     config: dict[str, Any],
     history: dict[str, list[float]],
     evaluation: dict[str, Any],
+    model: Any,
 ) -> None:
     rounds = max(map(len, history.values()))
     lines = [
@@ -417,7 +418,7 @@ def _print(
         *summary.files(
             folder,
             {
-                folder.MODEL: "the model, for keras.models.load_model",
+                folder.MODEL: f"a model for {cli_model.how_to_load(model)}",
                 folder.HISTORY: "metrics, a row a round",
                 folder.EVALUATION: "metrics of each test client",
                 folder.CONFIG: "flags and versions",

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.backend_free
     ("words", "message"),
     [
         (("trian",), "there is no command trian. Did you mean train?"),
-        (("xyzzy",), "Commands are train, evaluate, report."),
+        (("xyzzy",), "Commands are train, evaluate, report, datasets."),
         (("--rounds=3",), "there is no flag --rounds=3."),
         (("train", "--round=3"), "Did you mean --rounds?"),
         (("train", "--xyzzy"), "fedlearn train --help lists them."),
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.backend_free
         (("report",), "RUN is missing: fedlearn report RUN [FLAGS]"),
         (("evaluate", "a", "b"), "unexpected 'b'."),
         (("train", "--resume"), "--resume needs --output_dir"),
-        (("train", "--dataset=digit"), "Did you mean --dataset=digits?"),
+        (("train", "--dataset=digit"), "Did you mean digits?"),
         (("train", "--model=digit_cnn"), "Did you mean --model=digits_cnn?"),
         (("train", "--model=x.keras"), "there is no such file."),
         (("train", "--model=no_such:f"), "there is no module 'no_such'"),
@@ -39,6 +39,35 @@ pytestmark = pytest.mark.backend_free
             "means the server optimizer adam",
         ),
         (("train", "--clients_per_round=51"), "Expected 1 to 50."),
+        (("train", "--source=synthetic"), "only with celeba, cifar100"),
+        (("train", "--source="), "expected a file or folder."),
+        (("train", "--noonly_digits"), "--dataset=digits, only with emnist."),
+        (
+            ("train", "--dataset=emnist", "--task=tags"),
+            "--dataset=emnist, only with stackoverflow. Leave it out.",
+        ),
+        (("train", "--task=word"), "Did you mean words?"),
+        (
+            ("train", "--dataset=emnist", "--num_clients=5"),
+            "only with digits, synthetic.",
+        ),
+        (
+            ("train", "--dataset=emnist", "--source=no/such"),
+            "no/such, given as the source of emnist.",
+        ),
+        (
+            ("train", "--dataset=emnist", "--source=https://x.org/emnist"),
+            "Expected a path, a file:// address, or 'synthetic'",
+        ),
+        (
+            ("train", "--dataset=celeba", "--target=smile"),
+            "target is 'smile'. Expected one of arched_eyebrows",
+        ),
+        (
+            ("train", "--model=emnist_autoencoder"),
+            "predictions of shape (8, 8, 1) for an example, and labels are "
+            "int64 of shape ()",
+        ),
         (("train", "--num_clients=5000"), "fedlearn: error: "),
     ],
 )
