@@ -20,6 +20,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("deterministic")
 
 
+# Their doctests say the same on every backend; on JAX, building the models of
+# some takes minutes.
+_BACKEND_FREE_DOCTESTS = ("cli", "data", "datasets", "models", "partition")
+
+
+def pytest_collection_modifyitems(items):
+    folders = [PROJECT / "fedlearn" / f for f in _BACKEND_FREE_DOCTESTS]
+    for item in items:
+        if any(folder in item.path.parents for folder in folders):
+            item.add_marker(pytest.mark.backend_free)
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """Folder of the federated data sets, for tests that read real files."""

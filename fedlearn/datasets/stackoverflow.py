@@ -63,8 +63,8 @@ CARD = Card(
         "optimization', ICLR 2021, arXiv:2003.00295."
     ),
     quirks=(
-        "train is before 2018, test after, and heldout the people whose "
-        "number is divisible by 10, at any time.",
+        "heldout has the people whose number is divisible by 10; of the "
+        "others, train has what they wrote before 2018, and test the rest.",
         "Word numbers: 0 padding, 1 to 10,000 words by frequency, then the "
         "unknown word, the beginning and the end of a sentence. Neither the "
         "loss nor the accuracy should count padding: see "
@@ -132,7 +132,7 @@ def load_tag_counts(
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, int]:
-    """How often each tag is used in the train part, most used first.
+    """How many people of the train part use each tag, most used first.
 
     The public file has 50,454 tags.
 
@@ -305,8 +305,8 @@ def load_data(
             `~/.keras/fedlearn`.
 
     Returns:
-        `(train, heldout, test)`. `heldout` has other clients than `train`;
-        `test` has clients of both.
+        `(train, heldout, test)`. `heldout` has other clients than `train`
+        and `test`, which have many in common.
 
     Raises:
         DownloadError: If a file cannot be fetched; says where to put it.
