@@ -102,7 +102,7 @@ def _check(flags: Any, action: str, name: str | None) -> None:
 
 def _table(cache_dir: str | None) -> list[str]:
     from fedlearn import datasets
-    from fedlearn.data.cache_folder import cache_folder
+    from fedlearn.data.fetching.cache_folder import cache_folder
 
     cache = cache_folder(cache_dir)
     rows = [("name", "fetch", "cached", "what")]

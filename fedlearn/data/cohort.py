@@ -138,7 +138,7 @@ def _kind(value: Any) -> str:
 
 def _arrays(item: Any, model: FunctionalModel) -> Any:
     if hasattr(item, "element_spec"):  # a tf.data.Dataset
-        from fedlearn.data import tf_data
+        from fedlearn.data.formats import tf_data
 
         batched = _is_batched(item.element_spec, model)
         return tf_data.read_tf_dataset(item, "A client of the list", batched)

@@ -150,7 +150,7 @@ class Constructors:
         (array([[30.],
                [50.]], dtype=float32), array([0, 1]))
         """
-        from fedlearn.data.dataframe import read_dataframe
+        from fedlearn.data.formats.dataframe import read_dataframe
 
         x, y, ids = read_dataframe(df, client, label, features)
         return cls.from_arrays(x, y, ids)
@@ -194,7 +194,7 @@ class Constructors:
         >>> ds["x"][1]
         array([0, 1])
         """
-        from fedlearn.data.csv_file import read_csv
+        from fedlearn.data.formats.csv_file import read_csv
 
         x, y, ids = read_csv(path, client, label, features, delimiter)
         return cls.from_arrays(x, y, ids)
@@ -220,7 +220,7 @@ class Constructors:
             ValueError: If the shapes do not tell whether a data set is
                 batched, its examples differ in shape, or it is endless.
         """
-        from fedlearn.data.tf_data import read_tf_dataset
+        from fedlearn.data.formats.tf_data import read_tf_dataset
 
         if not isinstance(datasets, Mapping):
             raise TypeError(
@@ -256,7 +256,7 @@ class Constructors:
             FileNotFoundError: If there is no such file.
             FormatError: If it is cut short, damaged, or no such file.
         """
-        from fedlearn.data.compact_file import open_compact_file
+        from fedlearn.data.formats.compact_file import open_compact_file
 
         return cls(open_compact_file(path))
 
@@ -293,7 +293,7 @@ class Constructors:
             FormatError: If it is cut short, damaged, or no such file.
             ValueError: If there is no such split; the message lists them.
         """
-        from fedlearn.data.tff_sqlite import read_tff_sqlite
+        from fedlearn.data.formats.tff_sqlite import read_tff_sqlite
 
         return cls(read_tff_sqlite(path, split))
 
@@ -325,7 +325,7 @@ class Constructors:
         >>> FederatedDataset.from_tff_hdf5(path)["ann"]["label"]
         array([0, 1])
         """
-        from fedlearn.data.tff_hdf5 import read_tff_hdf5
+        from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
 
         return cls(read_tff_hdf5(path))
 
@@ -348,7 +348,7 @@ class Constructors:
             FileNotFoundError: If there is no such file.
             FormatError: If it is cut short, damaged, or no such file.
         """
-        from fedlearn.data.fedjax_sqlite import read_fedjax_sqlite
+        from fedlearn.data.formats.fedjax_sqlite import read_fedjax_sqlite
 
         return cls(read_fedjax_sqlite(path))
 
@@ -384,7 +384,7 @@ class Constructors:
         >>> FederatedDataset.from_leaf(path)["u"]["y"]
         array([3])
         """
-        from fedlearn.data.leaf import read_leaf
+        from fedlearn.data.formats.leaf import read_leaf
 
         return cls(read_leaf(directory))
 
@@ -427,7 +427,7 @@ class Constructors:
         >>> FederatedDataset.from_files(folder)["ann"]
         (array([[1.]]), array([0]))
         """
-        from fedlearn.data.client_files import read_client_files
+        from fedlearn.data.formats.client_files import read_client_files
 
         return cls(read_client_files(folder, read, pattern))
 
@@ -459,6 +459,6 @@ class Constructors:
             ValueError: If a column is missing, or holds neither numbers nor
                 texts of one shape.
         """
-        from fedlearn.data.hugging_face import read_hugging_face
+        from fedlearn.data.formats.hugging_face import read_hugging_face
 
         return cls(read_hugging_face(dataset, client, label, features))

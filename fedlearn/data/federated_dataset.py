@@ -348,7 +348,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
             KeyError: If there is no such client.
             ImportError: If TensorFlow is not installed.
         """
-        from fedlearn.data.tf_data import to_tf_dataset
+        from fedlearn.data.formats.tf_data import to_tf_dataset
 
         return to_tf_dataset(self[client_id])
 
@@ -356,9 +356,9 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         """Writes all clients to one compact file, for `load`.
 
         An HDF5 file that needs no more than a client's arrays in memory to
-        be written or read (its layout is in `fedlearn.data.compact_file`).
-        Integers take as few bytes as hold them, and floats of up to 256
-        different values, such as those of images, one byte each; what is
+        be written or read (`fedlearn.data.formats.compact_file` has its
+        layout). Integers take as few bytes as hold them, and floats of up to
+        256 different values, such as those of images, one byte each; what is
         read again has the same dtypes and bits. The file appears under its
         name when it is complete.
 
@@ -378,7 +378,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         >>> FederatedDataset.load(path)["a"]
         (array([[2.]]), array([1]))
         """
-        from fedlearn.data.compact_file import write_compact_file
+        from fedlearn.data.formats.compact_file import write_compact_file
 
         counts = {i: self.num_examples(i) for i in self._client_ids}
         elements = (self._source.load(i) for i in self._client_ids)
@@ -412,7 +412,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         >>> FederatedDataset.from_tff_sqlite(path, "train")["a"]
         {'x': array([2.], dtype=float32), 'y': array([1])}
         """
-        from fedlearn.data.tff_sqlite_writer import write_tff_sqlite
+        from fedlearn.data.formats.tff_sqlite_writer import write_tff_sqlite
 
         write_tff_sqlite(self, path, split)
 

@@ -120,7 +120,7 @@ def fetch(
     >>> fetch("digits") is None
     True
     """
-    from fedlearn.data.cache_folder import cache_folder
+    from fedlearn.data.fetching.cache_folder import cache_folder
 
     module = _module(name)
     if not module.CARD.files:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fedlearn import seeds
-from fedlearn.data.cache_folder import cache_folder
-from fedlearn.data.csv_file import read_cells
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.fetching.cache_folder import cache_folder
+from fedlearn.data.formats.csv_file import read_cells
+from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, locate
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from fedlearn.data.download import download
+from fedlearn.data.fetching.download import download
 
 
 @dataclasses.dataclass(frozen=True)

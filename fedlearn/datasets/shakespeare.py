@@ -85,7 +85,7 @@ def tokens(snippets: np.ndarray, sequence_length: int = 80) -> np.ndarray:
     Example:
 
     >>> tokens(np.array([b"the"], object), 5)
-    array([[88,  5,  2, 66, 89,  0]], dtype=int32)
+    array([[88,  5,  2, 65, 89,  0]], dtype=int32)
     """
     width = sequence_length + 1
     table = np.full(256, OOV, np.int32)
@@ -116,7 +116,7 @@ def text(numbers: Any) -> str:
 
     Example:
 
-    >>> text([88, 5, 2, 66, 89, 0])
+    >>> text([88, 5, 2, 65, 89, 0])
     'the'
     """
     shown = {k + 1: c for k, c in enumerate(VOCABULARY)} | {OOV: "\ufffd"}

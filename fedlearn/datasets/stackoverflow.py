@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.data.archive import unpack_tar
-from fedlearn.data.cache_folder import cache_folder
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.fetching.archive import unpack_tar
+from fedlearn.data.fetching.cache_folder import cache_folder
+from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles

@@ -2,8 +2,8 @@
 
 A set is one SQLite file under LZMA with a row an example; in older days a tar
 of HDF5 files. Reading a client out of either is slow, so each part of a set
-is converted once to a compact file in the cache (`fedlearn.data.
-compact_file`), from which a client is one slice.
+is converted once to a compact file in the cache
+(`fedlearn.data.formats.compact_file`), from which a client is one slice.
 """
 
 import dataclasses
@@ -13,19 +13,19 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedlearn.data.archive import unpack_tar
-from fedlearn.data.cache_folder import cache_folder
-from fedlearn.data.compact_file import (
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.fetching.archive import unpack_tar
+from fedlearn.data.fetching.cache_folder import cache_folder
+from fedlearn.data.fetching.file_lock import file_lock
+from fedlearn.data.formats.compact_file import (
     CompactWriter,
     open_compact_file,
     write_compact_file,
 )
-from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.file_lock import file_lock
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
+from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
+from fedlearn.data.formats.tff_sqlite import open_tff_sqlite
 from fedlearn.data.sources import Source
-from fedlearn.data.tff_hdf5 import read_tff_hdf5
-from fedlearn.data.tff_sqlite import open_tff_sqlite
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
 
 BASE_URL = "https://storage.googleapis.com/tff-datasets-public/"

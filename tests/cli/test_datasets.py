@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from fedlearn import datasets
-from fedlearn.data import download
+from fedlearn.data.fetching import download
 from fedlearn.datasets import heart_disease
 from fedlearn.datasets.public_file import PublicFile
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from fedlearn import FederatedDataset, datasets
-from fedlearn.data import download
 from fedlearn.data import element as el
-from fedlearn.data.download import DownloadError
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.fetching import download
+from fedlearn.data.fetching.download import DownloadError
+from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets import (
     celeba,
     cifar100,

@@ -1,0 +1,1 @@
+"""Getting public files onto this machine, whole and once."""

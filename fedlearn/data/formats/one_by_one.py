@@ -1,0 +1,105 @@
+"""Clients that are read one by one, each when it is asked for."""
+
+import abc
+import functools
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fedlearn.data import element as el
+from fedlearn.data.formats.format_error import FormatError
+
+
+def checked_ids(ids: Iterable[Any], path: Path) -> tuple[str, ...]:
+    """The ids that a file lists, sorted.
+
+    Raises:
+        FormatError: If there are none, or one is empty, no text, not UTF-8
+            or listed twice.
+
+    Example:
+
+    >>> checked_ids(["9", "10"], Path("data.h5"))
+    ('10', '9')
+    """
+    found = list(ids)
+    for client_id in found:
+        if not isinstance(client_id, str):
+            raise FormatError(
+                f"{path}: the client id {client_id!r} is of type "
+                f"{type(client_id).__name__}. Expected text."
+            )
+    ordered = sorted(found)
+    if not ordered:
+        raise FormatError(f"{path} has no clients. Expected at least one.")
+    for client_id in ordered:
+        if not client_id:
+            raise FormatError(f"{path}: a client id is the empty string.")
+        try:
+            client_id.encode()
+        except UnicodeEncodeError as error:
+            # Lone surrogates are how Python shows bytes that are no UTF-8.
+            raise FormatError(
+                f"{path}: the client id {client_id!r} is not UTF-8."
+            ) from error
+    for one, next_one in itertools.pairwise(ordered):
+        if one == next_one:
+            raise FormatError(
+                f"{path} has client {one!r} twice. Expected each id once."
+            )
+    return tuple(ordered)
+
+
+class OneByOne(abc.ABC):
+    """A source that reads a client when it is asked for, and forgets it.
+
+    It keeps no file open between two reads. So it can be pickled, and read
+    by threads and by forked processes, which could not share a file handle.
+
+    Args:
+        path: Where the clients are; named in messages.
+        client_ids: At least one.
+    """
+
+    def __init__(self, path: Path, client_ids: tuple[str, ...]) -> None:
+        self.client_ids = client_ids
+        self._path = path
+        self._members = frozenset(client_ids)
+
+    @abc.abstractmethod
+    def num_examples(self, client_id: str) -> int:
+        """How many examples a client has."""
+
+    @abc.abstractmethod
+    def _read(self, client_id: str) -> el.Element:
+        """One client's arrays, checked on their own."""
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._members
+
+    @functools.cached_property
+    def _reference(self) -> tuple[str, Any]:
+        """The first client with examples, and the spec that all must have."""
+        first = next(
+            (i for i in self.client_ids if self.num_examples(i)),
+            self.client_ids[0],
+        )
+        return first, el.spec_of(self._read(first))
+
+    def load(self, client_id: str) -> el.Element:
+        element = self._read(client_id)
+        other, spec = self._reference
+        if not el.num_examples(element):
+            # Writers lose the shape of an array without rows.
+            return el.read_only(el.empty_like(spec))
+        try:
+            el.check_same_spec(
+                el.spec_of(element),
+                f"Client {client_id!r}",
+                spec,
+                f"client {other!r}",
+            )
+        except ValueError as error:
+            raise FormatError(f"{self._path}: {error}") from error
+        return el.read_only(element)

@@ -1,0 +1,299 @@
+import json
+import multiprocessing
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from fedlearn import FederatedDataset
+from fedlearn.data import element as el
+from fedlearn.data.formats import compact_file
+from fedlearn.data.formats.compact_file import CompactWriter, open_compact_file
+from fedlearn.data.formats.format_error import FormatError
+
+pytestmark = pytest.mark.backend_free
+
+IDS = ["ann", "b/o'b\"", "nul\0", "ünï\U0001f600", "\ud800", "empty", ".."]
+
+
+@pytest.fixture
+def dataset():
+    rng = np.random.default_rng(0)
+
+    def client(k):
+        n = 0 if IDS[k] == "empty" else k + 2
+        x = {
+            "image": (rng.integers(0, 256, (n, 4, 3)) / 255).astype("float32"),
+            "text": np.array([b"t" * j for j in range(n + 1)], object)[:n],
+        }
+        y = [rng.integers(-5, 300 + k * 40_000, n), rng.random(n) < 0.5]
+        return x, y, rng.normal(size=n)
+
+    return FederatedDataset.from_clients(
+        {name: client(k) for k, name in enumerate(IDS)}
+    )
+
+
+@pytest.fixture
+def path(dataset, tmp_path):
+    dataset.save(tmp_path / "clients.h5")
+    return tmp_path / "clients.h5"
+
+
+def assert_same(one, other):
+    assert one.client_ids == other.client_ids
+    for client_id in one:
+        mine, theirs = one[client_id], other[client_id]
+        assert el.spec_of(mine) == el.spec_of(theirs)
+        for a, b in zip(el.arrays(mine), el.arrays(theirs), strict=True):
+            assert a.tolist() == b.tolist()
+        assert one.num_examples(client_id) == other.num_examples(client_id)
+
+
+def test_load_gives_what_was_saved(dataset, path):
+    loaded = FederatedDataset.load(path)
+    assert_same(loaded, dataset)
+    for array in el.arrays(loaded["ann"]):
+        assert not array.flags.writeable
+
+
+def test_pooled_agrees(dataset, path):
+    loaded = FederatedDataset.load(path)
+    for a, b in zip(
+        el.arrays(loaded.pooled()), el.arrays(dataset.pooled()), strict=True
+    ):
+        assert a.tolist() == b.tolist()
+
+
+def test_nothing_but_the_file_is_left(path):
+    assert [p.name for p in path.parent.iterdir()] == ["clients.h5"]
+
+
+def test_saving_what_was_loaded_from_the_same_file(dataset, path):
+    FederatedDataset.load(path).select(["ann", ".."]).save(path)
+    assert_same(FederatedDataset.load(path), dataset.select(["ann", ".."]))
+
+
+def test_a_failed_save_leaves_the_old_file(dataset, path):
+    def fail(element):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        dataset.map(fail).save(path)
+    assert [p.name for p in path.parent.iterdir()] == ["clients.h5"]
+    assert_same(FederatedDataset.load(path), dataset)
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path):
+    def interrupted():
+        with CompactWriter(tmp_path / "new.h5", {"a": 2}) as writer:
+            writer.write(np.array([0]), {"x": np.array([1.0])})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_example_that_never_came(tmp_path):
+    with (
+        pytest.raises(ValueError, match="1 of 2 examples"),
+        CompactWriter(tmp_path / "new.h5", {"a": 2}) as writer,
+    ):
+        writer.write(np.array([0]), {"x": np.array([1.0])})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_examples_in_any_order(tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(100, 3))
+    text = np.array([f"{k}" * (k % 7) for k in range(100)], object)
+    order = rng.permutation(100)
+    with CompactWriter(tmp_path / "f.h5", {"a": 30, "b": 70}) as writer:
+        for places in np.split(order, [1, 20, 60]):
+            places = np.sort(places)
+            writer.write(places, {"x": x[places], "text": text[places]})
+    source = open_compact_file(tmp_path / "f.h5")
+    assert (source.load("b")["x"] == x[30:]).all()
+    assert source.load("a")["text"].tolist() == text[:30].tolist()
+
+
+def test_clients_that_differ(tmp_path):
+    ds = FederatedDataset.from_clients({"a": ([1.0], [2]), "b": ([3.0], [2])})
+    odd = ds.map(lambda c: (c[0], c[1] if c[0] == 1 else c[1] * 1.0))
+    with pytest.raises(ValueError, match="y has dtype float64"):
+        odd.save(tmp_path / "f.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_examples(tmp_path):
+    ds = FederatedDataset.from_clients({"a": (np.zeros((0, 2)), np.zeros(0))})
+    with pytest.raises(ValueError, match="no examples"):
+        ds.save(tmp_path / "f.h5")
+
+
+def _read_in_another_process(source, client_id, results):
+    results.put(source.load(client_id)[2].tolist())
+
+
+def test_another_process_reads_it(dataset, path):
+    source = pickle.loads(pickle.dumps(open_compact_file(path)))
+    assert source.load("ann")[2].tolist() == dataset["ann"][2].tolist()
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(
+        target=_read_in_another_process, args=(source, "ann", results)
+    )
+    process.start()
+    assert results.get(timeout=60) == dataset["ann"][2].tolist()
+    process.join(60)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.h5"):
+        FederatedDataset.load(tmp_path / "nothing.h5")
+
+
+def test_not_hdf5(tmp_path):
+    (tmp_path / "f.h5").write_bytes(b"no" * 1000)
+    with pytest.raises(FormatError, match=r"f\.h5 cannot be opened as HDF5"):
+        FederatedDataset.load(tmp_path / "f.h5")
+
+
+def test_another_hdf5_file(tmp_path):
+    h5py.File(tmp_path / "f.h5", "w").close()
+    with pytest.raises(FormatError, match="no complete compact file"):
+        FederatedDataset.load(tmp_path / "f.h5")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_a_file_cut_short(path, part):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(FormatError, match=r"clients\.h5"):
+        FederatedDataset.load(path)
+
+
+def _replace(file, name, data):
+    del file[name]
+    file[name] = data
+
+
+def _move_out(file, name, folder):
+    with h5py.File(folder / "outside.h5", "w") as other:
+        other["there"] = file[name][:]
+    del file[name]
+    file[name] = h5py.ExternalLink(str(folder / "outside.h5"), "/there")
+
+
+def _external_storage(file, name, folder):
+    values = file[name][:]
+    (folder / "raw.bin").write_bytes(values.tobytes())
+    del file[name]
+    external = [(str(folder / "raw.bin"), 0, values.nbytes)]
+    file.create_dataset(name, values.shape, values.dtype, external=external)
+
+
+def _virtual(file, name, folder):
+    shape = file[name].shape
+    del file[name]
+    layout = h5py.VirtualLayout(shape, "float64")
+    layout[:] = h5py.VirtualSource(folder / "other.h5", "x", shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def _claim(file, name, folder):
+    del file[name]
+    file.create_dataset(name, (10**12,), "float64")
+
+
+def _compress(file, name, folder):
+    values = file[name][:]
+    del file[name]
+    file.create_dataset(name, data=values, compression="gzip")
+
+
+def _objects(file, name, folder):
+    count = len(file[name])
+    del file[name]
+    file.create_dataset(name, (count,), h5py.string_dtype())
+
+
+def _soft_link(file, name, folder):
+    file.move(name, "elsewhere")
+    file[name] = h5py.SoftLink("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _move_out,
+        _external_storage,
+        _virtual,
+        _claim,
+        _compress,
+        _objects,
+        _soft_link,
+    ],
+)
+@pytest.mark.parametrize("name", ["arrays/4/values", "ends"])
+def test_what_a_hostile_file_may_hold(path, tmp_path, spoil, name):
+    with h5py.File(path, "r+") as file:
+        spoil(file, name, tmp_path)
+    with pytest.raises(FormatError, match=r"clients\.h5 is damaged: "):
+        FederatedDataset.load(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f: f.attrs.__delitem__("format"),
+        lambda f: f.attrs.__setitem__("version", 99),
+        lambda f: f.attrs.__setitem__("structure", "{"),
+        lambda f: f.attrs.__setitem__("structure", "[" * 100_000),
+        lambda f: f.attrs.__setitem__("structure", '{"tuple": [0, 99]}'),
+        lambda f: f.attrs.__setitem__("structure", '{"tuple": []}'),
+        lambda f: f["arrays/4"].attrs.__setitem__("dtype", "O"),
+        lambda f: f["arrays/4"].attrs.__setitem__("dtype", "M8[s]"),
+        lambda f: _replace(f, "arrays/4/values", np.zeros(3)),
+        lambda f: _replace(f, "ends", f["ends"][:][::-1]),
+        lambda f: _replace(f, "ends", f["ends"][:-1]),
+        lambda f: _replace(f, "ends", f["ends"][:] - 5),
+        lambda f: _replace(f, "client_ids/ends", np.array([3, 4])),
+        lambda f: _replace(f, "client_ids/bytes", f["client_ids/bytes"][1:]),
+        lambda f: f["client_ids/bytes"].__setitem__(0, 255),
+        lambda f: f.__delitem__("arrays"),
+        lambda f: _replace(f, "arrays", np.zeros(3)),
+    ],
+)
+def test_damage(path, spoil):
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    with pytest.raises(FormatError, match=r"clients\.h5"):
+        FederatedDataset.load(path)
+
+
+def test_texts_that_point_elsewhere(path):
+    with h5py.File(path, "r+") as file:
+        file["arrays/1/lengths"][:] = 10**6
+    loaded = FederatedDataset.load(path)
+    with pytest.raises(FormatError, match="client 'ann' cannot be read"):
+        loaded["ann"]
+
+
+def test_the_structure_is_plain_json(path):
+    with h5py.File(path) as file:
+        structure = json.loads(file.attrs["structure"])
+    assert structure == {
+        "tuple": [
+            {"dict": [["image", 0], ["text", 1]]},
+            {"list": [2, 3]},
+            4,
+        ]
+    }
+    assert compact_file._from_json(structure) == (
+        {"image": 0, "text": 1},
+        [2, 3],
+        4,
+    )

@@ -1,0 +1,113 @@
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from fedlearn.data import FormatError
+from fedlearn.data.formats.npz_file import read_npz
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_reads_what_numpy_saves(tmp_path, save, order):
+    path = tmp_path / "a.npz"
+    x = np.asarray(np.arange(12.0).reshape(3, 4), order=order)
+    arrays = {"x": x, "t": np.array(["a", "bé"]), "z": np.zeros((0, 3), bool)}
+    save(path, **arrays)
+    got = read_npz(path)
+    assert list(got) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(got[name], array)
+        assert got[name].dtype == array.dtype
+
+
+def test_parts_of_an_element(tmp_path):
+    path = tmp_path / "a.npz"
+    parts = {"sample_weight": [2.0], "y": [1], "x": [[0.0]]}
+    np.savez(path, **parts)
+    assert [part.tolist() for part in read_npz(path)] == [[[0.0]], [1], [2.0]]
+    np.savez(path, y=[1], x=[[0.0]])
+    assert [part.tolist() for part in read_npz(path)] == [[[0.0]], [1]]
+    np.savez(path, y=[1])
+    assert list(read_npz(path)) == ["y"]
+
+
+def npy(header, data=b"", version=b"\x01\x00"):
+    header = header.encode()
+    return (
+        b"\x93NUMPY"
+        + version
+        + len(header).to_bytes(2, "little")
+        + (header + data)
+    )
+
+
+FOUR = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s,)}"
+
+
+@pytest.mark.parametrize(
+    ("member", "match"),
+    [
+        (npy(FOUR % 10**12), "declares the shape"),
+        (npy(FOUR % 2, bytes(7)), "8 bytes, but has 7"),
+        (npy(FOUR % 2, bytes(9)), "8 bytes, but has 9"),
+        (npy(FOUR % -2), "declares the shape"),
+        (npy(FOUR % "", bytes(8)), "cannot be read"),
+        (npy(FOUR % 2, bytes(8), b"\3\0"), "version"),
+        (npy("__import__('os')"), "cannot be read"),
+        (npy("(" * 3000), "cannot be read"),
+        (b"no array", "cannot be read"),
+        (b"", "cannot be read"),
+    ],
+)
+def test_bad_array(tmp_path, member, match):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", member)
+    with pytest.raises(FormatError, match=match) as caught:
+        read_npz(path)
+    assert "a.npz" in str(caught.value)
+
+
+def test_no_pickles(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([{}], object))
+    with pytest.raises(FormatError, match="stored as a pickle"):
+        read_npz(path)
+
+
+def test_damaged(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(1000))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FormatError, match="not a zip file"):
+        read_npz(path)
+    place = whole.index(np.arange(500, 501).tobytes())
+    path.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+    with pytest.raises(FormatError, match="CRC"):
+        read_npz(path)
+
+
+def test_other_archives(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w"):
+        pass
+    with pytest.raises(FormatError, match="holds no arrays"):
+        read_npz(path)
+    stream = io.BytesIO()
+    np.save(stream, np.arange(3))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", stream.getvalue())
+        archive.writestr("x", stream.getvalue())
+    with pytest.raises(FormatError, match="'x' twice"):
+        read_npz(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", stream.getvalue())
+    with pytest.raises(FormatError, match="unusual way"):
+        read_npz(path)
+    with pytest.raises(FileNotFoundError):
+        read_npz(tmp_path / "nothing.npz")
