@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
 
 _CHUNK_BYTES = 1 << 16
 

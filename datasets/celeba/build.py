@@ -30,7 +30,7 @@ from federated_file import (
 )
 
 from fedlearn import seeds
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets.celeba import ATTRIBUTES
 
 _SIDE = 84

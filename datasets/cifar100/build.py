@@ -24,7 +24,7 @@ from federated_file import (
 )
 
 from fedlearn import partition
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
 
 _ARCHIVE = "cifar-100-binary.tar.gz"
 _RECORD = np.dtype(

@@ -35,7 +35,7 @@ from federated_file import (
     write_splits,
 )
 
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
 
 CLASSES = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SIDE = 128

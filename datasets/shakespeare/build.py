@@ -25,7 +25,7 @@ from federated_file import (
 )
 from safe_xml import tree
 
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
 
 # The role's name, and what it says.
 Speech = tuple[str, str]

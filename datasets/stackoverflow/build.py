@@ -31,7 +31,7 @@ from federated_file import (
 )
 from safe_xml import start_tags
 
-from fedlearn.data.format_error import FormatError
+from fedlearn.data.formats.format_error import FormatError
 
 _TEST_FROM = "2018-01-01"
 _HELD_OUT_EVERY = 10
