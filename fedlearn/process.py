@@ -1,5 +1,6 @@
 """Federated learning as pure functions: a process and its halves."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -169,9 +170,8 @@ class LearningProcess:
     def broadcast(self, state: ServerState) -> Broadcast:
         """What the server sends to every client of the round."""
         rate = self._trainer.optimizer.scheduled_rate(int(state.round_num))
-        params = state.aggregator
-        if keras.tree.flatten(params) or self._has_params:
-            params = self._aggregator_params(params)
+        seed = seeds.fold(int(state.seed), "aggregator", int(state.round_num))
+        params = self._aggregator_params(state.aggregator, seed_words(seed))
         return Broadcast(
             trainable=state.trainable,
             non_trainable=state.non_trainable,
@@ -215,6 +215,7 @@ class LearningProcess:
             broadcast: What its clients were sent.
             total: The sum of their updates.
         """
+        noise = self.aggregator.draw(state.aggregator, self._noise_rng(state))
         trainable, non_trainable, optimizer, aggregator, results = (
             self._server_step(
                 state.trainable,
@@ -223,6 +224,7 @@ class LearningProcess:
                 state.aggregator,
                 broadcast.params,
                 tuple(total),
+                noise,
             )
         )
         results = backend.to_numpy(results)
@@ -314,10 +316,17 @@ class LearningProcess:
         return summand, list(carry.variables.metrics), finite
 
     def _server_step_fn(
-        self, trainable, non_trainable, optimizer, aggregator, params, total
+        self,
+        trainable,
+        non_trainable,
+        optimizer,
+        aggregator,
+        params,
+        total,
+        noise,
     ):
         summand, metrics, num_clients, num_examples, num_rejected = total
-        mean = self.aggregator.decode(summand, params)
+        mean = self.aggregator.decode(summand, params, noise)
         num_trainable = len(trainable)
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.
@@ -329,7 +338,7 @@ class LearningProcess:
             self._functional.roles.state, mean[num_trainable:], strict=True
         ):
             non_trainable[i] = non_trainable[i] + m
-        aggregator, added = self.aggregator.update(aggregator, summand)
+        aggregator, added = self.aggregator.update(aggregator, summand, noise)
         results = {
             **self._functional.metrics_result(metrics),
             "num_clients": num_clients,
@@ -339,21 +348,48 @@ class LearningProcess:
         }
         return trainable, non_trainable, optimizer, aggregator, results
 
-    @property
-    def _has_params(self) -> bool:
-        return type(self.aggregator).params is not Aggregator.params
+    def _noise_rng(self, state: ServerState) -> np.random.Generator:
+        if self.aggregator.secure_noise:
+            key = int.from_bytes(os.urandom(16), "little")
+        else:
+            words = (int(state.seed), "noise", int(state.round_num))
+            key = seeds.fold(*words) << 64 | seeds.fold(*words, "high")
+        return np.random.Generator(np.random.Philox(key=key))
+
+    def _zero_message(self, broadcast: Broadcast) -> Any:
+        """What a client sends that has learned nothing."""
+        zeros = [ops.zeros(spec.shape, spec.dtype) for spec in self.update_spec]
+        return self.aggregator.encode(
+            zeros, broadcast.params, ops.convert_to_tensor(seed_words(0))
+        )
+
+    def empty_update(self, broadcast: Broadcast) -> Update:
+        """The sum of no clients' updates.
+
+        For a round in which nobody takes part, and whose noise has to be
+        added all the same: that there was nobody must not show.
+        """
+        summand = self.aggregator.summand(
+            self._zero_message(broadcast),
+            ops.zeros((), "float32"),
+            broadcast.params,
+        )
+        zero = ops.zeros((), "int32")
+        return Update(
+            keras.tree.map_structure(ops.zeros_like, summand),
+            [
+                ops.zeros(v.shape, v.dtype)
+                for v in self._functional.metrics_variables
+            ],
+            *(zero, zero, zero),
+        )
 
     def _download_size(self, broadcast: Broadcast) -> int:
         return self._measured("down", lambda: backend.to_numpy(broadcast))
 
     def _upload_size(self, broadcast: Broadcast) -> int:
         def message():
-            zeros = [
-                ops.zeros(spec.shape, spec.dtype) for spec in self.update_spec
-            ]
-            encoded = self.aggregator.encode(
-                zeros, broadcast.params, ops.convert_to_tensor(seed_words(0))
-            )
+            encoded = self._zero_message(broadcast)
             metrics = [
                 ops.zeros(v.shape, v.dtype)
                 for v in self._functional.metrics_variables

@@ -229,6 +229,10 @@ class _Loop:
             cohort = self._data
         else:
             ids = self._sampler.sample(round_num)
+            if not ids and self._process.aggregator.adds_noise:
+                broadcast = self._process.broadcast(state)
+                nobody = self._process.empty_update(broadcast)
+                return self._process.server_update(state, broadcast, nobody)
             if not ids:  # Poisson sampling drew nobody
                 passed = state._replace(
                     round_num=np.asarray(round_num + 1, np.int64)

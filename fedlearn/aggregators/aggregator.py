@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+import numpy as np
+
 from fedlearn.encoders.encoder import Spec, Value
 
 
@@ -23,6 +25,11 @@ class Aggregator:
             on a new first axis, for rules such as a median. A client that was
             left out (its update wasn't finite) is all zeros there: give the
             summand a weight of one to tell it.
+        adds_noise: Whether there is noise in the aggregate, also in a round
+            in which nobody took part.
+        secure_noise: Whether `draw` gets the operating system's entropy, as
+            a deployment needs, and not the run's seed, which whoever knows
+            it could use to take the noise off again.
 
     Example: the largest update of any client, coordinate by coordinate.
 
@@ -31,11 +38,13 @@ class Aggregator:
     ...     reduction = "stack"
     ...     def summand(self, message, num_examples, params):
     ...         return message
-    ...     def decode(self, total, params):
+    ...     def decode(self, total, params, noise):
     ...         return [keras.ops.max(v, axis=0) for v in total]
     """
 
     reduction: Literal["sum", "stack"] = "sum"
+    adds_noise: bool = False
+    secure_noise: bool = False
 
     def init(self, spec: Spec) -> Any:
         """The state before the first round, a pytree of arrays.
@@ -46,9 +55,14 @@ class Aggregator:
         del spec
         return ()
 
-    def params(self, state: Any) -> Any:
-        """What clients and `decode` need this round, a pytree of arrays."""
-        del state
+    def params(self, state: Any, seed: Any) -> Any:
+        """What clients and `decode` need this round, a pytree of arrays.
+
+        Args:
+            state: Of this round.
+            seed: An int32 array of shape `(2,)`, of this round.
+        """
+        del state, seed
         return ()
 
     def encode(self, update: Value, params: Any, seed: Any) -> Any:
@@ -73,19 +87,47 @@ class Aggregator:
         """
         raise NotImplementedError
 
-    def decode(self, total: Any, params: Any) -> Value:
+    def draw(self, state: Any, rng: np.random.Generator) -> Any:
+        """What is random at the server this round: noise.
+
+        Drawn on the host, outside of anything compiled.
+
+        Args:
+            state: Of this round.
+            rng: Draws from the run's seed; from the operating system's
+                entropy where `secure_noise` is set.
+
+        Returns:
+            A pytree of NumPy arrays for `decode` and `update`.
+        """
+        del state, rng
+        return ()
+
+    def decode(self, total: Any, params: Any, noise: Any) -> Value:
         """The aggregate: what is given to the server's optimizer.
 
         Args:
             total: The sum (or stack) of what `summand` made.
             params: From `params`.
+            noise: From `draw`.
         """
         raise NotImplementedError
 
-    def update(self, state: Any, total: Any) -> tuple[Any, dict[str, Any]]:
+    def update(
+        self, state: Any, total: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """The state of the next round, and metrics to log (scalars)."""
-        del total
+        del total, noise
         return state, {}
+
+    def dp_event(self) -> Any:
+        """What a client's part in one round gives away.
+
+        Returns:
+            A `dp_accounting` event; None for an aggregator that adds no
+            noise, and so guarantees nothing.
+        """
+        return None
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal aggregator."""

@@ -1,8 +1,10 @@
 """The mean of clients' updates, of McMahan et al. 2017."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from keras import ops
 
 from fedlearn.aggregators.aggregator import Aggregator
@@ -17,15 +19,24 @@ class Mean(Aggregator):
     2017, "Communication-efficient learning of deep networks from
     decentralized data", algorithm 1: client `k` counts as `n_k / n`.
 
+    With a link that adds noise, `weighting="uniform"` and a fixed
+    `denominator` are required: a weight or a denominator that depends on the
+    data is not hidden by noise that is scaled to one update's norm.
+    `fedlearn.aggregators.PrivateMean` puts it all together.
+
     Args:
         encoders: What happens to an update on its way; clients encode left to
             right, the server decodes right to left.
         weighting: `"num_examples"`, or `"uniform"`: every client that has
             examples counts the same.
+        denominator: What the sum is divided by; None for the sum of the
+            weights of the clients that took part.
+        secure_noise: Whether noise is drawn from the operating system's
+            entropy, and not from the run's seed.
 
     Raises:
-        ValueError: If `weighting` is neither, or if the order of the encoders
-            can't work.
+        ValueError: If an argument is out of its range, if the order of the
+            encoders can't work, or if noise would not hide what it should.
 
     Example:
 
@@ -38,7 +49,7 @@ class Mean(Aggregator):
     ...         mean.summand(([5.0], ()), 1.0, ())["value"],
     ...     )
     ... ]
-    >>> float(mean.decode({"value": total, "weight": 4.0}, ())[0])
+    >>> float(mean.decode({"value": total, "weight": 4.0}, (), ())[0])
     2.0
     """
 
@@ -46,21 +57,48 @@ class Mean(Aggregator):
         self,
         encoders: Sequence[Encoder] = (),
         weighting: Literal["num_examples", "uniform"] = "num_examples",
+        denominator: float | None = None,
+        secure_noise: bool = False,
     ):
         if weighting not in ("num_examples", "uniform"):
             raise ValueError(
                 "`weighting` must be 'num_examples' or 'uniform'. Received: "
                 f"{weighting!r}."
             )
+        if denominator is not None and not 0 < denominator < math.inf:
+            raise ValueError(
+                "`denominator` must be a positive number, or None for the "
+                f"sum of the weights. Received: {denominator!r}."
+            )
         self.encoders = tuple(encoders)
         self.weighting = weighting
+        self.denominator = denominator
+        self.secure_noise = secure_noise
         self._chain = Chain(self.encoders)
+        self.adds_noise = self._chain.noise_at is not None
+        if self.adds_noise:
+            self._check_noise()
+
+    def _check_noise(self) -> None:
+        name = type(self.encoders[self._chain.noise_at]).__name__
+        if self.weighting != "uniform":
+            raise ValueError(
+                f"{name} is scaled to the norm of one update, but with "
+                "weighting='num_examples' an update counts as often as its "
+                "client has examples. Use weighting='uniform'."
+            )
+        if self.denominator is None:
+            raise ValueError(
+                f"{name} is scaled to the norm of one update in the sum, but "
+                "a denominator that depends on who took part changes with "
+                "one client. Give a fixed one: denominator=clients_per_round."
+            )
 
     def init(self, spec: Spec) -> Any:
         return self._chain.init(spec)
 
-    def params(self, state: Any) -> Any:
-        return self._chain.params(state)
+    def params(self, state: Any, seed: Any) -> Any:
+        return self._chain.params(state, seed)
 
     def encode(self, update: Value, params: Any, seed: Any) -> Any:
         return self._chain.encode(update, params, seed)
@@ -77,16 +115,35 @@ class Mean(Aggregator):
         ]
         return {"value": value, "weight": weight, "stats": stats}
 
-    def decode(self, total: Any, params: Any) -> Value:
+    def draw(self, state: Any, rng: np.random.Generator) -> Any:
+        return self._chain.draw(state, rng)
+
+    def decode(self, total: Any, params: Any, noise: Any) -> Value:
         # Zero where nobody had an example: nothing was learned.
         weight = ops.maximum(total["weight"], 1e-30)
+        if self.denominator is not None:
+            weight = ops.cast(self.denominator, "float32")
         return [
             v / ops.cast(weight, v.dtype) if hasattr(v, "dtype") else v / weight
-            for v in self._chain.decode_sum(total["value"], params)
+            for v in self._chain.decode_sum(total["value"], params, noise)
         ]
 
-    def update(self, state: Any, total: Any) -> tuple[Any, dict[str, Any]]:
-        return self._chain.update(state, total["stats"])
+    def update(
+        self, state: Any, total: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        return self._chain.update(state, total["stats"], noise)
+
+    def dp_event(self) -> Any:
+        if not self.adds_noise:
+            return None
+        from fedlearn.privacy import composed
+
+        return composed(self._chain.dp_events())
 
     def get_config(self) -> dict[str, Any]:
-        return {"encoders": self.encoders, "weighting": self.weighting}
+        return {
+            "encoders": self.encoders,
+            "weighting": self.weighting,
+            "denominator": self.denominator,
+            "secure_noise": self.secure_noise,
+        }

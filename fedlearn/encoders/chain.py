@@ -1,7 +1,11 @@
 """Encoders one after another, as optax chains gradient transformations."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from keras import ops
 
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
@@ -15,9 +19,15 @@ class Chain:
     Args:
         encoders: The links, in the order in which a client applies them.
 
+    Where the server adds noise, what it hides must be bounded: by a link
+    that clips before it, and by what the links after it do to the bound.
+    Messages that are decoded one by one are then decoded up to the noise, and
+    clipped to the bound again, so that no rounding error exceeds it.
+
     Raises:
         TypeError: If an element isn't an `Encoder`.
-        ValueError: If no place of the sum serves all links.
+        ValueError: If no place of the sum serves all links, or noise would
+            be added to what has no bound.
 
     Example: an encoder whose decoding needs each client's own scale, on the
     wire side of one that decodes the sum.
@@ -44,6 +54,11 @@ class Chain:
                     f"{type(encoder).__name__}."
                 )
         self.num_decoded_on_sum = self._place_sum()
+        noisy = [k for k, e in enumerate(self.encoders) if e.noises]
+        self.noise_at = noisy[0] if noisy else None
+        self.clips_again = False
+        if noisy:
+            self._check_noise(noisy)
 
     def _place_sum(self) -> int:
         # Decoding starts from the right. Everything from the leftmost link
@@ -66,6 +81,42 @@ class Chain:
                 )
         return first
 
+    def _check_noise(self, noisy: list[int]) -> None:
+        names = ", ".join(type(e).__name__ for e in self.encoders)
+        if len(noisy) > 1:
+            raise ValueError(
+                f"The encoders [{names}] add noise at the server twice. "
+                "Expected one link that does."
+            )
+        (at,) = noisy
+        bounded = False
+        for encoder in self.encoders[:at]:
+            bounded = encoder.bound == "sets" or (
+                bounded and encoder.bound == "keeps"
+            )
+        name = type(self.encoders[at]).__name__
+        if not bounded:
+            raise ValueError(
+                f"In the encoders [{names}], {name} would add noise to "
+                "updates without a bound, which hides nothing. Put a clip, "
+                "such as Clip(norm), before it."
+            )
+        if self.num_decoded_on_sum < len(self.encoders):
+            # Every message is seen by itself: decode it up to the noise.
+            self.num_decoded_on_sum = at + 1
+            self.clips_again = True
+            return
+        for encoder in self.encoders[at + 1 :]:
+            if encoder.bound == "loses":
+                raise ValueError(
+                    f"In the encoders [{names}], the noise of {name} is "
+                    "scaled to a bound that "
+                    f"{type(encoder).__name__} doesn't keep, and it is "
+                    "decoded on the sum only, where single updates can't be "
+                    "clipped again. Leave it out, or put one that keeps the "
+                    "bound in its place."
+                )
+
     def init(self, spec: Spec) -> tuple[Any, ...]:
         """The states of all links, a tuple."""
         states = []
@@ -74,46 +125,142 @@ class Chain:
             spec = encoder.encoded_spec(spec)
         return tuple(states)
 
-    def params(self, state: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The parameters of all links, a tuple."""
+    def params(self, state: tuple[Any, ...], seed: Any) -> tuple[Any, ...]:
+        """The parameters of all links, a tuple.
+
+        Args:
+            state: Of all links.
+            seed: An int32 array of shape `(2,)`, of this round.
+        """
         return tuple(
-            encoder.params(s)
-            for encoder, s in zip(self.encoders, state, strict=True)
+            encoder.params(s, link_seed(seed, k))
+            for k, (encoder, s) in enumerate(
+                zip(self.encoders, state, strict=True)
+            )
         )
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         """What a client sends, and the statistics of all links."""
         all_stats = []
-        for encoder, p in zip(self.encoders, params, strict=True):
-            value, stats = encoder.encode(value, p, seed)
+        links = zip(self.encoders, params, strict=True)
+        for k, (encoder, p) in enumerate(links):
+            value, stats = encoder.encode(value, p, link_seed(seed, k))
             all_stats.append(stats)
         return value, tuple(all_stats)
 
     def decode_summand(self, value: Any, params: Any) -> Any:
         """What is added to other clients', of one client's message."""
-        return self._decode(value, params, self.num_decoded_on_sum, None)
+        value = self._decode(value, params, self.num_decoded_on_sum)
+        if self.clips_again:
+            value = scale_to_norm(value, self._bound_before_noise(params))
+        return value
 
-    def decode_sum(self, value: Any, params: Any) -> Value:
+    def decode_sum(self, value: Any, params: Any, noise: Any) -> Value:
         """The sum of updates, of the sum of what `decode_summand` made."""
-        return self._decode(value, params, 0, self.num_decoded_on_sum)
+        params = list(params)
+        if self.noise_at is not None:
+            at = self.noise_at
+            params[at] = self.encoders[at].with_sensitivity(
+                params[at], self.noise_bound(params)
+            )
+        stop = self.num_decoded_on_sum
+        links = zip(
+            self.encoders[:stop], params[:stop], noise[:stop], strict=True
+        )
+        for encoder, p, n in reversed(list(links)):
+            value = encoder.decode_sum(value, p, n)
+        return value
 
-    def _decode(self, value, params, start, stop):
-        links = list(zip(self.encoders, params, strict=True))[start:stop]
+    def decode(self, value: Any, params: Any) -> Value:
+        """The update of one client's message, without a sum."""
+        return self._decode(value, params, 0)
+
+    def _decode(self, value, params, start):
+        links = list(zip(self.encoders, params, strict=True))[start:]
         for encoder, p in reversed(links):
             value = encoder.decode(value, p)
         return value
 
-    def update(self, state: Any, stats: Any) -> tuple[Any, dict[str, Any]]:
+    def draw(self, state: Any, rng: np.random.Generator) -> tuple[Any, ...]:
+        """What is random at the server this round, of all links."""
+        return tuple(
+            encoder.draw(s, rng)
+            for encoder, s in zip(self.encoders, state, strict=True)
+        )
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """The next states of all links, and their metrics together."""
         states, metrics = [], {}
-        for encoder, s, t in zip(self.encoders, state, stats, strict=True):
-            s, m = encoder.update(s, t)
+        links = zip(self.encoders, state, stats, noise, strict=True)
+        for encoder, s, t, n in links:
+            s, m = encoder.update(s, t, n)
             states.append(s)
             metrics.update(m)
         return tuple(states), metrics
 
-    def sensitivity(self, bound: float, params: Any) -> float:
-        """The largest L2 norm of a message, if updates have norm `bound`."""
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        """A bound on the L2 norm of a client's part of the sum.
+
+        Args:
+            bound: On that of its update; infinite if there is none.
+            params: From `params`.
+        """
         for encoder, p in zip(self.encoders, params, strict=True):
             bound = encoder.sensitivity(bound, p)
         return bound
+
+    def noise_bound(self, params: Any) -> Any:
+        """The largest L2 norm of a client's part of what noise is added to."""
+        bound = self._bound_before_noise(params)
+        if not self.clips_again:
+            start = self.noise_at + 1
+            links = zip(self.encoders[start:], params[start:], strict=True)
+            for encoder, p in links:
+                bound = encoder.sensitivity(bound, p)
+        return bound
+
+    def _bound_before_noise(self, params: Any) -> Any:
+        bound: Any = math.inf
+        links = zip(
+            self.encoders[: self.noise_at],
+            params[: self.noise_at],
+            strict=True,
+        )
+        for encoder, p in links:
+            bound = encoder.sensitivity(bound, p)
+        return bound
+
+    def dp_events(self) -> list[Any]:
+        """What a client's part in one round gives away, link by link."""
+        events = [encoder.dp_event() for encoder in self.encoders]
+        return [event for event in events if event is not None]
+
+
+def link_seed(seed: Any, position: int) -> Any:
+    """The seed of the link at a position, of a seed for the whole chain.
+
+    Args:
+        seed: An int32 array of shape `(2,)`; None stays None.
+        position: From 0.
+    """
+    if seed is None:
+        return None
+    # Another key for a counter-based generator is another stream, however
+    # near the two keys are.
+    steps = np.array([0x3C6EF372, 0x1B873593], np.int32)
+    with np.errstate(over="ignore"):
+        return seed + steps * np.int32(position)
+
+
+def scale_to_norm(value: Value, bound: Any) -> Value:
+    """`value`, scaled down to an L2 norm of at most `bound`.
+
+    Args:
+        value: A list of float arrays, whose norm is that of all together.
+        bound: A float32 scalar.
+    """
+    squares = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in value)
+    scale = ops.minimum(1.0, bound / ops.maximum(ops.sqrt(squares), 1e-30))
+    return [v * ops.cast(scale, v.dtype) for v in value]

@@ -4,6 +4,7 @@ import math
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 Value = list[Any]
 """An update: one float array for each variable that clients change."""
@@ -12,6 +13,8 @@ Spec = list[keras.KerasTensor]
 """Shapes and dtypes of a `Value`, without numbers."""
 
 Where = Literal["sum", "summand", "either"]
+
+Bound = Literal["sets", "keeps", "loses"]
 
 
 class Encoder:
@@ -23,14 +26,21 @@ class Encoder:
     is passed in and out, and kept in the server's state.
 
     One round: the server makes `params` from its state; each client calls
-    `encode`; the server calls `decode`; then `update` makes the next state
-    from the sum over clients of what `encode` reported.
+    `encode`; the server draws its randomness with `draw` and calls `decode`
+    (or `decode_sum`); then `update` makes the next state from the sum over
+    clients of what `encode` reported.
 
     Attributes:
         decodes: Where `decode` may happen. `"summand"`: on each client's
             message before it is added to others (a scale of each client's
             own). `"sum"`: once, on the sum (noise). `"either"`: decoding is
             linear, so it makes no difference, and the sum is cheaper.
+        bound: What happens to a bound on the L2 norm of a client's part of
+            the sum. `"sets"`: this link sets one (a clip). `"keeps"`: what
+            has a bound before it has one after it, given by `sensitivity`.
+            `"loses"`: nothing is known after it.
+        noises: Whether the server adds noise that is scaled by that bound:
+            see `with_sensitivity`.
 
     Example: an encoder that sends half of everything and doubles the sum.
 
@@ -46,6 +56,8 @@ class Encoder:
     """
 
     decodes: Where = "either"
+    bound: Bound = "loses"
+    noises: bool = False
 
     def init(self, spec: Spec) -> Any:
         """The state before the first round, a pytree of arrays.
@@ -60,9 +72,16 @@ class Encoder:
         """The spec of what `encode` returns, given that of what it gets."""
         return spec
 
-    def params(self, state: Any) -> Any:
-        """What clients and `decode` need this round, a pytree of arrays."""
-        del state
+    def params(self, state: Any, seed: Any) -> Any:
+        """What clients and `decode` need this round, a pytree of arrays.
+
+        Args:
+            state: Of this round.
+            seed: An int32 array of shape `(2,)`, of this link and round. What
+                clients and server must both know, such as a rotation's signs,
+                is drawn from it.
+        """
+        del state, seed
         return ()
 
     def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
@@ -71,7 +90,8 @@ class Encoder:
         Args:
             value: What the link before it made; a list of arrays at first.
             params: From `params`.
-            seed: An int32 array of shape `(2,)`, the client's own.
+            seed: An int32 array of shape `(2,)`, of this link at this client
+                in this round.
 
         Returns:
             `(encoded, stats)`: `stats` is a pytree of arrays that are summed
@@ -83,26 +103,75 @@ class Encoder:
         """What the server makes of an encoded value, or of a sum of them."""
         raise NotImplementedError
 
-    def update(self, state: Any, stats: Any) -> tuple[Any, dict[str, Any]]:
+    def draw(self, state: Any, rng: np.random.Generator) -> Any:
+        """What is random at the server this round, drawn on the host.
+
+        Outside of anything compiled, where a draw would be frozen.
+
+        Args:
+            state: Of this round.
+            rng: Draws from the run's seed, or from the operating system.
+
+        Returns:
+            A pytree of NumPy arrays for `decode_sum` and `update`.
+        """
+        del state, rng
+        return ()
+
+    def decode_sum(self, value: Any, params: Any, noise: Any) -> Any:
+        """What the server makes of the sum of encoded values.
+
+        Args:
+            value: The sum, as the link after this one decoded it.
+            params: From `params`; for a link with `noises`, from
+                `with_sensitivity`.
+            noise: From `draw`.
+        """
+        del noise
+        return self.decode(value, params)
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """The state of the next round, and metrics to log.
 
         Args:
             state: Of this round.
             stats: The sum over clients of what `encode` reported.
+            noise: From `draw`.
         """
-        del stats
+        del stats, noise
         return state, {}
 
-    def sensitivity(self, bound: float, params: Any) -> float:
-        """The largest L2 norm of what `encode` returns.
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        """A bound on the L2 norm of a client's part of the sum, decoded again.
 
         Args:
-            bound: The largest L2 norm of what it gets; infinite where no
-                link before it has set one.
+            bound: The bound before this link, a float or a float32 scalar;
+                infinite where no link has set one.
             params: From `params`.
+
+        Returns:
+            A float or a float32 scalar.
         """
         del params
-        return bound if bound == 0 else math.inf
+        return bound if self.bound == "keeps" else math.inf
+
+    def with_sensitivity(self, params: Any, bound: Any) -> Any:
+        """The params of `decode_sum`, for a link with `noises`.
+
+        Args:
+            params: From `params`.
+            bound: The largest L2 norm of one client's part of the sum that
+                `decode_sum` will get, a float32 scalar.
+        """
+        del bound
+        return params
+
+    def dp_event(self) -> Any:
+        """What a client's part in one round gives away: a `dp_accounting`
+        event; None for a link that neither adds noise nor tells anything."""
+        return None
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal encoder."""

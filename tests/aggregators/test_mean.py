@@ -67,7 +67,7 @@ class Median(fl.aggregators.Aggregator):
     def summand(self, message, num_examples, params):
         return message
 
-    def decode(self, total, params):
+    def decode(self, total, params, noise):
         return [ops.median(v, axis=0) for v in total]
 
 
@@ -95,8 +95,8 @@ class Probe(fl.aggregators.Aggregator):
         zero = ops.zeros((), "int32")
         return {"inner": self.inner.init(spec), "rounds": zero}
 
-    def params(self, state):
-        return self.inner.params(state["inner"])
+    def params(self, state, seed):
+        return self.inner.params(state["inner"], seed)
 
     def encode(self, update, params, seed):
         return self.inner.encode(update, params, seed)
@@ -105,11 +105,16 @@ class Probe(fl.aggregators.Aggregator):
         inner = self.inner.summand(message, num_examples, params)
         return {"inner": inner, "encoded": ops.ones((), "int32")}
 
-    def decode(self, total, params):
-        return self.inner.decode(total["inner"], params)
+    def draw(self, state, rng):
+        return self.inner.draw(state["inner"], rng)
 
-    def update(self, state, total):
-        inner, metrics = self.inner.update(state["inner"], total["inner"])
+    def decode(self, total, params, noise):
+        return self.inner.decode(total["inner"], params, noise)
+
+    def update(self, state, total, noise):
+        inner, metrics = self.inner.update(
+            state["inner"], total["inner"], noise
+        )
         state = {"inner": inner, "rounds": state["rounds"] + 1}
         return state, {
             **metrics,

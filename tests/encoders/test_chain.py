@@ -63,7 +63,7 @@ class CountPositive(Encoder):
         self.seen_shapes = [tuple(s.shape) for s in spec]
         return {"scale": ops.ones(()), "rounds": ops.zeros((), "int32")}
 
-    def params(self, state):
+    def params(self, state, seed):
         return state["scale"]
 
     def encode(self, value, params, seed):
@@ -73,7 +73,7 @@ class CountPositive(Encoder):
     def decode(self, value, params):
         return [v / params for v in value]
 
-    def update(self, state, stats):
+    def update(self, state, stats, noise):
         state = {"scale": 1 + stats, "rounds": state["rounds"] + 1}
         return state, {"num_positive": stats}
 
@@ -86,7 +86,8 @@ def aggregate(encoders, weights=(1.0, 1.0, 1.0), state=None):
     mean = fl.aggregators.Mean(encoders)
     spec = [keras.KerasTensor((2,), "float32")]
     state = mean.init(spec) if state is None else state
-    params = mean.params(state)
+    params = mean.params(state, np.zeros(2, np.int32))
+    noise = mean.draw(state, np.random.default_rng(0))
     total = None
     for array, weight in zip(CLIENTS, weights, strict=True):
         array = ops.convert_to_tensor(array.astype("float32"))
@@ -97,8 +98,8 @@ def aggregate(encoders, weights=(1.0, 1.0, 1.0), state=None):
             if total is None
             else keras.tree.map_structure(lambda a, b: a + b, total, summand)
         )
-    state, metrics = mean.update(state, total)
-    return zoo.numpy(mean.decode(total, params))[0], state, metrics
+    state, metrics = mean.update(state, total, noise)
+    return zoo.numpy(mean.decode(total, params, noise))[0], state, metrics
 
 
 MEAN = np.mean(CLIENTS, axis=0)
