@@ -1,0 +1,202 @@
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fedlearn.encoders import norms
+from fedlearn.encoders.clip import smaller
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.sum_noise import import_dp_accounting
+
+
+class AdaptiveClip(Encoder):
+    """Updates of at most a norm that follows a quantile of their norms.
+
+    Of Andrew et al. 2021, "Differentially private learning with adaptive
+    clipping" (arXiv:1905.03871), algorithm 1. Each client says with one bit
+    whether its norm is at most `C`; with `b` the share that is, the server
+    sets `C = C * exp(-learning_rate * (b - target_quantile))`.
+
+    So a round changes the norm by a factor of at most
+    `exp(learning_rate * max(target_quantile, 1 - target_quantile))`: with the
+    paper's defaults it takes 46 rounds to grow a hundredfold, with a learning
+    rate of 1 it takes 10.
+
+    The bits are private data too. Clients send each as 1/2 or -1/2, so that
+    one changes the sum by at most 1/2, and the server adds noise of deviation
+    `count_noise_multiplier / 2` to it. What this costs is made up for by a
+    little more noise on the updates: see `noise_split`.
+
+    Metrics: `clip_norm`, that of this round.
+
+    Args:
+        target_quantile: The share of updates that should not be clipped.
+        initial_norm: `C` in the first round.
+        learning_rate: Of the logarithm of `C`.
+        clients_per_round: What the count is divided by, fixed, so that who
+            took part doesn't show; None for the number that did, without
+            privacy.
+        count_noise_multiplier: The deviation of the noise on the count, per
+            unit of sensitivity (1/2); 0 for none. `None`: the paper's
+            `clients_per_round / 10`, a deviation of `clients_per_round / 20`;
+            without `clients_per_round`, 0.
+
+    Raises:
+        ValueError: If an argument is out of its range, or if there is noise
+            but no fixed `clients_per_round`.
+
+    Example: too small a norm grows by `exp(0.2 * 0.5)`.
+
+    >>> clip = AdaptiveClip(initial_norm=1.0)
+    >>> state = clip.init([ops.zeros(2)])
+    >>> params = clip.params(state, None)
+    >>> value, stats = clip.encode([ops.array([3.0, 4.0])], params, None)
+    >>> state, metrics = clip.update(state, stats, clip.draw(state, None))
+    >>> round(float(clip.params(state, None)), 4)
+    1.1052
+    """
+
+    decodes = "either"
+    bound = "sets"
+
+    def __init__(
+        self,
+        target_quantile: float = 0.5,
+        initial_norm: float = 0.1,
+        learning_rate: float = 0.2,
+        clients_per_round: float | None = None,
+        count_noise_multiplier: float | None = None,
+    ):
+        if not 0 <= target_quantile <= 1:
+            raise ValueError(
+                "`target_quantile` must be in [0, 1]. Received: "
+                f"{target_quantile!r}."
+            )
+        for name, number in [
+            ("initial_norm", initial_norm),
+            ("learning_rate", learning_rate),
+            ("clients_per_round", clients_per_round or 1),
+        ]:
+            if not 0 < number < math.inf:
+                raise ValueError(
+                    f"`{name}` must be a positive number. Received: {number!r}."
+                )
+        if count_noise_multiplier is None:
+            count_noise_multiplier = (clients_per_round or 0) / 10
+        if not 0 <= count_noise_multiplier < math.inf:
+            raise ValueError(
+                "`count_noise_multiplier` must be a number of at least 0. "
+                f"Received: {count_noise_multiplier!r}."
+            )
+        if count_noise_multiplier and clients_per_round is None:
+            raise ValueError(
+                "With noise on the count of unclipped updates, what it is "
+                "divided by must not depend on who took part. Give "
+                "`clients_per_round`, the (expected) number of clients."
+            )
+        self.target_quantile = target_quantile
+        self.initial_norm = initial_norm
+        self.learning_rate = learning_rate
+        self.clients_per_round = clients_per_round
+        self.count_noise_multiplier = count_noise_multiplier
+
+    def init(self, spec: Spec) -> Any:
+        return ops.convert_to_tensor(self.initial_norm, "float32")
+
+    def params(self, state: Any, seed: Any) -> Any:
+        return state
+
+    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        norm = norms.l2(value)
+        above = ops.cast(norm > params, "float32")
+        stats = {"bits": 0.5 - above, "count": ops.ones_like(above)}
+        return norms.scale_down(value, norm, params), stats
+
+    def decode(self, value: Any, params: Any) -> Any:
+        return value
+
+    def draw(self, state: Any, rng: np.random.Generator) -> Any:
+        if self.count_noise_multiplier == 0:
+            return np.zeros((), np.float32)
+        return np.asarray(rng.standard_normal(), np.float32)
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        # Sensitivity 1/2: see the class.
+        bits = stats["bits"] + 0.5 * self.count_noise_multiplier * noise
+        if self.clients_per_round is None:
+            nobody = stats["count"] == 0
+            share = bits / ops.where(nobody, 1.0, stats["count"]) + 0.5
+            # From nobody nothing is learned.
+            share = ops.where(nobody, self.target_quantile, share)
+        else:
+            share = bits / self.clients_per_round + 0.5
+        error = share - self.target_quantile
+        return (
+            state * ops.exp(-self.learning_rate * error),
+            {"clip_norm": state},
+        )
+
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        return smaller(bound, params)
+
+    def dp_event(self) -> Any:
+        """Of the noisy count: a Gaussian mechanism with its multiplier."""
+        dp_accounting = import_dp_accounting()
+        if self.count_noise_multiplier == 0:
+            return dp_accounting.NonPrivateDpEvent()
+        return dp_accounting.GaussianDpEvent(self.count_noise_multiplier)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "target_quantile": self.target_quantile,
+            "initial_norm": self.initial_norm,
+            "learning_rate": self.learning_rate,
+            "clients_per_round": self.clients_per_round,
+            "count_noise_multiplier": self.count_noise_multiplier,
+        }
+
+
+def noise_split(
+    noise_multiplier: float, count_noise_multiplier: float
+) -> float:
+    """The noise multiplier for the updates that leaves room for the count.
+
+    A Gaussian mechanism with multiplier `z_sum` on the updates and one with
+    `z_count` on the count give away together what one with `z` does, where
+    `z**-2 = z_sum**-2 + z_count**-2`. With `z_count = 2 * sigma_b` this is
+    Andrew et al. 2021, theorem 1.
+
+    Args:
+        noise_multiplier: `z`, of the round as a whole.
+        count_noise_multiplier: `z_count`, larger than `z`.
+
+    Returns:
+        `z_sum`; 0 if `noise_multiplier` is.
+
+    Raises:
+        ValueError: If the count alone gives away more than the round may.
+
+    Example:
+
+    >>> round(noise_split(1.0, 10.0), 4)
+    1.005
+    """
+    if noise_multiplier < 0 or count_noise_multiplier < 0:
+        raise ValueError(
+            "Noise multipliers must be at least 0. Received: "
+            f"noise_multiplier={noise_multiplier!r}, "
+            f"count_noise_multiplier={count_noise_multiplier!r}."
+        )
+    if noise_multiplier == 0:
+        return 0.0
+    if count_noise_multiplier <= noise_multiplier:
+        raise ValueError(
+            f"`count_noise_multiplier` is {count_noise_multiplier}, and must "
+            f"be larger than `noise_multiplier`, {noise_multiplier}: what the "
+            "count gives away is more than the whole round may. Raise it, or "
+            "take more clients per round."
+        )
+    return (noise_multiplier**-2 - count_noise_multiplier**-2) ** -0.5

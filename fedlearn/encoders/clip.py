@@ -1,0 +1,114 @@
+import math
+from typing import Any, Literal, get_args
+
+from keras import ops
+
+from fedlearn.encoders import norms
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+
+Kind = Literal["global", "per_layer", "l1", "linf"]
+
+
+class Clip(Encoder):
+    """Updates of at most a given norm.
+
+    `"global"` scales the whole update so that its L2 norm is at most `norm`,
+    as in McMahan et al. 2018, "Learning differentially private recurrent
+    language models", section 2.3. `"per_layer"` does so with each of the `m`
+    arrays by itself, with `norm / sqrt(m)`: the L2 norm of all is at most
+    `norm` again. `"l1"` scales the whole update to an L1 norm of at most
+    `norm`, which its L2 norm can't exceed. `"linf"` cuts each number off at
+    `norm`: then the L2 norm of `d` numbers is at most `norm * sqrt(d)`.
+
+    An update that isn't finite goes through unchanged, so that the client is
+    still found out and left out.
+
+    Metrics: `clipped_share`, the share of clients from whose updates
+    something was cut off. It comes from the clients without noise.
+
+    Args:
+        norm: The largest norm, positive.
+        kind: Which norm.
+
+    Raises:
+        ValueError: If `norm` isn't a positive number, or `kind` is unknown.
+
+    Example:
+
+    >>> value, stats = Clip(1.0).encode([ops.array([3.0, 4.0])], (), None)
+    >>> [round(float(v), 6) for v in value[0]]
+    [0.6, 0.8]
+    """
+
+    decodes = "either"
+    bound = "sets"
+
+    def __init__(self, norm: float, kind: Kind = "global"):
+        if not 0 < norm < math.inf:
+            raise ValueError(
+                f"`norm` must be a positive number. Received: {norm!r}."
+            )
+        if kind not in get_args(Kind):
+            raise ValueError(
+                f"`kind` must be one of {get_args(Kind)}. Received: {kind!r}."
+            )
+        self.norm = norm
+        self.kind = kind
+
+    def init(self, spec: Spec) -> Any:
+        if self.kind != "linf":
+            return ()
+        size = sum(math.prod(s.shape) for s in spec)
+        return ops.convert_to_tensor(self.norm * math.sqrt(size), "float32")
+
+    def params(self, state: Any, seed: Any) -> Any:
+        return state
+
+    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        if self.kind == "per_layer":
+            bound = self.norm / math.sqrt(max(len(value), 1))
+            lengths = [norms.l2([v]) for v in value]
+            clipped = [
+                norms.scale_down([v], length, bound)[0]
+                for v, length in zip(value, lengths, strict=True)
+            ]
+            largest = ops.zeros((), "float32")
+            for length in lengths:
+                largest = ops.maximum(largest, length)
+        elif self.kind == "linf":
+            bound, largest = self.norm, norms.linf(value)
+            clipped = [_cut_off(v, bound) for v in value]
+        else:
+            bound = self.norm
+            largest = (norms.l1 if self.kind == "l1" else norms.l2)(value)
+            clipped = norms.scale_down(value, largest, bound)
+        above = ops.cast(largest > bound, "float32")
+        return clipped, {"clipped": above, "unchanged": 1 - above}
+
+    def decode(self, value: Any, params: Any) -> Any:
+        return value
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        count = ops.maximum(stats["clipped"] + stats["unchanged"], 1.0)
+        return state, {"clipped_share": stats["clipped"] / count}
+
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        own = params if self.kind == "linf" else self.norm
+        return smaller(bound, own)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"norm": self.norm, "kind": self.kind}
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """The smaller of two bounds, each a float or a float32 scalar."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return min(a, b)
+    return ops.minimum(a, b)
+
+
+def _cut_off(v: Any, bound: float) -> Any:
+    # Not `ops.clip`, which need not let NaN through.
+    return ops.where(ops.abs(v) > bound, ops.sign(v) * bound, v)

@@ -1,0 +1,108 @@
+"""Rounds of `Mean` without a process, for the tests of clips and noise."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+
+SPEC = [
+    keras.KerasTensor((50, 20), "float32"),
+    keras.KerasTensor((), "float32"),
+    keras.KerasTensor((0, 3), "float32"),
+]
+
+
+def updates(num_clients, spec=SPEC, scale=1.0, seed=0):
+    """Normal updates: for each variable, an array with clients first."""
+    rng = np.random.default_rng(seed)
+    return [
+        (scale * rng.normal(size=(num_clients, *s.shape))).astype("float32")
+        for s in spec
+    ]
+
+
+def map_clients(fn):
+    """`fn(value, seed)` over the leading axis; a loop where there's no map."""
+    if backend.CAN_VMAP:
+        return backend.vmap(fn)
+
+    def call(values, seeds):
+        lanes = [fn([v[i] for v in values], s) for i, s in enumerate(seeds)]
+        return keras.tree.map_structure(lambda *a: ops.stack(a), *lanes)
+
+    return call
+
+
+def encode_all(encoder, values, params=(), seed=0):
+    """`encode` compiled and mapped over clients; NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    seeds = rng.integers(2**31, size=(len(values[0]), 2), dtype=np.int32)
+
+    def run(values, seeds):
+        return map_clients(lambda v, s: encoder.encode(v, params, s))(
+            values, seeds
+        )
+
+    values = [ops.convert_to_tensor(v) for v in values]
+    return backend.to_numpy(
+        backend.jit(run)(values, ops.convert_to_tensor(seeds))
+    )
+
+
+def compiled_round(mean):
+    """A round of an aggregator as a compiled function.
+
+    Returns:
+        `run(state, values, rng) -> (aggregate, state, metrics)`, where
+        `values` are as `updates` makes them; the aggregate and the metrics
+        come as NumPy arrays.
+    """
+
+    def summands(params, values, seeds):
+        def one(value, seed):
+            message = mean.encode(value, params, seed)
+            return mean.summand(message, ops.ones((), "float32"), params)
+
+        return map_clients(one)(values, seeds)
+
+    @backend.jit
+    def step(state, values, seeds, noise):
+        params = mean.params(state, ops.zeros((2,), "int32"))
+        parts = summands(params, values, seeds)
+        total = keras.tree.map_structure(lambda a: ops.sum(a, axis=0), parts)
+        new, metrics = mean.update(state, total, noise)
+        return mean.decode(total, params, noise), new, metrics
+
+    def run(state, values, rng):
+        seeds = rng.integers(2**31, size=(len(values[0]), 2), dtype=np.int32)
+        values = [ops.convert_to_tensor(v) for v in values]
+        noise = mean.draw(state, rng)
+        value, state, metrics = step(
+            state, values, ops.convert_to_tensor(seeds), noise
+        )
+        return backend.to_numpy(value), state, backend.to_numpy(metrics)
+
+    return run
+
+
+def round_of(mean, values, rng):
+    """The first round."""
+    return compiled_round(mean)(mean.init(SPEC), values, rng)
+
+
+def flat(value):
+    """All numbers of an update, one after another, float64."""
+    return np.concatenate([np.ravel(v) for v in value]).astype(float)
+
+
+def assert_std(samples, expected):
+    """That independent normal samples of mean 0 have a deviation.
+
+    The estimate's own deviation is `expected / sqrt(2 n)`; five of them are
+    exceeded once in 1.7 million tests.
+    """
+    samples = np.ravel(samples)
+    actual = np.sqrt(np.mean(samples**2))
+    margin = 5 * expected / np.sqrt(2 * len(samples))
+    assert abs(actual - expected) < margin, (actual, expected, margin)
