@@ -23,6 +23,7 @@ EXTRAS = {
     "digits": ["scikit-learn>=1.5"],
     "jax": ["jax>=0.7"],
     "pandas": ["pandas>=2.2"],
+    "privacy": ["dp-accounting>=0.6"],
     "report": ["matplotlib>=3.9"],
 }
 EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})

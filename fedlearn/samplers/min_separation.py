@@ -6,6 +6,7 @@ from typing import Any
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.privacy.participation import Separated
 from fedlearn.samplers.sampler import Sampler, check_whole
 
 
@@ -84,6 +85,12 @@ class MinSeparation(Sampler):
         key = (self.seed, "min_separation", round_num)
         drawn = seeds.permutation(len(group), *key)[: self.clients_per_round]
         return group[drawn].tolist()
+
+    @property
+    def participation(self) -> Separated:
+        return Separated(
+            len(self.client_ids), self.clients_per_round, self.min_separation
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.privacy.participation import PoissonSampling
 from fedlearn.samplers.sampler import Sampler
 
 
@@ -53,6 +54,10 @@ class Poisson(Sampler):
             len(self.client_ids), self.seed, "poisson_sampler", round_num
         )
         return np.flatnonzero(coins < self.probability).tolist()
+
+    @property
+    def participation(self) -> PoissonSampling:
+        return PoissonSampling(len(self.client_ids), self.clients_per_round)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@ from typing import Any
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.privacy.participation import Turns
 from fedlearn.samplers.sampler import Sampler, check_whole
 
 
@@ -53,6 +54,10 @@ class RoundRobin(Sampler):
         start = round_num * wanted % total
         taken = self._order[start : start + wanted]
         return taken + self._order[: wanted - len(taken)]
+
+    @property
+    def participation(self) -> Turns:
+        return Turns(len(self.client_ids), self.clients_per_round)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedlearn.data.client_id import as_client_ids
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.privacy.participation import Participation
 
 
 class Sampler(abc.ABC):
@@ -14,7 +15,8 @@ class Sampler(abc.ABC):
 
     A sampler holds no state: the clients of a round depend on its arguments
     and the round's number alone, so a resumed run draws those that an
-    unbroken one would have drawn. A subclass implements `_sample`.
+    unbroken one would have drawn. A subclass implements `_sample`, and, to be
+    used with a private aggregator, `participation`.
 
     Args:
         clients: A `FederatedDataset`, or the ids of the clients.
@@ -48,6 +50,13 @@ class Sampler(abc.ABC):
             )
         self.clients_per_round = clients_per_round
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A class that draws in its own way can't inherit another's accounting.
+        draws = {"sample", "_sample"} & vars(cls).keys()
+        if draws and "participation" not in vars(cls):
+            cls.participation = Sampler.participation  # type: ignore[method-assign]
+
     def sample(self, round_num: int) -> list[str]:
         """The ids of the clients that take part in a round, each once.
 
@@ -68,6 +77,31 @@ class Sampler(abc.ABC):
     @abc.abstractmethod
     def _sample(self, round_num: int) -> list[int]:
         """Where in `client_ids` the clients of a round are, each once."""
+
+    @property
+    def participation(self) -> Participation:
+        """How clients take part, for the accounting of `fedlearn.privacy`.
+
+        Raises:
+            NotImplementedError: If the class doesn't say it.
+        """
+        raise NotImplementedError(
+            f"The sampler {type(self).__name__} has no privacy accounting: it "
+            "doesn't say how often and how randomly a client takes part. Give "
+            "it a property `participation` that returns one of the classes of "
+            "fedlearn.privacy.participation, or use the sampler Poisson."
+        )
+
+    def dp_event(self, event: Any, rounds: int = 1) -> Any:
+        """The `dp_accounting.DpEvent` of some rounds with this sampling.
+
+        Args:
+            event: The `DpEvent` of one round, of those who take part in it;
+                its noise multipliers are relative to the largest norm that
+                one client adds to a sum.
+            rounds: Number of rounds.
+        """
+        return self.participation.compose(event, rounds).dp_event()
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.privacy.participation import UniformSampling
 from fedlearn.samplers.sampler import Sampler, check_whole
 
 
@@ -59,6 +60,10 @@ class Uniform(Sampler):
                 return distinct[:wanted]
             # A longer piece of the same stream, which begins the same.
             size *= 2
+
+    @property
+    def participation(self) -> UniformSampling:
+        return UniformSampling(len(self.client_ids), self.clients_per_round)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,69 @@
+"""What a run tells about a client: epsilon, and the noise for a budget.
+
+Before a run: `calibrate_noise_multiplier`, `compute_epsilon`, `describe`.
+During one: a `Guarantee` of a `Mechanism` (`Gaussian`, `Tree`,
+`BandedMatrix`) and a sampler gives epsilon after each round. The accounting is
+that of dp-accounting, the extra `privacy`.
+
+A Gaussian on the sum of a Poisson sample of 100 in 10,000 clients:
+
+>>> from fedlearn import privacy
+>>> plan = dict(
+...     rounds=1000, delta=1e-5, population=10_000, clients_per_round=100
+... )
+>>> round(privacy.compute_epsilon(noise_multiplier=1.0, **plan), 2)
+1.83
+"""
+
+from fedlearn.privacy.banded import (
+    BandedMatrix,
+    mean_squared_error,
+    optimal_coefficients,
+    square_root_coefficients,
+    toeplitz_sensitivity,
+)
+from fedlearn.privacy.calibration import calibrate_noise_multiplier
+from fedlearn.privacy.composition import Composition
+from fedlearn.privacy.dp_sgd import compute_epsilon_dp_sgd
+from fedlearn.privacy.epsilon import compute_epsilon, describe
+from fedlearn.privacy.gaussian import Gaussian, combined
+from fedlearn.privacy.guarantee import Guarantee, Statement
+from fedlearn.privacy.mechanism import Mechanism
+from fedlearn.privacy.participation import (
+    Everyone,
+    Participation,
+    PoissonSampling,
+    Separated,
+    Turns,
+    UniformSampling,
+)
+from fedlearn.privacy.released import Released, composed
+from fedlearn.privacy.tree import Tree, tree_sensitivity
+
+__all__ = [
+    "BandedMatrix",
+    "Composition",
+    "Everyone",
+    "Gaussian",
+    "Guarantee",
+    "Mechanism",
+    "Participation",
+    "PoissonSampling",
+    "Released",
+    "Separated",
+    "Statement",
+    "Tree",
+    "Turns",
+    "UniformSampling",
+    "calibrate_noise_multiplier",
+    "combined",
+    "composed",
+    "compute_epsilon",
+    "compute_epsilon_dp_sgd",
+    "describe",
+    "mean_squared_error",
+    "optimal_coefficients",
+    "square_root_coefficients",
+    "toeplitz_sensitivity",
+    "tree_sensitivity",
+]

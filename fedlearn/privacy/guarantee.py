@@ -1,0 +1,174 @@
+"""What a run may promise its clients."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fedlearn.privacy.accountant import (
+    AccountantName,
+    OneEventRdp,
+    check_accountant,
+    check_delta,
+    epsilon,
+)
+from fedlearn.privacy.composition import Composition, Neighbouring
+from fedlearn.privacy.mechanism import Mechanism
+from fedlearn.privacy.participation import Participation
+from fedlearn.privacy.released import Released
+
+if TYPE_CHECKING:
+    from fedlearn.samplers.sampler import Sampler
+
+_NEIGHBOURS = {
+    "add-or-remove-one": "one client is there or not",
+    "replace-one": "one client has other data",
+    "zero-out": "one client's data are there or not",
+}
+
+
+class Statement(NamedTuple):
+    """An epsilon and all that it takes to mean something.
+
+    Attributes:
+        epsilon: Of (epsilon, delta)-differential privacy.
+        delta: The delta that belongs to it.
+        rounds: Number of rounds.
+        neighbouring: Which data sets are neighbours; see `Composition`. The
+            unit is a client with all of its data.
+        sampling: How clients take part.
+        mechanism: What noise is added.
+        accountant: `"pld"` or `"rdp"`.
+    """
+
+    epsilon: float
+    delta: float
+    rounds: int
+    neighbouring: Neighbouring
+    sampling: str
+    mechanism: str
+    accountant: str
+
+    def __str__(self) -> str:
+        return (
+            f"epsilon {self.epsilon:.4g} at delta {self.delta:.3g} after "
+            f"{self.rounds:,} rounds, for a client with all of its data "
+            f"({self.neighbouring}: {_NEIGHBOURS[self.neighbouring]}); "
+            f"{self.sampling}; {self.mechanism}; accountant "
+            f"{self.accountant.upper()}"
+        )
+
+
+class Guarantee:
+    """The privacy of a run as a function of the number of its rounds.
+
+    It remembers nothing that matters: a resumed run finds the epsilon of an
+    unbroken one.
+
+    Args:
+        mechanism: A `Mechanism`, or a `dp_accounting.DpEvent` that each round
+            releases anew of those who take part: what a private aggregator's
+            `dp_event()` returns.
+        participation: A sampler or a `Participation`.
+        delta: Above 0 and below 1; `None` for `population ** -1.1`, that of
+            Andrew et al. 2021, https://arxiv.org/abs/1905.03871.
+
+    Raises:
+        NotImplementedError: If the sampler has no accounting.
+
+    Example:
+
+    >>> from fedlearn import samplers
+    >>> from fedlearn.privacy import Gaussian
+    >>> sampler = samplers.Poisson(map(str, range(10_000)), 100)
+    >>> guarantee = Guarantee(Gaussian(1.0), sampler, delta=1e-5)
+    >>> round(guarantee.epsilon(1000), 4)
+    2.1014
+    >>> print(guarantee.statement(1000, accountant="rdp"))
+    epsilon 2.101 at delta 1e-05 after 1,000 rounds, for a client with all of
+    its data (add-or-remove-one: one client is there or not); Poisson sampling
+    of 100 in 10,000 clients; Gaussian noise, multiplier 1; accountant RDP
+    """
+
+    def __init__(
+        self,
+        mechanism: Any,
+        participation: "Sampler | Participation",
+        delta: float | None = None,
+    ) -> None:
+        self.mechanism = as_mechanism(mechanism)
+        self.participation = (
+            participation
+            if isinstance(participation, Participation)
+            else participation.participation
+        )
+        if delta is None:
+            delta = self.participation.population**-1.1
+        self.delta = check_delta(delta)
+        self._rdp = OneEventRdp()
+
+    def composition(self, rounds: int) -> Composition:
+        """What the first `rounds` rounds release."""
+        if rounds < 0 or rounds % 1:
+            raise ValueError(
+                f"rounds is {rounds!r}. Expected a whole number, 0 or more."
+            )
+        if not rounds:
+            # The sensitivity of no rounds is 0, which no multiplier matches.
+            once = self.mechanism.compose(self.participation, 1)
+            return once._replace(times=0)
+        return self.mechanism.compose(self.participation, int(rounds))
+
+    def epsilon(
+        self,
+        rounds: int,
+        accountant: AccountantName = "rdp",
+        delta: float | None = None,
+    ) -> float:
+        """Epsilon after some rounds.
+
+        Args:
+            rounds: Number of rounds.
+            accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds.
+            delta: Another than that of the guarantee.
+        """
+        check_accountant(accountant)
+        delta = self.delta if delta is None else check_delta(delta)
+        composition = self.composition(rounds)
+        if accountant == "rdp":
+            return self._rdp.epsilon(composition, delta)
+        return epsilon(composition, delta, accountant)
+
+    def statement(
+        self,
+        rounds: int,
+        accountant: AccountantName | None = None,
+        delta: float | None = None,
+    ) -> Statement:
+        """Epsilon after some rounds, with all that it takes to mean something.
+
+        Args:
+            rounds: Number of rounds.
+            accountant: `None` for the tightest that there is: PLD, or RDP
+                with the sampler `Uniform`.
+            delta: Another than that of the guarantee.
+        """
+        composition = self.composition(rounds)
+        if accountant is None:
+            # Of the three relations only this one comes from a sampling that
+            # PLD doesn't know.
+            replaced = composition.neighbouring == "replace-one"
+            accountant = "rdp" if replaced else "pld"
+        return Statement(
+            self.epsilon(rounds, accountant, delta),
+            self.delta if delta is None else delta,
+            int(rounds),
+            composition.neighbouring,
+            self.participation.description,
+            repr(self.mechanism),
+            accountant,
+        )
+
+
+def as_mechanism(mechanism: Any) -> Mechanism:
+    """A mechanism as it is; of an event, its release in each round."""
+    if isinstance(mechanism, Mechanism):
+        return mechanism
+    return Released(mechanism)

@@ -1,0 +1,21 @@
+"""The package that the accounting is done with, imported where it is used."""
+
+from typing import Any
+
+
+def require_dp_accounting() -> Any:
+    """The module `dp_accounting`, with `rdp` and `pld` imported.
+
+    Raises:
+        ImportError: If it isn't installed; the message says how to.
+    """
+    try:
+        import dp_accounting
+        import dp_accounting.pld
+        import dp_accounting.rdp
+    except ImportError as error:
+        raise ImportError(
+            "Privacy is accounted for with dp-accounting, which is not "
+            'installed. Install it with: pip install "fedlearn[privacy]"'
+        ) from error
+    return dp_accounting
