@@ -130,7 +130,7 @@ class LearningProcess:
             ValueError: If there is no client, or if the model can't take a
                 client's examples.
         """
-        cohort = self.cohort(clients)
+        cohort = Cohort(clients, self._functional, self._state_of(state))
         broadcast = self.broadcast(state)
         client_seeds = [self.client_seed(state, i) for i in cohort.ids]
         total = self._run(broadcast, cohort, client_seeds)
@@ -199,11 +199,21 @@ class LearningProcess:
         Returns:
             The `Update`; with `client_state`, `(update, client_state)`.
         """
-        cohort = self.cohort([data])
+        state_of = self._state_of(None)
+        if keras.tree.flatten(client_state):
+
+            def state_of(client_id):
+                return client_state
+
+        cohort = Cohort([data], self._functional, state_of)
         if self._sequential is None:
             self._sequential = executors.Sequential().bind(self.program)
         update = self._sequential(broadcast, cohort, [seed])
-        return update if client_state is None else (update, client_state)
+        if client_state is None:
+            return update
+        if self.aggregator.stateful:
+            client_state = update.kept[0][1]["state"]
+        return update, client_state
 
     def server_update(
         self, state: ServerState, broadcast: Broadcast, total: Any
@@ -223,14 +233,18 @@ class LearningProcess:
                 state.optimizer,
                 state.aggregator,
                 broadcast.params,
-                tuple(total),
+                tuple(total[:5]),
                 noise,
             )
         )
         results = backend.to_numpy(results)
         metrics = {name: float(value) for name, value in results.items()}
         num_sent = metrics["num_clients"] + metrics["num_rejected"]
-        metrics["bytes_up"] = num_sent * self._upload_size(broadcast)
+        metrics["bytes_up"] = (
+            float(sum(self._sent(kept["message"]) for _, kept in total.kept))
+            if self.aggregator.variable_length
+            else num_sent * self._upload_size(broadcast)
+        )
         metrics["bytes_down"] = num_sent * self._download_size(broadcast)
         state = state._replace(
             trainable=list(trainable),
@@ -239,6 +253,10 @@ class LearningProcess:
             aggregator=aggregator,
             round_num=np.asarray(state.round_num + 1, np.int64),
         )
+        if self.aggregator.stateful:
+            new = {i: kept["state"] for i, kept in total.kept}
+            states = {**state.client_states, **new}
+            state = state._replace(client_states=states)
         return state, metrics
 
     def client_seed(self, state: ServerState, client_id: str) -> int:
@@ -264,6 +282,7 @@ class LearningProcess:
             can_pad=self._trainer.can_pad,
             finish=self._finish,
             batch_size=self.client.batch_size,
+            keeps=self.aggregator.stateful or self.aggregator.variable_length,
             stacked=self.aggregator.reduction == "stack",
             step_work=self.client.batch_size
             * model_work.multiplications(self._functional.model),
@@ -302,9 +321,19 @@ class LearningProcess:
             self._runner = self.executor.bind(self.program)
         return self._runner(broadcast, cohort, client_seeds)
 
-    def _finish(self, broadcast, carry, num_examples, seed):
+    def _state_of(self, state: ServerState | None) -> Callable[[str], Any]:
+        """From a client's id to what it kept; zeros if it is seen first."""
+        if not self.aggregator.stateful:
+            return lambda client_id: ()
+        fresh = backend.to_numpy(self.aggregator.init_client(self.update_spec))
+        known = {} if state is None else state.client_states
+        return lambda client_id: known.get(client_id, fresh)
+
+    def _finish(self, broadcast, carry, num_examples, seed, client_state):
         delta = self._trainer.delta(broadcast, carry)
-        message = self.aggregator.encode(delta, broadcast.params, seed)
+        message, new_state = self.aggregator.encode_stateful(
+            delta, broadcast.params, seed, client_state
+        )
         summand = self.aggregator.summand(
             message, ops.cast(num_examples, "float32"), broadcast.params
         )
@@ -313,7 +342,17 @@ class LearningProcess:
         finite = True
         for array in delta:
             finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
-        return summand, list(carry.variables.metrics), finite
+        kept: Any = {}
+        if self.aggregator.stateful:
+            # Of an update that was left out, nothing is kept.
+            kept["state"] = keras.tree.map_structure(
+                lambda new, old: ops.where(finite, new, old),
+                new_state,
+                client_state,
+            )
+        if self.aggregator.variable_length:
+            kept["message"] = message
+        return summand, list(carry.variables.metrics), finite, kept or ()
 
     def _server_step_fn(
         self,
@@ -389,15 +428,22 @@ class LearningProcess:
 
     def _upload_size(self, broadcast: Broadcast) -> int:
         def message():
-            encoded = self._zero_message(broadcast)
-            metrics = [
-                ops.zeros(v.shape, v.dtype)
-                for v in self._functional.metrics_variables
-            ]
-            num_examples = np.asarray(0, np.int32)
-            return backend.to_numpy((encoded, metrics, num_examples))
+            return self._upload(backend.to_numpy(self._zero_message(broadcast)))
 
         return self._measured("up", message)
+
+    def _sent(self, message: Any) -> int:
+        """How long a client's message is, where lengths differ."""
+        wired = self._upload(self.aggregator.to_wire(message))
+        return len(wire.to_bytes(wired))
+
+    def _upload(self, message: Any) -> Any:
+        """All that a client sends."""
+        metrics = [
+            np.zeros(v.shape, v.dtype)
+            for v in self._functional.metrics_variables
+        ]
+        return message, metrics, np.asarray(0, np.int32)
 
     def _measured(self, direction: str, message: Callable[[], Any]) -> int:
         # A message of fixed shapes and dtypes has a fixed length, so one is

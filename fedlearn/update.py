@@ -21,6 +21,9 @@ class Update(NamedTuple):
         num_examples: How many examples they have, int32.
         num_rejected: How many were left out because their update wasn't
             finite, int32.
+        kept: Pairs of a client's id and what is looked at one by one on the
+            host: what it keeps for its next round, and messages whose lengths
+            differ. Empty for most aggregators.
     """
 
     summand: Any
@@ -28,9 +31,13 @@ class Update(NamedTuple):
     num_clients: Any
     num_examples: Any
     num_rejected: Any
+    kept: tuple[tuple[str, Any], ...] = ()
 
     def __add__(self, other: Any) -> "Update":
-        return keras.tree.map_structure(lambda a, b: a + b, self, other)
+        sums = keras.tree.map_structure(
+            lambda a, b: a + b, tuple(self[:5]), tuple(other[:5])
+        )
+        return Update(*sums)._replace(kept=self.kept + other.kept)
 
     def __radd__(self, other: Any) -> "Update":
         if isinstance(other, int) and other == 0:  # the start of `sum(...)`
@@ -49,6 +56,7 @@ class StackedUpdate(NamedTuple):
     num_clients: Any
     num_examples: Any
     num_rejected: Any
+    kept: tuple[tuple[str, Any], ...] = ()
 
     def __add__(self, other: Any) -> "StackedUpdate":
         def join(a, b):

@@ -310,7 +310,7 @@ def test_stacked_updates_join_along_a_new_axis():
     total = sum([update(1), update(2), update(3, 4)])
     assert zoo.numpy(total.summand)[0].tolist() == [1, 2, 3, 4]
     assert zoo.numpy(total.metrics)[0] == 10
-    assert total[2:] == (3, 6, 0)
+    assert total[2:] == (3, 6, 0, ())
 
 
 def test_updates_are_not_added_to_anything_else():

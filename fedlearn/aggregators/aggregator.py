@@ -25,6 +25,10 @@ class Aggregator:
             on a new first axis, for rules such as a median. A client that was
             left out (its update wasn't finite) is all zeros there: give the
             summand a weight of one to tell it.
+        stateful: Whether clients keep something from round to round: see
+            `encode_stateful`.
+        variable_length: Whether clients' messages differ in length: see
+            `to_wire`.
         adds_noise: Whether there is noise in the aggregate, also in a round
             in which nobody took part.
         secure_noise: Whether `draw` gets the operating system's entropy, as
@@ -43,6 +47,8 @@ class Aggregator:
     """
 
     reduction: Literal["sum", "stack"] = "sum"
+    stateful: bool = False
+    variable_length: bool = False
     adds_noise: bool = False
     secure_noise: bool = False
 
@@ -76,6 +82,28 @@ class Aggregator:
         """
         del params, seed
         return update
+
+    def init_client(self, spec: Spec) -> Any:
+        """What a client keeps before its first round, a pytree of arrays."""
+        del spec
+        return ()
+
+    def encode_stateful(
+        self, update: Value, params: Any, seed: Any, client_state: Any
+    ) -> tuple[Any, Any]:
+        """`encode`, with what the client kept from its last round.
+
+        Returns:
+            `(message, client_state)`.
+        """
+        return self.encode(update, params, seed), client_state
+
+    def to_wire(self, message: Any) -> Any:
+        """What is really sent of a message, where lengths differ.
+
+        On the host, outside of anything compiled; a pytree of NumPy arrays.
+        """
+        return message
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         """What is added to other clients', a pytree of arrays.

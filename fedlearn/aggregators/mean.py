@@ -75,12 +75,14 @@ class Mean(Aggregator):
         self.denominator = denominator
         self.secure_noise = secure_noise
         self._chain = Chain(self.encoders)
+        self.stateful = self._chain.stateful
+        self.variable_length = self._chain.variable_length
         self.adds_noise = self._chain.noise_at is not None
         if self.adds_noise:
             self._check_noise()
 
     def _check_noise(self) -> None:
-        name = type(self.encoders[self._chain.noise_at]).__name__
+        (name,) = (type(e).__name__ for e in self.encoders if e.noises)
         if self.weighting != "uniform":
             raise ValueError(
                 f"{name} is scaled to the norm of one update, but with "
@@ -102,6 +104,23 @@ class Mean(Aggregator):
 
     def encode(self, update: Value, params: Any, seed: Any) -> Any:
         return self._chain.encode(update, params, seed)
+
+    def init_client(self, spec: Spec) -> Any:
+        return self._chain.init_client(spec)
+
+    def encode_stateful(
+        self, update: Value, params: Any, seed: Any, client_state: Any
+    ) -> tuple[Any, Any]:
+        if not self.stateful:
+            return self.encode(update, params, seed), client_state
+        encoded, stats, client_state = self._chain.encode_stateful(
+            update, params, seed, client_state
+        )
+        return (encoded, stats), client_state
+
+    def to_wire(self, message: Any) -> Any:
+        encoded, stats = message
+        return self._chain.to_wire(encoded), stats
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message

@@ -21,10 +21,12 @@ class ClientProgram(NamedTuple):
         padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
             on a batch with copies of its first row at the end.
         can_pad: `data -> bool`: whether `padded_step` may be tried.
-        finish: `(broadcast, carry, num_examples, seed_words) -> (summand,
-            metrics, finite)`. Executors leave a client that isn't finite out
-            of the sums, and count it.
+        finish: `(broadcast, carry, num_examples, seed_words, client_state)
+            -> (summand, metrics, finite, kept)`. Executors leave a client
+            that isn't finite out of the sums, and count it; `kept` they
+            bring to the host for each client, see `Update.kept`.
         batch_size: The length of a full batch.
+        keeps: Whether `finish` gives anything in `kept`; else it is `()`.
         stacked: Whether summands are stacked and not added.
         step_work: About how many multiplications the forward pass of a full
             batch takes.
@@ -39,6 +41,7 @@ class ClientProgram(NamedTuple):
     can_pad: Callable[[tuple], bool]
     finish: Callable[..., Any]
     batch_size: int
+    keeps: bool
     stacked: bool
     step_work: float
     convolves: bool

@@ -1,6 +1,6 @@
 """The clients of one round, read when they are needed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -17,11 +17,13 @@ class Client(NamedTuple):
         data: `(x,)`, `(x, y)` or `(x, y, sample_weight)`; each an array, or a
             structure of arrays, with one row for each example.
         num_examples: How many examples it has.
+        state: What it kept from its last round; `()` for a client without.
     """
 
     id: str
     data: tuple
     num_examples: int
+    state: Any = ()
 
 
 class Cohort:
@@ -31,14 +33,21 @@ class Cohort:
         clients: A `FederatedDataset` or another mapping from ids to data, or
             a sequence of client data sets, whose ids are then "0", "1", ....
         model: The model that is to take the examples.
+        state_of: From a client's id to what it kept from its last round.
 
     Raises:
         ValueError: If there is no client.
         TypeError: If `clients` is neither a mapping nor a sequence.
     """
 
-    def __init__(self, clients: Any, model: FunctionalModel):
+    def __init__(
+        self,
+        clients: Any,
+        model: FunctionalModel,
+        state_of: Callable[[str], Any] = lambda client_id: (),
+    ):
         self._model = model
+        self._state_of = state_of
         if isinstance(clients, Mapping):
             self.ids = [str(i) for i in clients]
             self._read = [(lambda key=key: clients[key]) for key in clients]
@@ -86,7 +95,7 @@ class Cohort:
             self._model.prepare(data, client_id)
             if len(data) > 1:
                 self._model.check_labels(data[1], client_id)
-            return Client(client_id, data, size)
+            return Client(client_id, data, size, self._state_of(client_id))
         # Nothing is known of the shapes that were meant by an empty list, and
         # the model's metrics must exist before anything is compiled.
         if self._model.no_examples is None:
@@ -97,7 +106,8 @@ class Cohort:
                     break
             else:
                 self._model.prepare(data, client_id)
-        return Client(client_id, self._model.no_examples or data, 0)
+        data = self._model.no_examples or data
+        return Client(client_id, data, 0, self._state_of(client_id))
 
     def _load(self, position: int) -> tuple[tuple, int]:
         client_id = self.ids[position]

@@ -53,6 +53,14 @@ class Chain:
                     f"fedlearn.encoders.Encoder. Received {encoder!r} of type "
                     f"{type(encoder).__name__}."
                 )
+        for encoder in self.encoders[:-1]:
+            if encoder.variable_length:
+                raise ValueError(
+                    f"{type(encoder).__name__} makes messages of differing "
+                    "lengths, which no link after it can take. Put it last."
+                )
+        self.stateful = any(e.stateful for e in self.encoders)
+        self.variable_length = any(e.variable_length for e in self.encoders)
         self.num_decoded_on_sum = self._place_sum()
         noisy = [k for k, e in enumerate(self.encoders) if e.noises]
         self.noise_at = noisy[0] if noisy else None
@@ -139,6 +147,14 @@ class Chain:
             )
         )
 
+    def init_client(self, spec: Spec) -> tuple[Any, ...]:
+        """What a client keeps of all links before its first round."""
+        states = []
+        for encoder in self.encoders:
+            states.append(encoder.init_client(spec))
+            spec = encoder.encoded_spec(spec)
+        return tuple(states)
+
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         """What a client sends, and the statistics of all links."""
         all_stats = []
@@ -147,6 +163,26 @@ class Chain:
             value, stats = encoder.encode(value, p, link_seed(seed, k))
             all_stats.append(stats)
         return value, tuple(all_stats)
+
+    def encode_stateful(
+        self, value: Value, params: Any, seed: Any, client_state: Any
+    ) -> tuple[Any, Any, Any]:
+        """`encode`, with what the client kept of all links."""
+        all_stats, states = [], []
+        links = zip(self.encoders, params, client_state, strict=True)
+        for k, (encoder, p, s) in enumerate(links):
+            word = link_seed(seed, k)
+            if encoder.stateful:
+                value, stats, s = encoder.encode_stateful(value, p, word, s)
+            else:
+                value, stats = encoder.encode(value, p, word)
+            all_stats.append(stats)
+            states.append(s)
+        return value, tuple(all_stats), tuple(states)
+
+    def to_wire(self, encoded: Any) -> Any:
+        """What is really sent, where messages differ in length."""
+        return self.encoders[-1].to_wire(encoded) if self.encoders else encoded
 
     def decode_summand(self, value: Any, params: Any) -> Any:
         """What is added to other clients', of one client's message."""
@@ -215,6 +251,7 @@ class Chain:
         """The largest L2 norm of a client's part of what noise is added to."""
         bound = self._bound_before_noise(params)
         if not self.clips_again:
+            assert self.noise_at is not None
             start = self.noise_at + 1
             links = zip(self.encoders[start:], params[start:], strict=True)
             for encoder, p in links:

@@ -41,6 +41,9 @@ class Encoder:
             `"loses"`: nothing is known after it.
         noises: Whether the server adds noise that is scaled by that bound:
             see `with_sensitivity`.
+        stateful: Whether a client keeps something for its next round: see
+            `encode_stateful`.
+        variable_length: Whether messages differ in length: see `to_wire`.
 
     Example: an encoder that sends half of everything and doubles the sum.
 
@@ -58,6 +61,8 @@ class Encoder:
     decodes: Where = "either"
     bound: Bound = "loses"
     noises: bool = False
+    stateful: bool = False
+    variable_length: bool = False
 
     def init(self, spec: Spec) -> Any:
         """The state before the first round, a pytree of arrays.
@@ -98,6 +103,36 @@ class Encoder:
             over clients for `update`, `()` for none.
         """
         raise NotImplementedError
+
+    def init_client(self, spec: Spec) -> Any:
+        """What a client keeps before its first round, a pytree of arrays.
+
+        Args:
+            spec: Of the value that `encode` will get.
+        """
+        del spec
+        return ()
+
+    def encode_stateful(
+        self, value: Any, params: Any, seed: Any, client_state: Any
+    ) -> tuple[Any, Any, Any]:
+        """`encode`, with what the client kept from its last round.
+
+        Returns:
+            `(encoded, stats, client_state)`.
+        """
+        encoded, stats = self.encode(value, params, seed)
+        return encoded, stats, client_state
+
+    def to_wire(self, encoded: Any) -> Any:
+        """What is really sent of `encoded`, where messages differ in length.
+
+        On the host, outside of anything compiled.
+
+        Returns:
+            A pytree of NumPy arrays.
+        """
+        return encoded
 
     def decode(self, value: Any, params: Any) -> Any:
         """What the server makes of an encoded value, or of a sum of them."""

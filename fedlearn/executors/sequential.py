@@ -26,7 +26,7 @@ class Sequential(Executor):
     """
 
     def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        update = _update(program)
+        update = _stacked if program.stacked else _summed
         run_client = (
             _loop_in_graph(program)
             if backend.LOOPS_IN_GRAPH
@@ -36,51 +36,63 @@ class Sequential(Executor):
         add = (
             (lambda a, b: a + b)
             if program.stacked
-            else backend.jit(lambda a, b: a + b)
+            else _adding(backend.jit(lambda a, b: Update(*a) + Update(*b)))
         )
 
         def run(broadcast, cohort, seeds):
             total = None
             for client, seed in zip(cohort, seeds, strict=True):
-                new = update(run_client(broadcast, client, seed))
-                total = new if total is None else update(add(total, new))
+                *parts, kept = run_client(broadcast, client, seed)
+                pairs: tuple = ()
+                if program.keeps:
+                    pairs = ((client.id, backend.to_numpy(kept)),)
+                new = update(parts, pairs)
+                total = new if total is None else add(total, new)
             return total
 
         return run
 
 
-def _update(program: Any) -> Callable[[tuple], Any]:
-    if not program.stacked:
-        return lambda parts: Update(*parts)
+def _summed(parts: Any, kept: Any) -> Update:
+    return Update(*parts)._replace(kept=kept)
 
-    def stack(parts):
-        if isinstance(parts, StackedUpdate):
-            return parts
-        summand = keras.tree.map_structure(
-            lambda a: ops.expand_dims(a, 0), parts[0]
-        )
-        return StackedUpdate(summand, *parts[1:])
 
-    return stack
+def _stacked(parts: Any, kept: Any) -> StackedUpdate:
+    summand = keras.tree.map_structure(
+        lambda a: ops.expand_dims(a, 0), parts[0]
+    )
+    return StackedUpdate(summand, *parts[1:])._replace(kept=kept)
+
+
+def _adding(compiled: Callable[[tuple, tuple], tuple]) -> Callable:
+    """Additions with a compiled sum of all but what is on the host."""
+
+    def add(a: Update, b: Update) -> Update:
+        sums = compiled(tuple(a[:5]), tuple(b[:5]))
+        return Update(*sums[:5])._replace(kept=a.kept + b.kept)
+
+    return add
 
 
 def _counted(parts: Any, num_examples: Any) -> tuple:
     """A client's parts of an `Update`; zeros if its update isn't finite."""
-    summand, metrics, finite = parts
-    kept = keras.tree.map_structure(ops.convert_to_tensor, (summand, metrics))
+    summand, metrics, finite, kept = parts
+    sums = keras.tree.map_structure(ops.convert_to_tensor, (summand, metrics))
     # A branch and not `where`, which would copy all the weights.
     summand, metrics = ops.cond(
         finite,
-        lambda: kept,
-        lambda: keras.tree.map_structure(ops.zeros_like, kept),
+        lambda: sums,
+        lambda: keras.tree.map_structure(ops.zeros_like, sums),
     )
     accepted = ops.cast(finite, "int32")
     num_examples = accepted * ops.cast(num_examples, "int32")
-    return summand, metrics, accepted, num_examples, 1 - accepted
+    return summand, metrics, accepted, num_examples, 1 - accepted, kept
 
 
 def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
-    def client_round(broadcast, data, order, bounds, num_examples, seed):
+    def client_round(
+        broadcast, data, order, bounds, num_examples, seed, client_state
+    ):
         def body(step, carry):
             positions = order[bounds[step] : bounds[step + 1]]
             batch = keras.tree.map_structure(
@@ -91,7 +103,9 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
         carry = program.start(broadcast, seed)
         num_steps = ops.shape(bounds)[0] - 1
         carry = backend.loop(num_steps, body, carry)
-        parts = program.finish(broadcast, carry, num_examples, seed)
+        parts = program.finish(
+            broadcast, carry, num_examples, seed, client_state
+        )
         return _counted(parts, num_examples)
 
     compiled = backend.jit(client_round, free=(1, 2, 3))
@@ -107,6 +121,7 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
             np.cumsum(lengths, dtype=np.int32),
             np.asarray(client.num_examples, np.int32),
             seed_words(seed),
+            client.state,
         )
 
     return run
@@ -116,8 +131,8 @@ def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
     start = backend.jit(program.start)
     steps = Steps(program)
     finish = backend.jit(
-        lambda broadcast, carry, num_examples, seed: _counted(
-            program.finish(broadcast, carry, num_examples, seed),
+        lambda broadcast, carry, num_examples, seed, client_state: _counted(
+            program.finish(broadcast, carry, num_examples, seed, client_state),
             num_examples,
         )
     )
@@ -130,7 +145,7 @@ def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
         num_examples = ops.convert_to_tensor(
             np.asarray(client.num_examples, np.int32)
         )
-        return finish(broadcast, carry, num_examples, words)
+        return finish(broadcast, carry, num_examples, words, client.state)
 
     return run
 

@@ -75,8 +75,8 @@ class _Runner:
         self._all = backend.jit(self._all_fn, free=(1, 2), loose=(3,))
         self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
         self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
-        self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4))
-        self._add = backend.jit(lambda a, b: a + b)
+        self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4, 5))
+        self._add = backend.jit(lambda a, b: Update(*a) + Update(*b))
 
     def __call__(self, broadcast: Any, cohort: Any, seeds: list[int]) -> Any:
         stacked = self._program.stacked
@@ -88,9 +88,11 @@ class _Runner:
             if stacked:
                 stack = StackedUpdate(*parts)
                 total = stack if total is None else total + stack
+            elif total is None:
+                total = Update(*parts)
             else:
-                new = Update(*parts)
-                total = new if total is None else Update(*self._add(total, new))
+                sums = self._add(tuple(total[:5]), tuple(parts[:5]))
+                total = Update(*sums[:5])._replace(kept=total.kept + parts[5])
         return total
 
     def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
@@ -114,6 +116,9 @@ class _Runner:
             lambda *arrays: np.concatenate(arrays), *[c.data for c in clients]
         )
         words = np.stack([seed_words(seeds[i]) for i in block])
+        states = keras.tree.map_structure(
+            lambda *arrays: np.stack(arrays), *[c.state for c in clients]
+        )
         num_examples = np.asarray(sizes, np.int32)
         real = np.ones(len(block), bool)
         phases = _phases(batches)
@@ -122,6 +127,9 @@ class _Runner:
             # single lane with none: there are always two.
             words, num_examples, real, phases = _double(
                 words, num_examples, phases
+            )
+            states = keras.tree.map_structure(
+                lambda a: np.repeat(a, 2, axis=0), states
             )
         uniform = all(p.lanes is None and p.active is None for p in phases)
         if self._rounds_up and not uniform:
@@ -136,14 +144,30 @@ class _Runner:
                 carry = self._masked(broadcast, carry, data, positions, active)
             else:
                 carry = self._some(broadcast, carry, data, positions, lanes)
-        summand, *sums = self._finish(
-            broadcast, carry, num_examples, words, real
+        states = keras.tree.map_structure(
+            lambda a: np.pad(
+                a, [(0, len(real) - len(a))] + [(0, 0)] * (a.ndim - 1)
+            ),
+            states,
+        )
+        summand, *sums, kept = self._finish(
+            broadcast, carry, num_examples, words, real, states
         )
         if self._program.stacked:  # lanes that were added stand at the end
             summand = keras.tree.map_structure(
                 lambda a: a[: len(block)], summand
             )
-        return summand, *sums
+        pairs: tuple = ()
+        if self._program.keeps:
+            kept = backend.to_numpy(kept)
+            pairs = tuple(
+                (
+                    client.id,
+                    keras.tree.map_structure(lambda a, k=k: a[k], kept),
+                )
+                for k, client in enumerate(clients)
+            )
+        return summand, *sums, pairs
 
     # Compiled.
 
@@ -195,10 +219,12 @@ class _Runner:
             lambda a, p: ops.scatter_update(a, lanes[:, None], p), carry, part
         )
 
-    def _finish_fn(self, broadcast, carry, num_examples, words, real):
-        summand, metrics, finite = backend.vmap(
-            lambda c, n, s: tuple(self._program.finish(broadcast, c, n, s))
-        )(carry, num_examples, words)
+    def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
+        summand, metrics, finite, kept = backend.vmap(
+            lambda c, n, w, s: tuple(
+                self._program.finish(broadcast, c, n, w, s)
+            )
+        )(carry, num_examples, words, states)
         accepted = ops.logical_and(real, finite)
 
         def keep(a):
@@ -217,6 +243,7 @@ class _Runner:
             ops.sum(accepted_count),
             ops.sum(accepted_count * num_examples),
             ops.sum(ops.cast(rejected, "int32")),
+            kept,
         )
 
 

@@ -106,8 +106,8 @@ class Eager(fl.executors.Executor):
                 )
                 carry = program.step(broadcast, carry, batch)
             count = ops.convert_to_tensor(np.int32(client.num_examples))
-            summand, metrics, finite = program.finish(
-                broadcast, carry, count, words
+            summand, metrics, finite, _ = program.finish(
+                broadcast, carry, count, words, client.state
             )
             assert finite
             return Update(summand, metrics, 1, client.num_examples, 0)
@@ -181,7 +181,7 @@ def test_lanes_that_were_added_are_not_stacked(sizes):
         def summand(self, message, num_examples, params):
             return message
 
-        def decode(self, total, params):
+        def decode(self, total, params, noise):
             return [keras.ops.min(keras.ops.abs(v), axis=0) for v in total]
 
     rng = np.random.default_rng(0)

@@ -1,0 +1,107 @@
+"""What a message left out is added to the next one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from fedlearn.encoders.chain import Chain
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+
+
+class ErrorFeedback(Encoder):
+    """Adds to an update what earlier messages of the client left out.
+
+    Compression that favours some directions (the largest entries, signs, low
+    rank) loses the same things again and again. With error feedback a client
+    keeps what was lost, and sends it later: `v = update + e`, the message is
+    `C(v)`, and `e = v - decoded(C(v))` is kept for its next round. Seide et
+    al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
+    "Error feedback fixes SignSGD", algorithm 2, arXiv:1901.09847.
+
+    Clients keep something, so it is for those that come back: hospitals, and
+    simulations. What is kept is as large as the model, a client; it is kept
+    in host memory by client id, and saved with the state. A client that is
+    seen first starts from zero.
+
+    Args:
+        encoders: The compression, a chain of its own.
+
+    Raises:
+        TypeError: If an element isn't an `Encoder`.
+        ValueError: If a link adds noise at the server, keeps a state there,
+            or makes messages of differing lengths.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from fedlearn.encoders import Encoder
+    >>> class First(Encoder):  # sends the first entry only
+    ...     decodes = "summand"
+    ...     def encode(self, value, params, seed):
+    ...         return [value[0][:1]], ()
+    ...     def decode(self, value, params):
+    ...         return [ops.pad(value[0], (0, 1))]
+    >>> feedback = ErrorFeedback([First()])
+    >>> sent, _, kept = feedback.encode_stateful(
+    ...     [ops.array([3.0, 4.0])], ((),), None, [ops.array([0.0, 1.0])])
+    >>> [float(k) for k in kept[0]]
+    [0.0, 5.0]
+    """
+
+    decodes = "summand"
+    stateful = True
+
+    def __init__(self, encoders: Sequence[Encoder]):
+        self.encoders = tuple(encoders)
+        self._chain = Chain(self.encoders)
+        for encoder in self.encoders:
+            name = type(encoder).__name__
+            if encoder.noises or encoder.decodes == "sum":
+                raise ValueError(
+                    f"ErrorFeedback can't contain {name}, which is decoded "
+                    "on the sum over clients. Put it before ErrorFeedback."
+                )
+            if encoder.stateful or encoder.variable_length:
+                raise ValueError(
+                    f"ErrorFeedback can't contain {name}. Put it beside it in "
+                    "the list of encoders."
+                )
+
+    def init(self, spec: Spec) -> Any:
+        return self._chain.init(spec)
+
+    def encoded_spec(self, spec: Spec) -> Any:
+        for encoder in self.encoders:
+            spec = encoder.encoded_spec(spec)
+        return spec
+
+    def params(self, state: Any, seed: Any) -> Any:
+        return self._chain.params(state, seed)
+
+    def init_client(self, spec: Spec) -> Value:
+        return [ops.zeros(s.shape, s.dtype) for s in spec]
+
+    def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
+        return self._chain.encode(value, params, seed)
+
+    def encode_stateful(
+        self, value: Any, params: Any, seed: Any, client_state: Any
+    ) -> tuple[Any, Any, Any]:
+        value = [v + e for v, e in zip(value, client_state, strict=True)]
+        encoded, stats = self._chain.encode(value, params, seed)
+        decoded = self._chain.decode(encoded, params)
+        kept = [v - d for v, d in zip(value, decoded, strict=True)]
+        return encoded, stats, kept
+
+    def decode(self, value: Any, params: Any) -> Any:
+        return self._chain.decode(value, params)
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        del noise
+        return self._chain.update(state, stats, ((),) * len(self.encoders))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"encoders": self.encoders}
