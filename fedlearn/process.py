@@ -200,7 +200,7 @@ class LearningProcess:
             The `Update`; with `client_state`, `(update, client_state)`.
         """
         state_of = self._state_of(None)
-        if keras.tree.flatten(client_state):
+        if client_state is not None and keras.tree.flatten(client_state):
 
             def state_of(client_id):
                 return client_state
