@@ -1,5 +1,6 @@
 """Keras callbacks for federated training; a round is an epoch."""
 
+from fedlearn.callbacks.privacy_budget import PrivacyBudget
 from fedlearn.callbacks.progress import Progress
 
-__all__ = ["Progress"]
+__all__ = ["PrivacyBudget", "Progress"]

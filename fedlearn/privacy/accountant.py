@@ -39,15 +39,10 @@ def epsilon(
     check_accountant(accountant)
     if accountant == "rdp":
         return OneEventRdp().epsilon(composition, delta)
+    check_supports(accountant, composition)
     if not composition.times:
         return 0.0
     dp = require_dp_accounting()
-    if isinstance(composition.event, dp.SampledWithoutReplacementDpEvent):
-        raise ValueError(
-            'accountant="pld" doesn\'t support uniform sampling (a fixed '
-            'number of clients). Use accountant="rdp", or the Poisson '
-            "sampler, for which both give a lower epsilon."
-        )
     return float(
         _composed(dp.pld.PLDAccountant, composition).get_epsilon(delta)
     )
@@ -97,6 +92,19 @@ def check_accountant(name: str) -> None:
     """Raises ValueError if there is no accountant of that name."""
     if name not in get_args(AccountantName):
         raise ValueError(f"accountant is {name!r}. Expected 'pld' or 'rdp'.")
+
+
+def check_supports(name: str, composition: Composition) -> None:
+    """Raises ValueError where an accountant is known not to do: at once."""
+    dp = require_dp_accounting()
+    if name == "pld" and isinstance(
+        composition.event, dp.SampledWithoutReplacementDpEvent
+    ):
+        raise ValueError(
+            'accountant="pld" doesn\'t support uniform sampling (a fixed '
+            'number of clients). Use accountant="rdp", or the Poisson '
+            "sampler, for which both give a lower epsilon."
+        )
 
 
 def _composed(make: Any, composition: Composition) -> Any:

@@ -9,6 +9,7 @@ from fedlearn.privacy.accountant import (
     AccountantName,
     check_accountant,
     check_delta,
+    check_supports,
 )
 from fedlearn.privacy.epsilon import SamplerName, participation_of
 from fedlearn.privacy.gaussian import Gaussian
@@ -73,9 +74,13 @@ def calibrate_noise_multiplier(
         sampler, population, clients_per_round, min_separation
     )
 
+    def with_noise(noise_multiplier: float) -> Guarantee:
+        return Guarantee(mechanism(noise_multiplier), participation, delta)
+
     def spent(noise_multiplier: float, name: AccountantName) -> float:
-        guarantee = Guarantee(mechanism(noise_multiplier), participation, delta)
-        return guarantee.epsilon(rounds, name)
+        return with_noise(noise_multiplier).epsilon(rounds, name)
+
+    check_supports(accountant, with_noise(1.0).composition(rounds))
 
     enough = _search(lambda z: spent(z, "rdp"), epsilon, start=1.0, step=2.0)
     if accountant == "rdp":

@@ -1,0 +1,136 @@
+"""An end to training where its epsilon would be too high."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from fedlearn.privacy.guarantee import Guarantee, Statement
+
+
+class PrivacyBudget(keras.callbacks.Callback):
+    """Stops before the round that would pass a privacy budget.
+
+    Logs `epsilon` after each round, with the fast accountant (RDP); it is an
+    upper bound, so the stop keeps to the budget. At the end the tightest
+    epsilon that there is for the rounds done is printed, with all that it
+    takes to mean something, and kept as `statement`.
+
+    `fit` gives it the guarantee of the aggregator and the sampler. In a loop
+    of your own, call `set_guarantee`.
+
+    Args:
+        epsilon: The most that may be spent, above 0.
+        delta: Its delta; `None` for that of the guarantee.
+        verbose: 0 to print nothing at the end.
+
+    Attributes:
+        statement: A `fedlearn.privacy.Statement` when training has ended.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins: if
+            nothing guarantees privacy, or not even one round is in the
+            budget.
+
+    Example:
+
+    >>> from fedlearn import privacy
+    >>> guarantee = privacy.Guarantee(
+    ...     privacy.Gaussian(2.0),
+    ...     privacy.PoissonSampling(population=1_000, clients_per_round=20),
+    ...     delta=1e-4,
+    ... )
+    >>> budget = PrivacyBudget(epsilon=1.0)
+    >>> budget.set_guarantee(guarantee)
+    >>> budget.rounds_within()
+    663
+    """
+
+    def __init__(
+        self, epsilon: float, delta: float | None = None, verbose: int = 1
+    ):
+        super().__init__()
+        if not 0 < epsilon < math.inf:
+            raise ValueError(
+                f"epsilon is {epsilon!r}. Expected a number above 0."
+            )
+        if delta is not None and not 0 < delta < 1:
+            raise ValueError(
+                f"delta is {delta!r}. Expected above 0 and below 1, or None."
+            )
+        self.epsilon = epsilon
+        self.delta = delta
+        self.verbose = verbose
+        self.statement: Statement | None = None
+        self._guarantee: Guarantee | None = None
+
+    def set_guarantee(self, guarantee: Guarantee) -> None:
+        """Says what a run's epsilon is; called by `fit` before it begins."""
+        self._guarantee = guarantee
+
+    def rounds_within(self) -> int:
+        """How many rounds the budget lasts."""
+        rounds = 1
+        while self._within(rounds):
+            rounds *= 2
+        low, high = rounds // 2, rounds
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._within(middle):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self._rounds = self.params.get("initial_epoch", 0)
+        self.statement = None
+        if not self._within(1):
+            raise ValueError(
+                f"One round costs an epsilon of {self._spent(1):.4g} at delta "
+                f"{self._delta:.3g}, more than the budget of {self.epsilon:g}. "
+                "Add more noise, as fedlearn.privacy."
+                "calibrate_noise_multiplier says, or raise the budget."
+            )
+        self._stop_if_spent()
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        self._rounds = epoch + 1
+        if logs is not None:
+            logs["epsilon"] = self._spent(self._rounds)
+        self._stop_if_spent()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self.statement = self._given.statement(self._rounds, delta=self.delta)
+        if self.verbose:
+            print(f"Privacy: {self.statement}.")
+
+    def _stop_if_spent(self) -> None:
+        if not self._within(self._rounds + 1):
+            self.model.stop_training = True
+
+    def _within(self, rounds: int) -> bool:
+        return self._spent(rounds) <= self.epsilon
+
+    def _spent(self, rounds: int) -> float:
+        return self._given.epsilon(rounds, delta=self.delta)
+
+    @property
+    def _delta(self) -> float:
+        return self._given.delta if self.delta is None else self.delta
+
+    @property
+    def _given(self) -> Guarantee:
+        if self._guarantee is None:
+            raise ValueError(
+                "PrivacyBudget: nothing guarantees privacy in this run. "
+                "Expected an aggregator that adds noise, whose guarantee "
+                "`fit` passes on; in a loop of your own, call "
+                "`set_guarantee`."
+            )
+        return self._guarantee

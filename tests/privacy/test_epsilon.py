@@ -1,0 +1,206 @@
+import math
+
+import dp_accounting as dp
+import pytest
+from dp_accounting import pld, rdp
+
+from fedlearn import privacy
+
+pytestmark = pytest.mark.backend_free
+
+PLAN = {
+    "rounds": 1000,
+    "delta": 1e-5,
+    "population": 10_000,
+    "clients_per_round": 100,
+}
+SMALL = {
+    "rounds": 7,
+    "delta": 1e-3,
+    "population": 50,
+    "clients_per_round": 10,
+    "noise_multiplier": 2.0,
+}
+Relation = dp.NeighboringRelation
+
+
+def direct(make, relation, event, times=7, delta=1e-3):
+    accountant = make(neighboring_relation=relation)
+    return accountant.compose(event, times).get_epsilon(delta)
+
+
+def test_published_figures():
+    fast = privacy.compute_epsilon(
+        noise_multiplier=1.0, accountant="rdp", **PLAN
+    )
+    assert fast == pytest.approx(2.1014, abs=5e-5)
+    tight = privacy.compute_epsilon(noise_multiplier=1.0, **PLAN)
+    assert tight == pytest.approx(1.8282, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("accountant", "make"),
+    [("rdp", rdp.RdpAccountant), ("pld", pld.PLDAccountant)],
+)
+def test_equals_dp_accounting(accountant, make):
+    gaussian = dp.GaussianDpEvent(2.0)
+    poisson = privacy.compute_epsilon(accountant=accountant, **SMALL)
+    event = dp.PoissonSampledDpEvent(0.2, gaussian)
+    assert poisson == direct(make, Relation.ADD_OR_REMOVE_ONE, event)
+
+    full = SMALL | {"clients_per_round": 50, "sampler": "full"}
+    everyone = privacy.compute_epsilon(accountant=accountant, **full)
+    assert everyone == direct(make, Relation.ADD_OR_REMOVE_ONE, gaussian)
+
+    # 7 * 10 turns of 50 clients: some take part twice.
+    turns = privacy.compute_epsilon(
+        accountant=accountant, sampler="round_robin", **SMALL
+    )
+    assert turns == direct(make, Relation.REPLACE_SPECIAL, gaussian, times=2)
+
+    # Rounds 0, 3 and 6.
+    separated = privacy.compute_epsilon(
+        accountant=accountant,
+        sampler="min_separation",
+        min_separation=3,
+        **SMALL,
+    )
+    expected = direct(make, Relation.REPLACE_SPECIAL, gaussian, times=3)
+    assert separated == expected
+    assert poisson < separated < everyone
+
+
+def test_uniform_sampling_equals_dp_accounting():
+    found = privacy.compute_epsilon(
+        accountant="rdp", sampler="uniform", **SMALL
+    )
+    # A replacement moves the sum by twice the clip norm.
+    event = dp.SampledWithoutReplacementDpEvent(50, 10, dp.GaussianDpEvent(1.0))
+    assert found == direct(rdp.RdpAccountant, Relation.REPLACE_ONE, event)
+
+
+def test_uniform_sampling_is_an_upper_bound():
+    # When everyone is drawn, PLD knows the exact epsilon of a replacement,
+    # which the multiplier as it is would fall short of.
+    everyone = SMALL | {"clients_per_round": 50}
+    found = privacy.compute_epsilon(
+        accountant="rdp", sampler="uniform", **everyone
+    )
+    exact = direct(
+        pld.PLDAccountant, Relation.REPLACE_ONE, dp.GaussianDpEvent(2.0)
+    )
+    assert exact < found < 1.3 * exact
+
+
+def test_pld_refuses_uniform_sampling():
+    with pytest.raises(ValueError, match=r'doesn\'t support uniform.*"rdp"'):
+        privacy.compute_epsilon(sampler="uniform", **SMALL)
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"sampler": "round_robin"},
+        {"mechanism": privacy.Tree},
+        {"mechanism": lambda z: privacy.BandedMatrix(z, [1.0])},
+    ],
+)
+def test_no_noise_and_no_rounds(accountant, extra):
+    silent = SMALL | {"noise_multiplier": 0.0}
+    spent = privacy.compute_epsilon(accountant=accountant, **silent, **extra)
+    assert spent == math.inf
+    idle = SMALL | {"rounds": 0}
+    assert privacy.compute_epsilon(accountant=accountant, **idle, **extra) == 0
+
+
+def test_more_costs_more():
+    def spent(**changes):
+        return privacy.compute_epsilon(accountant="rdp", **SMALL | changes)
+
+    assert spent(rounds=8) > spent()
+    assert spent(noise_multiplier=2.1) < spent()
+    assert spent(clients_per_round=11) > spent()
+    assert spent(delta=1e-4) > spent()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"delta": 0.0}, r"delta is 0\.0"),
+        ({"delta": 1}, "delta is 1"),
+        ({"delta": float("nan")}, "delta is nan"),
+        ({"noise_multiplier": -1.0}, r"noise_multiplier is -1\.0"),
+        ({"noise_multiplier": float("nan")}, "noise_multiplier is nan"),
+        ({"clients_per_round": 51}, "51, but the population has 50"),
+        ({"clients_per_round": 0}, "Expected above 0"),
+        ({"population": 0}, "population is 0"),
+        ({"rounds": -1}, "rounds is -1"),
+        ({"rounds": 1.5}, r"rounds is 1\.5"),
+        ({"sampler": "magic"}, "'magic', which has no accounting.*'uniform'"),
+        ({"accountant": "moments"}, "accountant is 'moments'"),
+        ({"sampler": "full"}, "all of the 50 clients take part"),
+        ({"min_separation": 2}, "and only then"),
+        ({"sampler": "min_separation"}, "Give min_separation"),
+        ({"sampler": "min_separation", "min_separation": 6}, "need 60"),
+        ({"sampler": "min_separation", "min_separation": 0}, "1 or more"),
+    ],
+)
+def test_errors(changes, match):
+    with pytest.raises(ValueError, match=match):
+        privacy.compute_epsilon(**SMALL | changes)
+    if "rounds" not in changes:
+        with pytest.raises(ValueError, match=match):
+            privacy.describe(**{"accountant": "rdp"} | SMALL | changes)
+
+
+def test_numbers_of_clients_are_whole():
+    with pytest.raises(TypeError, match=r"population is 50\.5"):
+        privacy.compute_epsilon(**SMALL | {"population": 50.5})
+    with pytest.raises(TypeError, match=r"clients_per_round is 2\.5"):
+        privacy.compute_epsilon(
+            sampler="round_robin", **SMALL | {"clients_per_round": 2.5}
+        )
+    # On average it may be any number.
+    some = SMALL | {"clients_per_round": 2.5, "accountant": "rdp"}
+    assert privacy.compute_epsilon(**some) > 0
+
+
+def test_describe_names_what_it_takes():
+    statement = privacy.describe(**SMALL)
+    assert statement.epsilon == privacy.compute_epsilon(**SMALL)
+    text = str(statement)
+    for part in (
+        "at delta 0.001 after 7 rounds",
+        "add-or-remove-one",
+        "Poisson sampling of 10 in 50 clients",
+        "multiplier 2",
+        "PLD",
+    ):
+        assert part in text
+    # The tightest that knows the sampling.
+    uniform = privacy.describe(sampler="uniform", **SMALL)
+    assert uniform.accountant == "rdp"
+    assert uniform.neighbouring == "replace-one"
+    assert "exactly 10 in 50 clients" in str(uniform)
+
+
+def test_dp_sgd():
+    plan = {"noise_multiplier": 2.0, "delta": 1e-3, "num_examples": 50}
+    poisson = privacy.compute_epsilon_dp_sgd(steps=7, batch_size=10, **plan)
+    assert poisson == privacy.compute_epsilon(**SMALL)
+    # 7 batches begin a second pass.
+    shuffled = privacy.compute_epsilon_dp_sgd(
+        steps=7, batch_size=10, batches="shuffled", **plan
+    )
+    assert shuffled == direct(
+        pld.PLDAccountant,
+        Relation.REPLACE_SPECIAL,
+        dp.GaussianDpEvent(2.0),
+        times=2,
+    )
+    with pytest.raises(ValueError, match="batches is 'sorted'"):
+        privacy.compute_epsilon_dp_sgd(
+            steps=7, batch_size=10, batches="sorted", **plan
+        )
