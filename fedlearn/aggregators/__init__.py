@@ -1,6 +1,27 @@
 """How the updates of many clients become one."""
 
 from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.aggregators.bulyan import Bulyan
+from fedlearn.aggregators.centered_clipping import CenteredClipping
+from fedlearn.aggregators.geometric_median import GeometricMedian
+from fedlearn.aggregators.krum import Krum
 from fedlearn.aggregators.mean import Mean
+from fedlearn.aggregators.median import Median
+from fedlearn.aggregators.norm_bounding import NormBounding
+from fedlearn.aggregators.outlier_removal import OutlierRemoval
+from fedlearn.aggregators.robust_rule import RobustRule
+from fedlearn.aggregators.trimmed_mean import TrimmedMean
 
-__all__ = ["Aggregator", "Mean"]
+__all__ = [
+    "Aggregator",
+    "Bulyan",
+    "CenteredClipping",
+    "GeometricMedian",
+    "Krum",
+    "Mean",
+    "Median",
+    "NormBounding",
+    "OutlierRemoval",
+    "RobustRule",
+    "TrimmedMean",
+]

@@ -1,0 +1,127 @@
+"""Krum's selection, then a trimmed mean, of El Mhamdi et al. 2018."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.aggregators.distances import gram, squared_distances
+from fedlearn.aggregators.krum import krum_ranks
+from fedlearn.aggregators.robust_rule import (
+    RobustRule,
+    checked_count,
+    num_counted,
+)
+from fedlearn.aggregators.sorted_rows import (
+    mean_between,
+    middle,
+    sorted_rows,
+)
+from fedlearn.encoders.encoder import Encoder, Value
+
+
+def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
+    """The updates that Krum chooses, one after another.
+
+    Each time the one with the smallest score among those left is taken away,
+    until `m - 2 f` of the `m` that count are chosen.
+
+    Args:
+        distances: Squared distances of all pairs, of shape `(n, n)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+        num_byzantine: `f`, how many clients may be malicious.
+
+    Returns:
+        Float32 of shape `(n,)`: one for the chosen, zero for others.
+    """
+    counts = ops.cast(weight > 0, "float32")
+
+    def take_best(step, left):
+        ranks = krum_ranks(distances, left, num_byzantine)
+        return ops.where(ranks == 0, ops.zeros_like(left), left)
+
+    num_chosen = ops.maximum(num_counted(weight) - 2 * num_byzantine, 0)
+    return counts - backend.loop(num_chosen, take_best, counts)
+
+
+def mean_around_median(values: Value, weight: Any, num_left_out: int) -> Value:
+    """Of each coordinate, the mean of the values closest to its median.
+
+    Args:
+        values: Float32 arrays of shape `(n, ...)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+        num_left_out: How many of the values that count are left out.
+
+    Returns:
+        Arrays without the first axis.
+
+    Example:
+
+    >>> stack = ops.array([[0.0], [4.0], [5.0], [9.0], [5.0]])
+    >>> float(mean_around_median([stack], ops.ones(5), 2)[0][0])
+    4.666666507720947
+    """
+    num_rows = num_counted(weight)
+    width = num_rows - num_left_out
+    return [
+        _around_median(sorted_rows(v, weight), num_rows, width, num_left_out)
+        for v in values
+    ]
+
+
+def _around_median(ordered, num_rows, width, num_left_out):
+    # The values closest to the median are neighbours in their order: of all
+    # windows of that width, the one whose farther end is closest.
+    median = middle(ordered, num_rows)
+    last = ops.shape(ordered)[0] - 1
+    starts = np.arange(num_left_out + 1, dtype=np.int32)
+    ends = ops.clip(starts + width - 1, 0, last)
+    low = ops.take(ordered, ops.minimum(starts, last), axis=0)
+    high = ops.take(ordered, ends, axis=0)
+    start = ops.argmin(ops.maximum(median - low, high - median), axis=0)
+    start = ops.cast(start, "int32")
+    return mean_between(ordered, start, start + width)
+
+
+class Bulyan(RobustRule):
+    """Krum's selection, then a mean around the median of each coordinate.
+
+    El Mhamdi et al. 2018, "The hidden vulnerability of distributed learning
+    in Byzantium": Krum chooses `n - 2 f` updates, one after another; of each
+    coordinate the `n - 4 f` chosen values that are closest to their median
+    are averaged. An update that is close to honest ones as a whole, but far
+    in one coordinate, gets through Krum and not through this.
+
+    Args:
+        num_byzantine: `f`, how many clients of a round may be malicious. A
+            round needs at least `4 f + 3` clients.
+        encoders: As for `RobustRule`.
+
+    Raises:
+        ValueError: If `num_byzantine` is negative; in a round with too few
+            clients.
+
+    Example:
+
+    >>> Bulyan(num_byzantine=2).num_required
+    11
+    """
+
+    def __init__(self, num_byzantine: int, encoders: Sequence[Encoder] = ()):
+        super().__init__(encoders)
+        self.num_byzantine = checked_count("num_byzantine", num_byzantine)
+
+    @property
+    def num_required(self) -> int:
+        return 4 * self.num_byzantine + 3
+
+    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
+        del noise
+        distances = squared_distances(gram(values))
+        chosen = krum_selection(distances, weight, self.num_byzantine)
+        return mean_around_median(values, chosen, 2 * self.num_byzantine)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"num_byzantine": self.num_byzantine, **super().get_config()}

@@ -1,0 +1,156 @@
+"""The update that is closest to its neighbours, of Blanchard et al. 2017."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fedlearn.aggregators.distances import (
+    gram,
+    squared_distances,
+    weighted_sum,
+)
+from fedlearn.aggregators.robust_rule import (
+    RobustRule,
+    checked_count,
+    num_counted,
+)
+from fedlearn.aggregators.sorted_rows import row_numbers
+from fedlearn.encoders.encoder import Encoder, Value
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
+    """How far each update is from those that are closest to it.
+
+    Args:
+        distances: Squared distances of all pairs, of shape `(n, n)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+        num_byzantine: `f`, how many clients may be malicious.
+
+    Returns:
+        Of shape `(n,)`: the sum of an update's squared distances to the
+        `m - f - 2` closest of the `m` that count (at least to the closest
+        one). Infinite for rows that don't count, and only for those.
+
+    Example: the last of five points is far from all.
+
+    >>> x = ops.array([[0.0], [1.0], [2.0], [4.0], [100.0]])
+    >>> scores = krum_scores(squared_distances(gram([x])), ops.ones(5), 1)
+    >>> ops.convert_to_numpy(scores).tolist()
+    [5.0, 2.0, 5.0, 13.0, 18820.0]
+    """
+    num_neighbours = num_counted(weight) - num_byzantine - 2
+    return _sum_of_closest(distances, weight, ops.maximum(num_neighbours, 1))
+
+
+def krum_ranks(distances: Any, weight: Any, num_byzantine: int) -> Any:
+    """The order of updates by `krum_scores`: 0 for the smallest score.
+
+    Two updates that are each other's one neighbour have the same score. Of
+    equals, the one that is closer to all others comes first; the paper takes
+    the first in the order of clients, which should not matter.
+
+    Args:
+        distances: As for `krum_scores`.
+        weight: The same.
+        num_byzantine: The same.
+
+    Returns:
+        Int32 of shape `(n,)`.
+
+    Example:
+
+    >>> x = ops.array([[0.0], [1.0], [2.0], [4.0], [100.0]])
+    >>> ranks = krum_ranks(squared_distances(gram([x])), ops.ones(5), 1)
+    >>> ops.convert_to_numpy(ranks).tolist()
+    [2, 0, 1, 3, 4]
+    """
+    scores = krum_scores(distances, weight, num_byzantine)
+    everyone = _sum_of_closest(distances, weight, num_counted(weight) - 1)
+    numbers = row_numbers(distances)
+    before = numbers[None, :] < numbers[:, None]
+    for key in (everyone, scores):
+        less, equal = key[None] < key[:, None], key[None] == key[:, None]
+        before = ops.logical_or(less, ops.logical_and(equal, before))
+    return ops.sum(ops.cast(before, "int32"), axis=1)
+
+
+def _sum_of_closest(distances, weight, count):
+    counts = weight > 0
+    numbers = row_numbers(distances)
+    others = numbers[:, None] != numbers[None, :]
+    pairs = ops.logical_and(counts[:, None], counts[None, :])
+    kept = ops.where(ops.logical_and(others, pairs), distances, math.inf)
+    ordered = ops.sort(kept, axis=1)
+    near = ops.where(numbers[None, :] < count, ordered, ops.zeros_like(ordered))
+    # What is infinitely far still comes before what doesn't count.
+    total = ops.minimum(ops.sum(near, axis=1), _LARGEST)
+    return ops.where(counts, total, math.inf)
+
+
+class Krum(RobustRule):
+    """The update that is closest to its neighbours; or the mean of several.
+
+    Blanchard et al. 2017, "Machine learning with adversaries: Byzantine
+    tolerant gradient descent": each update's score is the sum of its squared
+    distances to the `n - f - 2` closest others. The one with the smallest
+    score is the aggregate; with `num_selected` above one it is the mean of
+    those with the smallest scores (Multi-Krum).
+
+    Args:
+        num_byzantine: `f`, how many clients of a round may be malicious. A
+            round needs at least `2 f + 3` clients.
+        num_selected: How many updates are averaged. A round needs at least
+            `f + 2` clients more.
+        encoders: As for `RobustRule`.
+
+    Raises:
+        ValueError: If a number is out of its range; in a round with too few
+            clients.
+
+    Example:
+
+    >>> Krum(num_byzantine=2).num_required
+    7
+    >>> Krum(num_byzantine=2, num_selected=10).num_required
+    14
+    """
+
+    def __init__(
+        self,
+        num_byzantine: int,
+        num_selected: int = 1,
+        encoders: Sequence[Encoder] = (),
+    ):
+        super().__init__(encoders)
+        self.num_byzantine = checked_count("num_byzantine", num_byzantine)
+        self.num_selected = checked_count("num_selected", num_selected, 1)
+
+    @property
+    def num_required(self) -> int:
+        # With more than n - f - 2 the mean can hold what only malicious
+        # clients are close to (Damaskinos et al. 2019, "AggregaThor").
+        return (
+            self.num_byzantine
+            + 2
+            + max(self.num_byzantine + 1, self.num_selected)
+        )
+
+    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
+        del noise
+        distances = squared_distances(gram(values))
+        ranks = krum_ranks(distances, weight, self.num_byzantine)
+        selected = ranks < self.num_selected
+        shares = ops.cast(selected, "float32") / self.num_selected
+        return weighted_sum(values, shares)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "num_byzantine": self.num_byzantine,
+            "num_selected": self.num_selected,
+            **super().get_config(),
+        }

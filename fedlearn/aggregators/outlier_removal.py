@@ -1,0 +1,78 @@
+"""The mean of updates without those that are far too long."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from fedlearn.aggregators.distances import squared_norms, weighted_sum
+from fedlearn.aggregators.robust_rule import (
+    RobustRule,
+    checked_positive,
+    num_counted,
+)
+from fedlearn.aggregators.sorted_rows import middle, sorted_rows
+from fedlearn.encoders.encoder import Encoder, Value
+
+
+def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
+    """Which updates aren't much longer than most.
+
+    Args:
+        values: Float32 arrays of shape `(n, ...)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+        factor: How many times the median norm is too much.
+
+    Returns:
+        Bool of shape `(n,)`; False for rows that don't count.
+
+    Example:
+
+    >>> stack = ops.array([[1.0], [2.0], [-3.0], [50.0]])
+    >>> ordinary = is_ordinary([stack], ops.ones(4), 3.0)
+    >>> ops.convert_to_numpy(ordinary).tolist()
+    [True, True, True, False]
+    """
+    norms = ops.sqrt(squared_norms(values))
+    median = middle(sorted_rows(norms, weight), num_counted(weight))
+    # An infinite median is no reason to let an infinite norm pass.
+    short = ops.logical_and(norms <= factor * median, ops.isfinite(norms))
+    return ops.logical_and(weight > 0, short)
+
+
+class OutlierRemoval(RobustRule):
+    """The mean of clients' updates without those that are far too long.
+
+    An update is left out whose L2 norm is more than `factor` times the median
+    norm of its round. It finds crashes, broken sensors and crude attacks (a
+    scaled-up model). What is malicious and of ordinary length gets through.
+
+    Args:
+        factor: Above 1, so that some updates always stay.
+        encoders: As for `RobustRule`.
+
+    Raises:
+        ValueError: If `factor` isn't above 1.
+
+    Example:
+
+    >>> OutlierRemoval(3.0).factor
+    3.0
+    """
+
+    def __init__(self, factor: float = 3.0, encoders: Sequence[Encoder] = ()):
+        super().__init__(encoders)
+        self.factor = checked_positive("factor", factor)
+        if self.factor <= 1:
+            raise ValueError(
+                "`factor` must be above 1, or half of the updates would be "
+                f"outliers. Received: {factor!r}."
+            )
+
+    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
+        del noise
+        kept = ops.cast(is_ordinary(values, weight, self.factor), "float32")
+        return weighted_sum(values, kept / ops.maximum(ops.sum(kept), 1.0))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"factor": self.factor, **super().get_config()}

@@ -1,0 +1,63 @@
+"""Updates sorted by coordinate, those that don't count at the end."""
+
+import math
+from typing import Any
+
+from keras import ops
+
+
+def sorted_rows(stack: Any, weight: Any) -> Any:
+    """The rows that count, each coordinate sorted by itself; then infinities.
+
+    Args:
+        stack: Float32 of shape `(n, ...)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+
+    Returns:
+        An array of the same shape.
+
+    Example:
+
+    >>> stack = ops.array([[3.0], [9.0], [1.0]])
+    >>> rows = sorted_rows(stack, ops.array([1.0, 0.0, 1.0]))
+    >>> ops.convert_to_numpy(rows)[:, 0].tolist()
+    [1.0, 3.0, inf]
+    """
+    counts = along_rows(weight > 0, stack)
+    return ops.sort(ops.where(counts, stack, math.inf), axis=0)
+
+
+def middle(ordered: Any, num_rows: Any) -> Any:
+    """The median of the first rows of what `sorted_rows` made.
+
+    Args:
+        ordered: Of shape `(n, ...)`.
+        num_rows: How many, an int32 scalar. For none the result is infinite.
+    """
+    last = ops.maximum(num_rows - 1, 0)
+    pair = ops.take(ordered, ops.stack([last // 2, (last + 1) // 2]), axis=0)
+    return ops.sum(pair / 2, axis=0)  # halved first: a sum could overflow
+
+
+def mean_between(ordered: Any, start: Any, stop: Any) -> Any:
+    """The mean of rows `start` to `stop`, without the latter.
+
+    Args:
+        ordered: Of shape `(n, ...)`.
+        start: Int32, a scalar or an array of shape `(...)`.
+        stop: The same.
+    """
+    position = along_rows(row_numbers(ordered), ordered)
+    inside = ops.logical_and(position >= start, position < stop)
+    total = ops.sum(ops.where(inside, ordered, ops.zeros_like(ordered)), axis=0)
+    return total / ops.cast(ops.maximum(stop - start, 1), total.dtype)
+
+
+def row_numbers(stack: Any) -> Any:
+    """0, 1, ..., n - 1, int32 of shape `(n,)`; also where n isn't static."""
+    return ops.arange(ops.shape(stack)[0], dtype="int32")
+
+
+def along_rows(vector: Any, stack: Any) -> Any:
+    """A vector of shape `(n,)` as `(n, 1, ...)`, to meet `(n, ...)`."""
+    return ops.reshape(vector, (-1,) + (1,) * (len(stack.shape) - 1))

@@ -1,0 +1,79 @@
+"""The trimmed mean of each coordinate, of Yin et al. 2018."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from fedlearn.aggregators.robust_rule import RobustRule, num_counted
+from fedlearn.aggregators.sorted_rows import mean_between, sorted_rows
+from fedlearn.encoders.encoder import Encoder, Value
+
+
+def trimmed_mean(values: Value, weight: Any, fraction: float) -> Value:
+    """The mean of each coordinate without its largest and smallest values.
+
+    Args:
+        values: Float32 arrays of shape `(n, ...)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+        fraction: Of the `m` rows that count, `floor(fraction * m)` are left
+            out at each end, and at least one or two stay.
+
+    Returns:
+        Arrays without the first axis.
+
+    Example:
+
+    >>> stack = ops.array([[1.0], [2.0], [6.0], [-1e9]])
+    >>> float(trimmed_mean([stack], ops.ones(4), 0.25)[0][0])
+    1.5
+    """
+    num_rows = num_counted(weight)
+    # A little more, so that 0.29 of 100 isn't 28 for want of a last bit.
+    cut = fraction * ops.cast(num_rows, "float32") + 1e-3
+    cut = ops.cast(ops.floor(cut), "int32")
+    cut = ops.maximum(ops.minimum(cut, (num_rows - 1) // 2), 0)
+    return [
+        mean_between(sorted_rows(v, weight), cut, num_rows - cut)
+        for v in values
+    ]
+
+
+class TrimmedMean(RobustRule):
+    """The mean of clients' updates without the extremes of each coordinate.
+
+    Yin et al. 2018, "Byzantine-robust distributed learning: towards optimal
+    statistical rates", algorithm 1, option II: of each coordinate the largest
+    and the smallest values are left out. At most so many malicious clients
+    can't move a coordinate beyond what honest clients sent.
+
+    Args:
+        fraction: Of the clients, left out at each end (their number is
+            rounded down): at least the fraction that may be malicious, and
+            below 0.5. With 0 it is the mean.
+        encoders: As for `RobustRule`.
+
+    Raises:
+        ValueError: If `fraction` isn't in [0, 0.5).
+
+    Example:
+
+    >>> TrimmedMean(0.2).get_config()
+    {'fraction': 0.2, 'encoders': ()}
+    """
+
+    def __init__(self, fraction: float, encoders: Sequence[Encoder] = ()):
+        if not 0 <= fraction < 0.5:
+            raise ValueError(
+                "`fraction` is left out at each end, so it must be at least "
+                f"0 and below 0.5. Received: {fraction!r}."
+            )
+        super().__init__(encoders)
+        self.fraction = fraction
+
+    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
+        del noise
+        return trimmed_mean(values, weight, self.fraction)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"fraction": self.fraction, **super().get_config()}
