@@ -47,6 +47,7 @@ def test_inverts_compute_epsilon(accountant, epsilon, extra):
     assert less > epsilon
 
 
+@pytest.mark.slow
 def test_sampled_pld():
     plan = PLAN | {"rounds": 1, "population": 200}
     least = privacy.calibrate_noise_multiplier(epsilon=1.0, **plan)
