@@ -16,6 +16,9 @@ Every module has the same names:
 * `loop(num_steps, body, carry)`: `carry = body(step, carry)`, `num_steps`
   times, inside `jit`.
 * `vmap(fn)`: `fn` over the leading axis of all its arguments.
+* `random_uniform(seed, shape)`: float32 numbers in [0, 1), for an int32 seed of
+  shape `(2,)`, also inside `vmap`, where they are what they are outside. They
+  differ from backend to backend: see `fedlearn.threefry` for those that don't.
 * `to_numpy(tree)`: the arrays of a pytree on the host.
 * `LOOPS_IN_GRAPH`: whether a client's loop over batches belongs inside the
   compiled function. On TensorFlow it does: a graph takes dynamic shapes. On
@@ -44,6 +47,7 @@ jit = _module.jit
 value_and_grad = _module.value_and_grad
 loop = _module.loop
 vmap = _module.vmap
+random_uniform = _module.random_uniform
 to_numpy = _module.to_numpy
 LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
 CAN_VMAP: bool = _module.CAN_VMAP

@@ -32,6 +32,12 @@ def vmap(fn: Callable) -> Callable:
     return jax.vmap(fn)
 
 
+def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
+    words = jax.numpy.asarray(seed).astype("uint32")
+    key = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return jax.random.uniform(key, shape, "float32")
+
+
 def to_numpy(tree: Any) -> Any:
     # One transfer for all leaves: fetching them singly waits for each.
     return jax.tree_util.tree_map(

@@ -118,6 +118,14 @@ def _vectorize_bitcast() -> None:
 _vectorize_bitcast()
 
 
+def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
+    # `tf.random.stateless_uniform` is two operations of which vectorized_map
+    # knows none; this one it knows. Both draw by Philox.
+    return tf.raw_ops.StatelessRandomUniform(
+        shape=tf.constant(tuple(shape), tf.int32), seed=seed, dtype=tf.float32
+    )
+
+
 def to_numpy(tree: Any) -> Any:
     return keras.tree.map_structure(
         lambda leaf: leaf.numpy() if tf.is_tensor(leaf) else leaf, tree

@@ -54,6 +54,13 @@ def vmap(fn: Callable) -> Callable:
     )
 
 
+def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
+    low, high = (int(word) & 0xFFFFFFFF for word in seed)
+    generator = torch.Generator().manual_seed((high << 32 | low) - (1 << 63))
+    numbers = torch.rand(tuple(shape), generator=generator)
+    return keras.ops.convert_to_tensor(numbers)
+
+
 def to_numpy(tree: Any) -> Any:
     return keras.tree.map_structure(
         lambda leaf: (

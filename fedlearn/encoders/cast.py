@@ -1,0 +1,69 @@
+"""Numbers in half the bytes."""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from fedlearn.encoders import flat_vector
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+
+_DTYPES = ("float16", "bfloat16")
+
+
+class Cast(Encoder):
+    """Sends numbers of 16 bits.
+
+    `"float16"` keeps 11 significant bits of numbers up to 65504; larger ones
+    become infinite, and a client with such is left out of the round.
+    `"bfloat16"` keeps 8 of any float32. Messages are cast back before they
+    are added, so that the sum is as exact as without.
+
+    Args:
+        dtype: `"float16"` or `"bfloat16"`.
+
+    Raises:
+        ValueError: If `dtype` is another.
+
+    Example:
+
+    >>> encoder = Cast("bfloat16")
+    >>> params = encoder.params(encoder.init([keras.KerasTensor((1,))]), None)
+    >>> encoded, _ = encoder.encode([ops.ones((1,)) / 3], params, None)
+    >>> float(encoder.decode(encoded, params)[0][0])
+    0.333984375
+    """
+
+    decodes = "summand"
+    bound = "keeps"
+
+    def __init__(self, dtype: Literal["float16", "bfloat16"] = "float16"):
+        if dtype not in _DTYPES:
+            raise ValueError(
+                f"`dtype` must be one of {_DTYPES}. Received: {dtype!r}."
+            )
+        self.dtype = dtype
+
+    def init(self, spec: Spec) -> Any:
+        return flat_vector.shapes(spec)
+
+    def encoded_spec(self, spec: Spec) -> Spec:
+        return [keras.KerasTensor(s.shape, self.dtype) for s in spec]
+
+    def params(self, state: Any, seed: Any) -> Any:
+        return state
+
+    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        return [ops.cast(v, self.dtype) for v in value], ()
+
+    def decode(self, value: Value, params: Any) -> Value:
+        return [
+            ops.cast(v, like.dtype)
+            for v, like in zip(value, params, strict=True)
+        ]
+
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        return bound
+
+    def get_config(self) -> dict[str, Any]:
+        return {"dtype": self.dtype}

@@ -1,0 +1,169 @@
+"""A random rotation that spreads every coordinate over many."""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fedlearn import threefry
+from fedlearn.encoders import flat_vector
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+
+
+class HadamardRotation(Encoder):
+    """Rotates updates, so that quantization loses less.
+
+    After random signs and a Walsh-Hadamard transform, coordinates are close
+    to normally distributed, whatever they were before: no large one widens
+    the range that a quantizer has to cover (Suresh et al. 2017, "Distributed
+    mean estimation with limited communication"). The norm stays as it is. The
+    signs are drawn anew each round and are the same for all clients, so the
+    server rotates the sum back, once.
+
+    Variables are joined to one vector that is rotated in blocks. A block is a
+    matrix, and its transform two products with small Hadamard matrices:
+    a few passes over memory, and at most one block of padding.
+
+    Args:
+        block_size: A power of two: how many coordinates are mixed with each
+            other. Vectors that are shorter are one block, padded to the next
+            power of two.
+
+    Raises:
+        ValueError: If `block_size` isn't a power of two.
+
+    Example: one coordinate becomes four of half its size.
+
+    >>> import keras
+    >>> encoder = HadamardRotation()
+    >>> state = encoder.init([keras.KerasTensor((4,))])
+    >>> params = encoder.params(state, np.zeros(2, np.int32))
+    >>> encoded, _ = encoder.encode([np.array([0.0, 8, 0, 0])], params, None)
+    >>> [abs(float(v)) for v in encoded[0]]
+    [4.0, 4.0, 4.0, 4.0]
+    >>> [float(v) + 0.0 for v in encoder.decode(encoded, params)[0]]
+    [0.0, 8.0, 0.0, 0.0]
+    """
+
+    decodes = "either"
+    bound = "keeps"
+
+    def __init__(self, block_size: int = 4096):
+        check_block_size(block_size)
+        self.block_size = block_size
+
+    def init(self, spec: Spec) -> Any:
+        return flat_vector.shapes(spec)
+
+    def encoded_spec(self, spec: Spec) -> Spec:
+        size = flat_vector.spec_size(spec)
+        return flat_vector.spec_of_size(padded_size(size, self.block_size))
+
+    def params(self, state: Any, seed: Any) -> Any:
+        return {"like": state, "seed": seed}
+
+    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        blocks = rotate(
+            flat_vector.flatten(value), params["seed"], self.block_size
+        )
+        return [ops.reshape(blocks, (-1,))], ()
+
+    def decode(self, value: Value, params: Any) -> Value:
+        like = params["like"]
+        (vector,) = value
+        length = block_length(flat_vector.size(like), self.block_size)
+        blocks = ops.reshape(vector, (-1, length))
+        vector = rotate_back(blocks, params["seed"], flat_vector.size(like))
+        return flat_vector.unflatten(vector, like)
+
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        return bound
+
+    def get_config(self) -> dict[str, Any]:
+        return {"block_size": self.block_size}
+
+
+def check_block_size(block_size: int) -> None:
+    """Raises a ValueError if it isn't a power of two."""
+    if block_size < 1 or block_size & (block_size - 1):
+        raise ValueError(
+            "`block_size` must be a power of two, such as 4096. Received: "
+            f"{block_size!r}."
+        )
+
+
+def block_length(size: int, block_size: int) -> int:
+    """The length of the blocks of a vector: it may be shorter than one."""
+    return min(block_size, 1 << max(size - 1, 0).bit_length())
+
+
+def padded_size(size: int, block_size: int) -> int:
+    """The number of coordinates after a rotation."""
+    length = block_length(size, block_size)
+    return -(-size // length) * length
+
+
+def rotate(vector: Any, seed: Any, block_size: int, num_rounds: int = 1) -> Any:
+    """A vector's rotated blocks.
+
+    Args:
+        vector: A float32 array of shape `(size,)`.
+        seed: An int32 array of shape `(2,)`.
+        block_size: A power of two.
+        num_rounds: How often signs are changed and blocks transformed. Once
+            makes two large numbers of a block four different ones; twice
+            makes numbers close to normal of any.
+
+    Returns:
+        A float32 array of shape `(num_blocks, block_length)`.
+    """
+    size = vector.shape[0]
+    length = block_length(size, block_size)
+    if size % length:
+        vector = ops.pad(vector, [(0, -size % length)])
+    blocks = ops.reshape(vector, (-1, length))
+    for stream in range(num_rounds):
+        blocks = _transform(blocks * _signs(seed, blocks.shape, stream))
+    return blocks
+
+
+def rotate_back(blocks: Any, seed: Any, size: int, num_rounds: int = 1) -> Any:
+    """The vector of shape `(size,)` whose rotated blocks are given."""
+    for stream in reversed(range(num_rounds)):
+        blocks = _transform(blocks) * _signs(seed, blocks.shape, stream)
+    return ops.reshape(blocks, (-1,))[:size]
+
+
+def _signs(seed: Any, shape: Any, stream: int) -> Any:
+    num_blocks, length = shape
+    signs = threefry.random_signs(seed, num_blocks * length, stream)
+    return ops.reshape(signs, (num_blocks, length))
+
+
+def _transform(blocks: Any) -> Any:
+    # With blocks as matrices B, the transform is the Kronecker product of two
+    # Hadamard matrices: H B K. It is symmetric and its own inverse. The scale
+    # is in one of them, where it is a power of two for blocks of powers of 4.
+    length = blocks.shape[1]
+    num_columns = 1 << (length.bit_length() // 2)
+    num_rows = length // num_columns
+    products = ops.matmul(
+        ops.reshape(blocks, (-1, num_columns)),
+        ops.convert_to_tensor(
+            _hadamard(num_columns) / np.float32(math.sqrt(length))
+        ),
+    )
+    products = ops.reshape(products, (-1, num_rows, num_columns))
+    products = ops.matmul(ops.convert_to_tensor(_hadamard(num_rows)), products)
+    return ops.reshape(products, (-1, length))
+
+
+@functools.cache
+def _hadamard(size: int) -> np.ndarray:
+    # Sylvester's construction.
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
