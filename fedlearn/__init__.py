@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         optimizers,
         partition,
         plot,
+        privacy,
         samplers,
         seeds,
     )
@@ -71,6 +72,7 @@ _SUBMODULES = (
     "optimizers",
     "partition",
     "plot",
+    "privacy",
     "samplers",
     "seeds",
 )
@@ -97,6 +99,7 @@ __all__ = [
     "optimizers",
     "partition",
     "plot",
+    "privacy",
     "samplers",
     "seeds",
 ]

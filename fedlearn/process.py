@@ -246,6 +246,9 @@ class LearningProcess:
             else num_sent * self._upload_size(broadcast)
         )
         metrics["bytes_down"] = num_sent * self._download_size(broadcast)
+        if self.aggregator.private_metrics:
+            for name in self.client_metrics:
+                metrics.pop(name, None)
         state = state._replace(
             trainable=list(trainable),
             non_trainable=list(non_trainable),
@@ -258,6 +261,20 @@ class LearningProcess:
             states = {**state.client_states, **new}
             state = state._replace(client_states=states)
         return state, metrics
+
+    @property
+    def client_metrics(self) -> tuple[str, ...]:
+        """What `server_update` tells of clients' data as it is.
+
+        No noise of an aggregator covers it; a private one leaves it out if
+        its `private_metrics` is set.
+        """
+        zeros = [
+            ops.zeros(v.shape, v.dtype)
+            for v in self._functional.metrics_variables
+        ]
+        names = self._functional.metrics_result(zeros)
+        return (*names, "num_examples", "num_rejected")
 
     def client_seed(self, state: ServerState, client_id: str) -> int:
         """The seed of a client in the round that follows `state`.

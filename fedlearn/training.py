@@ -75,6 +75,7 @@ def fit(
     """
     data = _as_dataset(data)
     sampler = _sampler(data, sampler, clients_per_round, seed)
+    guarantee = _guarantee(process, data, sampler)
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     user_callbacks = list(callbacks or ())
@@ -86,6 +87,8 @@ def fit(
                 "`checkpoint_dir=` instead: it keeps all of them, and a "
                 "resumed run equals an unbroken one."
             )
+        if guarantee is not None and hasattr(callback, "set_guarantee"):
+            callback.set_guarantee(guarantee)
     history = keras.callbacks.History()
     shown = [Progress(_verbosity(verbose))] if _verbosity(verbose) else []
 
@@ -134,7 +137,10 @@ def fit(
         bool(user_callbacks),
         callback_list,
         proxy,
+        guarantee,
     )
+    if guarantee is not None and _verbosity(verbose):
+        _tell_limits(process)
     _set_rate(process, state)
     callback_list.on_train_begin()
     if restored is not None:
@@ -142,7 +148,8 @@ def fit(
         history.history.update(restored.history)
         history.epoch.extend(range(first))
         # Without callbacks nothing stands in the way of going on.
-        model.stop_training = restored.stopped and bool(user_callbacks)
+        # A callback may have stopped it again already: a smaller budget.
+        model.stop_training |= restored.stopped and bool(user_callbacks)
     logs: dict[str, float] = {}
     try:
         for round_num in range(first, rounds):
@@ -165,6 +172,11 @@ def fit(
         process.write_weights(state, model)
         if checkpoint is not None:
             checkpoint.save_latest()
+    if guarantee is not None:
+        history.privacy = guarantee.statement(int(process.state.round_num))
+        told = any(hasattr(c, "set_guarantee") for c in user_callbacks)
+        if _verbosity(verbose) and not told:
+            print(f"Privacy: {history.privacy}.")
     model.history = history
     return history
 
@@ -182,7 +194,9 @@ class _Loop:
         sync: bool,
         callback_list: keras.callbacks.CallbackList,
         proxy: "_CallbackModel",
+        guarantee: Any,
     ):
+        self._guarantee = guarantee
         self._process = process
         self._data = data
         self._sampler = sampler
@@ -202,6 +216,8 @@ class _Loop:
         self._callbacks.on_train_batch_begin(0)
         state = _get_rate(process, state)
         state, logs = self._next(state, round_num)
+        if self._guarantee is not None:
+            logs["epsilon"] = self._guarantee.epsilon(round_num + 1)
         # Until here only a whole round counts: after Ctrl-C in the middle of
         # it the state is that of the round before.
         process.state = state
@@ -246,7 +262,7 @@ class _Loop:
             cohort = self._data.select(ids)
         state, logs = self._process.next(state, cohort)
         if (
-            logs["num_rejected"]
+            logs.get("num_rejected")
             and not logs["num_clients"]
             and not self._warned
         ):
@@ -359,6 +375,45 @@ def _sampler(
             "set: `Uniform(data, ...)`."
         )
     return sampler
+
+
+def _guarantee(
+    process: "LearningProcess", data: FederatedDataset, sampler: Sampler | None
+) -> Any:
+    """The privacy of the run by its noise and sampling; None without noise."""
+    aggregator = process.aggregator
+    if not aggregator.adds_noise:
+        return None
+    from fedlearn.privacy import Everyone, Guarantee
+
+    expected = len(data) if sampler is None else sampler.clients_per_round
+    divided_by = getattr(aggregator, "denominator", None)
+    if divided_by is not None and divided_by != expected:
+        raise ValueError(
+            f"The aggregator divides by {divided_by:g} clients per round, but "
+            f"{expected:g} take part. Give both the same number; else updates "
+            "count too much or too little."
+        )
+    return Guarantee(
+        aggregator.dp_event(),
+        Everyone(len(data)) if sampler is None else sampler,
+        delta=aggregator.delta,
+    )
+
+
+def _tell_limits(process: "LearningProcess") -> None:
+    """Prints what a private run doesn't promise."""
+    if not process.aggregator.secure_noise:
+        print(
+            "Privacy: the noise is drawn from the run's seed: reproducible, "
+            "for simulation. Whoever knows the seed can take it off; "
+            "secure_noise=True draws from the operating system."
+        )
+    if not process.aggregator.private_metrics:
+        print(
+            "Privacy: clients' metrics (loss, num_examples, ...) are exact, "
+            "outside the guarantee. private_metrics=True leaves them out."
+        )
 
 
 def _validation(data: Any) -> Any:

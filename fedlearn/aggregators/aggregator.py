@@ -34,6 +34,10 @@ class Aggregator:
         secure_noise: Whether `draw` gets the operating system's entropy, as
             a deployment needs, and not the run's seed, which whoever knows
             it could use to take the noise off again.
+        private_metrics: Whether what clients tell beside their updates, the
+            metrics of their training, is left out.
+        delta: That of the guarantee, if noise gives one; None for
+            `population ** -1.1`.
 
     Example: the largest update of any client, coordinate by coordinate.
 
@@ -51,6 +55,8 @@ class Aggregator:
     variable_length: bool = False
     adds_noise: bool = False
     secure_noise: bool = False
+    private_metrics: bool = False
+    delta: float | None = None
 
     def init(self, spec: Spec) -> Any:
         """The state before the first round, a pytree of arrays.

@@ -1,0 +1,127 @@
+"""The mean with central differential privacy, put together rightly."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from fedlearn.aggregators.mean import Mean
+from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
+from fedlearn.encoders.clip import Clip
+from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.gaussian_noise import GaussianNoise
+
+
+class PrivateMean(Mean):
+    """The mean of clipped updates with Gaussian noise: DP-FedAvg.
+
+    McMahan et al. 2018, "Learning differentially private recurrent language
+    models", arXiv:1710.06963, with the adaptive clipping of Andrew et al.
+    2021, arXiv:1905.03871. All that the guarantee rests on is fixed here:
+    updates are clipped, count the same, are added up, get noise scaled to the
+    clip norm, and the sum is divided by a fixed number. The guarantee is for a
+    client with all of its data. `fit` logs `epsilon` after each round, for
+    the sampler that it really uses.
+
+    What the guarantee does not cover: metrics of clients' training (`loss`,
+    `accuracy`, `num_examples`, ...), which are exact; `private_metrics=True`
+    leaves them out of the logs. And floating-point noise is not the noise of
+    the theory (Mironov 2012, "On significance of the least significant
+    bits").
+
+    Args:
+        clip_norm: The largest L2 norm of an update; or `"adaptive"`: a norm
+            that follows the median of the updates' norms (another quantile:
+            use `Mean` with an `AdaptiveClip`).
+        noise_multiplier: The noise's standard deviation over the clip norm,
+            of the round as a whole; see
+            `fedlearn.privacy.calibrate_noise_multiplier`.
+        clients_per_round: How many clients take part, on average: what the
+            sum is divided by.
+        encoders: What happens to a clipped update on the wire: compression.
+            Messages that are decoded one by one are clipped again then.
+        delta: Of the guarantee; None for `population ** -1.1`.
+        private_metrics: Whether to leave out the metrics of clients'
+            training.
+        secure_noise: Whether noise is drawn from the operating system's
+            entropy, as a deployment needs. By default it is drawn from the
+            run's seed: reproducible, for simulation.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the encoders don't
+            go with noise.
+
+    Example:
+
+    >>> aggregator = PrivateMean(
+    ...     clip_norm=0.5, noise_multiplier=1.0, clients_per_round=100)
+    >>> [type(e).__name__ for e in aggregator.encoders]
+    ['Clip', 'GaussianNoise']
+    """
+
+    def __init__(
+        self,
+        clip_norm: float | Literal["adaptive"] = "adaptive",
+        *,
+        noise_multiplier: float,
+        clients_per_round: float,
+        encoders: Sequence[Encoder] = (),
+        delta: float | None = None,
+        private_metrics: bool = False,
+        secure_noise: bool = False,
+    ):
+        if isinstance(clip_norm, str) and clip_norm != "adaptive":
+            raise ValueError(
+                "`clip_norm` must be a positive number or 'adaptive'. "
+                f"Received: {clip_norm!r}."
+            )
+        if not clients_per_round > 0:
+            raise ValueError(
+                "`clients_per_round` must be a positive number. Received: "
+                f"{clients_per_round!r}."
+            )
+        if delta is not None and not 0 < delta < 1:
+            raise ValueError(
+                f"`delta` must be above 0 and below 1. Received: {delta!r}."
+            )
+        self.clip_norm = clip_norm
+        self.noise_multiplier = noise_multiplier
+        self.clients_per_round = clients_per_round
+        self.delta = delta
+        self._wire = tuple(encoders)
+        for encoder in self._wire:
+            if encoder.bound == "sets" or encoder.noises:
+                raise ValueError(
+                    f"PrivateMean clips and adds noise by itself, and "
+                    f"`encoders` contains {type(encoder).__name__}. Give only "
+                    "what happens on the wire; for a chain of your own use "
+                    "Mean."
+                )
+        clip: Encoder
+        if clip_norm == "adaptive":
+            # As Andrew et al. recommend: noise of a twentieth of the clients
+            # on the count; none where there is none on the updates.
+            count_noise = clients_per_round / 10 if noise_multiplier else 0.0
+            clip = AdaptiveClip(
+                clients_per_round=clients_per_round,
+                count_noise_multiplier=count_noise,
+            )
+            noise_multiplier = noise_split(noise_multiplier, count_noise)
+        else:
+            clip = Clip(clip_norm)
+        super().__init__(
+            [clip, GaussianNoise(noise_multiplier), *self._wire],
+            weighting="uniform",
+            denominator=clients_per_round,
+            secure_noise=secure_noise,
+        )
+        self.private_metrics = private_metrics
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "clip_norm": self.clip_norm,
+            "noise_multiplier": self.noise_multiplier,
+            "clients_per_round": self.clients_per_round,
+            "encoders": self._wire,
+            "delta": self.delta,
+            "private_metrics": self.private_metrics,
+            "secure_noise": self.secure_noise,
+        }
