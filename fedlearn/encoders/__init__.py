@@ -1,15 +1,47 @@
 """What happens to an update on its way from a client to the server."""
 
 from fedlearn.encoders.adaptive_clip import AdaptiveClip
+from fedlearn.encoders.banded_matrix_noise import BandedMatrixNoise
+from fedlearn.encoders.cast import Cast
 from fedlearn.encoders.chain import Chain
 from fedlearn.encoders.clip import Clip
+from fedlearn.encoders.drive import Drive
+from fedlearn.encoders.eden import Eden
 from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.entropy_coding import EntropyCoding
+from fedlearn.encoders.error_feedback import ErrorFeedback
 from fedlearn.encoders.gaussian_noise import GaussianNoise
+from fedlearn.encoders.hadamard_rotation import HadamardRotation
+from fedlearn.encoders.power_sgd import PowerSGD
+from fedlearn.encoders.random_mask import RandomMask
+from fedlearn.encoders.round_trip import round_trip
+from fedlearn.encoders.sign_sgd import SignSGD
+from fedlearn.encoders.stochastic_quantization import StochasticQuantization
+from fedlearn.encoders.tern_grad import TernGrad
+from fedlearn.encoders.top_k import TopK
+from fedlearn.encoders.tree_noise import TreeNoise
+from fedlearn.encoders.uniform_quantization import UniformQuantization
 
 __all__ = [
     "AdaptiveClip",
+    "BandedMatrixNoise",
+    "Cast",
     "Chain",
     "Clip",
+    "Drive",
+    "Eden",
     "Encoder",
+    "EntropyCoding",
+    "ErrorFeedback",
     "GaussianNoise",
+    "HadamardRotation",
+    "PowerSGD",
+    "RandomMask",
+    "SignSGD",
+    "StochasticQuantization",
+    "TernGrad",
+    "TopK",
+    "TreeNoise",
+    "UniformQuantization",
+    "round_trip",
 ]

@@ -7,7 +7,7 @@ from keras import ops
 from fedlearn.encoders import norms
 from fedlearn.encoders.clip import smaller
 from fedlearn.encoders.encoder import Encoder, Spec, Value
-from fedlearn.encoders.sum_noise import import_dp_accounting
+from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
 class AdaptiveClip(Encoder):
@@ -144,7 +144,7 @@ class AdaptiveClip(Encoder):
 
     def dp_event(self) -> Any:
         """Of the noisy count: a Gaussian mechanism with its multiplier."""
-        dp_accounting = import_dp_accounting()
+        dp_accounting = require_dp_accounting()
         if self.count_noise_multiplier == 0:
             return dp_accounting.NonPrivateDpEvent()
         return dp_accounting.GaussianDpEvent(self.count_noise_multiplier)

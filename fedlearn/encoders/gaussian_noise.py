@@ -1,10 +1,9 @@
 from typing import Any
 
 import numpy as np
-from keras import ops
 
-from fedlearn.encoders import sum_noise
-from fedlearn.encoders.encoder import Spec, Value
+from fedlearn.encoders import flat_vector, sum_noise
+from fedlearn.encoders.encoder import Spec
 from fedlearn.encoders.sum_noise import SumNoise
 
 
@@ -25,22 +24,19 @@ class GaussianNoise(SumNoise):
 
     Example: a sum of ones, with noise of deviation 0.5 * 2.
 
+    >>> import keras
     >>> noise = GaussianNoise(0.5)
-    >>> state = noise.init([ops.zeros(1000)])
+    >>> state = noise.init([keras.KerasTensor((1000,), "float32")])
     >>> drawn = noise.draw(state, np.random.default_rng(0))
     >>> params = noise.with_sensitivity(noise.params(state, None), 2.0)
-    >>> (noisy,) = noise.decode_sum([ops.ones(1000)], params, drawn)
-    >>> 0.9 < float(ops.std(noisy)) < 1.1
+    >>> (noisy,) = noise.decode_sum([np.ones(1000)], params, drawn)
+    >>> 0.9 < float(np.std(noisy)) < 1.1
     True
     """
 
     def init(self, spec: Spec) -> Any:
-        return {
-            "shapes": [ops.convert_to_tensor(s) for s in sum_noise.shapes(spec)]
-        }
+        return {"like": flat_vector.shapes(spec)}
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        return sum_noise.normal(state["shapes"], rng)
-
-    def decode_sum(self, value: Value, params: Any, noise: Any) -> Value:
-        return sum_noise.add(value, [params["std"] * n for n in noise])
+        shapes = [tuple(like.shape)[1:] for like in state["like"]]
+        return {"unit": sum_noise.normal(shapes, rng)}

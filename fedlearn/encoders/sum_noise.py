@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
 class SumNoise(Encoder):
     """The interface of noise that the server adds to the sum of updates.
 
-    Clients send what they get. The noise is drawn on the host by `draw` and
-    added by `decode_sum`, scaled to the largest L2 norm of one client's part
-    of the sum, which `with_sensitivity` is told.
+    Clients send what they get. `draw` makes the noise on the host, in units
+    of its standard deviation, as `{"unit": a list of float32 arrays, ...}`;
+    `decode_sum` adds it, scaled to the largest L2 norm of one client's part of
+    the sum, which `with_sensitivity` is told.
 
     The numbers are floats, and a float's last bits can tell more than the
     accounting says (Mironov 2012, "On significance of the least significant
@@ -54,42 +56,23 @@ class SumNoise(Encoder):
             )
         return {"std": ops.cast(self.noise_multiplier * bound, "float32")}
 
+    def decode_sum(self, value: Value, params: Any, noise: Any) -> Value:
+        return [
+            v + ops.cast(params["std"] * unit, v.dtype)
+            for v, unit in zip(value, noise["unit"], strict=True)
+        ]
+
     def dp_event(self) -> Any:
         """A Gaussian mechanism with this noise multiplier."""
-        dp_accounting = import_dp_accounting()
-        return dp_accounting.GaussianDpEvent(self.noise_multiplier)
+        return require_dp_accounting().GaussianDpEvent(self.noise_multiplier)
 
     def get_config(self) -> dict[str, Any]:
         return {"noise_multiplier": self.noise_multiplier}
 
 
-def import_dp_accounting() -> Any:
-    """The package `dp_accounting`, or an error that says how to get it."""
-    try:
-        import dp_accounting
-    except ImportError as error:
-        raise ImportError(
-            "Accounting for privacy needs the package dp-accounting. Install "
-            "it with `pip install fedlearn[privacy]`."
-        ) from error
-    return dp_accounting
-
-
-def shapes(spec: Spec) -> list[np.ndarray]:
-    """The shapes of a spec as arrays, for a state: `draw` is told no spec."""
-    return [np.asarray(s.shape, np.int32) for s in spec]
-
-
 def normal(shapes: Any, rng: np.random.Generator) -> list[np.ndarray]:
     """Standard normal numbers of given shapes, float32."""
     return [
-        rng.standard_normal(
-            tuple(int(n) for n in ops.convert_to_numpy(shape)), np.float32
-        )
+        rng.standard_normal(tuple(map(int, shape)), np.float32)
         for shape in shapes
     ]
-
-
-def add(value: Value, noise: Value) -> Value:
-    """`value + noise`, in the dtypes of `value`."""
-    return [v + ops.cast(n, v.dtype) for v, n in zip(value, noise, strict=True)]

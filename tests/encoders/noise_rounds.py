@@ -106,3 +106,30 @@ def assert_std(samples, expected):
     actual = np.sqrt(np.mean(samples**2))
     margin = 5 * expected / np.sqrt(2 * len(samples))
     assert abs(actual - expected) < margin, (actual, expected, margin)
+
+
+class UnitVectors:
+    """Stands for a generator: draw `k` of `n` is the k-th unit vector.
+
+    What is linear in what is drawn then shows its weights.
+    """
+
+    def __init__(self, num_draws):
+        self.rows = iter(np.eye(num_draws, dtype=np.float32))
+
+    def standard_normal(self, shape, dtype):
+        row = next(self.rows)
+        assert (shape, dtype) == (row.shape, row.dtype)
+        return row
+
+
+def noises(encoder, num_rounds, rng, spec=None):
+    """The noise of each round in units of its deviation, one row a round."""
+    if spec is None:
+        spec = [keras.KerasTensor((num_rounds,), "float32")]
+    state, rows = encoder.init(spec), []
+    for _ in range(num_rounds):
+        noise = encoder.draw(state, rng)
+        state, _ = encoder.update(state, (), noise)
+        rows.append(flat(noise["unit"]))
+    return np.array(rows)

@@ -1,0 +1,230 @@
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from fedlearn.encoders import sum_noise
+from fedlearn.encoders.encoder import Spec
+from fedlearn.encoders.sum_noise import SumNoise
+from fedlearn.privacy.tree import Tree
+
+
+class TreeNoise(SumNoise):
+    """Noise that nearly cancels over rounds, for DP-FTRL.
+
+    Of Kairouz et al. 2021, "Practical and private (deep) learning without
+    sampling or shuffling" (arXiv:2103.00039), after the binary tree of Dwork
+    et al. 2010, "Differential privacy under continual observation". A binary
+    tree stands over the rounds; each of its nodes, a run of `2**k` rounds, has
+    noise of its own. The sum of the aggregates of rounds 1 to `t` has the
+    noise of at most `log2(t) + 1` nodes, and not of `t` rounds: what is added
+    to the sum of round `t` is the difference of that noise to round `t - 1`'s.
+    So it needs no random sampling of clients, and it serves a server that
+    adds aggregates up (SGD, with or without momentum).
+
+    With `honaker=True` the noise of a node is averaged with what is known of
+    the sum of its rounds from the nodes below it, with the weights of the
+    smallest variance (Honaker 2015, "Efficient use of differentially private
+    binary trees", the estimate from below): a node over `2**k` rounds then
+    has `1 / (2 - 2**-k)` of the variance.
+
+    The noise of a node has the deviation `noise_multiplier` times the clip
+    norm. A client is in a node of each level of the tree, and in some of them
+    more than once: what that gives away is accounted for by
+    `fedlearn.privacy.Tree`.
+
+    Args:
+        noise_multiplier: 0 for none.
+        restart_every: After how many rounds a new tree begins; None for one
+            tree. The sum at that time keeps the noise that it has.
+        honaker: Whether to reduce the variance.
+        max_rounds: How many rounds there is room for in one tree, if
+            `restart_every` is None. The state holds `log2(max_rounds) + 1`
+            arrays of the size of an update.
+
+    Raises:
+        ValueError: If an argument is out of its range; from `draw`, if there
+            are more rounds than room.
+
+    Example: noise of three rounds. Round 1 has that of its own node; the
+    first two share a node, which takes the place of round 1's.
+
+    >>> tree = TreeNoise(1.0, honaker=False)
+    >>> state, rng = tree.init([ops.zeros(5)]), np.random.default_rng(0)
+    >>> for _ in range(3):
+    ...     noise = tree.draw(state, rng)
+    ...     state, _ = tree.update(state, (), noise)
+    >>> int(state["round"])
+    3
+    """
+
+    def __init__(
+        self,
+        noise_multiplier: float,
+        restart_every: int | None = None,
+        honaker: bool = True,
+        max_rounds: int = 4096,
+    ):
+        super().__init__(noise_multiplier)
+        for name, number in [
+            ("restart_every", restart_every),
+            ("max_rounds", max_rounds),
+        ]:
+            if number is not None and number < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {number!r}."
+                )
+        self.restart_every = restart_every
+        self.honaker = honaker
+        self.max_rounds = max_rounds
+
+    @property
+    def num_levels(self) -> int:
+        """How many nodes the noise of a sum can have."""
+        return (self.restart_every or self.max_rounds).bit_length()
+
+    def init(self, spec: Spec) -> Any:
+        return {
+            "nodes": [
+                ops.zeros((self.num_levels, *s.shape), "float32") for s in spec
+            ],
+            "round": ops.zeros((), "int32"),
+        }
+
+    def draw(self, state: Any, rng: np.random.Generator) -> Any:
+        position = int(state["round"])
+        if self.restart_every is not None:
+            position %= self.restart_every
+        elif position >= self.max_rounds:
+            raise ValueError(
+                f"This is round {position + 1}, and the tree of TreeNoise has "
+                f"room for {self.max_rounds}. Give `max_rounds`, the number of "
+                "all rounds of the run, or `restart_every`."
+            )
+        step = tree_step(position, self.num_levels, self.honaker)
+        level = step.level
+        # What ends with this node, and what of it is part of its noise: it
+        # takes the place of all nodes below it.
+        change = (step.of_nodes - 1)[:level].astype(np.float32)
+        shapes = [tuple(nodes.shape)[1:] for nodes in state["nodes"]]
+        unit = [
+            np.float32(step.of_new) * z
+            + np.tensordot(
+                change, ops.convert_to_numpy(nodes[:level]), axes=1
+            ).astype(np.float32)
+            for z, nodes in zip(
+                sum_noise.normal(shapes, rng), state["nodes"], strict=True
+            )
+        ]
+        levels = np.arange(self.num_levels)
+        return {
+            "unit": unit,
+            "ends": (levels < level).astype(np.float32),
+            "begins": (levels == level).astype(np.float32),
+            "stays": ((levels > level) & (position > 0)).astype(np.float32),
+        }
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        def along(weights, nodes):
+            return ops.reshape(weights, (-1,) + (1,) * (len(nodes.shape) - 1))
+
+        nodes = []
+        for old, unit in zip(state["nodes"], noise["unit"], strict=True):
+            new = unit + ops.sum(along(noise["ends"], old) * old, axis=0)
+            nodes.append(
+                along(noise["stays"], old) * old
+                + along(noise["begins"], old) * new
+            )
+        return {"nodes": nodes, "round": state["round"] + 1}, {}
+
+    def dp_event(self) -> Any:
+        """The tree as a whole, a `fedlearn.privacy.Tree`."""
+        return Tree(self.noise_multiplier, self.restart_every)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "restart_every": self.restart_every,
+            "honaker": self.honaker,
+            "max_rounds": self.max_rounds,
+        }
+
+
+class TreeStep(NamedTuple):
+    """How the node that a round completes gets its noise.
+
+    Attributes:
+        level: The node is over `2**level` rounds.
+        of_nodes: Weights of the nodes that stand at each level before the
+            round, float64 of shape `(num_levels,)`.
+        of_new: The weight of a new standard normal number.
+    """
+
+    level: int
+    of_nodes: np.ndarray
+    of_new: float
+
+
+def tree_step(position: int, num_levels: int, honaker: bool) -> TreeStep:
+    """What one round does to the tree.
+
+    A round completes a leaf, and every node that ends with it. Only the
+    largest of them is needed later. With `z_k` the noise of its own of the
+    node at level `k`, `left_k` the node that stands there and `w_k` the
+    weight of the smallest variance, the estimate from below is
+
+        x_0 = z_0,  x_(k+1) = w_(k+1) z_(k+1) + (1 - w_(k+1)) (left_k + x_k).
+
+    No `z` is ever used again, so their weighted sum is one normal number.
+
+    Args:
+        position: Of the round in its tree, from 0.
+        num_levels: Of the tree.
+        honaker: Whether to use the nodes below.
+    """
+    end = position + 1
+    level = (end & -end).bit_length() - 1
+    of_nodes = np.zeros(num_levels)
+    variance_of_new = 1.0
+    for k in range(1, level + 1):
+        weight = node_variance(k) if honaker else 1.0
+        of_nodes[k - 1] = 1.0
+        of_nodes *= 1 - weight
+        variance_of_new = weight**2 + (1 - weight) ** 2 * variance_of_new
+    return TreeStep(level, of_nodes, math.sqrt(variance_of_new))
+
+
+def node_variance(level: int) -> float:
+    """The variance of Honaker's estimate of a node, if each node's own is 1.
+
+    It is also the weight of the node's own noise: with that of variance 1 and
+    two children of variance `v`, the best average has `2 v / (2 v + 1)`.
+
+    Example:
+
+    >>> [round(node_variance(level), 4) for level in (0, 1, 2, 20)]
+    [1.0, 0.6667, 0.5714, 0.5]
+    """
+    return 1 / (2 - 2.0**-level)
+
+
+def prefix_variance(num_rounds: int, honaker: bool = True) -> float:
+    """The variance of the noise in the sum of a tree's first rounds.
+
+    Args:
+        num_rounds: How many.
+        honaker: As in `TreeNoise`.
+
+    Returns:
+        It, in units of the variance of a node's own noise.
+
+    Example: 7 rounds are nodes of 4, 2 and 1.
+
+    >>> prefix_variance(7, honaker=False)
+    3.0
+    """
+    levels = [k for k in range(num_rounds.bit_length()) if num_rounds >> k & 1]
+    return sum(node_variance(k) if honaker else 1.0 for k in levels)
