@@ -1,0 +1,31 @@
+"""Malicious clients, to try defences against.
+
+Two kinds: what is wrong with their data (`label_flip`, `backdoor`), and what
+they send instead of their updates (an `Attack` in `AttackedExecutor`).
+"""
+
+from fedlearn.attacks.attack import Attack, HonestUpdates
+from fedlearn.attacks.attacked_executor import AttackedExecutor
+from fedlearn.attacks.backdoor import PixelTrigger, backdoor
+from fedlearn.attacks.gaussian_noise import GaussianNoise
+from fedlearn.attacks.inner_product import InnerProduct
+from fedlearn.attacks.label_flip import label_flip
+from fedlearn.attacks.little_is_enough import LittleIsEnough
+from fedlearn.attacks.malicious import choose
+from fedlearn.attacks.scaling import Scaling
+from fedlearn.attacks.sign_flip import SignFlip
+
+__all__ = [
+    "Attack",
+    "AttackedExecutor",
+    "GaussianNoise",
+    "HonestUpdates",
+    "InnerProduct",
+    "LittleIsEnough",
+    "PixelTrigger",
+    "Scaling",
+    "SignFlip",
+    "backdoor",
+    "choose",
+    "label_flip",
+]
