@@ -445,7 +445,8 @@ class LearningProcess:
 
     def _upload_size(self, broadcast: Broadcast) -> int:
         def message():
-            return self._upload(backend.to_numpy(self._zero_message(broadcast)))
+            zero = backend.to_numpy(self._zero_message(broadcast))
+            return self._upload(self.aggregator.to_wire(zero))
 
         return self._measured("up", message)
 

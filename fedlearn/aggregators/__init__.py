@@ -9,7 +9,9 @@ from fedlearn.aggregators.mean import Mean
 from fedlearn.aggregators.median import Median
 from fedlearn.aggregators.norm_bounding import NormBounding
 from fedlearn.aggregators.outlier_removal import OutlierRemoval
+from fedlearn.aggregators.private_mean import PrivateMean
 from fedlearn.aggregators.robust_rule import RobustRule
+from fedlearn.aggregators.secure_sum import SecureSum
 from fedlearn.aggregators.trimmed_mean import TrimmedMean
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "Median",
     "NormBounding",
     "OutlierRemoval",
+    "PrivateMean",
     "RobustRule",
+    "SecureSum",
     "TrimmedMean",
 ]

@@ -140,12 +140,17 @@ class Chain:
             state: Of all links.
             seed: An int32 array of shape `(2,)`, of this round.
         """
-        return tuple(
-            encoder.params(s, link_seed(seed, k))
-            for k, (encoder, s) in enumerate(
-                zip(self.encoders, state, strict=True)
-            )
-        )
+        params = []
+        bound: Any = math.inf
+        for k, (encoder, s) in enumerate(
+            zip(self.encoders, state, strict=True)
+        ):
+            p = encoder.params(s, link_seed(seed, k))
+            if encoder.uses_bound:
+                p = encoder.with_bound(p, bound)
+            bound = encoder.sensitivity(bound, p)
+            params.append(p)
+        return tuple(params)
 
     def init_client(self, spec: Spec) -> tuple[Any, ...]:
         """What a client keeps of all links before its first round."""

@@ -41,6 +41,8 @@ class Encoder:
             `"loses"`: nothing is known after it.
         noises: Whether the server adds noise that is scaled by that bound:
             see `with_sensitivity`.
+        uses_bound: Whether it has to know the bound before it: see
+            `with_bound`.
         stateful: Whether a client keeps something for its next round: see
             `encode_stateful`.
         variable_length: Whether messages differ in length: see `to_wire`.
@@ -61,6 +63,7 @@ class Encoder:
     decodes: Where = "either"
     bound: Bound = "loses"
     noises: bool = False
+    uses_bound: bool = False
     stateful: bool = False
     variable_length: bool = False
 
@@ -191,6 +194,17 @@ class Encoder:
         """
         del params
         return bound if self.bound == "keeps" else math.inf
+
+    def with_bound(self, params: Any, bound: Any) -> Any:
+        """The params of this link, for one with `uses_bound`.
+
+        Args:
+            params: From `params`.
+            bound: On the L2 norm of what `encode` gets; infinite where no
+                link before it has set one.
+        """
+        del bound
+        return params
 
     def with_sensitivity(self, params: Any, bound: Any) -> Any:
         """The params of `decode_sum`, for a link with `noises`.

@@ -1,0 +1,108 @@
+"""The mean by a modular sum, as secure aggregation computes it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fedlearn.aggregators.mean import Mean
+from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.fixed_point import FixedPoint
+from fedlearn.encoders.uniform_quantization import UniformQuantization
+
+
+class SecureSum(Mean):
+    """The mean of updates by the arithmetic of a secure sum.
+
+    In secure aggregation (Bonawitz et al. 2017, arXiv:1611.04482) the server
+    learns the sum of the clients' integers modulo a power of two, and nothing
+    else. This does that arithmetic exactly, so that accuracy and bytes are
+    those of a deployment: numbers are clipped to a range, rounded to integers
+    and added modulo `2**modulus_bits` (see
+    `fedlearn.encoders.FixedPoint`, whose metrics it logs). The cryptography
+    that hides single messages is not part of it.
+
+    Args:
+        encoders: What happens to an update before; all of it must be decoded
+            on the sum. A `UniformQuantization` at the end says how to round:
+            its `bits`, `clip_range` and `stochastic` are taken.
+        clients_per_round: How many clients take part, at most: what the sum
+            is divided by, and what decides the modulus.
+        bits: Of a client's number, 2 to 24.
+        value_range: The largest magnitude of a number; None for one that
+            follows the norm set by a clip, for values that are alike: after
+            a `HadamardRotation`.
+        modulus_bits: None for as many as rule out an overflow.
+        secure_noise: Whether noise is drawn from the operating system's
+            entropy, and not from the run's seed.
+
+    Raises:
+        ValueError: If an encoder needs single messages, or nothing sets the
+            range.
+
+    Example:
+
+    >>> aggregator = SecureSum(clients_per_round=10, value_range=1.0)
+    >>> [type(e).__name__ for e in aggregator.encoders]
+    ['FixedPoint']
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[Encoder] = (),
+        *,
+        clients_per_round: int,
+        bits: int = 8,
+        value_range: float | None = None,
+        modulus_bits: int | None = None,
+        secure_noise: bool = False,
+    ):
+        self.clients_per_round = clients_per_round
+        self.bits = bits
+        self.value_range = value_range
+        self.modulus_bits = modulus_bits
+        self._given = tuple(encoders)
+        links = list(self._given)
+        stochastic = True
+        if links and isinstance(links[-1], UniformQuantization):
+            grid = links.pop()
+            bits, stochastic = grid.bits, grid.stochastic
+            if grid.clip_range is not None:
+                value_range = grid.clip_range
+        for link in links:
+            if link.decodes == "summand" or link.stateful:
+                raise ValueError(
+                    f"SecureSum can't take {type(link).__name__}, which needs "
+                    "each client's message by itself: a secure sum shows only "
+                    "the sum. Use encoders that are decoded on the sum, such "
+                    "as HadamardRotation."
+                )
+        bounded = any(link.bound == "sets" for link in links)
+        if value_range is None and not bounded:
+            raise ValueError(
+                "SecureSum needs to know how large numbers are: give "
+                "`value_range`, or put a clip, such as Clip(norm), into "
+                "`encoders`."
+            )
+        fixed_point = FixedPoint(
+            bits,
+            num_summands=math.ceil(clients_per_round),
+            value_range=value_range,
+            stochastic=stochastic,
+            modulus_bits=modulus_bits,
+        )
+        super().__init__(
+            [*links, fixed_point],
+            weighting="uniform",
+            denominator=clients_per_round,
+            secure_noise=secure_noise,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "encoders": self._given,
+            "clients_per_round": self.clients_per_round,
+            "bits": self.bits,
+            "value_range": self.value_range,
+            "modulus_bits": self.modulus_bits,
+            "secure_noise": self.secure_noise,
+        }

@@ -1,0 +1,212 @@
+"""Integers modulo a power of two, which only their sum is decoded from."""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.encoders import flat_vector
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+
+
+class FixedPoint(Encoder):
+    """Rounds numbers to integers that are added modulo a power of two.
+
+    What a secure sum can add (Bonawitz et al. 2017, "Practical secure
+    aggregation for privacy-preserving machine learning", arXiv:1611.04482,
+    section 7): a number is clipped to `[-r, r]`, divided by the step
+    `r / (2**(bits - 1) - 1)`, rounded to an integer, and taken modulo
+    `2**modulus_bits`. The sum is taken modulo the same, put back between
+    minus and plus a half of it, and multiplied by the step.
+
+    Args:
+        bits: Of a client's number: `2**bits - 1` integers. 2 to 24.
+        num_summands: How many clients are added at most; for
+            `modulus_bits`.
+        value_range: `r`. None: `coverage * bound / sqrt(d)`, with the bound
+            on the norm that a clip before this link sets and `d` the number
+            of values: what suits values that a `HadamardRotation` has made
+            alike.
+        coverage: See `value_range`.
+        stochastic: Whether to round up or down at random, so that the sum is
+            unbiased; else to the nearest, which moves the norm half as far.
+        modulus_bits: None for `bits + ceil(log2(num_summands))`, with which
+            no sum overflows. A smaller one is cheaper; overflows are counted
+            then. At most 31.
+
+    Metrics: `share_clipped`, the share of numbers outside of the range; with
+    a `modulus_bits` of one's own `num_overflows`, of how many coordinates the
+    sum was out of reach.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> encoder = FixedPoint(8, num_summands=2, value_range=1.0,
+    ...                      stochastic=False)
+    >>> params = encoder.params(encoder.init([ops.zeros(2)]), None)
+    >>> message, _ = encoder.encode([ops.array([-1.0, 0.5])], params, None)
+    >>> [int(v) for v in message[0]]
+    [385, 64]
+    >>> total = [message[0] + message[0]]
+    >>> [round(float(v), 2) for v in encoder.decode_sum(total, params, ())[0]]
+    [-2.0, 1.01]
+    """
+
+    decodes = "sum"
+    bound = "keeps"
+    uses_bound = True
+
+    def __init__(
+        self,
+        bits: int = 8,
+        *,
+        num_summands: int,
+        value_range: float | None = None,
+        coverage: float = 6.0,
+        stochastic: bool = True,
+        modulus_bits: int | None = None,
+    ):
+        if bits not in range(2, 25):
+            raise ValueError(
+                f"`bits` must be an integer from 2 to 24. Received: {bits!r}."
+            )
+        if num_summands < 1:
+            raise ValueError(
+                f"`num_summands` must be at least 1. Received: {num_summands}."
+            )
+        for name, number in (
+            ("value_range", value_range),
+            ("coverage", coverage),
+        ):
+            if number is not None and not 0 < number < math.inf:
+                raise ValueError(
+                    f"`{name}` must be a positive number. Received: {number!r}."
+                )
+        needed = bits + math.ceil(math.log2(num_summands))
+        modulus = needed if modulus_bits is None else modulus_bits
+        if not bits <= modulus <= 31:
+            raise ValueError(
+                f"Sums of {num_summands} integers of {bits} bits modulo "
+                f"2**{modulus}: expected {bits} to 31 bits. Lower `bits`, or "
+                "give `modulus_bits`."
+            )
+        self.bits = bits
+        self.num_summands = num_summands
+        self.value_range = value_range
+        self.coverage = coverage
+        self.stochastic = stochastic
+        self.modulus_bits = modulus_bits
+        self._modulus_bits = modulus
+        self._may_overflow = modulus < needed
+        self._top = 2 ** (bits - 1) - 1
+
+    def init(self, spec: Spec) -> Any:
+        return flat_vector.shapes(spec)
+
+    def params(self, state: Any, seed: Any) -> Any:
+        if self.value_range is None:
+            return {"like": state}  # the range comes with the bound
+        reach = ops.convert_to_tensor(self.value_range, "float32")
+        return {"like": state, "range": reach}
+
+    def with_bound(self, params: Any, bound: Any) -> Any:
+        if self.value_range is not None:
+            return params
+        size = max(1, flat_vector.size(params["like"]))
+        reach = ops.cast(bound, "float32") * (self.coverage / math.sqrt(size))
+        return {**params, "range": reach}
+
+    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        reach = ops.maximum(params["range"], 1e-30)
+        encoded, exact = [], []
+        clipped = ops.zeros(())
+        for i, v in enumerate(value):
+            v = ops.cast(v, "float32")
+            scaled = ops.clip(v / reach, -1.0, 1.0) * self._top
+            if self.stochastic:
+                # Shifted by the top, nothing is negative, and converting to
+                # integers rounds down.
+                dither = backend.random_uniform(
+                    seed + np.array([0, i], np.int32), v.shape
+                )
+            else:
+                dither = 0.5
+            codes = ops.cast(scaled + self._top + dither, "int32") - self._top
+            codes = ops.minimum(codes, self._top)
+            encoded.append(ops.bitwise_and(codes, self._mask))
+            exact.append(codes)
+            clipped += ops.sum(ops.cast(ops.abs(v) > reach, "float32"))
+        stats = {"clipped": clipped, "count": ops.ones(())}
+        if self._may_overflow:
+            stats["exact"] = [ops.cast(e, "float32") for e in exact]
+        return encoded, stats
+
+    @property
+    def _mask(self) -> int:
+        return 2**self._modulus_bits - 1
+
+    def _centred(self, total: Any) -> Any:
+        """What lies between minus and plus half the modulus."""
+        # Sums of int32 wrap round modulo 2**32, of which ours is a divisor.
+        total = ops.bitwise_and(total, self._mask)
+        half = 2 ** (self._modulus_bits - 1)
+        return ops.cast(ops.bitwise_xor(total, half) - half, "float32")
+
+    def decode(self, value: Any, params: Any) -> Value:
+        step = params["range"] / self._top
+        return [
+            ops.cast(self._centred(v) * step, like.dtype)
+            for v, like in zip(value, params["like"], strict=True)
+        ]
+
+    def update(
+        self, state: Any, stats: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        numbers = stats["count"] * flat_vector.size(state)
+        metrics = {
+            "share_clipped": stats["clipped"] / ops.maximum(numbers, 1.0)
+        }
+        if self._may_overflow:
+            half = 2.0 ** (self._modulus_bits - 1)
+            out = [
+                ops.sum(
+                    ops.cast(ops.logical_or(e >= half, e < -half), "float32")
+                )
+                for e in stats["exact"]
+            ]
+            metrics["num_overflows"] = sum(out, ops.zeros(()))
+        return state, metrics
+
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        # Each of d numbers moves by less than a step, or by half of one.
+        size = flat_vector.size(params["like"])
+        reach = params["range"]
+        moved = 1.0 if self.stochastic else 0.5
+        return bound + reach * (moved * math.sqrt(size) / self._top)
+
+    def to_wire(self, encoded: Any) -> Any:
+        """The integers, `modulus_bits` bits each."""
+        return [
+            _pack(np.asarray(codes), self._modulus_bits) for codes in encoded
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "bits": self.bits,
+            "num_summands": self.num_summands,
+            "value_range": self.value_range,
+            "coverage": self.coverage,
+            "stochastic": self.stochastic,
+            "modulus_bits": self.modulus_bits,
+        }
+
+
+def _pack(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Integers of some bits, end to end, as bytes."""
+    places = np.arange(bits, dtype=np.uint32)
+    flat = codes.reshape(-1, 1).astype(np.uint32)
+    return np.packbits(((flat >> places) & 1).astype(np.uint8).reshape(-1))
