@@ -72,19 +72,19 @@ def random_bits(seed: Any, num_words: int, stream: int = 0) -> Any:
             from one seed.
 
     Returns:
-        A uint32 array of shape `(num_words,)`.
+        A uint32 array of shape `(num_words,)`; a longer one begins the same.
 
     Example:
 
     >>> [hex(int(word)) for word in random_bits([0, 0], 3)]
-    ['0x6b200159', '0x508efb2c', '0x99ba4efe']
+    ['0x6b200159', '0x99ba4efe', '0x508efb2c']
     """
     seed = ops.cast(ops.convert_to_tensor(seed), "uint32")
     count = (num_words + 1) // 2
     counter = ops.convert_to_tensor(np.arange(count, dtype=np.uint32))
     stream_words = ops.convert_to_tensor(np.full(count, stream, np.uint32))
     words = threefry_2x32((seed[0], seed[1]), (counter, stream_words))
-    return ops.concatenate(words)[:num_words]
+    return ops.reshape(ops.stack(words, axis=1), (-1,))[:num_words]
 
 
 def random_signs(seed: Any, size: int, stream: int = 0) -> Any:

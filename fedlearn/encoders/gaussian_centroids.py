@@ -67,10 +67,10 @@ def nearest(numbers: Any, bits: int) -> Any:
     if bits == 1:
         return ops.cast(numbers >= 0, "uint8")
     table = _nearest_table(bits)
-    cells = ops.clip(
-        numbers * _CELLS_PER_UNIT + len(table) / 2, 0, len(table) - 1
-    )
-    return ops.take(ops.convert_to_tensor(table), ops.cast(cells, "int32"))
+    cells = ops.cast(numbers * _CELLS_PER_UNIT + len(table) / 2, "int32")
+    # Clipped as integers: a NaN, too, must become one that is in the table.
+    cells = ops.clip(cells, 0, len(table) - 1)
+    return ops.take(ops.convert_to_tensor(table), cells)
 
 
 @functools.cache
