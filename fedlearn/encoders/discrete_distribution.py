@@ -1,0 +1,119 @@
+"""Tables of discrete distributions, and samples that are drawn from them.
+
+A sampler with loops until something is accepted can't be vectorised. A table
+of the distribution function can: one random 32-bit word for each sample is
+looked up in it. So probabilities are multiples of `2**-32`, and what is
+rarer than that doesn't come: fine for research; for a product against
+somebody who counts on the last bits, take an exact sampler (Canonne, Kamath
+and Steinke 2020, arXiv:2004.00010).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+_MAX_STD = 1e5
+
+
+def discrete_gaussian(std: float) -> np.ndarray:
+    """The probabilities of the discrete Gaussian on 0, 1, 2, ...
+
+    `P(k)` is proportional to `exp(-k**2 / (2 std**2))` on all integers
+    (Canonne et al. 2020). Its standard deviation is a little smaller than
+    `std` where `std` is below 1.
+
+    Returns:
+        `P(0), P(1), ...`, float64, up to where nothing is left.
+
+    Example:
+
+    >>> p = discrete_gaussian(2.0)
+    >>> bool(abs(p[0] + 2 * p[1:].sum() - 1) < 1e-12)
+    True
+    """
+    k = np.arange(_reach(std))
+    p = np.exp(-0.5 * (k / std) ** 2)
+    return p / (p[0] + 2 * p[1:].sum())
+
+
+def skellam(variance: float) -> np.ndarray:
+    """The probabilities of the symmetric Skellam distribution on 0, 1, 2, ...
+
+    Of the difference of two independent Poisson numbers of mean
+    `variance / 2`: `exp(-variance) I_k(variance)`, with the modified Bessel
+    functions `I_k`. They come from the recurrence
+    `I_(k-1) = I_(k+1) + (2 k / variance) I_k` from above, where it is stable
+    (Miller's algorithm).
+
+    Returns:
+        `P(0), P(1), ...`, float64, up to where nothing is left.
+
+    Example:
+
+    >>> p = skellam(4.0)
+    >>> k = np.arange(len(p))
+    >>> bool(abs(2 * (k**2 * p).sum() - 4.0) < 1e-9)
+    True
+    """
+    reach = _reach(math.sqrt(variance))
+    p = np.zeros(2 * reach + 2)
+    p[-2] = 1e-300
+    for k in range(len(p) - 2, 0, -1):
+        p[k - 1] = p[k + 1] + (2 * k / variance) * p[k]
+        if p[k - 1] > 1e200:
+            p[k - 1 :] *= 1e-250
+    p = p[:reach]
+    return p / (p[0] + 2 * p[1:].sum())
+
+
+def _reach(std: float) -> int:
+    if not 0 < std <= _MAX_STD:
+        raise ValueError(
+            f"A table of a discrete distribution of deviation {std:.4g} was "
+            f"asked for; it must be above 0 and at most {_MAX_STD:.0e}. Take "
+            "fewer bits, or a larger granularity."
+        )
+    # Skellam's tail is the heavier one, and is Poisson's where std is small.
+    return math.ceil(10 * std + 40)
+
+
+def thresholds(half: np.ndarray) -> np.ndarray:
+    """The distribution function of a symmetric distribution, as a table.
+
+    Args:
+        half: The probabilities of 0, 1, 2, ...
+
+    Returns:
+        `2 m` increasing int32 values, for `-m` to `m - 1`: the first words
+        that stand for a larger integer. See `lookup`.
+    """
+    # Of -m, ..., -1, summed from the tail, where the numbers are small.
+    below = np.cumsum(half[:0:-1])
+    lower = np.round(below * 2.0**32).astype(np.int64)
+    lower = lower[lower > 0]
+    # P(X <= k) = 1 - P(X <= -k - 1): exactly as many words on both sides.
+    table = np.concatenate([lower, 2**32 - lower[::-1]]) - 2**31
+    return table.astype(np.int32)
+
+
+def lookup(table: np.ndarray, words: Any) -> Any:
+    """Samples, of uniformly random words.
+
+    Args:
+        table: From `thresholds`.
+        words: An int32 array of shape `(n,)`.
+
+    Returns:
+        An int32 array of shape `(n,)`.
+
+    Example: of the four values of the two lowest bits.
+
+    >>> table = thresholds(np.array([0.5, 0.25]))
+    >>> [int(k) for k in lookup(table, np.array([-(2**31), -1, 0, 2**31 - 1],
+    ...                                         np.int32))]
+    [-1, 0, 0, 1]
+    """
+    above = ops.searchsorted(ops.convert_to_tensor(table), words, side="right")
+    return ops.cast(above, "int32") - np.int32(len(table) // 2)

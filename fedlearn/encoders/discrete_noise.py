@@ -1,0 +1,325 @@
+"""Integers with noise of each client's own, for sums that nobody may see."""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import threefry
+from fedlearn.encoders import discrete_distribution, flat_vector, norms
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.privacy.require_dp_accounting import require_dp_accounting
+
+_STDS_IN_RANGE = 6.0
+
+
+class Plan(NamedTuple):
+    """The numbers of a round.
+
+    Attributes:
+        granularity: What one step of an integer stands for.
+        sensitivity: The largest L2 norm of a client's integers without noise.
+        local_std: The deviation of a client's noise, in steps.
+    """
+
+    granularity: float
+    sensitivity: float
+    local_std: float
+
+
+class DiscreteNoise(Encoder):
+    """The interface of discrete noise that clients add before a secure sum.
+
+    A client clips its update, divides it by the granularity, rounds it to
+    integers, adds its share of the noise, and sends it modulo `2**bits`. Sums
+    of such messages, taken modulo `2**bits` too, are all that the server
+    sees and needs.
+
+    Rounding is random and unbiased, up or down by the fractional part, unless
+    that makes the vector longer than `rounded_norm`, which happens with
+    probability `beta` at most. Then it is rounded towards zero, which makes
+    no vector longer. (Kairouz et al. 2021 draw again; that is not a fixed
+    amount of work.) So the sensitivity is exact, and the bias is at most
+    `beta * granularity * sqrt(size)` in norm.
+
+    The noise of all `clients_per_round` clients together has the deviation
+    `noise_multiplier` times that sensitivity; with fewer it is less.
+    Neighbouring data sets differ by what one client adds, and not by its
+    noise.
+
+    Put `HadamardRotation` before it, as both papers do: it makes all numbers
+    of the sum about equally large. The granularity counts on that; without
+    it large numbers may wrap around.
+    """
+
+    decodes = "sum"
+    bound = "sets"
+    noises = True
+
+    def __init__(
+        self,
+        noise_multiplier: float,
+        norm: float,
+        clients_per_round: int,
+        bits: int = 16,
+        beta: float = math.exp(-0.5),
+        granularity: float | None = None,
+        size: int | None = None,
+    ):
+        if not 0 <= noise_multiplier < math.inf:
+            raise ValueError(
+                "`noise_multiplier` must be a number of at least 0. Received: "
+                f"{noise_multiplier!r}."
+            )
+        if not 0 < norm < math.inf:
+            raise ValueError(
+                f"`norm` must be a positive number. Received: {norm!r}."
+            )
+        if granularity is not None and not 0 < granularity < math.inf:
+            raise ValueError(
+                "`granularity` must be a positive number, or None for the "
+                f"finest that fits. Received: {granularity!r}."
+            )
+        if clients_per_round < 1:
+            raise ValueError(
+                "`clients_per_round` must be at least 1. Received: "
+                f"{clients_per_round!r}."
+            )
+        if not 2 <= bits <= 30:
+            raise ValueError(f"`bits` must be in [2, 30]. Received: {bits!r}.")
+        if not 0 <= beta < 1:
+            raise ValueError(f"`beta` must be in [0, 1). Received: {beta!r}.")
+        self.noise_multiplier = noise_multiplier
+        self.norm = norm
+        self.clients_per_round = clients_per_round
+        self.bits = bits
+        self.beta = beta
+        self.granularity = granularity
+        self.size = size
+
+    def probabilities(self, std: float) -> np.ndarray:
+        """Those of 0, 1, 2, ... in a client's noise of deviation `std`."""
+        raise NotImplementedError
+
+    def zcdp(self, plan: Plan, size: int) -> tuple[float, float]:
+        """`(rho, xi)`: the Renyi divergence at order `a` is `rho a + xi`."""
+        raise NotImplementedError
+
+    def plan(self, size: int) -> Plan:
+        """The numbers of a round for updates of `size` numbers.
+
+        Raises:
+            ValueError: If there are too few bits for the sum.
+        """
+        granularity = self.granularity
+        if granularity is None:
+            granularity = finest_granularity(
+                self.norm,
+                size,
+                self.clients_per_round,
+                self.bits,
+                self.noise_multiplier,
+                self.beta,
+            )
+        sensitivity = rounded_norm(self.norm / granularity, size, self.beta)
+        std = self.noise_multiplier * sensitivity
+        return Plan(
+            granularity, sensitivity, std / math.sqrt(self.clients_per_round)
+        )
+
+    @property
+    def message_dtype(self) -> str:
+        """The smallest one that is added modulo a multiple of `2**bits`."""
+        if self.bits <= 8:
+            return "uint8"
+        return "uint16" if self.bits <= 16 else "int32"
+
+    def init(self, spec: Spec) -> Any:
+        size = flat_vector.spec_size(spec)
+        if self.size not in (None, size):
+            raise ValueError(
+                f"{type(self).__name__} was made for `size={self.size}`, and "
+                f"updates come with {size} numbers. The accounting depends on "
+                f"it: give `size={size}`."
+            )
+        plan = self.plan(size)
+        return ops.convert_to_tensor(
+            plan.sensitivity * plan.granularity, "float32"
+        )
+
+    def encoded_spec(self, spec: Spec) -> Any:
+        return [keras.KerasTensor(s.shape, self.message_dtype) for s in spec]
+
+    def params(self, state: Any, seed: Any) -> Any:
+        return state
+
+    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        flat = flat_vector.flatten(value)
+        size = flat.shape[0]
+        plan = self.plan(size)
+        (flat,) = norms.scale_down([flat], norms.l2([flat]), self.norm)
+        integers = _rounded(
+            flat / np.float32(plan.granularity), plan.sensitivity, seed
+        )
+        if plan.local_std > 0:
+            table = discrete_distribution.thresholds(
+                self.probabilities(plan.local_std)
+            )
+            words = threefry.random_bits(seed, size, stream=1)
+            integers = integers + discrete_distribution.lookup(
+                table, ops.cast(words, "int32")
+            )
+        message = ops.bitwise_and(integers, np.int32(2**self.bits - 1))
+        like = flat_vector.shapes(self.encoded_spec(value))
+        return flat_vector.unflatten(message, like), ()
+
+    def decode(self, value: Any, params: Any) -> Value:
+        size = sum(math.prod(v.shape) for v in value)
+        granularity = self.plan(size).granularity
+        return [
+            ops.cast(self._centred(v), "float32") * np.float32(granularity)
+            for v in value
+        ]
+
+    def _centred(self, v: Any) -> Any:
+        modulus = np.int32(2**self.bits)
+        v = ops.bitwise_and(ops.cast(v, "int32"), modulus - np.int32(1))
+        return ops.where(v >= modulus // np.int32(2), v - modulus, v)
+
+    def sensitivity(self, bound: Any, params: Any) -> Any:
+        """Of a client's part of the sum without its noise."""
+        return params
+
+    def dp_event(self) -> Any:
+        """What is proven of a round, a `dp_accounting.ZCDpEvent`.
+
+        Raises:
+            ValueError: If `size` wasn't given.
+        """
+        if self.size is None:
+            raise ValueError(
+                f"What {type(self).__name__} guarantees depends on how many "
+                "numbers an update has. Give `size`, the number of the "
+                "model's trainable weights (after a rotation, with what it "
+                "adds)."
+            )
+        dp_accounting = require_dp_accounting()
+        if self.noise_multiplier == 0:
+            return dp_accounting.NonPrivateDpEvent()
+        rho, xi = self.zcdp(self.plan(self.size), self.size)
+        return dp_accounting.ZCDpEvent(rho=rho, xi=xi)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "noise_multiplier": self.noise_multiplier,
+            "norm": self.norm,
+            "clients_per_round": self.clients_per_round,
+            "bits": self.bits,
+            "beta": self.beta,
+            "granularity": self.granularity,
+            "size": self.size,
+        }
+
+
+def _rounded(scaled: Any, sensitivity: float, seed: Any) -> Any:
+    words = threefry.random_bits(seed, scaled.shape[0])
+    uniform = ops.cast(
+        ops.cast(ops.right_shift(words, np.uint32(8)), "int32"), "float32"
+    ) * np.float32(2.0**-24)
+    low = ops.floor(scaled)
+    rounded = low + ops.cast(uniform < scaled - low, "float32")
+    # The margin is for the rounding of this very sum.
+    limit = np.float32(sensitivity**2 * (1 - 2.0**-18))
+    fits = ops.sum(ops.square(rounded)) <= limit
+    towards_zero = ops.sign(scaled) * ops.floor(ops.abs(scaled))
+    return ops.cast(ops.where(fits, rounded, towards_zero), "int32")
+
+
+def rounded_norm(norm: float, size: int, beta: float) -> float:
+    """A bound on the L2 norm of a vector that was rounded at random.
+
+    Kairouz, Liu and Steinke 2021, "The distributed discrete Gaussian
+    mechanism for federated learning with secure aggregation"
+    (arXiv:2102.06387), theorem 1: the smaller of what always holds, and what
+    holds but for a probability of `beta`.
+
+    Args:
+        norm: Of the vector before, in steps.
+        size: How many numbers it has.
+        beta: In [0, 1).
+
+    Example:
+
+    >>> rounded_norm(3.0, 16, beta=0.0)
+    7.0
+    """
+    always = norm + math.sqrt(size)
+    if beta == 0:
+        return always
+    mostly = (
+        norm**2
+        + size / 4
+        + math.sqrt(2 * math.log(1 / beta)) * (norm + math.sqrt(size) / 2)
+    )
+    return min(always, math.sqrt(mostly))
+
+
+def integer_l1(l2: float, size: int) -> float:
+    """A bound on the L1 norm of integers, of one on their L2 norm.
+
+    No integer is larger than its square.
+    """
+    return l2 * min(math.sqrt(size), l2)
+
+
+def smallest_at_order(
+    bounds: list[tuple[float, float]], order: float = 16.0
+) -> tuple[float, float]:
+    """Of `(rho, xi)` that all hold, that with the smallest `rho a + xi`."""
+    return min(bounds, key=lambda bound: bound[0] * order + bound[1])
+
+
+def finest_granularity(
+    norm: float,
+    size: int,
+    clients_per_round: int,
+    bits: int,
+    noise_multiplier: float,
+    beta: float,
+) -> float:
+    """The finest steps with which a sum does not wrap around.
+
+    A number of a rotated sum of `n` updates of norm `c` has a deviation of at
+    most `c n / sqrt(size)`; rounding and noise add theirs. Six deviations on
+    each side are to be in the range of the integers. (Kairouz et al. 2021,
+    section 4, take four: then one in 16000 numbers wraps around if all clients
+    agree.)
+
+    Raises:
+        ValueError: If there are too few bits for any steps.
+    """
+
+    def overflows(granularity: float) -> bool:
+        sensitivity = granularity * rounded_norm(norm / granularity, size, beta)
+        std = math.sqrt(
+            (norm * clients_per_round) ** 2 / size
+            + clients_per_round * granularity**2 / 4
+            + (noise_multiplier * sensitivity) ** 2
+        )
+        return 2 * _STDS_IN_RANGE * std > 2**bits * granularity
+
+    low = high = norm * 2.0**-40
+    while overflows(high):
+        low, high = high, 2 * high
+        if high > norm * clients_per_round * 2.0**10:
+            raise ValueError(
+                f"{bits} bits can't hold the sum of {clients_per_round} "
+                f"updates of {size} numbers with noise multiplier "
+                f"{noise_multiplier}, however coarse. Take more bits."
+            )
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if overflows(middle) else (low, middle)
+    return high
