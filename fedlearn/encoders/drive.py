@@ -22,7 +22,7 @@ class Drive(Eden):
     1
     """
 
-    def __init__(self, block_size: int = 4096):
+    def __init__(self, block_size: int = 8192):
         super().__init__(bits=1, block_size=block_size)
 
     def get_config(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Eden(Encoder):
     decodes = "summand"
     bound = "keeps"
 
-    def __init__(self, bits: float = 4, block_size: int = 4096):
+    def __init__(self, bits: float = 4, block_size: int = 8192):
         if not 0 < bits <= 8:
             raise ValueError(
                 "`bits` must be above 0 and at most 8; it needn't be a whole "

@@ -46,20 +46,23 @@ def error(decoded, value):
     return ((decoded - value) ** 2).sum() / (value**2).sum()
 
 
-def errors_of_means(encoder, vector, num_clients):
-    """The mean error of one client, and the error of the mean of many."""
-    state = encoder.init(spec_of([vector]))
+def errors_of_means(encoder, vectors, num_clients):
+    """For each vector: the mean error of a client, and that of the mean."""
+    state = encoder.init(spec_of(vectors[:1]))
 
-    def one(seed):
+    def one(seed, vector):
         params = encoder.params(state, seed)
         encoded, _ = encoder.encode([vector], params, seed)
         return encoder.decode(encoded, params)[0]
 
-    run = backend.jit(lambda seeds: backend.vmap(one)(seeds))
+    run = backend.jit(
+        lambda seeds, vector: backend.vmap(lambda s: one(s, vector))(seeds)
+    )
     seeds = np.stack([words(k) for k in range(num_clients)])
-    decoded = ops.convert_to_numpy(run(seeds))
-    singles = np.mean([error(d, vector) for d in decoded])
-    return singles, error(decoded.astype(np.float64).mean(axis=0), vector)
+    for vector in vectors:
+        decoded = ops.convert_to_numpy(run(seeds, vector))
+        singles = np.mean([error(d, vector) for d in decoded])
+        yield singles, error(decoded.astype(np.float64).mean(axis=0), vector)
 
 
 def normal(size, seed=0):
