@@ -15,6 +15,8 @@ from fedlearn.broadcast import Broadcast
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.data.cohort import Cohort
+from fedlearn.encoders.chain import Chain
+from fedlearn.encoders.encoder import Encoder
 from fedlearn.evaluation import evaluate_values
 from fedlearn.functional_model import FunctionalModel, to_backend
 from fedlearn.optimizers.functional import FunctionalOptimizer
@@ -44,6 +46,9 @@ class LearningProcess:
         aggregator: How updates become one.
         executor: `"auto"`, `"sequential"`, `"vectorized"`, or an instance of
             `fedlearn.executors.Executor`.
+        broadcast_encoders: What happens to the trainable weights on their way
+            to the clients, who start from what is decoded; the server's own
+            stay as they are.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -57,6 +62,7 @@ class LearningProcess:
         server_optimizer: str | keras.optimizers.Optimizer | None = None,
         aggregator: Aggregator | None = None,
         executor: Any = "auto",
+        broadcast_encoders: Sequence[Encoder] = (),
     ):
         self._functional = FunctionalModel(model)
         self.client = LocalTraining() if client is None else client
@@ -84,6 +90,9 @@ class LearningProcess:
         self._sequential: Any = None
         self._server_step = backend.jit(self._server_step_fn)
         self._aggregator_params = backend.jit(self.aggregator.params)
+        self.broadcast_encoders = tuple(broadcast_encoders)
+        self._download = _download_chain(self.broadcast_encoders)
+        self._send = backend.jit(self._send_fn)
         self._message_sizes: dict[str, int] = {}
         self.state: ServerState | None = None
 
@@ -172,8 +181,14 @@ class LearningProcess:
         rate = self._trainer.optimizer.scheduled_rate(int(state.round_num))
         seed = seeds.fold(int(state.seed), "aggregator", int(state.round_num))
         params = self._aggregator_params(state.aggregator, seed_words(seed))
+        trainable = state.trainable
+        if self.broadcast_encoders:
+            encoded, trainable = self._send(trainable, self._send_seed(state))
+            self._message_sizes.setdefault(
+                "weights", len(wire.to_bytes(backend.to_numpy(encoded)))
+            )
         return Broadcast(
-            trainable=state.trainable,
+            trainable=list(trainable),
             non_trainable=state.non_trainable,
             learning_rate=() if rate is None else np.asarray(rate, np.float32),
             params=params,
@@ -440,8 +455,24 @@ class LearningProcess:
             *(zero, zero, zero),
         )
 
+    def _send_seed(self, state: ServerState) -> np.ndarray:
+        return seed_words(
+            seeds.fold(int(state.seed), "broadcast", int(state.round_num))
+        )
+
+    def _send_fn(self, trainable, seed):
+        """The encoded weights, and what clients decode from them."""
+        spec = [keras.KerasTensor(w.shape, w.dtype) for w in trainable]
+        params = self._download.params(self._download.init(spec), seed)
+        encoded, _ = self._download.encode(list(trainable), params, seed)
+        return encoded, self._download.decode(encoded, params)
+
     def _download_size(self, broadcast: Broadcast) -> int:
-        return self._measured("down", lambda: backend.to_numpy(broadcast))
+        if not self.broadcast_encoders:
+            return self._measured("down", lambda: backend.to_numpy(broadcast))
+        rest = broadcast._replace(trainable=[])
+        rest_size = self._measured("down", lambda: backend.to_numpy(rest))
+        return rest_size + self._message_sizes["weights"]
 
     def _upload_size(self, broadcast: Broadcast) -> int:
         def message():
@@ -565,6 +596,22 @@ class LearningProcess:
 
         state, _ = state_file.load(path, like=self.initialize())
         return state
+
+
+def _download_chain(encoders: tuple[Encoder, ...]) -> Chain:
+    """The chain of a broadcast.
+
+    Raises:
+        ValueError: If a link does what a broadcast has no place for.
+    """
+    for encoder in encoders:
+        if encoder.noises or encoder.stateful or encoder.variable_length:
+            raise ValueError(
+                f"`broadcast_encoders` can't contain {type(encoder).__name__}:"
+                " a broadcast has no sum to add noise to, keeps nothing, and "
+                "has messages of one length."
+            )
+    return Chain(encoders)
 
 
 __all__ = [

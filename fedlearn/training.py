@@ -478,6 +478,7 @@ def _identity(
         "client": _config(process.client),
         "server_optimizer": _config(process.server_optimizer),
         "aggregator": _config(process.aggregator),
+        "broadcast_encoders": _plain(process.broadcast_encoders),
         "sampler": None if sampler is None else _config(sampler),
         "seed": int(seed),
         "clients": hashlib.sha256(ids).hexdigest()[:16],

@@ -32,6 +32,8 @@ class FederatedAveraging(LearningProcess):
             weighting="num_examples")`.
         executor: How clients are run: `"auto"`, `"sequential"`,
             `"vectorized"`, or an instance.
+        broadcast_encoders: Compression of the download, such as
+            `[fedlearn.encoders.UniformQuantization(8)]`.
 
     Raises:
         ValueError: If the model isn't compiled, has no weights, overrides
