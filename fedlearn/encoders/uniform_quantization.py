@@ -99,7 +99,10 @@ class UniformQuantization(Encoder):
         for i, v in enumerate(value):
             vector = flat_vector.flatten([v])
             low, step = self._grid(vector)
-            steps = (vector - low) * inverse(step)
+            if self.symmetric:  # 0 is to be whole steps, without rounding
+                steps = vector * inverse(step) + self._num_steps // 2
+            else:
+                steps = (vector - low) * inverse(step)
             if self.stochastic:
                 steps += backend.random_uniform(
                     seed + np.array([0, i], np.int32), vector.shape
@@ -122,7 +125,11 @@ class UniformQuantization(Encoder):
             steps = bit_packing.unpack(
                 codes, self.bits, flat_vector.size([like])
             )
-            vector = low + step * ops.cast(steps, "float32")
+            steps = ops.cast(steps, "float32")
+            if self.symmetric:
+                vector = step * (steps - self._num_steps // 2)
+            else:
+                vector = low + step * steps
             decoded += flat_vector.unflatten(vector, [like])
         return decoded
 
