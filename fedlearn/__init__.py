@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         privacy,
         samplers,
         seeds,
+        testing,
     )
     from fedlearn.algorithms.federated_averaging import FederatedAveraging
     from fedlearn.clients.local_training import LocalTraining
@@ -75,6 +76,7 @@ _SUBMODULES = (
     "privacy",
     "samplers",
     "seeds",
+    "testing",
 )
 
 __all__ = [
@@ -102,6 +104,7 @@ __all__ = [
     "privacy",
     "samplers",
     "seeds",
+    "testing",
 ]
 
 

@@ -1,0 +1,16 @@
+"""Batteries that any encoder or aggregator must pass, yours included."""
+
+from fedlearn.testing.aggregator_battery import (
+    AGGREGATOR_RULES,
+    check_aggregator,
+)
+from fedlearn.testing.encoder_battery import ENCODER_RULES, check_encoder
+from fedlearn.testing.rule import Rule
+
+__all__ = [
+    "AGGREGATOR_RULES",
+    "ENCODER_RULES",
+    "Rule",
+    "check_aggregator",
+    "check_encoder",
+]
