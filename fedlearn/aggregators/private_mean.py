@@ -101,6 +101,9 @@ class PrivateMean(Mean):
             # on the count; none where there is none on the updates.
             count_noise = clients_per_round / 10 if noise_multiplier else 0.0
             clip = AdaptiveClip(
+                # Quicker than the paper's 0.2, with which a start that is 100
+                # times off takes 46 rounds to mend.
+                learning_rate=0.5,
                 clients_per_round=clients_per_round,
                 count_noise_multiplier=count_noise,
             )
@@ -114,6 +117,15 @@ class PrivateMean(Mean):
             secure_noise=secure_noise,
         )
         self.private_metrics = private_metrics
+
+    def update(
+        self, state: Any, total: Any, noise: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        state, metrics = super().update(state, total, noise)
+        if self.private_metrics:
+            # The adaptive norm comes of a noisy count; other counts are exact.
+            metrics = {k: v for k, v in metrics.items() if k == "clip_norm"}
+        return state, metrics
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -63,8 +63,9 @@ class SecureSum(Mean):
         self._given = tuple(encoders)
         links = list(self._given)
         stochastic = True
-        if links and isinstance(links[-1], UniformQuantization):
-            grid = links.pop()
+        grid = links[-1] if links else None
+        if isinstance(grid, UniformQuantization):
+            links.pop()
             bits, stochastic = grid.bits, grid.stochastic
             if grid.clip_range is not None:
                 value_range = grid.clip_range

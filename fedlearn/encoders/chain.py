@@ -98,7 +98,8 @@ class Chain:
             )
         (at,) = noisy
         bounded = False
-        for encoder in self.encoders[:at]:
+        # A link may clip and add noise at once, as those for integers do.
+        for encoder in self.encoders[: at + 1]:
             bounded = encoder.bound == "sets" or (
                 bounded and encoder.bound == "keeps"
             )
@@ -110,6 +111,13 @@ class Chain:
                 "such as Clip(norm), before it."
             )
         if self.num_decoded_on_sum < len(self.encoders):
+            if self.encoders[at].bound == "sets":
+                after = self.encoders[self.num_decoded_on_sum]
+                raise ValueError(
+                    f"In the encoders [{names}], {name} sends integers to be "
+                    f"added, which {type(after).__name__} would change. Leave "
+                    "it out: they are small already."
+                )
             # Every message is seen by itself: decode it up to the noise.
             self.num_decoded_on_sum = at + 1
             self.clips_again = True
