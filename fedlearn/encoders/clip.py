@@ -110,7 +110,5 @@ def smaller(a: Any, b: Any) -> Any:
 
 
 def _cut_off(v: Any, bound: float) -> Any:
-    # Not `ops.clip`, which need not let NaN through; nor does infinity become
-    # a finite number, or nobody would find it out.
-    above = ops.logical_and(ops.abs(v) > bound, ops.isfinite(v))
-    return ops.where(above, ops.sign(v) * bound, v)
+    # Not `ops.clip`, which need not let NaN through.
+    return ops.where(ops.abs(v) > bound, ops.sign(v) * bound, v)
