@@ -15,6 +15,7 @@ A Gaussian on the sum of a Poisson sample of 100 in 10,000 clients:
 1.83
 """
 
+from fedlearn.privacy.audit import CanaryEpsilon, canary_epsilon
 from fedlearn.privacy.banded import (
     BandedMatrix,
     mean_squared_error,
@@ -42,6 +43,7 @@ from fedlearn.privacy.tree import Tree, tree_sensitivity
 
 __all__ = [
     "BandedMatrix",
+    "CanaryEpsilon",
     "Composition",
     "Everyone",
     "Gaussian",
@@ -56,6 +58,7 @@ __all__ = [
     "Turns",
     "UniformSampling",
     "calibrate_noise_multiplier",
+    "canary_epsilon",
     "combined",
     "composed",
     "compute_epsilon",
