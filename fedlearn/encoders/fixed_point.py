@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -106,6 +107,9 @@ class FixedPoint(Encoder):
 
     def init(self, spec: Spec) -> Any:
         return flat_vector.shapes(spec)
+
+    def encoded_spec(self, spec: Spec) -> Spec:
+        return [keras.KerasTensor(s.shape, "int32") for s in spec]
 
     def params(self, state: Any, seed: Any) -> Any:
         if self.value_range is None:

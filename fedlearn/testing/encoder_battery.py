@@ -19,6 +19,7 @@ from fedlearn.testing.pytrees import (
     all_finite,
     host,
     l2_norm,
+    layout,
     require_close,
     require_same,
     require_same_layout,
@@ -143,6 +144,8 @@ class _Trial:
         """From a client to the server and back, as if it were alone."""
         encoder = self.encoder
         params = encoder.params(state, round_seed)
+        if encoder.uses_bound:
+            params = encoder.with_bound(params, _one())
         kept = client_state
         if encoder.stateful:
             encoded, stats, kept = encoder.encode_stateful(
@@ -161,9 +164,7 @@ class _Trial:
     def decode(self, encoded: Any, params: Any, noise: Any) -> Any:
         if self.encoder.decodes == "summand":
             return self.encoder.decode(encoded, params)
-        params = self.encoder.with_sensitivity(
-            params, ops.convert_to_tensor(np.float32(1))
-        )
+        params = self.encoder.with_sensitivity(params, _one())
         return self.encoder.decode_sum(encoded, params, noise)
 
     def run(self, value: Any = None, client: int = 0) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class _Trial:
 
     def mean(self, num_clients: int) -> Mean:
         """An aggregator that the encoder can work in."""
-        if not self.encoder.noises:
+        if not (self.encoder.noises or self.encoder.uses_bound):
             return Mean([self.encoder])
         return Mean(
             [Clip(1.0), self.encoder],
@@ -188,13 +189,24 @@ class _Trial:
         )
 
 
+def _one() -> Any:
+    return ops.convert_to_tensor(np.float32(1))
+
+
 # The rules.
 
 
 def _config(trial: _Trial) -> None:
     other = twin(
         trial.encoder,
-        ("decodes", "bound", "noises", "stateful", "variable_length"),
+        (
+            "decodes",
+            "bound",
+            "noises",
+            "uses_bound",
+            "stateful",
+            "variable_length",
+        ),
     )
     other = _Trial(other, trial.spec, trial.random, trial.tolerance)
     for part in ("encoded", "decoded"):
@@ -206,13 +218,21 @@ def _config(trial: _Trial) -> None:
 
 
 def _shapes(trial: _Trial) -> None:
-    for t in (trial, trial.on(_ONE_ELEMENT), trial.on(_HALF_PRECISION)):
-        require_same_layout(t.eager["decoded"], t.spec, "What is decoded")
-        require_same_layout(
-            t.eager["encoded"],
-            t.encoder.encoded_spec(t.spec),
-            "What is encoded, against `encoded_spec`",
-        )
+    _require_shapes(trial)
+    _require_shapes(trial.on(_ONE_ELEMENT))
+
+
+def _dtypes(trial: _Trial) -> None:
+    _require_shapes(trial.on(_HALF_PRECISION))
+
+
+def _require_shapes(trial: _Trial) -> None:
+    require_same_layout(trial.eager["decoded"], trial.spec, "What is decoded")
+    require_same_layout(
+        trial.eager["encoded"],
+        trial.encoder.encoded_spec(trial.spec),
+        "What is encoded, against `encoded_spec`",
+    )
 
 
 def _pure(trial: _Trial) -> None:
@@ -353,13 +373,11 @@ def _sums(trial: _Trial) -> None:
 
 def _wire(trial: _Trial) -> None:
     encoder, trip = trial.encoder, trial.eager
-    message = trip["encoded"], trip["stats"]
-    if encoder.variable_length:
-        message = encoder.to_wire(trip["encoded"]), trip["stats"]
+    message = encoder.to_wire(trip["encoded"]), trip["stats"]
     encoded, _ = wire.from_bytes(wire.to_bytes(message))
-    if encoder.variable_length:
+    if type(encoder).to_wire is not Encoder.to_wire:
         if not hasattr(encoder, "from_wire"):
-            return
+            return  # written to be measured, not to be read
         encoded = encoder.from_wire(encoded)
     noise = encoder.draw(trial.state, generator())
     encoded, params = keras.tree.map_structure(
@@ -418,7 +436,11 @@ def _bound(trial: _Trial) -> None:
                     "."
                 )
             continue
-        part = "encoded" if encoder.decodes == "sum" else "decoded"
+        # What is decoded has the server's noise in it; what is encoded is
+        # what noise is added to, unless clients do that.
+        part = "encoded" if encoder.noises else "decoded"
+        if layout(trip[part]) != layout(trial.spec):
+            continue
         norm = l2_norm(trip[part])
         # Numbers below 1e-37 may be taken for 0, and 0 for such.
         if not norm <= limit * (1 + 1e-5) + 1e-36:
@@ -441,9 +463,17 @@ def _odd(trial: _Trial) -> None:
         for bad in (np.nan, np.inf, -np.inf):
             value = t.value()
             value[-1] = np.full_like(value[-1], bad)
-            decoded = run(value)["decoded"]
-            if all_finite(decoded):
+            trip = run(value)
+            # In integers it can't be seen; the process looks at the update.
+            if _has_floats(trip["encoded"]) and all_finite(trip["decoded"]):
                 raise Broken(f"A value with {bad} comes back finite.")
+
+
+def _has_floats(tree: Any) -> bool:
+    return any(
+        keras.backend.is_float_dtype(str(a.dtype))
+        for a in keras.tree.flatten(tree)
+    )
 
 
 def _training(trial: _Trial) -> None:
@@ -473,10 +503,15 @@ ENCODER_RULES = (
     ),
     Rule(
         "shapes",
-        "`decode` must make arrays of the shapes and dtypes that `encode` got "
-        "(`params` can carry them), and `encoded_spec` must say what `encode` "
-        "makes.",
+        "`decode` must make arrays of the shapes that `encode` got (`params` "
+        "can carry them), and `encoded_spec` must say what `encode` makes.",
         _shapes,
+    ),
+    Rule(
+        "dtypes",
+        "`decode` must make arrays of the dtypes that `encode` got, also of "
+        "float16 (`params` can carry them).",
+        _dtypes,
     ),
     Rule(
         "compiled",

@@ -15,6 +15,7 @@ from fedlearn.aggregators import (
     NormBounding,
     OutlierRemoval,
     PrivateMean,
+    SecureSum,
     TrimmedMean,
 )
 from fedlearn.encoders import (
@@ -59,6 +60,7 @@ TABLE = (
         delta=1e-3,
         private_metrics=True,
     ),
+    SecureSum([Clip(1.0)], clients_per_round=7),
     TrimmedMean(0.25),
 )
 # These train in a process on every run of the tests, all others in the slow

@@ -222,7 +222,7 @@ BROKEN = [
     (Forgets(2.0), "config", "What is encoded with"),
     (OtherConfig(), "config", "Its config is"),
     (Flattens(), "shapes", "What is decoded"),
-    (Widens(), "shapes", r"float16\[6\]"),
+    (Widens(), "dtypes", r"float16\[6\]"),
     (Misannounces(), "shapes", "encoded_spec"),
     (LooksAtValues(), "compiled", "It raised"),
     (NotLinear(), "sum", "one by one"),
