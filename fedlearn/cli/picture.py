@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.cli import aggregation
 from fedlearn.cli import data as cli_data
 from fedlearn.cli.algorithms import ALGORITHMS
+from fedlearn.cli.summary import num_sent
 from fedlearn.cli.units import duration, in_bytes
 from fedlearn.plot import history as draw_history
 from fedlearn.plot import labels as draw_labels
@@ -66,16 +68,29 @@ def draw(
             width_ratios=(1, 1, 0.95),
         )
         names = _metrics(evaluation)
-        draw_history(history, "loss", figure.add_subplot(panels[0, 0]))
+        _metric(figure.add_subplot(panels[0, 0]), history, "loss")
         second = names[0] if names else "loss"
         if names:
-            draw_history(history, second, figure.add_subplot(panels[0, 1]))
+            _metric(figure.add_subplot(panels[0, 1]), history, second)
         draw_per_client(evaluation, second, figure.add_subplot(panels[1, 0]))
         _traffic(figure.add_subplot(panels[1, 1]), history)
-        _labels(figure.add_subplot(panels[:, 2]), dataset)
+        if config.get("privacy"):
+            _epsilon(figure.add_subplot(panels[0, 2]), config, history)
+            _labels(figure.add_subplot(panels[1, 2]), dataset)
+        else:
+            _labels(figure.add_subplot(panels[:, 2]), dataset)
         png = io.BytesIO()
         figure.savefig(png, format="png", metadata={"Software": "fedlearn"})
     return png.getvalue()
+
+
+def _metric(ax, history, name) -> None:
+    if name in history or f"val_{name}" in history:
+        draw_history(history, name, ax)
+        return
+    # A private run may tell nothing of its training.
+    style.tidy(ax)
+    style.title(ax, style.words(name), "not measured")
 
 
 def _metrics(evaluation: Mapping[str, Any]) -> list[str]:
@@ -97,16 +112,20 @@ def _headline(figure, config, history) -> None:
     )
     num_rounds = len(history["round"])
     passes = "pass" if flags["epochs"] == 1 else "passes"
+    about = "about " if config.get("privacy") else ""
+    aggregated = aggregation.title(flags)
+    aggregated = f"{aggregated}   ·   " if aggregated else ""
     figure.text(
         _LEFT,
         0.905,
         f"{_model(flags['model'])}, {config['num_parameters']:,} parameters"
-        f"   ·   {num_rounds:,} rounds of {flags['clients_per_round']:,} of "
+        f"   ·   {num_rounds:,} rounds of {about}"
+        f"{flags['clients_per_round']:,} of "
         f"{config['num_clients']:,} clients   ·   {flags['epochs']} {passes} "
         f"in batches of {flags['batch_size']}   ·   "
         f"client {config['optimizers']['client']}, "
         f"server {config['optimizers']['server']}   ·   "
-        f"{config['backend']}",
+        f"{aggregated}{config['backend']}",
         fontsize=11.5,
         color=style.GREY,
         va="center",
@@ -146,17 +165,25 @@ def _facts(figure, config, history, evaluation) -> None:
         ]
     if evaluation.get("loss") is not None:
         facts.append((f"{evaluation['loss']:.3g}", "test loss"))
+    plan = config.get("privacy")
+    if plan:
+        facts.append(
+            (
+                f"ε {plan['spent']:.3g}",
+                f"of {plan['epsilon']:g}, at delta {plan['delta']:.2g}",
+            )
+        )
     if config.get("seconds"):
         facts.append((duration(config["seconds"]), "training time"))
     if history.get("bytes_up"):
-        sent = max(history["num_clients"][-1] + history["num_rejected"][-1], 1)
+        sent = num_sent(history)
         for direction in ("up", "down"):
             numbers = history[f"bytes_{direction}"]
             facts.append(
                 (
                     in_bytes(np.nansum(numbers)),
-                    f"{direction}: {in_bytes(numbers[-1] / sent)} a client "
-                    "a round",
+                    f"{direction}, {in_bytes(np.nansum(numbers) / sent)} a "
+                    "message",
                 )
             )
     step = (_RIGHT - _LEFT) / len(facts)
@@ -207,6 +234,45 @@ def _traffic(ax, history) -> None:
     style.title(ax, "Bytes so far, all clients")
     style.key(ax, columns=2)
     ax.yaxis.set_major_formatter(FuncFormatter(_byte_tick))
+    ax.set_ylim(bottom=0)
+    ax.set_xlim(0 if len(rounds) > 14 else 0.5, len(rounds) + 0.5)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("round", color=style.GREY)
+
+
+def _epsilon(ax, config, history) -> None:
+    plan = config["privacy"]
+    style.tidy(ax)
+    spent = np.asarray(history["epsilon"], float)
+    rounds = np.arange(1, len(spent) + 1)
+    ax.axhline(
+        plan["epsilon"],
+        color=style.ORANGE,
+        linewidth=2.0,
+        linestyle=(0, (2.5, 2.5)),
+        label=f"budget for {plan['rounds']:,} rounds",
+    )
+    ax.plot(
+        rounds,
+        spent,
+        color=style.BLUE,
+        linewidth=3.0,
+        label="by RDP",
+        marker="o" if len(rounds) < 15 else None,
+        markersize=4,
+    )
+    ax.plot(
+        rounds[-1:],
+        [plan["spent"]],
+        color=style.INK,
+        marker="D",
+        markersize=6,
+        linestyle="none",
+        label="in the end, tighter, by PLD",
+        clip_on=False,
+    )
+    style.title(ax, "Epsilon so far")
+    style.key(ax, columns=3)
     ax.set_ylim(bottom=0)
     ax.set_xlim(0 if len(rounds) > 14 else 0.5, len(rounds) + 0.5)
     ax.xaxis.get_major_locator().set_params(integer=True)

@@ -57,6 +57,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         "",
         *summary.results(history, evaluation),
         "",
+        *summary.privacy(config),
         *summary.per_client(evaluation),
         "",
         f"  The picture: {folder.file(folder.REPORT)}",
@@ -70,8 +71,9 @@ COMMAND = Command(
     description=(
         "Draws report.png into the folder of a run: loss and accuracy by "
         "round, how\naccuracy is spread over the test clients, which labels "
-        "clients have, and the\nbytes sent. RUN is the folder that fedlearn "
-        'train wrote. Needs matplotlib:\npip install "fedlearn[report]"'
+        "clients have, the bytes\nsent, and epsilon by round where there is a "
+        "budget. RUN is the folder that\nfedlearn train wrote. Needs "
+        'matplotlib: pip install "fedlearn[report]"'
     ),
     arguments=("RUN",),
     define=_define,

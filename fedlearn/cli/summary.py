@@ -1,8 +1,10 @@
 """What a run came to, as tables on the terminal."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedlearn.cli import aggregation
 from fedlearn.cli import data as cli_data
 from fedlearn.cli.algorithms import ALGORITHMS
 from fedlearn.cli.run_folder import RunFolder
@@ -14,11 +16,17 @@ def headline(config: Mapping[str, Any], num_rounds: int) -> str:
     """A line with the facts of a run."""
     flags = config["flags"]
     title = ALGORITHMS[flags["algorithm"]].title
+    # Privacy draws each client by its own coin: the number varies.
+    about = "about " if config.get("privacy") else ""
     text = (
         f"{title} on {cli_data.title(flags)}, "
-        f"{counted(num_rounds, 'round')} of {flags['clients_per_round']} of "
+        f"{counted(num_rounds, 'round')} of "
+        f"{about}{flags['clients_per_round']} of "
         f"{counted(config['num_clients'], 'client')}"
     )
+    aggregated = aggregation.title(flags)
+    if aggregated:
+        text += f", {aggregated}"
     seconds = config.get("seconds")
     return f"{text}, trained in {duration(seconds)}" if seconds else text
 
@@ -45,7 +53,7 @@ def results(
     ]
     up, down = history.get("bytes_up"), history.get("bytes_down")
     if up and down:
-        sent = max(history["num_clients"][-1] + history["num_rejected"][-1], 1)
+        sent = num_sent(history)
         lines += [
             "",
             *_aligned(
@@ -53,14 +61,46 @@ def results(
                     ["bytes", "up", "down"],
                     [
                         "a client a round",
-                        in_bytes(up[-1] / sent),
-                        in_bytes(down[-1] / sent),
+                        in_bytes(sum(up) / sent),
+                        in_bytes(sum(down) / sent),
                     ],
                     ["in all", in_bytes(sum(up)), in_bytes(sum(down))],
                 ]
             ),
         ]
     return lines
+
+
+def num_sent(history: Mapping[str, Sequence[float]]) -> float:
+    """How many messages clients sent in all; at least 1, to divide by.
+
+    Example:
+
+    >>> num_sent({"num_clients": [3.0, 2.0], "num_rejected": [0.0, 1.0]})
+    6.0
+    """
+    # Private runs may keep to themselves who was rejected.
+    rejected = history.get("num_rejected", ())
+    return max(sum(history["num_clients"]) + sum(rejected), 1.0)
+
+
+def privacy(config: Mapping[str, Any]) -> list[str]:
+    """What a private run promises, and of what budget; else nothing."""
+    plan = config.get("privacy")
+    if not plan:
+        return []
+    norm = plan["clip_norm"]
+    clip = norm if norm == "adaptive" else format(norm, "g")
+    text = (
+        f"Privacy: epsilon {plan['spent']:.4g} "
+        f"({plan['spent_with'].upper()}) at delta {plan['delta']:.3g}, for a "
+        "client with all of its data, there or not; each takes part by its "
+        f"own coin (Poisson sampling); clip norm {clip}, noise of "
+        f"{plan['noise_multiplier']:.4g} times it, found with "
+        f"{plan['accountant'].upper()} for a budget of {plan['epsilon']:g} in "
+        f"{counted(plan['rounds'], 'round')}."
+    )
+    return [*(f"  {line}" for line in textwrap.wrap(text, 76)), ""]
 
 
 def per_client(evaluation: Mapping[str, Any]) -> list[str]:

@@ -9,13 +9,15 @@ from typing import Any
 from absl import flags as absl_flags
 
 import fedlearn
-from fedlearn.cli import algorithms, quiet, summary
+from fedlearn.cli import aggregation, algorithms, compression, quiet, summary
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
+from fedlearn.cli import privacy as cli_privacy
 from fedlearn.cli.command import Command, Group
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.flag_types import Choice, Positive, Whole, define
 from fedlearn.cli.objective import objective
+from fedlearn.cli.recipe import Named, usages
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.task import Task, task_of
 from fedlearn.cli.units import counted
@@ -108,6 +110,15 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         Positive(or_zero=True),
     )
     flag(
+        "aggregator",
+        "mean",
+        "what the server makes of the updates, with its numbers, such as "
+        f"trimmed_mean:0.2: {usages(aggregation.AGGREGATORS)}",
+        Named(aggregation.AGGREGATORS),
+    )
+    compression.define_flags(values)
+    cli_privacy.define_flags(values)
+    flag(
         "output_dir",
         None,
         "folder of the run (default: runs/DATASET-ALGORITHM, with a number "
@@ -168,7 +179,12 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
                 "client_learning_rate",
             ),
         ),
-        Group("At the server", ("server_optimizer", "server_learning_rate")),
+        Group("On the wire", compression.FLAGS),
+        Group(
+            "At the server",
+            ("aggregator", "server_optimizer", "server_learning_rate"),
+        ),
+        Group("Differential privacy", cli_privacy.FLAGS),
         Group(
             "The run",
             (
@@ -216,7 +232,9 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
 
     task = task_of(flags, train)
     model = cli_model.load(flags.model, task, flags.seed)
-    process = _process(flags, algorithm, model, task)
+    quiet.hush_accounting()
+    privacy = cli_privacy.plan(flags, len(train), before.get("privacy"))
+    process = _process(flags, algorithm, model, task, privacy)
     config = {
         "fedlearn": fedlearn.__version__,
         "started": before.get("started")
@@ -237,6 +255,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
             ).__name__,
             "server": type(process.server_optimizer).__name__,
         },
+        "privacy": privacy,
         # Of all sittings so far.
         "seconds": before.get("seconds", 0.0),
     }
@@ -247,17 +266,19 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
             f"({config['num_parameters']:,} parameters) on "
             f"{cli_data.title(config['flags'])}: "
             f"{counted(flags.rounds, 'round')}, each with "
-            f"{flags.clients_per_round} of "
+            f"{'about ' if privacy else ''}{flags.clients_per_round} of "
             f"{len(train)} clients; {config['backend']}",
             flush=True,
         )
+        if privacy:
+            print(cli_privacy.told(privacy), flush=True)
     history_file = HistoryFile(folder, flags.validation_freq)
     clock = time.perf_counter()
     try:
         history = process.fit(
             train,
             rounds=flags.rounds,
-            clients_per_round=flags.clients_per_round,
+            **_who(flags, train),
             validation_data=test if flags.validation_freq else None,
             validation_freq=flags.validation_freq or 1,
             callbacks=[history_file],
@@ -276,6 +297,10 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         config["seconds"] += time.perf_counter() - clock
         folder.write_json(folder.CONFIG, config)
         history_file.write()
+    if privacy:
+        privacy["spent"] = history.privacy.epsilon
+        privacy["spent_with"] = history.privacy.accountant
+        folder.write_json(folder.CONFIG, config)
     folder.write_model(process.model)
     evaluation = process.evaluate(process.state, test, per_client=True)
     folder.write_json(folder.EVALUATION, evaluation)
@@ -325,7 +350,17 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
     return folder, config
 
 
+def _who(flags: Any, train: Any) -> dict[str, Any]:
+    """Who takes part, as arguments of `fit`."""
+    if flags.dp_epsilon is None:
+        return {"clients_per_round": flags.clients_per_round}
+    from fedlearn.samplers import Poisson
+
+    return {"sampler": Poisson(train, flags.clients_per_round, flags.seed)}
+
+
 def _check(flags: Any, algorithm: algorithms.Algorithm) -> None:
+    cli_privacy.check(flags)
     if flags.model is None:
         raise UsageError(
             f"--dataset={flags.dataset} needs --model: a model of fl.models, "
@@ -346,7 +381,11 @@ def _check(flags: Any, algorithm: algorithms.Algorithm) -> None:
 
 
 def _process(
-    flags: Any, algorithm: algorithms.Algorithm, model: Any, task: Task
+    flags: Any,
+    algorithm: algorithms.Algorithm,
+    model: Any,
+    task: Task,
+    privacy: Mapping[str, Any] | None,
 ) -> Any:
     from fedlearn import FederatedAveraging, LocalTraining
 
@@ -379,6 +418,7 @@ def _process(
             proximal=proximal or 0.0,
         ),
         server_optimizer=algorithms.optimizer(server, rate, **options),
+        aggregator=aggregation.aggregator(flags, privacy),
         executor=flags.executor,
     )
 
@@ -413,6 +453,7 @@ def _print(
         "",
         *summary.results(history, evaluation),
         "",
+        *summary.privacy(config),
         *summary.per_client(evaluation),
         "",
         *summary.files(
@@ -457,6 +498,12 @@ COMMAND = Command(
             "offline",
         ),
         ("fedlearn train --model=my_models:build", "build() in my_models.py"),
+        ("fedlearn train --compress=eden:2", "2 bits a number"),
+        (
+            "fedlearn train --dp_epsilon=8 --dp_clip_norm=0.5",
+            "differential privacy",
+        ),
+        ("fedlearn train --aggregator=krum:2", "two may be malicious"),
     ),
     main=main,
 )

@@ -1,0 +1,114 @@
+"""What `--aggregator` makes of the clients' updates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedlearn.cli import compression
+from fedlearn.cli.errors import UsageError
+from fedlearn.cli.recipe import Recipe, make
+
+_AGGREGATORS = "fedlearn.aggregators:"
+
+AGGREGATORS = {
+    "mean": Recipe(_AGGREGATORS + "Mean"),
+    "median": Recipe(_AGGREGATORS + "Median"),
+    "trimmed_mean": Recipe(
+        _AGGREGATORS + "TrimmedMean", ("fraction",), num_required=1
+    ),
+    "krum": Recipe(
+        _AGGREGATORS + "Krum",
+        ("num_byzantine", "num_selected"),
+        num_required=1,
+    ),
+    "bulyan": Recipe(
+        _AGGREGATORS + "Bulyan", ("num_byzantine",), num_required=1
+    ),
+    "geometric_median": Recipe(_AGGREGATORS + "GeometricMedian"),
+    "centered_clipping": Recipe(
+        _AGGREGATORS + "CenteredClipping",
+        ("tau", "num_iterations"),
+        num_required=1,
+    ),
+    "norm_bounding": Recipe(
+        _AGGREGATORS + "NormBounding", ("norm",), num_required=1
+    ),
+    "outlier_removal": Recipe(_AGGREGATORS + "OutlierRemoval", ("factor",)),
+    "secure_sum": Recipe(
+        _AGGREGATORS + "SecureSum",
+        ("value_range", "bits"),
+        num_required=1,
+    ),
+}
+
+
+def aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
+    """The aggregator of a run.
+
+    Args:
+        flags: With `aggregator`, `clients_per_round` and what
+            `compression.FLAGS` names.
+        privacy: The plan of a private run, from `privacy.plan`; or None.
+
+    Raises:
+        UsageError: If flags don't go together, or a round has fewer clients
+            than the aggregator needs.
+        ValueError: If the aggregator can't be made; says why.
+    """
+    from fedlearn.aggregators import PrivateMean
+
+    links = compression.encoders(flags)
+    if privacy is not None:
+        try:
+            return PrivateMean(
+                privacy["clip_norm"],
+                noise_multiplier=privacy["noise_multiplier"],
+                clients_per_round=flags.clients_per_round,
+                encoders=links,
+                delta=privacy["delta"],
+                private_metrics=flags.dp_private_metrics,
+                secure_noise=flags.dp_secure_noise,
+            )
+        except ValueError as error:
+            # An argument that no flag is for.
+            if "count_noise_multiplier" not in str(error):
+                raise
+            raise UsageError(
+                "--dp_clip_norm is adaptive, which takes a part of the "
+                f"budget, and {flags.clients_per_round} clients a round are "
+                "too few for that. Give a norm, such as --dp_clip_norm=0.5, "
+                "or raise --clients_per_round."
+            ) from error
+    arguments: dict[str, Any] = {"encoders": links}
+    if flags.aggregator.partition(":")[0] == "secure_sum":
+        arguments["clients_per_round"] = flags.clients_per_round
+    made = make(flags.aggregator, AGGREGATORS, **arguments)
+    needed = getattr(made, "num_required", 1)
+    if needed > flags.clients_per_round:
+        raise UsageError(
+            f"--aggregator={flags.aggregator} needs at least {needed} clients "
+            f"a round, and --clients_per_round={flags.clients_per_round}. "
+            "Draw more clients, or expect fewer malicious ones."
+        )
+    return made
+
+
+def title(flags: Mapping[str, Any]) -> str:
+    """How updates become one, for people; empty for a plain mean.
+
+    Args:
+        flags: Values by name; those of earlier versions lack some.
+
+    Example:
+
+    >>> title({"aggregator": "krum:2", "compress": "eden:2"})
+    'krum:2, eden:2'
+    >>> title({"aggregator": "mean", "compress": None})
+    ''
+    """
+    words = []
+    if flags.get("aggregator", "mean") != "mean":
+        words.append(flags["aggregator"])
+    if flags.get("compress"):
+        feedback = " with error feedback" if flags.get("error_feedback") else ""
+        words.append(flags["compress"] + feedback)
+    return ", ".join(words)
