@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedlearn import (
         aggregators,
         algorithms,
+        attacks,
         callbacks,
         clients,
         data,
@@ -62,6 +63,7 @@ _DEFINED_IN = {
 _SUBMODULES = (
     "aggregators",
     "algorithms",
+    "attacks",
     "callbacks",
     "clients",
     "data",
@@ -89,6 +91,7 @@ __all__ = [
     "Update",
     "aggregators",
     "algorithms",
+    "attacks",
     "callbacks",
     "clients",
     "data",
