@@ -45,7 +45,7 @@ def check_aggregator(
             three variables with 23 numbers.
         num_clients: In a round; as many as it needs, and 3 or more.
         skip: Names of rules that don't concern it.
-        tolerance: How much of the largest magnitude of an array rounding may
+        tolerance: How much of the largest magnitude of a value rounding may
             change, where a rule is not about bits.
 
     Raises:

@@ -57,7 +57,7 @@ def check_encoder(
         random: Whether what it sends depends on a seed: True and False are
             both checked, None isn't.
         skip: Names of rules that don't concern it.
-        tolerance: How much of the largest magnitude of an array rounding may
+        tolerance: How much of the largest magnitude of a value rounding may
             change, where a rule is not about bits.
 
     Raises:

@@ -59,12 +59,15 @@ def require_close(
     Args:
         actual: A pytree of arrays.
         expected: Another.
-        tolerance: Of the largest magnitude of each expected array.
+        tolerance: Of the largest magnitude in all of `expected`: encoders
+            may join arrays to one vector.
         what: What they are, for the message.
     """
     require_same_layout(actual, expected, what)
-    for a, b in _pairs(actual, expected):
-        if not _is_close(a, b, tolerance):
+    pairs = list(_pairs(actual, expected))
+    largest = max((_magnitude(b) for _, b in pairs), default=0.0)
+    for a, b in pairs:
+        if not _is_close(a, b, tolerance * largest):
             raise Broken(f"{what}: {_first_difference(a, b)}")
 
 
@@ -95,15 +98,21 @@ def _wide(a: np.ndarray) -> np.ndarray:
     return a.astype(np.float64)
 
 
-def _is_close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+def _magnitude(a: np.ndarray) -> float:
+    if a.dtype.kind in "iub":
+        return 0.0
+    wide = _wide(a)
+    return float(abs(wide[np.isfinite(wide)]).max(initial=0))
+
+
+def _is_close(a: np.ndarray, b: np.ndarray, margin: float) -> bool:
     if a.dtype.kind in "iub":
         return np.array_equal(a, b)
     a, b = _wide(a), _wide(b)
     seen = np.isfinite(b)
     if not np.array_equal(np.isfinite(a), seen):
         return False
-    largest = abs(b[seen]).max(initial=0)
-    return bool(abs(a[seen] - b[seen]).max(initial=0) <= tolerance * largest)
+    return bool(abs(a[seen] - b[seen]).max(initial=0) <= margin)
 
 
 def _first_difference(a: np.ndarray, b: np.ndarray) -> str:
