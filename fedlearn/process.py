@@ -372,7 +372,17 @@ class LearningProcess:
         # NaN and infinities stay in a sum, and a sum is one pass over the
         # weights. (Finite numbers of 1e30 can overflow it: no update either.)
         finite = True
-        for array in delta:
+        checked = list(delta)
+        if getattr(self.aggregator, "encoders", ()):
+            # A cast to float16 can make a number infinite.
+            checked += [
+                a
+                for a in keras.tree.flatten(summand)
+                if keras.backend.is_float_dtype(
+                    keras.backend.standardize_dtype(a.dtype)
+                )
+            ]
+        for array in checked:
             finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
         kept: Any = {}
         if self.aggregator.stateful:

@@ -98,8 +98,12 @@ class PrivateMean(Mean):
         clip: Encoder
         if clip_norm == "adaptive":
             # As Andrew et al. recommend: noise of a twentieth of the clients
-            # on the count; none where there is none on the updates.
-            count_noise = clients_per_round / 10 if noise_multiplier else 0.0
+            # on the count, or more, so that the count takes at most a quarter
+            # of what the round may give away; none where there is none on
+            # the updates.
+            count_noise = 0.0
+            if noise_multiplier:
+                count_noise = max(clients_per_round / 10, 2 * noise_multiplier)
             clip = AdaptiveClip(
                 # Quicker than the paper's 0.2, with which a start that is 100
                 # times off takes 46 rounds to mend.

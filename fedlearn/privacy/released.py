@@ -28,7 +28,10 @@ class Released(Mechanism):
         return Gaussian(noise_multiplier).compose(participation, rounds)
 
     def __repr__(self) -> str:
-        return str(self.event)
+        noise_multiplier = _noise_multiplier(self.event)
+        if noise_multiplier is None:
+            return str(self.event)
+        return repr(Gaussian(noise_multiplier))
 
 
 def _noise_multiplier(event: Any) -> float | None:

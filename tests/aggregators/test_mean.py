@@ -136,3 +136,19 @@ def test_an_aggregator_inside_another_really_runs():
     keras.tree.assert_same_structure(
         state.aggregator, process.initialize().aggregator
     )
+
+
+@pytest.mark.parametrize("executor", ["sequential", "vectorized"])
+def test_a_message_that_became_infinite_is_left_out(executor):
+    """A finite update may be too large for float16."""
+    process = process_with(
+        fl.aggregators.Mean([fl.encoders.Cast("float16")]), executor
+    )
+    x, y = COHORT["client_0"]
+    state, metrics = process.next(
+        process.initialize(),
+        {"a": (x, y), "b": (x, y + 1e7)},
+    )
+    assert metrics["num_rejected"] == 1
+    assert metrics["num_clients"] == 1
+    assert all(np.isfinite(w).all() for w in zoo.numpy(state.trainable))

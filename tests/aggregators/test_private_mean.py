@@ -126,7 +126,7 @@ def test_the_noise_of_adaptive_clipping():
     process = wide_process(aggregator)
     state = process.initialize(seed=1)
     after, metrics = process.next(state, wide_clients(20))
-    z_sum = (1 - (20 / 10) ** -2.0) ** -0.5
+    z_sum = (1 - max(20 / 10, 2.0) ** -2.0) ** -0.5
     expected = z_sum * metrics["clip_norm"] / 20
     assert abs(moved(state, after).std() / expected - 1) < 0.04
     # Both together cost what one Gaussian of the multiplier does.
