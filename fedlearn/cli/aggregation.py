@@ -58,26 +58,15 @@ def aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
 
     links = compression.encoders(flags)
     if privacy is not None:
-        try:
-            return PrivateMean(
-                privacy["clip_norm"],
-                noise_multiplier=privacy["noise_multiplier"],
-                clients_per_round=flags.clients_per_round,
-                encoders=links,
-                delta=privacy["delta"],
-                private_metrics=flags.dp_private_metrics,
-                secure_noise=flags.dp_secure_noise,
-            )
-        except ValueError as error:
-            # An argument that no flag is for.
-            if "count_noise_multiplier" not in str(error):
-                raise
-            raise UsageError(
-                "--dp_clip_norm is adaptive, which takes a part of the "
-                f"budget, and {flags.clients_per_round} clients a round are "
-                "too few for that. Give a norm, such as --dp_clip_norm=0.5, "
-                "or raise --clients_per_round."
-            ) from error
+        return PrivateMean(
+            privacy["clip_norm"],
+            noise_multiplier=privacy["noise_multiplier"],
+            clients_per_round=flags.clients_per_round,
+            encoders=links,
+            delta=privacy["delta"],
+            private_metrics=flags.dp_private_metrics,
+            secure_noise=flags.dp_secure_noise,
+        )
     arguments: dict[str, Any] = {"encoders": links}
     if flags.aggregator.partition(":")[0] == "secure_sum":
         arguments["clients_per_round"] = flags.clients_per_round

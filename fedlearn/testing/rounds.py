@@ -62,9 +62,10 @@ def _round(
     before = host(state)
     after, metrics = process.next(state, cohort)
     require_same(state, before, "The state that was given to a round")
-    if metrics["num_rejected"]:
+    # A private aggregator may leave it out.
+    if rejected := metrics.get("num_rejected"):
         raise Broken(
-            f"{metrics['num_rejected']:g} clients with finite updates were "
+            f"{rejected:g} clients with finite updates were "
             "left out."
         )
     if not all_finite((after.trainable, after.aggregator)):

@@ -111,10 +111,6 @@ def test_private_metrics_and_a_norm_of_ones_own(fedlearn, tmp_path):
         (["--dp_epsilon=8", "--dp_accountant=rpd"], "Did you mean rdp?"),
         (["--dp_epsilon=8", "--dp_delta=2"], "delta is 2.0. Expected above 0"),
         (
-            ["--dp_epsilon=8", "--rounds=2", "--clients_per_round=3"],
-            "3 clients a round are too few for that. Give a norm",
-        ),
-        (
             ["--dp_epsilon=8", "--rounds=2", "--compress=huffman+drive"],
             "Put it last.",
         ),
