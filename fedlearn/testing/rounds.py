@@ -64,10 +64,7 @@ def _round(
     require_same(state, before, "The state that was given to a round")
     # A private aggregator may leave it out.
     if rejected := metrics.get("num_rejected"):
-        raise Broken(
-            f"{rejected:g} clients with finite updates were "
-            "left out."
-        )
+        raise Broken(f"{rejected:g} clients with finite updates were left out.")
     if not all_finite((after.trainable, after.aggregator)):
         raise Broken("After a round, weights or states aren't finite.")
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
