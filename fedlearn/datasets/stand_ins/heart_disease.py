@@ -8,22 +8,6 @@ from fedlearn import portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.stand_ins.counts import check_count
 
-COLUMNS = (
-    "age",
-    "sex",
-    "cp_2",
-    "cp_3",
-    "cp_4",
-    "trestbps",
-    "chol",
-    "fbs",
-    "restecg_1",
-    "restecg_2",
-    "thalach",
-    "exang",
-    "oldpeak",
-)
-
 
 class _Hospital(NamedTuple):
     """Whom a hospital sees: means, and shares of yes."""
@@ -63,7 +47,8 @@ def draw_client(
         seed: An integer.
 
     Returns:
-        `x`, `(n, 13)` `float32`, the raw columns named in `COLUMNS`; and
+        `x`, `(n, 13)` `float32`, the raw columns of
+        `fedlearn.datasets.heart_disease.COLUMNS`; and
         `y`, `(n,)` `int64`, 1 for a disease.
 
     Raises:

@@ -6,11 +6,6 @@ from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.stand_ins.counts import check_count, client_size
 from fedlearn.datasets.stand_ins.dice import Dice
 
-VOCABULARY = (
-    "dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\n"
-    "aeimquyAEIMQUY]!%)-159\r"
-)
-
 _PLAYS = (
     "THE_BEEKEEPER_OF_ARDLEY",
     "LOVE_UPON_THE_LEDGER",
@@ -155,7 +150,8 @@ def draw_client(
 
     Returns:
         `snippets`, `(n,)` object array of `bytes`: some ten to a few
-        hundred of the characters in `VOCABULARY`, newlines among them.
+        hundred of the characters in
+        `fedlearn.datasets.shakespeare.VOCABULARY`, newlines among them.
 
     Raises:
         ValueError: If `num_examples` is not positive.

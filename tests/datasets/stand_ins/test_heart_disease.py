@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedlearn.data import ArraySpec
+from fedlearn.datasets.heart_disease import COLUMNS
 from fedlearn.datasets.stand_ins import heart_disease
 
 pytestmark = pytest.mark.backend_free
@@ -18,7 +19,7 @@ def parts():
 
 
 def _column(client, name):
-    return client["x"][:, heart_disease.COLUMNS.index(name)]
+    return client["x"][:, COLUMNS.index(name)]
 
 
 def test_the_features_and_counts_are_those_of_the_real_set(parts):

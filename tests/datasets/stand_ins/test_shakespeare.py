@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedlearn.data import ArraySpec
+from fedlearn.datasets.shakespeare import VOCABULARY
 from fedlearn.datasets.stand_ins import shakespeare
 
 pytestmark = pytest.mark.backend_free
@@ -52,11 +53,11 @@ def test_every_role_has_a_name_of_its_own():
 
 
 def test_only_the_86_characters_are_used(parts):
-    assert len(set(shakespeare.VOCABULARY)) == len(shakespeare.VOCABULARY)
-    assert len(shakespeare.VOCABULARY) == 86
+    assert len(set(VOCABULARY)) == len(VOCABULARY)
+    assert len(VOCABULARY) == 86
     texts = [_text(c) for data in parts.values() for c in data.values()]
     used = set("".join(texts))
-    assert used <= set(shakespeare.VOCABULARY)
+    assert used <= set(VOCABULARY)
     assert set("aeiouthsAIOWT\n.,;!?' ") <= used
     assert all(len(text) > 5 for text in texts)
 
