@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -134,11 +135,24 @@ class Chain:
                 )
 
     def init(self, spec: Spec) -> tuple[Any, ...]:
-        """The states of all links, a tuple."""
+        """The states of all links, a tuple.
+
+        Raises:
+            ValueError: If a link gets what is no list of float arrays.
+        """
         states = []
+        before = ""
         for encoder in self.encoders:
+            name = type(encoder).__name__
+            if not encoder.variable_length and not _is_value(spec):
+                raise ValueError(
+                    f"{name} changes lists of float arrays, and {before} "
+                    "before it sends something else. Put "
+                    f"{before} last: what packs a message comes at the end."
+                )
             states.append(encoder.init(spec))
             spec = encoder.encoded_spec(spec)
+            before = name
         return tuple(states)
 
     def params(self, state: tuple[Any, ...], seed: Any) -> tuple[Any, ...]:
@@ -286,6 +300,16 @@ class Chain:
         """What a client's part in one round gives away, link by link."""
         events = [encoder.dp_event() for encoder in self.encoders]
         return [event for event in events if event is not None]
+
+
+def _is_value(spec: Any) -> bool:
+    return isinstance(spec, list) and all(
+        hasattr(s, "dtype")
+        and keras.backend.is_float_dtype(
+            keras.backend.standardize_dtype(s.dtype)
+        )
+        for s in spec
+    )
 
 
 def link_seed(seed: Any, position: int) -> Any:

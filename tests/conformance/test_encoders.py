@@ -232,10 +232,6 @@ def test_a_pair_that_is_not_refused_runs_a_round(first):
             assert np.isfinite(ops.convert_to_numpy(array)).all(), second
 
 
-@pytest.mark.xfail(
-    reason="Chain doesn't yet refuse links after one whose messages aren't a "
-    "list of float arrays: most links after it fail with an AttributeError.",
-)
 @pytest.mark.parametrize(
     "first",
     [e for e in KINDS if not takes(Clip(1.0), e.encoded_spec(SPEC))],
