@@ -29,7 +29,7 @@ class GaussianNoise(SumNoise):
     >>> state = noise.init([keras.KerasTensor((1000,), "float32")])
     >>> drawn = noise.draw(state, np.random.default_rng(0))
     >>> params = noise.with_sensitivity(noise.params(state, None), 2.0)
-    >>> (noisy,) = noise.decode_sum([np.ones(1000)], params, drawn)
+    >>> (noisy,) = noise.decode_sum([np.ones(1000, "float32")], params, drawn)
     >>> 0.9 < float(np.std(noisy)) < 1.1
     True
     """
