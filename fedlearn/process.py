@@ -8,19 +8,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, executors, model_copy, model_work, seeds, wire
+from fedlearn import backend, executors, model_copy, model_work, seeds
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.mean import Mean
 from fedlearn.broadcast import Broadcast
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.data.cohort import Cohort
-from fedlearn.encoders.chain import Chain
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.evaluation import evaluate_values
 from fedlearn.functional_model import FunctionalModel, to_backend
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.server_state import ServerState
+from fedlearn.traffic import Traffic
 from fedlearn.update import StackedUpdate, Update
 
 
@@ -91,9 +91,9 @@ class LearningProcess:
         self._server_step = backend.jit(self._server_step_fn)
         self._aggregator_params = backend.jit(self.aggregator.params)
         self.broadcast_encoders = tuple(broadcast_encoders)
-        self._download = _download_chain(self.broadcast_encoders)
-        self._send = backend.jit(self._send_fn)
-        self._message_sizes: dict[str, int] = {}
+        self._traffic = Traffic(
+            self.aggregator, self._functional, self.broadcast_encoders
+        )
         self.state: ServerState | None = None
 
     # The process.
@@ -181,14 +181,9 @@ class LearningProcess:
         rate = self._trainer.optimizer.scheduled_rate(int(state.round_num))
         seed = seeds.fold(int(state.seed), "aggregator", int(state.round_num))
         params = self._aggregator_params(state.aggregator, seed_words(seed))
-        trainable = state.trainable
-        if self.broadcast_encoders:
-            encoded, trainable = self._send(trainable, self._send_seed(state))
-            self._message_sizes.setdefault(
-                "weights", len(wire.to_bytes(backend.to_numpy(encoded)))
-            )
+        sent = self._traffic.send(state.trainable, self._send_seed(state))
         return Broadcast(
-            trainable=list(trainable),
+            trainable=list(sent),
             non_trainable=state.non_trainable,
             learning_rate=() if rate is None else np.asarray(rate, np.float32),
             params=params,
@@ -255,12 +250,14 @@ class LearningProcess:
         results = backend.to_numpy(results)
         metrics = {name: float(value) for name, value in results.items()}
         num_sent = metrics["num_clients"] + metrics["num_rejected"]
+        traffic = self._traffic
         metrics["bytes_up"] = (
-            float(sum(self._sent(kept["message"]) for _, kept in total.kept))
+            float(sum(traffic.bytes_of(k["message"]) for _, k in total.kept))
             if self.aggregator.variable_length
-            else num_sent * self._upload_size(broadcast)
+            else num_sent
+            * traffic.bytes_up(lambda: self._zero_message(broadcast))
         )
-        metrics["bytes_down"] = num_sent * self._download_size(broadcast)
+        metrics["bytes_down"] = num_sent * traffic.bytes_down(broadcast)
         if self.aggregator.private_metrics:
             for name in self.client_metrics:
                 metrics.pop(name, None)
@@ -470,47 +467,6 @@ class LearningProcess:
             seeds.fold(int(state.seed), "broadcast", int(state.round_num))
         )
 
-    def _send_fn(self, trainable, seed):
-        """The encoded weights, and what clients decode from them."""
-        spec = [keras.KerasTensor(w.shape, w.dtype) for w in trainable]
-        params = self._download.params(self._download.init(spec), seed)
-        encoded, _ = self._download.encode(list(trainable), params, seed)
-        return encoded, self._download.decode(encoded, params)
-
-    def _download_size(self, broadcast: Broadcast) -> int:
-        if not self.broadcast_encoders:
-            return self._measured("down", lambda: backend.to_numpy(broadcast))
-        rest = broadcast._replace(trainable=[])
-        rest_size = self._measured("down", lambda: backend.to_numpy(rest))
-        return rest_size + self._message_sizes["weights"]
-
-    def _upload_size(self, broadcast: Broadcast) -> int:
-        def message():
-            zero = backend.to_numpy(self._zero_message(broadcast))
-            return self._upload(self.aggregator.to_wire(zero))
-
-        return self._measured("up", message)
-
-    def _sent(self, message: Any) -> int:
-        """How long a client's message is, where lengths differ."""
-        wired = self._upload(self.aggregator.to_wire(message))
-        return len(wire.to_bytes(wired))
-
-    def _upload(self, message: Any) -> Any:
-        """All that a client sends."""
-        metrics = [
-            np.zeros(v.shape, v.dtype)
-            for v in self._functional.metrics_variables
-        ]
-        return message, metrics, np.asarray(0, np.int32)
-
-    def _measured(self, direction: str, message: Callable[[], Any]) -> int:
-        # A message of fixed shapes and dtypes has a fixed length, so one is
-        # written out, once, and measured.
-        if direction not in self._message_sizes:
-            self._message_sizes[direction] = len(wire.to_bytes(message()))
-        return self._message_sizes[direction]
-
     # Models.
 
     @property
@@ -606,22 +562,6 @@ class LearningProcess:
 
         state, _ = state_file.load(path, like=self.initialize())
         return state
-
-
-def _download_chain(encoders: tuple[Encoder, ...]) -> Chain:
-    """The chain of a broadcast.
-
-    Raises:
-        ValueError: If a link does what a broadcast has no place for.
-    """
-    for encoder in encoders:
-        if encoder.noises or encoder.stateful or encoder.variable_length:
-            raise ValueError(
-                f"`broadcast_encoders` can't contain {type(encoder).__name__}:"
-                " a broadcast has no sum to add noise to, keeps nothing, and "
-                "has messages of one length."
-            )
-    return Chain(encoders)
 
 
 __all__ = [

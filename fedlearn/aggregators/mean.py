@@ -4,15 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 from keras import ops
 
-from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.encoders.chain import Chain
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.aggregators.encoded import Encoded
+from fedlearn.encoders.encoder import Encoder, Value
 
 
-class Mean(Aggregator):
+class Mean(Encoded):
     """The weighted mean of what clients send.
 
     With `weighting="num_examples"` this is the average of McMahan et al.
@@ -70,13 +68,10 @@ class Mean(Aggregator):
                 "`denominator` must be a positive number, or None for the "
                 f"sum of the weights. Received: {denominator!r}."
             )
-        self.encoders = tuple(encoders)
+        super().__init__(encoders)
         self.weighting = weighting
         self.denominator = denominator
         self.secure_noise = secure_noise
-        self._chain = Chain(self.encoders)
-        self.stateful = self._chain.stateful
-        self.variable_length = self._chain.variable_length
         self.adds_noise = self._chain.noise_at is not None
         if self.adds_noise:
             self._check_noise()
@@ -96,32 +91,6 @@ class Mean(Aggregator):
                 "one client. Give a fixed one: denominator=clients_per_round."
             )
 
-    def init(self, spec: Spec) -> Any:
-        return self._chain.init(spec)
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return self._chain.params(state, seed)
-
-    def encode(self, update: Value, params: Any, seed: Any) -> Any:
-        return self._chain.encode(update, params, seed)
-
-    def init_client(self, spec: Spec) -> Any:
-        return self._chain.init_client(spec)
-
-    def encode_stateful(
-        self, update: Value, params: Any, seed: Any, client_state: Any
-    ) -> tuple[Any, Any]:
-        if not self.stateful:
-            return self.encode(update, params, seed), client_state
-        encoded, stats, client_state = self._chain.encode_stateful(
-            update, params, seed, client_state
-        )
-        return (encoded, stats), client_state
-
-    def to_wire(self, message: Any) -> Any:
-        encoded, stats = message
-        return self._chain.to_wire(encoded), stats
-
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message
         weight = num_examples
@@ -133,9 +102,6 @@ class Mean(Aggregator):
             for v in self._chain.decode_summand(encoded, params)
         ]
         return {"value": value, "weight": weight, "stats": stats}
-
-    def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        return self._chain.draw(state, rng)
 
     def decode(self, total: Any, params: Any, noise: Any) -> Value:
         # Zero where nobody had an example: nothing was learned.
@@ -161,7 +127,7 @@ class Mean(Aggregator):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "encoders": self.encoders,
+            **super().get_config(),
             "weighting": self.weighting,
             "denominator": self.denominator,
             "secure_noise": self.secure_noise,

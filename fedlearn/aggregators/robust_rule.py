@@ -7,12 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.encoders.chain import Chain
+from fedlearn.aggregators.encoded import Encoded
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
 
-class RobustRule(Aggregator):
+class RobustRule(Encoded):
     """A rule that looks at each client's update by itself.
 
     A subclass says what it makes of the updates (`aggregate`), and how many
@@ -56,8 +55,7 @@ class RobustRule(Aggregator):
     reduction: Literal["sum", "stack"] = "stack"
 
     def __init__(self, encoders: Sequence[Encoder] = ()):
-        self.encoders = tuple(encoders)
-        self._chain = Chain(self.encoders)
+        super().__init__(encoders)
         for encoder in self.encoders:
             if encoder.decodes == "sum":
                 raise ValueError(
@@ -66,8 +64,6 @@ class RobustRule(Aggregator):
                     "decoded on the sum over clients. Leave it out, or use "
                     "aggregators.Mean, which makes that sum."
                 )
-        self.stateful = self._chain.stateful
-        self.variable_length = self._chain.variable_length
 
     # What a subclass says.
 
@@ -114,32 +110,12 @@ class RobustRule(Aggregator):
 
     def init(self, spec: Spec) -> Any:
         return {
-            "encoders": self._chain.init(spec),
+            "encoders": super().init(spec),
             "rule": self.init_rule(spec),
         }
 
     def params(self, state: Any, seed: Any) -> Any:
-        return self._chain.params(state["encoders"], seed)
-
-    def encode(self, update: Value, params: Any, seed: Any) -> Any:
-        return self._chain.encode(update, params, seed)
-
-    def init_client(self, spec: Spec) -> Any:
-        return self._chain.init_client(spec)
-
-    def encode_stateful(
-        self, update: Value, params: Any, seed: Any, client_state: Any
-    ) -> tuple[Any, Any]:
-        if not self.stateful:
-            return self.encode(update, params, seed), client_state
-        encoded, stats, client_state = self._chain.encode_stateful(
-            update, params, seed, client_state
-        )
-        return (encoded, stats), client_state
-
-    def to_wire(self, message: Any) -> Any:
-        encoded, stats = message
-        return self._chain.to_wire(encoded), stats
+        return super().params(state["encoders"], seed)
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message
@@ -156,7 +132,7 @@ class RobustRule(Aggregator):
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
         return {
-            "encoders": self._chain.draw(state["encoders"], rng),
+            "encoders": super().draw(state["encoders"], rng),
             "rule": self.draw_rule(state["rule"]),
         }
 
@@ -202,9 +178,6 @@ class RobustRule(Aggregator):
     def _arguments(self) -> str:
         config = {k: v for k, v in self.get_config().items() if k != "encoders"}
         return ", ".join(f"{k}={v!r}" for k, v in config.items()) or "none"
-
-    def get_config(self) -> dict[str, Any]:
-        return {"encoders": self.encoders}
 
 
 def num_counted(weight: Any) -> Any:

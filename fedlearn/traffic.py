@@ -1,0 +1,108 @@
+"""What goes to and fro in a round, and how many bytes it is."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from fedlearn import backend, wire
+from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.broadcast import Broadcast
+from fedlearn.encoders.chain import Chain
+from fedlearn.encoders.encoder import Encoder
+from fedlearn.functional_model import FunctionalModel
+
+
+class Traffic:
+    """What goes to and fro in a round, and how many bytes it is.
+
+    Nothing is estimated: messages are written out as they would be sent, and
+    measured. A message of fixed shapes and dtypes has a fixed length, so one
+    of its kind is written, once.
+
+    Args:
+        aggregator: Whose messages go up.
+        model: Whose metrics go up with them.
+        broadcast_encoders: What happens to the weights on their way down.
+
+    Raises:
+        ValueError: If one of these does what a broadcast has no place for.
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        model: FunctionalModel,
+        broadcast_encoders: Sequence[Encoder],
+    ):
+        self._aggregator = aggregator
+        self._model = model
+        self._down = _download_chain(broadcast_encoders)
+        self._send = backend.jit(self._send_fn)
+        self._sizes: dict[str, int] = {}
+
+    def send(self, trainable: Any, seed: np.ndarray) -> Any:
+        """The weights as clients decode them.
+
+        Args:
+            trainable: The server's.
+            seed: An int32 array of shape `(2,)`, of this round.
+        """
+        if not self._down.encoders:
+            return trainable
+        encoded, decoded = self._send(trainable, seed)
+        self._measure("weights", lambda: backend.to_numpy(encoded))
+        return decoded
+
+    def _send_fn(self, trainable, seed):
+        spec = [keras.KerasTensor(w.shape, w.dtype) for w in trainable]
+        params = self._down.params(self._down.init(spec), seed)
+        encoded, _ = self._down.encode(list(trainable), params, seed)
+        return encoded, self._down.decode(encoded, params)
+
+    def bytes_down(self, broadcast: Broadcast) -> int:
+        """What one client is sent."""
+        if not self._down.encoders:
+            return self._measure("down", lambda: backend.to_numpy(broadcast))
+        rest = broadcast._replace(trainable=[])
+        size = self._measure("down", lambda: backend.to_numpy(rest))
+        return size + self._sizes["weights"]
+
+    def bytes_up(self, message: Callable[[], Any]) -> int:
+        """What one client sends, where all send as much.
+
+        Args:
+            message: Makes a client's message.
+        """
+        return self._measure(
+            "up", lambda: self._upload(backend.to_numpy(message()))
+        )
+
+    def bytes_of(self, message: Any) -> int:
+        """What one client sends, where lengths differ."""
+        return len(wire.to_bytes(self._upload(message)))
+
+    def _upload(self, message: Any) -> Any:
+        # Asked for here: metrics have variables only after a first batch.
+        metrics = [
+            np.zeros(v.shape, v.dtype) for v in self._model.metrics_variables
+        ]
+        num_examples = np.asarray(0, np.int32)
+        return self._aggregator.to_wire(message), metrics, num_examples
+
+    def _measure(self, kind: str, message: Callable[[], Any]) -> int:
+        if kind not in self._sizes:
+            self._sizes[kind] = len(wire.to_bytes(message()))
+        return self._sizes[kind]
+
+
+def _download_chain(encoders: Sequence[Encoder]) -> Chain:
+    for encoder in encoders:
+        if encoder.noises or encoder.stateful or encoder.variable_length:
+            raise ValueError(
+                f"`broadcast_encoders` can't contain {type(encoder).__name__}:"
+                " a broadcast has no sum to add noise to, keeps nothing, and "
+                "has messages of one length."
+            )
+    return Chain(encoders)
