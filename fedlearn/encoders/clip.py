@@ -77,7 +77,7 @@ class Clip(Encoder):
                 largest = ops.maximum(largest, length)
         elif self.kind == "linf":
             bound, largest = self.norm, norms.linf(value)
-            clipped = [_cut_off(v, bound) for v in value]
+            clipped = [_cut_off(v, bound, largest) for v in value]
         else:
             bound = self.norm
             largest = (norms.l1 if self.kind == "l1" else norms.l2)(value)
@@ -109,6 +109,7 @@ def smaller(a: Any, b: Any) -> Any:
     return ops.minimum(a, b)
 
 
-def _cut_off(v: Any, bound: float) -> Any:
+def _cut_off(v: Any, bound: float, largest: Any) -> Any:
     # Not `ops.clip`, which need not let NaN through.
-    return ops.where(ops.abs(v) > bound, ops.sign(v) * bound, v)
+    above = ops.logical_and(ops.abs(v) > bound, ops.isfinite(largest))
+    return ops.where(above, ops.sign(v) * bound, v)

@@ -145,9 +145,11 @@ class DiscreteNoise(Encoder):
                 f"it: give `size={size}`."
             )
         plan = self.plan(size)
-        return ops.convert_to_tensor(
-            plan.sensitivity * plan.granularity, "float32"
-        )
+        bound = plan.sensitivity * plan.granularity
+        return {
+            "bound": ops.convert_to_tensor(bound, "float32"),
+            "like": flat_vector.shapes(spec),
+        }
 
     def encoded_spec(self, spec: Spec) -> Any:
         return [keras.KerasTensor(s.shape, self.message_dtype) for s in spec]
@@ -176,11 +178,14 @@ class DiscreteNoise(Encoder):
         return flat_vector.unflatten(message, like), ()
 
     def decode(self, value: Any, params: Any) -> Value:
-        size = sum(math.prod(v.shape) for v in value)
-        granularity = self.plan(size).granularity
+        like = params["like"]
+        granularity = self.plan(flat_vector.size(like)).granularity
         return [
-            ops.cast(self._centred(v), "float32") * np.float32(granularity)
-            for v in value
+            ops.cast(
+                ops.cast(self._centred(v), "float32") * np.float32(granularity),
+                array.dtype,
+            )
+            for v, array in zip(value, like, strict=True)
         ]
 
     def _centred(self, v: Any) -> Any:
@@ -190,7 +195,7 @@ class DiscreteNoise(Encoder):
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
         """Of a client's part of the sum without its noise."""
-        return params
+        return params["bound"]
 
     def dp_event(self) -> Any:
         """What is proven of a round, a `dp_accounting.ZCDpEvent`.

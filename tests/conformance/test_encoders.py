@@ -70,25 +70,6 @@ TABLE = (
 )
 ALL = [encoder for encoder, _ in TABLE]
 
-# What breaks a rule, until it is mended: the encoder, the rule, the reason.
-FAULTS = (
-    (
-        Clip(0.5, kind="linf"),
-        "odd inputs",
-        "Infinity is cut off to a finite number; the docstring says that it "
-        "goes through unchanged.",
-    ),
-    (
-        DistributedDiscreteGaussian(0.5, norm=1.0, clients_per_round=3),
-        "dtypes",
-        "Decodes to float32, whatever it got.",
-    ),
-    (
-        Skellam(0.5, norm=1.0, clients_per_round=3),
-        "dtypes",
-        "Decodes to float32, whatever it got.",
-    ),
-)
 # These train in a process on every run of the tests, all others in the slow
 # ones: stateful, noisy and of variable length.
 TRAINED = (AdaptiveClip, EntropyCoding, TreeNoise)
@@ -105,25 +86,7 @@ def label(value):
 
 @pytest.mark.parametrize(("encoder", "random"), TABLE, ids=label)
 def test_it_keeps_the_rules(encoder, random):
-    known = [rule for e, rule, _ in FAULTS if label(e) == label(encoder)]
-    testing.check_encoder(encoder, random=random, skip=["training", *known])
-
-
-@pytest.mark.parametrize(
-    ("encoder", "rule"),
-    [
-        pytest.param(
-            encoder,
-            rule,
-            marks=pytest.mark.xfail(reason=reason, raises=AssertionError),
-        )
-        for encoder, rule, reason in FAULTS
-    ],
-    ids=label,
-)
-def test_a_known_fault_is_still_there(encoder, rule):
-    others = [r.name for r in testing.ENCODER_RULES if r.name != rule]
-    testing.check_encoder(encoder, skip=others)
+    testing.check_encoder(encoder, random=random, skip=["training"])
 
 
 ALL_BUT_TRAINING = [
