@@ -86,6 +86,12 @@ class FunctionalModel:
         unique = {id(v): v for v in self.model.metrics_variables}
         return list(unique.values())
 
+    @property
+    def random_seeds(self) -> list[bool]:
+        """Which of `roles.local` are random seeds of layers; else counters."""
+        variables = self.model.non_trainable_variables
+        return [_is_random_seed(variables[i]) for i in self.roles.local]
+
     def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of what the model holds now: trainable, non-trainable."""
 

@@ -292,8 +292,12 @@ class LearningProcess:
         """The seed of a client in the round that follows `state`.
 
         It depends on the run's seed, the round and the client's id, and not
-        on who else takes part or in which order.
+        on who else takes part or in which order; on nothing but the operating
+        system's entropy where the client's `dp` has `secure_noise`.
         """
+        dp = getattr(self.client, "dp", None)
+        if dp is not None and dp.secure_noise:
+            return int.from_bytes(os.urandom(8), "little")
         return seeds.fold(
             int(state.seed), "client", int(state.round_num), client_id
         )
@@ -317,6 +321,7 @@ class LearningProcess:
             * model_work.multiplications(self._functional.model),
             convolves=model_work.convolves(self._functional.model),
             plain_layers=model_work.has_plain_layers(self._functional.model),
+            pad_to=getattr(self._trainer, "pad_to", None),
         )
 
     @property

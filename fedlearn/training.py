@@ -67,7 +67,11 @@ def fit(
         initial_state: A state to start from, instead of a fresh one.
 
     Returns:
-        A `keras.callbacks.History`: a list of values for each metric.
+        A `keras.callbacks.History`: a list of values for each metric. Where
+        an aggregator adds noise its `privacy` is a
+        `fedlearn.privacy.Statement`; where clients do, with
+        `LocalTraining(dp=...)`, its `privacy_example` is an
+        `ExampleStatement`.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another, or
@@ -75,7 +79,14 @@ def fit(
     """
     data = _as_dataset(data)
     sampler = _sampler(data, sampler, clients_per_round, seed)
-    guarantee = _guarantee(process, data, sampler)
+    guarantees = [
+        guarantee
+        for guarantee in (
+            _guarantee(process, data, sampler),
+            _example_guarantee(process, data, sampler),
+        )
+        if guarantee is not None
+    ]
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     user_callbacks = list(callbacks or ())
@@ -87,8 +98,8 @@ def fit(
                 "`checkpoint_dir=` instead: it keeps all of them, and a "
                 "resumed run equals an unbroken one."
             )
-        if guarantee is not None and hasattr(callback, "set_guarantee"):
-            callback.set_guarantee(guarantee)
+        if guarantees and hasattr(callback, "set_guarantee"):
+            callback.set_guarantee(*guarantees)
     history = keras.callbacks.History()
     shown = [Progress(_verbosity(verbose))] if _verbosity(verbose) else []
 
@@ -137,9 +148,9 @@ def fit(
         bool(user_callbacks),
         callback_list,
         proxy,
-        guarantee,
+        guarantees,
     )
-    if guarantee is not None and _verbosity(verbose):
+    if guarantees and _verbosity(verbose):
         _tell_limits(process)
     _set_rate(process, state)
     callback_list.on_train_begin()
@@ -172,11 +183,16 @@ def fit(
         process.write_weights(state, model)
         if checkpoint is not None:
             checkpoint.save_latest()
-    if guarantee is not None:
-        history.privacy = guarantee.statement(int(process.state.round_num))
-        told = any(hasattr(c, "set_guarantee") for c in user_callbacks)
+    for guarantee in guarantees:
+        statement = guarantee.statement(int(process.state.round_num))
+        setattr(history, _PRIVACY_OF[guarantee.unit], statement)
+        told = any(
+            hasattr(c, "set_guarantee")
+            and isinstance(getattr(c, "statement", statement), type(statement))
+            for c in user_callbacks
+        )
         if _verbosity(verbose) and not told:
-            print(f"Privacy: {history.privacy}.")
+            print(f"Privacy: {statement}.")
     model.history = history
     return history
 
@@ -194,9 +210,9 @@ class _Loop:
         sync: bool,
         callback_list: keras.callbacks.CallbackList,
         proxy: "_CallbackModel",
-        guarantee: Any,
+        guarantees: Sequence[Any],
     ):
-        self._guarantee = guarantee
+        self._guarantees = guarantees
         self._process = process
         self._data = data
         self._sampler = sampler
@@ -216,8 +232,8 @@ class _Loop:
         self._callbacks.on_train_batch_begin(0)
         state = _get_rate(process, state)
         state, logs = self._next(state, round_num)
-        if self._guarantee is not None:
-            logs["epsilon"] = self._guarantee.epsilon(round_num + 1)
+        for guarantee in self._guarantees:
+            logs[guarantee.log_name] = guarantee.epsilon(round_num + 1)
         # Until here only a whole round counts: after Ctrl-C in the middle of
         # it the state is that of the round before.
         process.state = state
@@ -401,9 +417,32 @@ def _guarantee(
     )
 
 
+def _example_guarantee(
+    process: "LearningProcess", data: FederatedDataset, sampler: Sampler | None
+) -> Any:
+    """The privacy of clients' single examples; None without their noise."""
+    dp = getattr(process.client, "dp", None)
+    if dp is None or not dp.noise_multiplier:
+        return None
+    from fedlearn.privacy import ExampleGuarantee
+
+    ids = data.client_ids if sampler is None else sampler.client_ids
+    sizes = {i: data.num_examples(i) for i in ids}
+    if not any(sizes.values()):
+        return None  # nobody can tell anything
+    return ExampleGuarantee(process.client, sizes, sampler)
+
+
+# Where `fit` leaves its statement for a client, and for one of its examples.
+_PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}
+
+
 def _tell_limits(process: "LearningProcess") -> None:
     """Prints what a private run doesn't promise."""
-    if not process.aggregator.secure_noise:
+    dp = getattr(process.client, "dp", None)
+    drawn = [process.aggregator] if process.aggregator.adds_noise else []
+    drawn += [dp] if dp is not None and dp.noise_multiplier else []
+    if not all(source.secure_noise for source in drawn):
         print(
             "Privacy: the noise is drawn from the run's seed: reproducible, "
             "for simulation. Whoever knows the seed can take it off; "

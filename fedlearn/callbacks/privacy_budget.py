@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
+from fedlearn.privacy.example_guarantee import (
+    ExampleGuarantee,
+    ExampleStatement,
+)
 from fedlearn.privacy.guarantee import Guarantee, Statement
 
 
@@ -17,16 +21,21 @@ class PrivacyBudget(keras.callbacks.Callback):
     epsilon that there is for the rounds done is printed, with all that it
     takes to mean something, and kept as `statement`.
 
-    `fit` gives it the guarantee of the aggregator and the sampler. In a loop
-    of your own, call `set_guarantee`.
+    `fit` gives it the guarantee of the aggregator and the sampler, and that
+    of clients with `LocalTraining(dp=...)`, whose epsilon is for one example
+    and logged as `epsilon_example`. In a loop of your own, call
+    `set_guarantee`.
 
     Args:
         epsilon: The most that may be spent, above 0.
         delta: Its delta; `None` for that of the guarantee.
         verbose: 0 to print nothing at the end.
+        unit: Whose epsilon: that of a `"client"` with all of its data, or of
+            one `"example"`; None where the run has only one of them.
 
     Attributes:
-        statement: A `fedlearn.privacy.Statement` when training has ended.
+        statement: A `fedlearn.privacy.Statement`, or an `ExampleStatement`,
+            when training has ended.
 
     Raises:
         ValueError: If an argument is out of range; when training begins: if
@@ -48,7 +57,11 @@ class PrivacyBudget(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, epsilon: float, delta: float | None = None, verbose: int = 1
+        self,
+        epsilon: float,
+        delta: float | None = None,
+        verbose: int = 1,
+        unit: Literal["client", "example"] | None = None,
     ):
         super().__init__()
         if not 0 < epsilon < math.inf:
@@ -59,15 +72,20 @@ class PrivacyBudget(keras.callbacks.Callback):
             raise ValueError(
                 f"delta is {delta!r}. Expected above 0 and below 1, or None."
             )
+        if unit not in ("client", "example", None):
+            raise ValueError(
+                f"unit is {unit!r}. Expected 'client', 'example' or None."
+            )
+        self.unit = unit
         self.epsilon = epsilon
         self.delta = delta
         self.verbose = verbose
-        self.statement: Statement | None = None
-        self._guarantee: Guarantee | None = None
+        self.statement: Statement | ExampleStatement | None = None
+        self._guarantees: tuple[Guarantee | ExampleGuarantee, ...] = ()
 
-    def set_guarantee(self, guarantee: Guarantee) -> None:
+    def set_guarantee(self, *guarantees: Guarantee | ExampleGuarantee) -> None:
         """Says what a run's epsilon is; called by `fit` before it begins."""
-        self._guarantee = guarantee
+        self._guarantees = guarantees
 
     def rounds_within(self) -> int:
         """How many rounds the budget lasts."""
@@ -101,7 +119,7 @@ class PrivacyBudget(keras.callbacks.Callback):
     ) -> None:
         self._rounds = epoch + 1
         if logs is not None:
-            logs["epsilon"] = self._spent(self._rounds)
+            logs[self._given.log_name] = self._spent(self._rounds)
         self._stop_if_spent()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -125,12 +143,22 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._given.delta if self.delta is None else self.delta
 
     @property
-    def _given(self) -> Guarantee:
-        if self._guarantee is None:
+    def _given(self) -> Guarantee | ExampleGuarantee:
+        wanted = [g for g in self._guarantees if self.unit in (g.unit, None)]
+        if not wanted:
+            others = [g.unit for g in self._guarantees]
             raise ValueError(
-                "PrivacyBudget: nothing guarantees privacy in this run. "
-                "Expected an aggregator that adds noise, whose guarantee "
-                "`fit` passes on; in a loop of your own, call "
-                "`set_guarantee`."
+                "PrivacyBudget: nothing guarantees privacy in this run"
+                + (f" to one {self.unit}" if self.unit else "")
+                + (f", only to one {others[0]}" if others else "")
+                + ". Expected an aggregator that adds noise, or clients with "
+                "`LocalTraining(dp=...)`, whose guarantee `fit` passes on; in "
+                "a loop of your own, call `set_guarantee`."
             )
-        return self._guarantee
+        if len(wanted) > 1:
+            raise ValueError(
+                "PrivacyBudget: this run has an epsilon for a client and "
+                "another for one example. Say which the budget is for: "
+                "unit='client' or unit='example'."
+            )
+        return wanted[0]

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, seeds
+from fedlearn.clients.example_dp import ExampleDP
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
 from fedlearn.optimizers.functional import FunctionalOptimizer
 
@@ -33,9 +35,13 @@ class LocalTraining:
         proximal: FedProx's mu (Li et al. 2020, "Federated optimization in
             heterogeneous networks"): adds `mu / 2 * ||w - w_round||^2` to
             what is minimised (not to the loss that is reported).
+        dp: A `fedlearn.clients.ExampleDP` for DP-SGD: differential privacy
+            for each example, at the client itself. `fit` then logs
+            `epsilon_example`.
 
     Raises:
         ValueError: If a number is out of range.
+        TypeError: If `dp` is no `ExampleDP`.
 
     Example:
 
@@ -52,6 +58,7 @@ class LocalTraining:
         shuffle: bool = True,
         max_steps: int | None = None,
         proximal: float = 0.0,
+        dp: ExampleDP | None = None,
     ):
         self.optimizer = (
             None if optimizer is None else keras.optimizers.get(optimizer)
@@ -67,10 +74,35 @@ class LocalTraining:
                 f"`proximal` must be a number >= 0. Received: {proximal!r}."
             )
         self.proximal = float(proximal)
+        if dp is not None and not isinstance(dp, ExampleDP):
+            raise TypeError(
+                "`dp` must be a fedlearn.clients.ExampleDP, or None. "
+                f"Received: {dp!r}."
+            )
+        if dp is not None and dp.batches == "poisson" and not self.shuffle:
+            raise ValueError(
+                "Poisson batches are drawn at random, but shuffle=False. "
+                "Leave `shuffle`, or use ExampleDP(batches='shuffled'), which "
+                "then takes the examples in their order."
+            )
+        self.dp = dp
 
     def build(self, model: FunctionalModel) -> "LocalTrainer":
         """The pure functions of this training for one model."""
-        return LocalTrainer(self, model)
+        if self.dp is None:
+            return LocalTrainer(self, model)
+        from fedlearn.clients.private_trainer import PrivateTrainer
+
+        return PrivateTrainer(self, model)
+
+    def num_steps(self, num_examples: int) -> int:
+        """How many steps a client of so many examples takes in a round.
+
+        >>> LocalTraining(batch_size=20, epochs=2).num_steps(30)
+        4
+        """
+        steps = self.epochs * -(-num_examples // self.batch_size)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal object."""
@@ -85,11 +117,14 @@ class LocalTraining:
             "shuffle": self.shuffle,
             "max_steps": self.max_steps,
             "proximal": self.proximal,
+            "dp": None if self.dp is None else self.dp.get_config(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LocalTraining":
         """The object that `get_config` described."""
+        if isinstance(config.get("dp"), dict):
+            config = {**config, "dp": ExampleDP.from_config(config["dp"])}
         return cls(**config)
 
 
@@ -119,7 +154,12 @@ class LocalTrainer:
     Args:
         config: What to do.
         model: On which model.
+
+    Attributes:
+        pad_to: See `fedlearn.clients.program.ClientProgram`.
     """
+
+    pad_to: Callable[[int], int] | None = None
 
     def __init__(self, config: LocalTraining, model: FunctionalModel):
         self.config = config
@@ -266,16 +306,19 @@ class LocalTrainer:
             optimizer_values=optimizer_values,
         )
         if self.config.proximal:
-            squares = sum(
-                ops.sum(ops.square(ops.cast(w - w_round, loss.dtype)))
-                for w, w_round in zip(
-                    trainable, broadcast.trainable, strict=True
-                )
-            )
+            distance = self._distance(trainable, broadcast, loss.dtype)
             mapping = zip(optimizer.variables, optimizer_values, strict=True)
             with keras.StatelessScope(mapping):
-                loss += optimizer.scale_loss(self.config.proximal / 2 * squares)
+                loss += optimizer.scale_loss(distance)
         return loss, variables
+
+    def _distance(self, trainable, broadcast, dtype):
+        """What FedProx adds: from where the round began, squared."""
+        squares = sum(
+            ops.sum(ops.square(ops.cast(w - w_round, dtype)))
+            for w, w_round in zip(trainable, broadcast.trainable, strict=True)
+        )
+        return self.config.proximal / 2 * squares
 
     def delta(self, broadcast: Any, carry: Carry) -> Arrays:
         """The client's update: its weights and statistics minus the server's.

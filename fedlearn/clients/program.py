@@ -32,6 +32,11 @@ class ClientProgram(NamedTuple):
             batch takes.
         convolves: Whether a layer is a convolution.
         plain_layers: Whether all layers are Keras's own, and none recurrent.
+        pad_to: None where batches are full but for the last of an epoch. Else
+            they have any length, also 0, as chance will have it, and this
+            says to how many rows, `length -> rows`, one is filled up for
+            `padded_step`, which is then exact. Clients of such a program run
+            one after another.
     """
 
     batches: Callable[[int, int], list[np.ndarray]]
@@ -46,6 +51,7 @@ class ClientProgram(NamedTuple):
     step_work: float
     convolves: bool
     plain_layers: bool
+    pad_to: Callable[[int], int] | None = None
 
 
 def seed_words(seed: int) -> np.ndarray:

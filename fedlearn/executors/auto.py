@@ -58,6 +58,8 @@ class Auto(Executor):
         return run
 
     def _is_light(self, program: Any) -> bool:
+        if program.pad_to is not None:
+            return False
         if backend.name == "tensorflow" and not program.plain_layers:
             return False
         if program.convolves:

@@ -158,6 +158,8 @@ class Steps:
     first row, exactly, one program serves all lengths. Whether it can is
     tried on the first smaller batch: both ways must give the same weights,
     optimizer and metrics.
+
+    A program whose batches have any length (`pad_to`) needs no proof.
     """
 
     def __init__(self, program: Any):
@@ -168,23 +170,27 @@ class Steps:
 
     def __call__(self, broadcast, carry, data, positions):
         size = self._program.batch_size
+        if self._program.pad_to is not None:
+            size = self._program.pad_to(len(positions))
+            return self._pad(broadcast, carry, data, positions, size)
         if len(positions) == size or not self._program.can_pad(data):
             return self._step(broadcast, carry, _rows(data, positions))
         if self._proven is None:
             self._proven = self._prove(broadcast, carry, data, positions)
         if not self._proven:
             return self._step(broadcast, carry, _rows(data, positions))
-        return self._pad(broadcast, carry, data, positions)
+        return self._pad(broadcast, carry, data, positions, size)
 
-    def _pad(self, broadcast, carry, data, positions):
-        padded = np.full(self._program.batch_size, positions[0])
+    def _pad(self, broadcast, carry, data, positions, size):
+        padded = np.full(size, positions[0] if len(positions) else 0)
         padded[: len(positions)] = positions
         num_real = ops.convert_to_tensor(np.asarray(len(positions), "float32"))
         return self._padded(broadcast, carry, _rows(data, padded), num_real)
 
     def _prove(self, broadcast, carry, data, positions) -> bool:
         exact = self._step(broadcast, carry, _rows(data, positions))
-        padded = self._pad(broadcast, carry, data, positions)
+        size = self._program.batch_size
+        padded = self._pad(broadcast, carry, data, positions, size)
         pairs = zip(
             keras.tree.flatten(backend.to_numpy(exact)),
             keras.tree.flatten(backend.to_numpy(padded)),

@@ -46,6 +46,13 @@ class Vectorized(Executor):
                 f"The vectorized executor isn't available on {backend.name}. "
                 "Use executor='sequential' (or 'auto')."
             )
+        if program.pad_to is not None:
+            raise ValueError(
+                "The clients' batches have random lengths (`LocalTraining("
+                "dp=...)`), so lanes of clients would wait for each other, "
+                "and gradients are vectorised over examples as it is. Use "
+                "executor='sequential' (or 'auto')."
+            )
         return _Runner(program, self.max_lanes)
 
 

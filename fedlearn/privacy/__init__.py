@@ -27,6 +27,10 @@ from fedlearn.privacy.calibration import calibrate_noise_multiplier
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.dp_sgd import compute_epsilon_dp_sgd
 from fedlearn.privacy.epsilon import compute_epsilon, describe
+from fedlearn.privacy.example_guarantee import (
+    ExampleGuarantee,
+    ExampleStatement,
+)
 from fedlearn.privacy.gaussian import Gaussian, combined
 from fedlearn.privacy.guarantee import Guarantee, Statement
 from fedlearn.privacy.mechanism import Mechanism
@@ -46,6 +50,8 @@ __all__ = [
     "CanaryEpsilon",
     "Composition",
     "Everyone",
+    "ExampleGuarantee",
+    "ExampleStatement",
     "Gaussian",
     "Guarantee",
     "Mechanism",

@@ -1,9 +1,12 @@
 """DP-SGD on one data set: the unit is an example."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
-from fedlearn.privacy.accountant import AccountantName
-from fedlearn.privacy.epsilon import compute_epsilon
+from fedlearn.privacy.accountant import AccountantName, check_delta, epsilon
+from fedlearn.privacy.composition import Composition
+from fedlearn.privacy.mechanism import check_noise_multiplier
+from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
 def compute_epsilon_dp_sgd(
@@ -22,16 +25,21 @@ def compute_epsilon_dp_sgd(
     its own examples against whoever sees its updates, and the epsilon of one
     doesn't depend on the others. https://arxiv.org/abs/1607.00133
 
+    For a run of `fedlearn.LocalTraining(dp=...)`, `ExampleGuarantee` counts
+    the steps of each client.
+
     Args:
         noise_multiplier: The noise's standard deviation over the clip norm of
             an example's gradient, both of the sum over a batch.
-        steps: Of this client, in all rounds together.
+        steps: Of this client, in all rounds together; of shuffled batches
+            in whole passes.
         delta: Above 0, and well below `1 / num_examples`.
         num_examples: Of this client.
         batch_size: Examples in a batch; with "poisson" on average.
-        batches: How they are drawn. `"poisson"`: each example by itself, an
-            example being there or not; `"shuffled"`: each example once in
-            each pass, its gradient being there or not, without amplification.
+        batches: How they are drawn. `"poisson"`: each example by itself;
+            `"shuffled"`: each example once in each pass, without
+            amplification. Neighbours differ in the gradient of one example
+            being there or not (zero-out); the number of examples is known.
             Accounting for shuffled batches as for Poisson ones claims too
             much.
         accountant: `"pld"` or `"rdp"`.
@@ -55,22 +63,53 @@ def compute_epsilon_dp_sgd(
     ... )
     2.66
     """
+    check_delta(delta)
+    composition = composition_dp_sgd(
+        noise_multiplier=noise_multiplier,
+        steps=steps,
+        num_examples=num_examples,
+        batch_size=batch_size,
+        batches=batches,
+    )
+    return epsilon(composition, delta, accountant)
+
+
+def composition_dp_sgd(
+    *,
+    noise_multiplier: float,
+    steps: int,
+    num_examples: int,
+    batch_size: float,
+    batches: Literal["poisson", "shuffled"] = "poisson",
+) -> Composition:
+    """What the steps of one client release of one example.
+
+    Args and errors as for `compute_epsilon_dp_sgd`; of shuffled batches the
+    last pass may be cut short.
+    """
     if batches not in ("poisson", "shuffled"):
         raise ValueError(
             f"batches is {batches!r}. Expected 'poisson' or 'shuffled'."
         )
-    separation = None
+    if steps < 0 or steps % 1:
+        raise ValueError(
+            f"steps is {steps!r}. Expected a whole number, 0 or more."
+        )
+    if num_examples < 1 or not batch_size > 0:
+        raise ValueError(
+            f"num_examples is {num_examples!r} and batch_size {batch_size!r}. "
+            "Expected 1 or more examples, and a batch size above 0."
+        )
+    dp = require_dp_accounting()
+    check_noise_multiplier(noise_multiplier)
+    event: Any = dp.NonPrivateDpEvent()
+    if noise_multiplier:  # no accountant takes a sampled event without noise
+        event = dp.GaussianDpEvent(noise_multiplier)
     if batches == "shuffled":
-        # Two batches of an example may be neighbours, the last of one pass
-        # and the first of the next, but in each pass there is only one.
-        separation = max(1, int(num_examples // batch_size))
-    return compute_epsilon(
-        noise_multiplier=noise_multiplier,
-        rounds=steps,
-        delta=delta,
-        population=num_examples,
-        clients_per_round=batch_size,
-        sampler="poisson" if batches == "poisson" else "min_separation",
-        min_separation=separation,
-        accountant=accountant,
-    )
+        # An example is in each pass once, in a batch among others or not.
+        passes = -(-int(steps) // math.ceil(num_examples / batch_size))
+        return Composition(event, passes, "zero-out")
+    probability = batch_size / num_examples
+    if noise_multiplier and probability < 1:
+        event = dp.PoissonSampledDpEvent(probability, event)
+    return Composition(event, int(steps), "zero-out")

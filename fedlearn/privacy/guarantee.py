@@ -1,6 +1,6 @@
 """What a run may promise its clients."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fedlearn.privacy.accountant import (
     AccountantName,
@@ -86,6 +86,9 @@ class Guarantee:
     its data (add-or-remove-one: one client is there or not); Poisson sampling
     of 100 in 10,000 clients; Gaussian noise, multiplier 1; accountant RDP
     """
+
+    unit: ClassVar = "client"
+    log_name: ClassVar = "epsilon"
 
     def __init__(
         self,

@@ -1,0 +1,414 @@
+"""DP-SGD for one model: the pure functions of `LocalTraining(dp=...)`."""
+
+import inspect
+import math
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend, seeds, threefry
+from fedlearn.clients.local_training import LocalTrainer, LocalTraining
+from fedlearn.functional_model import Arrays, FunctionalModel, Variables
+
+# Second words of threefry's counter, that keep apart what is drawn from one
+# seed. What else is drawn from a client's seed counts from 0.
+_STEP_NOISE = 0x64705347
+_EXAMPLE_SEED = 0x64704578
+
+
+class PrivateCarry(NamedTuple):
+    """What one step of a client hands to the next.
+
+    Attributes:
+        variables: The model's.
+        optimizer: The optimizer's.
+        seed: The client's own in this round, int32 of shape `(2,)`.
+        step: The number of the step in this round, an int32 scalar.
+    """
+
+    variables: Variables
+    optimizer: Arrays
+    seed: Any
+    step: Any
+
+
+class PrivateTrainer(LocalTrainer):
+    """The pure functions of a `LocalTraining` with `dp` for one model.
+
+    Args:
+        config: What to do.
+        model: On which model.
+
+    Raises:
+        ValueError: If a gradient of one example by itself means nothing for
+            the model, or something else than gradients would leave the
+            client.
+    """
+
+    def __init__(self, config: LocalTraining, model: FunctionalModel):
+        assert config.dp is not None
+        if not backend.CAN_VMAP:
+            raise ValueError(
+                "`LocalTraining(dp=...)` needs gradients of many examples at "
+                f"once, which {backend.name} doesn't give here. Use the "
+                "backend tensorflow or jax."
+            )
+        _check_examples_stand_alone(model)
+        super().__init__(config, model)
+        if isinstance(
+            self.optimizer.optimizer, keras.optimizers.LossScaleOptimizer
+        ):
+            raise ValueError(
+                "A LossScaleOptimizer follows the sizes of gradients before "
+                "they are clipped, so the noise doesn't cover it. Use its "
+                "inner optimizer, with float32 or mixed_bfloat16."
+            )
+        self.dp = config.dp
+        self._regularized = [
+            (i, variable.regularizer)
+            for i, variable in enumerate(model.model.trainable_variables)
+            if variable.regularizer is not None
+        ]
+        self._has_penalty = bool(self._regularized or config.proximal)
+        self._example_grad = backend.value_and_grad(self._example_loss)
+        self._penalty_grad = backend.value_and_grad(self._penalty)
+
+    # On the host.
+
+    def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
+        """Positions of the examples of each step of a round, in order.
+
+        Args:
+            num_examples: How many examples the client has.
+            seed: The client's seed in this round.
+
+        Returns:
+            A list of int32 arrays; with Poisson batches of any length from 0
+            to `num_examples`, as many as `num_steps` says whatever is drawn.
+        """
+        if self.dp.batches == "shuffled":
+            return super().batches(num_examples, seed)
+        return [
+            np.flatnonzero(
+                seeds.uniform(num_examples, seed, "poisson_batch", step)
+                * num_examples
+                < self.config.batch_size
+            ).astype(np.int32)
+            for step in range(self.config.num_steps(num_examples))
+        ]
+
+    def can_pad(self, data: tuple) -> bool:
+        """Always: the gradient of a row that isn't real is taken times 0."""
+        del data
+        return True
+
+    def pad_to(self, num_rows: int) -> int:
+        """The length that a batch is filled up to where lengths are costly.
+
+        In quarters of a full batch, so that there are few lengths, no row
+        that was drawn is left out, and few are computed for nothing.
+        """
+        quarter = -(-self.config.batch_size // 4)
+        return quarter * max(1, -(-num_rows // quarter))
+
+    # Pure functions, to be compiled.
+
+    def start(self, broadcast: Any, seed: Any) -> Any:
+        """What the first step starts from; as without privacy."""
+        variables, optimizer = super().start(broadcast, seed)
+        return PrivateCarry(
+            variables,
+            optimizer,
+            ops.convert_to_tensor(seed),
+            ops.zeros((), "int32"),
+        )
+
+    def step(self, broadcast: Any, carry: Any, batch: tuple) -> Any:
+        """One step on a batch of any length, also on an empty one."""
+        num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
+        return self.padded_step(broadcast, carry, batch, num_rows)
+
+    def padded_step(
+        self, broadcast: Any, carry: Any, batch: tuple, num_real: Any
+    ) -> Any:
+        """`step` on a batch of which only the first rows are real.
+
+        Args:
+            broadcast: A `fedlearn.Broadcast`.
+            carry: A `PrivateCarry`.
+            batch: Rows; what stands after the real ones changes nothing.
+            num_real: How many rows are real, a scalar; may be 0.
+        """
+        batch = _at_least_two_rows(batch)
+        num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
+        real = ops.arange(num_rows) < ops.cast(num_real, "int32")
+        weights = carry.variables.trainable
+        examples, metrics, local = self._examples(broadcast, carry, batch)
+        noise = self._noise(carry, weights)
+        divisor = (
+            self.config.batch_size
+            if self.dp.batches == "poisson"
+            else ops.cast(ops.maximum(num_real, 1), "float32")
+        )
+        grads = [
+            ops.cast((total + z) / divisor, w.dtype)
+            for total, z, w in zip(
+                clipped_sum(examples, real, self.dp.clip_norm),
+                noise,
+                weights,
+                strict=True,
+            )
+        ]
+        if self._has_penalty:
+            _, penalty = self._penalty_grad(weights, broadcast)
+            grads = [g + p for g, p in zip(grads, penalty, strict=True)]
+        weights, optimizer = self.optimizer.apply(
+            carry.optimizer, grads, weights
+        )
+        variables = carry.variables._replace(
+            trainable=weights,
+            local=local,
+            metrics=[
+                old + ops.sum(_of_real(new, real), axis=0)
+                for old, new in zip(
+                    carry.variables.metrics, metrics, strict=True
+                )
+            ],
+        )
+        return PrivateCarry(variables, optimizer, carry.seed, carry.step + 1)
+
+    def _examples(self, broadcast, carry, batch):
+        """Of each example: gradients, metrics; and the next `local`."""
+        weights = carry.variables.trainable
+        frozen = self.model.frozen(broadcast.non_trainable)
+        fresh = [ops.zeros_like(m) for m in carry.variables.metrics]
+        num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
+        before = self._local_of_each(carry.variables.local, num_rows)
+
+        def one(example, local):
+            variables = carry.variables._replace(metrics=fresh, local=local)
+            (_, after), grads = self._example_grad(
+                weights,
+                variables,
+                frozen,
+                keras.tree.map_structure(
+                    lambda a: ops.expand_dims(a, 0), example
+                ),
+            )
+            return grads, after.metrics, after.local
+
+        grads, metrics, after = backend.vmap(one)(batch, before)
+        # Counters go on as they would after one call on the whole batch.
+        local = [
+            old + (new[0] - start[0])
+            for old, start, new in zip(
+                carry.variables.local, before, after, strict=True
+            )
+        ]
+        return grads, metrics, local
+
+    def _local_of_each(self, local: Arrays, num_rows: Any) -> Arrays:
+        """Random seeds of layers, another for each row; counters as they are.
+
+        With one seed for all, a Dropout layer would drop the same units of
+        every example.
+        """
+        random = self.model.random_seeds
+        values = []
+        for value, is_seed in zip(local, random, strict=True):
+            if is_seed:
+                numbers = ops.cast(ops.arange(num_rows), "uint32")
+                tag = ops.full_like(numbers, _EXAMPLE_SEED)
+                key = ops.cast(value, "uint32")
+                words = threefry.threefry_2x32((key[0], key[1]), (numbers, tag))
+                # Generators add to the second word: leave it some room.
+                positive = ops.convert_to_tensor(np.uint32(0x3FFFFFFF))
+                of_each = ops.bitwise_and(ops.stack(words, axis=1), positive)
+                values.append(ops.cast(of_each, value.dtype))
+            else:
+                shape = (num_rows, *value.shape)
+                values.append(ops.broadcast_to(value, shape))
+        return values
+
+    def _example_loss(self, trainable, variables, frozen, batch):
+        loss, after = self.model.loss(
+            trainable, variables, frozen, batch, training=True
+        )
+        # The model's loss has the regularizers in it, which are not of this
+        # example: `_penalty` adds them, outside the clip.
+        return loss - ops.cast(self._regularization(trainable), loss.dtype), (
+            after
+        )
+
+    def _regularization(self, trainable):
+        return sum(
+            (
+                ops.sum(penalty(trainable[i]))
+                for i, penalty in self._regularized
+            ),
+            start=ops.zeros(()),
+        )
+
+    def _penalty(self, trainable, broadcast):
+        penalty = ops.cast(self._regularization(trainable), "float32")
+        if self.config.proximal:
+            penalty += self._distance(trainable, broadcast, "float32")
+        return penalty, ()
+
+    def _noise(self, carry: PrivateCarry, weights: Arrays) -> Arrays:
+        std = self.dp.noise_multiplier * self.dp.clip_norm
+        if not std:
+            return [0.0] * len(weights)
+        sizes = [math.prod(w.shape) for w in weights]
+        draws = np.float32(std) * _normal(carry.seed, carry.step, sum(sizes))
+        starts = np.cumsum([0, *sizes])
+        return [
+            ops.reshape(draws[start : start + size], tuple(w.shape))
+            for w, start, size in zip(weights, starts[:-1], sizes, strict=True)
+        ]
+
+
+def clipped_sum(grads: Arrays, real: Any, clip_norm: float) -> Arrays:
+    """The sum of examples' gradients, each clipped to a norm.
+
+    Args:
+        grads: One array for each variable, with a leading axis over examples.
+        real: Which examples count, bool of shape `(num_examples,)`.
+        clip_norm: The largest L2 norm of an example's gradient over all
+            variables together.
+
+    Returns:
+        One float32 array for each variable. A gradient that isn't finite, or
+        whose norm isn't, adds nothing.
+
+    Example:
+
+    >>> grads = [ops.convert_to_tensor([[3.0, 4.0], [0.3, 0.4]])]
+    >>> (total,) = clipped_sum(grads, ops.ones(2, "bool"), clip_norm=1.0)
+    >>> total.shape[0], round(float(total[0]), 6), round(float(total[1]), 6)
+    (2, 0.9, 1.2)
+    """
+    rows = [
+        ops.reshape(
+            ops.cast(g, "float32"), (-1, max(1, math.prod(g.shape[1:])))
+        )
+        for g in grads
+    ]
+    norm = ops.sqrt(sum(ops.sum(ops.square(g), axis=1) for g in rows))
+    counts = ops.logical_and(real, ops.isfinite(norm))
+    scale = clip_norm / ops.maximum(norm, clip_norm)
+    scale = ops.where(counts, scale, ops.zeros_like(scale))
+    return [
+        ops.reshape(
+            # NaN times 0 is NaN, so where it doesn't count it is replaced.
+            ops.sum(_of_real(g, counts) * scale[:, None], axis=0),
+            tuple(like.shape[1:]),
+        )
+        for g, like in zip(rows, grads, strict=True)
+    ]
+
+
+def _of_real(rows: Any, real: Any) -> Any:
+    mask = ops.reshape(real, (-1,) + (1,) * (len(rows.shape) - 1))
+    return ops.where(mask, rows, ops.zeros_like(rows))
+
+
+def _at_least_two_rows(batch: tuple) -> tuple:
+    """Rows of zeros at the end of a batch that has fewer than two.
+
+    There is no mapping over no rows, and TensorFlow's rule for adding a
+    convolution's bias confuses a single row with none.
+    """
+
+    def fill(a):
+        length = ops.shape(a)[0]  # an int where shapes are static
+        missing = (
+            max(2 - length, 0)
+            if isinstance(length, int)
+            else ops.maximum(2 - length, 0)
+        )
+        zeros = ops.zeros((missing, *a.shape[1:]), a.dtype)
+        return ops.concatenate([a, zeros], axis=0)
+
+    return keras.tree.map_structure(fill, batch)
+
+
+def _normal(seed: Any, step: Any, size: int) -> Any:
+    """Normal numbers of a client's step, the same on every backend.
+
+    By Box and Muller 1958, from two words of 32 bits for each two of them;
+    to rounding of the logarithm and cosine.
+    """
+    words = ops.cast(seed, "uint32")
+    key = threefry.threefry_2x32(
+        (words[0], words[1]),
+        (
+            ops.cast(step, "uint32"),
+            ops.convert_to_tensor(np.uint32(_STEP_NOISE)),
+        ),
+    )
+    half = (size + 1) // 2
+    words = threefry.random_bits(ops.stack(key), 2 * half)
+    # In (0, 1]: the logarithm of neither end is infinite.
+    uniform = ops.cast(words, "float32") * 2.0**-32 + 2.0**-33
+    radius = ops.sqrt(-2.0 * ops.log(ops.minimum(uniform[:half], 1.0)))
+    angle = np.float32(2 * np.pi) * uniform[half:]
+    return ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)])[
+        :size
+    ]
+
+
+def _check_examples_stand_alone(functional: FunctionalModel) -> None:
+    """Raises ValueError where a batch is more than its examples."""
+    model = functional.model
+    state = [model.non_trainable_variables[i] for i in functional.roles.state]
+    statistics = {id(v) for v in state}
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        name = f"The layer {layer.name!r} ({type(layer).__name__})"
+        own = {id(v) for v in layer._non_trainable_variables}
+        if own & statistics and not _keeps_its_state(layer):
+            raise ValueError(
+                f"{name} keeps statistics of the examples, which would leave "
+                "the client without noise, and an example by itself has none. "
+                "Use GroupNormalization or LayerNormalization instead of "
+                "BatchNormalization, or freeze the layer: "
+                "`layer.trainable = False`."
+            )
+        if _adds_loss(layer):
+            raise ValueError(
+                f"{name} calls `add_loss` on a batch as a whole, which needn't "
+                "be a mean over its examples. DP-SGD takes the loss of each "
+                "example by itself: put all of it into the loss that the "
+                "model is compiled with, or into an `activity_regularizer`."
+            )
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        raise ValueError(
+            f"{type(model).__name__} overrides `compute_loss`, so that the "
+            "loss of a batch needn't be a mean over its examples. DP-SGD "
+            "takes the loss of each example by itself: give it to "
+            "`model.compile(loss=...)` instead."
+        )
+    for loss in keras.tree.flatten(model.loss):
+        reduction = getattr(loss, "reduction", "mean")
+        if reduction not in ("mean", "sum_over_batch_size"):
+            raise ValueError(
+                f"The loss {getattr(loss, 'name', loss)!r} has the reduction "
+                f"{reduction!r}, so it is no mean over examples, and DP-SGD "
+                "divides the sum over a batch by its size. Use "
+                "reduction='sum_over_batch_size'."
+            )
+
+
+def _keeps_its_state(layer: keras.Layer) -> bool:
+    """Whether a layer's statistics stay what they are while it trains."""
+    if isinstance(layer, keras.layers.Normalization):
+        return True  # set by `adapt`, before the run
+    frozen = not layer.trainable
+    return frozen and isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _adds_loss(layer: keras.Layer) -> bool:
+    code = getattr(inspect.unwrap(type(layer).call), "__code__", None)
+    return code is not None and "add_loss" in code.co_names

@@ -1,0 +1,286 @@
+"""What a run with DP-SGD at its clients may promise for one example."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from fedlearn.privacy.accountant import (
+    AccountantName,
+    OneEventRdp,
+    check_accountant,
+    check_delta,
+    epsilon,
+)
+from fedlearn.privacy.dp_sgd import composition_dp_sgd
+
+if TYPE_CHECKING:
+    from fedlearn.clients.local_training import LocalTraining
+    from fedlearn.samplers.sampler import Sampler
+
+
+class ExampleStatement(NamedTuple):
+    """An epsilon for one example and all that it takes to mean something.
+
+    Attributes:
+        epsilon: Of (epsilon, delta)-differential privacy, that of the client
+            for whom it is largest.
+        delta: The delta that belongs to it.
+        rounds: Number of rounds of the run.
+        client: The id of that client.
+        num_examples: How many examples it has.
+        steps: How many steps it took in all rounds.
+        num_clients: How many clients have examples.
+        batches: How its batches were drawn.
+        noise_multiplier: The noise over the clip norm.
+        accountant: `"pld"` or `"rdp"`.
+    """
+
+    epsilon: float
+    delta: float
+    rounds: int
+    client: str
+    num_examples: int
+    steps: int
+    num_clients: int
+    batches: str
+    noise_multiplier: float
+    accountant: str
+
+    def __str__(self) -> str:
+        return (
+            f"epsilon {self.epsilon:.4g} at delta {self.delta:.3g} after "
+            f"{self.rounds:,} rounds, for one example of a client (zero-out: "
+            "its gradient is there or not; numbers of examples aren't "
+            f"hidden), against whoever sees updates; of {self.num_clients:,} "
+            f"clients it is largest for {self.client!r} with "
+            f"{self.num_examples:,} examples and {self.steps:,} steps; "
+            f"{self.batches}; Gaussian noise, multiplier "
+            f"{self.noise_multiplier:.4g}; accountant {self.accountant.upper()}"
+        )
+
+
+class ExampleGuarantee:
+    """The privacy of one example as a function of the number of rounds.
+
+    Every client has an epsilon of its own: it depends on its number of
+    examples and on the rounds that it took part in, and on no other client.
+    That of the run is the largest. Where clients are sampled nothing is
+    amplified: the server knows who takes part.
+
+    It remembers nothing that matters: a resumed run finds the epsilon of an
+    unbroken one.
+
+    Args:
+        training: A `LocalTraining` with `dp`.
+        num_examples: Each client's number of examples, by its id.
+        sampler: Who takes part; None for everyone in every round.
+        delta: Above 0 and below 1, the same for all clients; None for that
+            of `training.dp`, which is by default one over ten times the
+            largest number of examples that a client has.
+
+    Raises:
+        ValueError: If there is no noise or no example, or `delta` is out of
+            range.
+
+    Example:
+
+    >>> import fedlearn as fl
+    >>> dp = fl.clients.ExampleDP(clip_norm=1.0, noise_multiplier=1.0)
+    >>> guarantee = ExampleGuarantee(
+    ...     fl.LocalTraining("sgd", batch_size=6, dp=dp),
+    ...     num_examples={"north": 300, "south": 1200},
+    ... )
+    >>> guarantee.delta
+    8.333333333333333e-05
+    >>> {name: round(e, 2) for name, e in guarantee.by_client(10).items()}
+    {'north': 2.72, 'south': 1.24}
+    """
+
+    unit: ClassVar = "example"
+    log_name: ClassVar = "epsilon_example"
+
+    def __init__(
+        self,
+        training: "LocalTraining",
+        num_examples: Mapping[str, int],
+        sampler: "Sampler | None" = None,
+        delta: float | None = None,
+    ) -> None:
+        if training.dp is None or not training.dp.noise_multiplier:
+            raise ValueError(
+                f"The clients add no noise (dp is {training.dp!r}), so "
+                "nothing is guaranteed. Give LocalTraining an ExampleDP with "
+                "a noise_multiplier above 0."
+            )
+        self.training = training
+        self.num_examples = {i: n for i, n in num_examples.items() if n}
+        if not self.num_examples:
+            raise ValueError(
+                "No client has an example, so there is nothing to guarantee."
+            )
+        if delta is None:
+            delta = training.dp.delta
+        if delta is None:
+            delta = 1 / (10 * max(self.num_examples.values()))
+        self.delta = check_delta(delta)
+        self._participations = _Participations(sampler)
+        self._curves: dict[Any, OneEventRdp] = {}
+
+    def epsilon(
+        self,
+        rounds: int,
+        accountant: AccountantName = "rdp",
+        delta: float | None = None,
+    ) -> float:
+        """The largest epsilon of a client after some rounds.
+
+        Args:
+            rounds: Number of rounds.
+            accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds.
+            delta: Another than that of the guarantee.
+        """
+        return self._largest(rounds, accountant, delta)[0]
+
+    def by_client(
+        self,
+        rounds: int,
+        accountant: AccountantName = "rdp",
+        delta: float | None = None,
+    ) -> dict[str, float]:
+        """Epsilon for one example of each client that has any, by its id."""
+        spent = self._spender(accountant, delta)
+        times = self._participations.until(rounds)
+        return {
+            client: spent(n, times(client))
+            for client, n in self.num_examples.items()
+        }
+
+    def statement(
+        self,
+        rounds: int,
+        accountant: AccountantName | None = None,
+        delta: float | None = None,
+    ) -> ExampleStatement:
+        """Epsilon after some rounds, with all that it takes to mean something.
+
+        Args:
+            rounds: Number of rounds.
+            accountant: `None` for the tightest that there is: PLD.
+            delta: Another than that of the guarantee.
+        """
+        accountant = accountant or "pld"
+        largest, client = self._largest(rounds, accountant, delta)
+        training, n = self.training, self.num_examples[client]
+        assert training.dp is not None
+        size = min(training.batch_size, n)
+        return ExampleStatement(
+            epsilon=largest,
+            delta=self.delta if delta is None else delta,
+            rounds=int(rounds),
+            client=client,
+            num_examples=n,
+            steps=training.num_steps(n)
+            * self._participations.until(rounds)(client),
+            num_clients=len(self.num_examples),
+            batches=(
+                f"Poisson batches of {size:,} in {n:,} on average"
+                if training.dp.batches == "poisson"
+                else "shuffled batches, without amplification"
+            ),
+            noise_multiplier=training.dp.noise_multiplier,
+            accountant=accountant,
+        )
+
+    def _largest(
+        self, rounds: int, accountant: AccountantName, delta: float | None
+    ) -> tuple[float, str]:
+        """The largest epsilon, and whose it is."""
+        spent = self._spender(accountant, delta)
+        times = self._participations.until(rounds)
+        # As many steps of a smaller client tell more: one of each number.
+        least: dict[Any, tuple[int, int, str]] = {}
+        for client, n in self.num_examples.items():
+            case = n, times(client), client
+            key = self.training.num_steps(n), times(client)
+            least[key] = min(case, least.get(key, case))
+        if accountant == "rdp":
+            return max((spent(n, t), client) for n, t, client in least.values())
+        # RDP bounds from above what PLD says, in a hundredth of the time: who
+        # is below what another has already needn't be asked.
+        quick = self._spender("rdp", delta)
+        bounds = [
+            (quick(n, t), n, t, client) for n, t, client in least.values()
+        ]
+        largest = (-1.0, "")
+        for bound, n, t, client in sorted(bounds, reverse=True):
+            if bound <= largest[0]:
+                break
+            largest = max(largest, (min(bound, spent(n, t)), client))
+        return largest
+
+    def _spender(
+        self, accountant: AccountantName, delta: float | None
+    ) -> Callable[[int, int], float]:
+        """From a client's examples and participations to its epsilon."""
+        check_accountant(accountant)
+        at = self.delta if delta is None else check_delta(delta)
+        known: dict[tuple[int, int], float] = {}
+
+        def spent(num_examples: int, participations: int) -> float:
+            key = num_examples, participations
+            if key not in known:
+                known[key] = self._epsilon(*key, accountant, at)
+            return known[key]
+
+        return spent
+
+    def _epsilon(
+        self,
+        num_examples: int,
+        participations: int,
+        accountant: AccountantName,
+        delta: float,
+    ) -> float:
+        training = self.training
+        assert training.dp is not None
+        round_ = composition_dp_sgd(
+            noise_multiplier=training.dp.noise_multiplier,
+            steps=training.num_steps(num_examples),
+            num_examples=num_examples,
+            batch_size=training.batch_size,
+            batches=training.dp.batches,
+        )
+        run = round_._replace(times=round_.times * participations)
+        if accountant == "pld":
+            return epsilon(run, delta, "pld")
+        curve = self._curves.setdefault(run.event, OneEventRdp())
+        return curve.epsilon(run, delta)
+
+
+class _Participations:
+    """How often each client took part in the first rounds.
+
+    Counted on from the last count, in either direction: one round costs one
+    draw of the sampler.
+    """
+
+    def __init__(self, sampler: "Sampler | None") -> None:
+        self._sampler = sampler
+        self._counts: Counter[str] = Counter()
+        self._rounds = 0
+
+    def until(self, rounds: int) -> Callable[[str], int]:
+        """From a client's id to the number of its rounds."""
+        if rounds < 0 or rounds % 1:
+            raise ValueError(
+                f"rounds is {rounds!r}. Expected a whole number, 0 or more."
+            )
+        sampler, rounds = self._sampler, int(rounds)
+        if sampler is None:
+            return lambda client: rounds
+        for later in range(self._rounds, rounds):
+            self._counts.update(sampler.sample(later))
+        for later in range(rounds, self._rounds):
+            self._counts.subtract(sampler.sample(later))
+        self._rounds = rounds
+        return self._counts.__getitem__
