@@ -2,6 +2,7 @@
 #   PYTHON  the interpreter to make the environment with (3.11 or later)
 #   VENV    where the environment is; by default .venv, or .venv-3.12 and so
 #           on where PYTHON is given
+#   JOBS    how many processes run tests side by side; 0 for this one
 #   ARGS    further arguments for pytest, as in: make test ARGS="-k yogi"
 
 ifeq ($(origin PYTHON),undefined)
@@ -14,7 +15,9 @@ endif
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest --doctest-modules $(ARGS)
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest --doctest-modules -n $(JOBS) \
+	--dist worksteal $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint lock clean

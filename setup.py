@@ -36,6 +36,7 @@ EXTRAS["dev"] = EXTRAS["all"] + [
     "nbclient>=0.10",
     "nbformat>=5.10",
     "pytest>=8.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
 ]
 

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import tempfile
 
 # Before anything imports a backend.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,6 +31,23 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if any(folder in item.path.parents for folder in folders):
             item.add_marker(pytest.mark.backend_free)
+
+
+def pytest_configure(config):
+    """On JAX, keeps what is compiled, for tests that compile the same again.
+
+    In a folder of this process alone: JAX doesn't write its files in one
+    step, so a process that is killed could leave half of one to others.
+    """
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        return
+    import jax
+
+    folder = tempfile.TemporaryDirectory(prefix="fedlearn-jax-")
+    config.add_cleanup(folder.cleanup)
+    jax.config.update("jax_compilation_cache_dir", folder.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")
