@@ -33,6 +33,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.backend_free)
 
 
+_compiled: list[tempfile.TemporaryDirectory] = []
+
+
 def pytest_configure(config):
     """On JAX, keeps what is compiled, for tests that compile the same again.
 
@@ -44,10 +47,15 @@ def pytest_configure(config):
     import jax
 
     folder = tempfile.TemporaryDirectory(prefix="fedlearn-jax-")
-    config.add_cleanup(folder.cleanup)
+    _compiled.append(folder)
     jax.config.update("jax_compilation_cache_dir", folder.name)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_sessionfinish(session):
+    while _compiled:
+        _compiled.pop().cleanup()
 
 
 @pytest.fixture(scope="session")
