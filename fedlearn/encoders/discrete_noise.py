@@ -10,7 +10,8 @@ from keras import ops
 from fedlearn import threefry
 from fedlearn.encoders import discrete_distribution, flat_vector, norms
 from fedlearn.encoders.encoder import Encoder, Spec, Value
-from fedlearn.privacy.require_dp_accounting import require_dp_accounting
+from fedlearn.privacy.gaussian import Gaussian
+from fedlearn.privacy.shared_noise import SharedNoise
 
 _STDS_IN_RANGE = 6.0
 
@@ -45,9 +46,15 @@ class DiscreteNoise(Encoder):
     `beta * granularity * sqrt(size)` in norm.
 
     The noise of all `clients_per_round` clients together has the deviation
-    `noise_multiplier` times that sensitivity; with fewer it is less.
-    Neighbouring data sets differ by what one client adds, and not by its
-    noise.
+    `noise_multiplier` times that sensitivity. Neighbouring data sets differ by
+    what one client adds, and not by its noise. With fewer clients the noise
+    is less: a sampler that may draw fewer has no epsilon. What no accounting
+    sees: a client that is left out of a round, because its update isn't
+    finite or it has no examples, takes its share away. Keep clients without
+    examples out of the data, and watch `num_rejected`.
+
+    The shares are drawn from the run's seed, also with `secure_noise`, which
+    is of what the server draws: for simulation.
 
     Put `HadamardRotation` before it, as both papers do: it makes all numbers
     of the sum about equally large. The granularity counts on that; without
@@ -57,6 +64,7 @@ class DiscreteNoise(Encoder):
     decodes = "sum"
     bound = "sets"
     noises = True
+    label = "discrete"
 
     def __init__(
         self,
@@ -104,7 +112,8 @@ class DiscreteNoise(Encoder):
         raise NotImplementedError
 
     def zcdp(self, plan: Plan, size: int) -> tuple[float, float]:
-        """`(rho, xi)`: the Renyi divergence at order `a` is `rho a + xi`."""
+        """`(rho, xi)`, for a Rényi divergence of at most `rho a + xi` at each
+        integer order `a` of 2 or more."""
         raise NotImplementedError
 
     def plan(self, size: int) -> Plan:
@@ -198,7 +207,7 @@ class DiscreteNoise(Encoder):
         return params["bound"]
 
     def dp_event(self) -> Any:
-        """What is proven of a round, a `dp_accounting.ZCDpEvent`.
+        """What is proven of a run, a `fedlearn.privacy.SharedNoise`.
 
         Raises:
             ValueError: If `size` wasn't given.
@@ -210,11 +219,11 @@ class DiscreteNoise(Encoder):
                 "model's trainable weights (after a rotation, with what it "
                 "adds)."
             )
-        dp_accounting = require_dp_accounting()
         if self.noise_multiplier == 0:
-            return dp_accounting.NonPrivateDpEvent()
+            return Gaussian(0.0)
         rho, xi = self.zcdp(self.plan(self.size), self.size)
-        return dp_accounting.ZCDpEvent(rho=rho, xi=xi)
+        name = f"{self.label} noise, multiplier {self.noise_multiplier:.4g}"
+        return SharedNoise(rho, xi, self.clients_per_round, name)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -37,6 +37,8 @@ class DistributedDiscreteGaussian(DiscreteNoise):
     0.5
     """
 
+    label = "discrete Gaussian"
+
     def probabilities(self, std: float) -> np.ndarray:
         return discrete_distribution.discrete_gaussian(std)
 
@@ -55,7 +57,8 @@ def distributed_discrete_gaussian_zcdp(
 ) -> tuple[float, float]:
     """What a sum of discrete Gaussians on integers guarantees.
 
-    Kairouz et al. 2021, proposition 14: with `s` the deviation of the sum,
+    Kairouz et al. 2021, proposition 14, for shares of a deviation of half a
+    step or more: with `s` the deviation of the sum,
     `sqrt(num_clients) * local_std`, and
 
         t = 10 sum_(k=1)^(num_clients-1) exp(-2 pi^2 local_std^2 k / (k + 1)),
@@ -74,13 +77,23 @@ def distributed_discrete_gaussian_zcdp(
         size: How many numbers.
 
     Returns:
-        `(rho, xi)`, for a divergence of `rho a + xi`.
+        `(rho, xi)`, for a divergence of at most `rho a + xi`.
+
+    Raises:
+        ValueError: If there are several shares, of less than half a step.
 
     Example:
 
     >>> distributed_discrete_gaussian_zcdp(1.0, 1.0, 4.0, 4, 10)[0] * 64 * 2
     1.0
     """
+    if num_clients > 1 and local_std < 0.5:
+        raise ValueError(
+            f"A share of the noise has a deviation of {local_std:.3g} steps, "
+            "and nothing is proven of sums of discrete Gaussians of less than "
+            "0.5. Take more bits, more noise, or Skellam, whose sums are "
+            "exact."
+        )
     s = math.sqrt(num_clients) * local_std
     k = np.arange(1, num_clients)
     t = 10 * float(np.exp(-2 * (math.pi * local_std) ** 2 * k / (k + 1)).sum())

@@ -9,7 +9,8 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.encoders import flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value
+from fedlearn.privacy.cohort_size import CohortSize
 
 
 class FixedPoint(Encoder):
@@ -58,7 +59,7 @@ class FixedPoint(Encoder):
     """
 
     decodes = "sum"
-    bound = "keeps"
+    bound: Bound = "keeps"
     uses_bound = True
 
     def __init__(
@@ -104,6 +105,9 @@ class FixedPoint(Encoder):
         self._modulus_bits = modulus
         self._may_overflow = modulus < needed
         self._top = 2 ** (bits - 1) - 1
+        if self._may_overflow:
+            # Where a sum wraps around, one client moves it by the modulus.
+            self.bound = "loses"
 
     def init(self, spec: Spec) -> Any:
         return flat_vector.shapes(spec)
@@ -186,11 +190,30 @@ class FixedPoint(Encoder):
         return state, metrics
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
-        # Each of d numbers moves by less than a step, or by half of one.
+        if self._may_overflow:
+            return math.inf
+        # Each of d numbers moves by less than a step, or by half of one, and
+        # by what float32 rounds of integers of so many bits.
         size = flat_vector.size(params["like"])
         reach = params["range"]
-        moved = 1.0 if self.stochastic else 0.5
+        moved = (1.0 if self.stochastic else 0.5) + 2.0 ** (self.bits - 23)
         return bound + reach * (moved * math.sqrt(size) / self._top)
+
+    def dp_event(self) -> Any:
+        """Of how many clients no sum wraps around.
+
+        Noise is added to what was decoded, and where a sum has wrapped
+        around, one client moves that by far more than its norm.
+        """
+        most = (2 ** (self._modulus_bits - 1) - 1) // self._top
+        return CohortSize(
+            0,
+            most,
+            f"Sums of more than {most:,} integers of {self.bits} bits may wrap "
+            f"around modulo 2**{self._modulus_bits}, and then noise doesn't "
+            "hide one of them. Draw a fixed number of clients, or give "
+            "`modulus_bits` for as many as may come.",
+        )
 
     def to_wire(self, encoded: Any) -> Any:
         """The integers, `modulus_bits` bits each."""

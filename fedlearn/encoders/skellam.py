@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 
 from fedlearn.encoders import discrete_distribution, discrete_noise
@@ -37,6 +35,8 @@ class Skellam(DiscreteNoise):
     True
     """
 
+    label = "Skellam"
+
     def probabilities(self, std: float) -> np.ndarray:
         return discrete_distribution.skellam(std**2)
 
@@ -52,15 +52,12 @@ class Skellam(DiscreteNoise):
 def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
     """What Skellam noise on integers guarantees.
 
-    Agarwal et al. 2021, theorem 3.5: at integer orders `a > 1` the Renyi
+    Agarwal et al. 2021, theorem 3.5: at integer orders `a > 1` the Rényi
     divergence is at most
 
         a l2^2 / (2 v) + min(((2 a - 1) l2^2 + 6 l1) / (4 v^2), 3 l1 / (2 v)).
 
-    Either of the two is a line in `a`. Between integer orders from 2 on, `(a -
-    1)` times the divergence is convex, so a line needs `3 - sqrt(8)` of its
-    slope more to hold there too. (Orders below 2 decide only where epsilon is
-    about `log(1 / delta)` or more.)
+    Either of the two is a line in `a`. Between integers nothing is claimed.
 
     Args:
         l1: The largest L1 norm of a client's integers.
@@ -68,13 +65,14 @@ def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
         variance: `v`, of the noise in the sum.
 
     Returns:
-        `(rho, xi)`, for a divergence of `rho a + xi`.
+        `(rho, xi)`, for a divergence of at most `rho a + xi` at each integer
+        order `a` of 2 or more.
 
     Example: much noise is as good as Gaussian noise, `rho = l2^2 / (2 v)`.
 
     >>> rho, xi = skellam_zcdp(l1=1e4, l2=100.0, variance=1e6)
     >>> round(rho, 4), round(xi, 3)
-    (0.005, 0.001)
+    (0.005, 0.0)
     """
     rho = l2**2 / (2 * variance)
     lines = [
@@ -84,6 +82,4 @@ def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
         ),
         (rho, 3 * l1 / (2 * variance)),
     ]
-    return discrete_noise.smallest_at_order(
-        [(slope, xi + (3 - math.sqrt(8)) * slope) for slope, xi in lines]
-    )
+    return discrete_noise.smallest_at_order(lines)

@@ -24,6 +24,7 @@ from fedlearn.privacy.banded import (
     toeplitz_sensitivity,
 )
 from fedlearn.privacy.calibration import calibrate_noise_multiplier
+from fedlearn.privacy.cohort_size import CohortSize
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.dp_sgd import compute_epsilon_dp_sgd
 from fedlearn.privacy.epsilon import compute_epsilon, describe
@@ -43,11 +44,13 @@ from fedlearn.privacy.participation import (
     UniformSampling,
 )
 from fedlearn.privacy.released import Released, composed
+from fedlearn.privacy.shared_noise import SharedNoise
 from fedlearn.privacy.tree import Tree, tree_sensitivity
 
 __all__ = [
     "BandedMatrix",
     "CanaryEpsilon",
+    "CohortSize",
     "Composition",
     "Everyone",
     "ExampleGuarantee",
@@ -59,6 +62,7 @@ __all__ = [
     "PoissonSampling",
     "Released",
     "Separated",
+    "SharedNoise",
     "Statement",
     "Tree",
     "Turns",

@@ -17,11 +17,13 @@ class Composition(NamedTuple):
             client: `"add-or-remove-one"`: it is in only one of them;
             `"replace-one"`: in both, with other data; `"zero-out"`: in both,
             in one of them with data that add nothing to any sum.
+        orders: At which orders the event's Rényi divergence is known.
     """
 
     event: Any
     times: int
     neighbouring: Neighbouring
+    orders: Literal["all", "integers"] = "all"
 
     def dp_event(self) -> Any:
         """All of it as one `dp_accounting.DpEvent`."""

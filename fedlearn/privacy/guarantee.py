@@ -8,11 +8,11 @@ from fedlearn.privacy.accountant import (
     check_accountant,
     check_delta,
     epsilon,
+    tightest,
 )
 from fedlearn.privacy.composition import Composition, Neighbouring
-from fedlearn.privacy.mechanism import Mechanism
 from fedlearn.privacy.participation import Participation
-from fedlearn.privacy.released import Released
+from fedlearn.privacy.released import as_mechanism
 
 if TYPE_CHECKING:
     from fedlearn.samplers.sampler import Sampler
@@ -60,7 +60,9 @@ class Guarantee:
     """The privacy of a run as a function of the number of its rounds.
 
     It remembers nothing that matters: a resumed run finds the epsilon of an
-    unbroken one.
+    unbroken one. All rounds are taken for alike: of a run that began with
+    other noise, other clients or another sampler it knows nothing. Then
+    compose the epsilons of the parts; they add up, and so do the deltas.
 
     Args:
         mechanism: A `Mechanism`, or a `dp_accounting.DpEvent` that each round
@@ -150,15 +152,13 @@ class Guarantee:
         Args:
             rounds: Number of rounds.
             accountant: `None` for the tightest that there is: PLD, or RDP
-                with the sampler `Uniform`.
+                where PLD can't account: with the sampler `Uniform`, or noise
+                that clients share.
             delta: Another than that of the guarantee.
         """
         composition = self.composition(rounds)
         if accountant is None:
-            # Of the three relations only this one comes from a sampling that
-            # PLD doesn't know.
-            replaced = composition.neighbouring == "replace-one"
-            accountant = "rdp" if replaced else "pld"
+            accountant = tightest(composition)
         return Statement(
             self.epsilon(rounds, accountant, delta),
             self.delta if delta is None else delta,
@@ -168,10 +168,3 @@ class Guarantee:
             repr(self.mechanism),
             accountant,
         )
-
-
-def as_mechanism(mechanism: Any) -> Mechanism:
-    """A mechanism as it is; of an event, its release in each round."""
-    if isinstance(mechanism, Mechanism):
-        return mechanism
-    return Released(mechanism)

@@ -58,6 +58,11 @@ class Participation(abc.ABC):
         """A phrase for people: "Poisson sampling of 10 in 100 clients"."""
 
     @property
+    def cohort_sizes(self) -> tuple[int, int]:
+        """The least and the largest number of clients that a round may have."""
+        return 0, self.population
+
+    @property
     def min_separation(self) -> int:
         """Least distance of two rounds of one client, 1 or more."""
         return 1
@@ -116,6 +121,10 @@ class _FixedSize(Participation):
     def __post_init__(self) -> None:
         _check_integer("clients_per_round", self.clients_per_round)
         super().__post_init__()
+
+    @property
+    def cohort_sizes(self) -> tuple[int, int]:
+        return int(self.clients_per_round), int(self.clients_per_round)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fedlearn.privacy.cohort_size import CohortSize, Sized
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.gaussian import Gaussian, combined
 from fedlearn.privacy.mechanism import Mechanism
@@ -56,10 +57,11 @@ def composed(released: Sequence[Any]) -> Any:
 
     Args:
         released: A `dp_accounting.DpEvent` or `Mechanism` for each link that
-            releases something.
+            releases something, and a `CohortSize` for each that needs one.
 
     Returns:
-        The only one there is, or a `dp_accounting.ComposedDpEvent`.
+        The only one there is, or a `dp_accounting.ComposedDpEvent`; with a
+        `CohortSize`, a `Mechanism` that checks it.
 
     Raises:
         ValueError: If there are none, or several and one is no event.
@@ -67,6 +69,10 @@ def composed(released: Sequence[Any]) -> Any:
     >>> composed([Gaussian(2.0)])
     Gaussian noise, multiplier 2
     """
+    sizes = [r for r in released if isinstance(r, CohortSize)]
+    if sizes:
+        rest = [r for r in released if not isinstance(r, CohortSize)]
+        return Sized(as_mechanism(composed(rest)), *sizes)
     if not released:
         raise ValueError("Nothing is released, so there is nothing to compose.")
     if len(released) == 1:
@@ -79,3 +85,10 @@ def composed(released: Sequence[Any]) -> Any:
                 "adaptive one, or noise that is drawn anew each round."
             )
     return require_dp_accounting().ComposedDpEvent(list(released))
+
+
+def as_mechanism(released: Any) -> Mechanism:
+    """A mechanism as it is; of an event, its release in each round."""
+    if isinstance(released, Mechanism):
+        return released
+    return Released(released)

@@ -202,6 +202,15 @@ def test_noise_is_scaled_to_what_rounding_can_make_of_an_update():
             ),
             "updates without a bound",
         ),
+        (
+            # Sums that wrap around: one client moves them by the modulus.
+            lambda: SecureSum(
+                [Clip(1.0), GaussianNoise(1.0)],
+                clients_per_round=7,
+                modulus_bits=8,
+            ),
+            "FixedPoint doesn't keep",
+        ),
         (lambda: FixedPoint(1, num_summands=2), "2 to 24"),
         (lambda: FixedPoint(8, num_summands=0), "at least 1"),
         (lambda: FixedPoint(8, num_summands=2, value_range=0), "positive"),
@@ -210,6 +219,32 @@ def test_noise_is_scaled_to_what_rounding_can_make_of_an_update():
 def test_what_cannot_work_is_refused(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+def test_epsilon_only_where_no_sum_wraps_around():
+    pytest.importorskip("dp_accounting")
+
+    def epsilon(participation, **arguments):
+        secure = SecureSum(
+            [Clip(1.0), GaussianNoise(1.0)], clients_per_round=8, **arguments
+        )
+        return fl.privacy.Guarantee(
+            secure.dp_event(), participation, 1e-3
+        ).epsilon(2)
+
+    def alone(participation):
+        gaussian = fl.privacy.Gaussian(1.0)
+        return fl.privacy.Guarantee(gaussian, participation, 1e-3).epsilon(2)
+
+    fixed = fl.privacy.UniformSampling(100, 8)
+    assert epsilon(fixed) == alone(fixed)
+    # Poisson sampling may draw all 100.
+    poisson = fl.privacy.PoissonSampling(100, 8)
+    with pytest.raises(ValueError, match=r"0 to 100 clients.*`modulus_bits`"):
+        epsilon(poisson)
+    with pytest.raises(ValueError, match="0 to 100 clients"):
+        epsilon(poisson, modulus_bits=14)
+    assert epsilon(poisson, modulus_bits=15) == alone(poisson)
 
 
 def test_config_round_trip():

@@ -1,3 +1,4 @@
+import logging
 import math
 
 import dp_accounting as dp
@@ -204,3 +205,46 @@ def test_dp_sgd():
         privacy.compute_epsilon_dp_sgd(
             steps=7, batch_size=10, batches="sorted", **plan
         )
+
+
+def test_orders_that_are_left_out_are_no_news(caplog):
+    def spent(population):
+        return privacy.compute_epsilon(
+            noise_multiplier=1.0,
+            rounds=10,
+            delta=1e-5,
+            population=population,
+            clients_per_round=90,
+            accountant="rdp",
+        )
+
+    found = spent(100)
+    assert not caplog.records
+    # Of the orders that are left there is an upper bound still.
+    event = dp.PoissonSampledDpEvent(0.9, dp.GaussianDpEvent(1.0))
+    relation = Relation.ADD_OR_REMOVE_ONE
+    assert found == direct(rdp.RdpAccountant, relation, event, 10, 1e-5)
+    assert any("Excluding this order" in r.message for r in caplog.records)
+    assert spent(91) < spent(90)
+
+
+def test_other_warnings_come_through(caplog, monkeypatch):
+    def compose(self, event, count):
+        logging.getLogger("absl").warning("Something else.")
+        return self
+
+    monkeypatch.setattr(rdp.RdpAccountant, "compose", compose)
+    privacy.compute_epsilon(accountant="rdp", **SMALL)
+    assert [r.message for r in caplog.records] == ["Something else."]
+
+
+def test_a_divergence_below_zero_is_not_an_epsilon_of_zero(monkeypatch):
+    class Rounded(rdp.RdpAccountant):
+        def compose(self, event, count):
+            super().compose(event, count)
+            self._rdp[10:] = -1e-3
+            return self
+
+    expected = privacy.compute_epsilon(accountant="rdp", **SMALL)
+    monkeypatch.setattr(rdp, "RdpAccountant", Rounded)
+    assert privacy.compute_epsilon(accountant="rdp", **SMALL) >= expected

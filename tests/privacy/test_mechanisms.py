@@ -244,3 +244,48 @@ def test_noise_that_is_not_gaussian():
     uniform = privacy.Guarantee(laplace, privacy.UniformSampling(100, 10))
     with pytest.raises(ValueError, match="Gaussian noise only"):
         uniform.epsilon(3)
+
+
+def test_shared_noise_is_accounted_for_at_integer_orders():
+    mechanism = privacy.SharedNoise(0.02, 0.01, 10, "some")
+    guarantee = privacy.Guarantee(mechanism, privacy.Everyone(10), 1e-4)
+    orders = list(range(2, 400))
+    rdp = [7 * (0.02 * a + 0.01) for a in orders]
+    exact, best = dp.rdp.compute_epsilon(orders, rdp, 1e-4)
+    assert 2 < best < 128
+    assert guarantee.epsilon(7) == pytest.approx(exact, rel=1e-12)
+    # Fractional orders would find less, and nothing is proven of them.
+    accountant = rdp_of(dp.SelfComposedDpEvent(dp.ZCDpEvent(2.0, 0.01), 7))
+    coarse = privacy.SharedNoise(2.0, 0.01, 10, "some")
+    same = privacy.Guarantee(coarse, privacy.Everyone(10), 1e-4)
+    assert same.epsilon(7) > accountant.get_epsilon(1e-4) * 1.01
+    with pytest.raises(ValueError, match="Rényi divergence only"):
+        guarantee.epsilon(7, "pld")
+
+
+def rdp_of(event):
+    relation = dp.NeighboringRelation.REPLACE_SPECIAL
+    return rdp.RdpAccountant(neighboring_relation=relation).compose(event)
+
+
+def test_a_size_that_a_round_must_have():
+    size = privacy.CohortSize(0, 20, "Why.")
+    mechanism = privacy.composed([dp.GaussianDpEvent(2.0), size])
+    assert repr(mechanism) == "Gaussian noise, multiplier 2"
+    for participation in (
+        privacy.PoissonSampling(20, 10),
+        privacy.UniformSampling(100, 20),
+        privacy.Everyone(20),
+    ):
+        found, expected = (
+            privacy.Guarantee(m, participation, 1e-3).epsilon(3)
+            for m in (mechanism, privacy.Gaussian(2.0))
+        )
+        assert found == expected
+    for participation in (
+        privacy.PoissonSampling(21, 10),
+        privacy.UniformSampling(100, 21),
+        privacy.Everyone(21),
+    ):
+        with pytest.raises(ValueError, match=r"21 clients.* 0 to 20\. Why\."):
+            privacy.Guarantee(mechanism, participation).epsilon(1)
