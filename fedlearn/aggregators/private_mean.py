@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import keras
+
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
 from fedlearn.encoders.clip import Clip
-from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.encoder import Encoder, Spec
 from fedlearn.encoders.gaussian_noise import GaussianNoise
+
+_TOO_COARSE = ("float16", "bfloat16")
 
 
 class PrivateMean(Mean):
@@ -21,11 +25,27 @@ class PrivateMean(Mean):
     client with all of its data. `fit` logs `epsilon` after each round, for
     the sampler that it really uses.
 
-    What the guarantee does not cover: metrics of clients' training (`loss`,
-    `accuracy`, `num_examples`, ...), which are exact; `private_metrics=True`
-    leaves them out of the logs. And floating-point noise is not the noise of
-    the theory (Mironov 2012, "On significance of the least significant
-    bits").
+    What the guarantee does not cover:
+
+    * Metrics of clients' training (`loss`, `accuracy`, `num_examples`, ...),
+      which are exact, and what callbacks do because of them;
+      `private_metrics=True` leaves them out of the logs.
+    * `num_clients`, `bytes_up` and `bytes_down`: how many took part, which
+      Poisson sampling counts on nobody to know, and whether one was left out
+      because its update wasn't finite. With messages of variable length
+      `bytes_up` also tells how long they were.
+    * Floating-point noise is not the noise of the theory (Mironov 2012, "On
+      significance of the least significant bits").
+    * Other runs. Each `fit` on the same clients has an epsilon of its own;
+      together they cost the sum, of the deltas too. A run that goes on from
+      an `initial_state` is accounted for as if its earlier rounds had had
+      this noise and these clients.
+    * Without `secure_noise`, the seed. Whoever knows it can take the noise
+      off; and two runs with one seed get the same noise, so that what
+      differs between them (other data, a resumed run whose data changed)
+      shows without any.
+    * With `secure_noise`, rounds that were lost and are computed again: they
+      get new noise, so whoever has seen the lost ones knows both.
 
     Args:
         clip_norm: The largest L2 norm of an update; or `"adaptive"`: a norm
@@ -47,7 +67,7 @@ class PrivateMean(Mean):
 
     Raises:
         ValueError: If an argument is out of its range, or the encoders don't
-            go with noise.
+            go with noise; from `init`, if updates have 16 bits.
 
     Example:
 
@@ -105,9 +125,6 @@ class PrivateMean(Mean):
             if noise_multiplier:
                 count_noise = max(clients_per_round / 10, 2 * noise_multiplier)
             clip = AdaptiveClip(
-                # Quicker than the paper's 0.2, with which a start that is 100
-                # times off takes 46 rounds to mend.
-                learning_rate=0.5,
                 clients_per_round=clients_per_round,
                 count_noise_multiplier=count_noise,
             )
@@ -121,6 +138,18 @@ class PrivateMean(Mean):
             secure_noise=secure_noise,
         )
         self.private_metrics = private_metrics
+
+    def init(self, spec: Spec) -> Any:
+        for s in spec:
+            if keras.backend.standardize_dtype(s.dtype) in _TOO_COARSE:
+                raise ValueError(
+                    f"PrivateMean got updates of {s.dtype}, whose sums round "
+                    "by more than the noise is scaled to, and clipping them "
+                    "isn't exact either. Expected float32 variables: give the "
+                    'model the dtype policy "float32", or "mixed_float16" or '
+                    '"mixed_bfloat16" to compute in 16 bits.'
+                )
+        return super().init(spec)
 
     def update(
         self, state: Any, total: Any, noise: Any

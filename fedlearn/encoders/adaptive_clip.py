@@ -18,10 +18,13 @@ class AdaptiveClip(Encoder):
     whether its norm is at most `C`; with `b` the share that is, the server
     sets `C = C * exp(-learning_rate * (b - target_quantile))`.
 
-    So a round changes the norm by a factor of at most
-    `exp(learning_rate * max(target_quantile, 1 - target_quantile))`: with the
-    paper's defaults it takes 46 rounds to grow a hundredfold, with a learning
-    rate of 1 it takes 10.
+    So while all are clipped, a round lets the norm grow by a factor of
+    `exp(learning_rate * target_quantile)`, and while none is, shrink by one
+    of `exp(learning_rate * (1 - target_quantile))`. For the median and a
+    start that is a hundred times off, `log(100) / (learning_rate / 2)` rounds:
+    46 with the paper's learning rate of 0.2, and 18 with 0.5, the default
+    here, which is so on target within 30 rounds. What is paid for it: the
+    norm follows the noise of the count more closely.
 
     The bits are private data too. Clients send each as 1/2 or -1/2, so that
     one changes the sum by at most 1/2, and the server adds noise of deviation
@@ -46,7 +49,7 @@ class AdaptiveClip(Encoder):
         ValueError: If an argument is out of its range, or if there is noise
             but no fixed `clients_per_round`.
 
-    Example: too small a norm grows by `exp(0.2 * 0.5)`.
+    Example: too small a norm grows by `exp(0.5 * 0.5)`.
 
     >>> clip = AdaptiveClip(initial_norm=1.0)
     >>> state = clip.init([ops.zeros(2)])
@@ -54,7 +57,7 @@ class AdaptiveClip(Encoder):
     >>> value, stats = clip.encode([ops.array([3.0, 4.0])], params, None)
     >>> state, metrics = clip.update(state, stats, clip.draw(state, None))
     >>> round(float(clip.params(state, None)), 4)
-    1.1052
+    1.284
     """
 
     decodes = "either"
@@ -64,7 +67,7 @@ class AdaptiveClip(Encoder):
         self,
         target_quantile: float = 0.5,
         initial_norm: float = 0.1,
-        learning_rate: float = 0.2,
+        learning_rate: float = 0.5,
         clients_per_round: float | None = None,
         count_noise_multiplier: float | None = None,
     ):

@@ -65,7 +65,7 @@ def test_the_denominator_is_fixed():
     clip_norms = run(
         clip, lambda: np.array([0.5, 0.6, 2.0]), 2, np.random.default_rng(0)
     )
-    expected = math.exp(-0.2 * ((1 - 0.5) / 10))
+    expected = math.exp(-0.5 * ((1 - 0.5) / 10))
     np.testing.assert_allclose(clip_norms[1], expected, rtol=1e-6)
 
 
@@ -118,7 +118,7 @@ def test_zeros_and_nan_do_not_move_the_state_away():
     next_round, rng = compiled_round(mean), np.random.default_rng(0)
     result, (state,), _ = next_round(mean.init(SPEC), values, rng)
     np.testing.assert_array_equal(flat(result), 0)
-    np.testing.assert_allclose(float(state), math.exp(-0.1), rtol=1e-6)
+    np.testing.assert_allclose(float(state), math.exp(-0.25), rtol=1e-6)
     # A client whose update is NaN is left out by its executor; its bit is a
     # number all the same.
     values = of_norm(np.array([0.5, np.nan]))
