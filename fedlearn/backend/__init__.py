@@ -19,6 +19,9 @@ Every module has the same names:
 * `random_uniform(seed, shape)`: float32 numbers in [0, 1), for an int32 seed of
   shape `(2,)`, also inside `vmap`, where they are what they are outside. They
   differ from backend to backend: see `fedlearn.threefry` for those that don't.
+* `random_dither(seed, shape)`: as `random_uniform`, but multiples of 2**-16,
+  which take half as many random bits.
+* `sum_of_squares(array)`: of a float32 array, in one pass where it matters.
 * `to_numpy(tree)`: the arrays of a pytree on the host.
 * `LOOPS_IN_GRAPH`: whether a client's loop over batches belongs inside the
   compiled function. On TensorFlow it does: a graph takes dynamic shapes. On
@@ -48,6 +51,8 @@ value_and_grad = _module.value_and_grad
 loop = _module.loop
 vmap = _module.vmap
 random_uniform = _module.random_uniform
+random_dither = _module.random_dither
+sum_of_squares = _module.sum_of_squares
 to_numpy = _module.to_numpy
 LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
 CAN_VMAP: bool = _module.CAN_VMAP

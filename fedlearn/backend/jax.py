@@ -38,6 +38,17 @@ def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
     return jax.random.uniform(key, shape, "float32")
 
 
+def random_dither(seed: Any, shape: Sequence[int]) -> Any:
+    words = jax.numpy.asarray(seed).astype("uint32")
+    key = jax.random.wrap_key_data(words, impl="threefry2x32")
+    bits = jax.random.bits(key, shape, "uint16")
+    return bits.astype("float32") * np.float32(2.0**-16)
+
+
+def sum_of_squares(array: Any) -> Any:
+    return jax.numpy.sum(jax.numpy.square(array))
+
+
 def to_numpy(tree: Any) -> Any:
     # One transfer for all leaves: fetching them singly waits for each.
     return jax.tree_util.tree_map(

@@ -4,6 +4,7 @@ XLA is left out on purpose: on CPU it runs looped convolutions 20 to 100 times
 slower, and it draws other random numbers from the same seed than a graph does.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,12 +119,47 @@ def _vectorize_bitcast() -> None:
 _vectorize_bitcast()
 
 
+def _vectorize_l2_loss() -> None:
+    from tensorflow.python.ops.parallel_for import pfor
+
+    try:
+
+        @pfor.RegisterPFor("L2Loss")
+        def convert(pfor_input):
+            stacked = pfor_input.stacked_input(0)
+            axes = tf.range(1, tf.rank(stacked))
+            return pfor.wrap(tf.reduce_sum(tf.square(stacked), axes) / 2, True)
+
+    except ValueError:  # TensorFlow has learnt it
+        pass
+
+
+_vectorize_l2_loss()
+
+
 def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
     # `tf.random.stateless_uniform` is two operations of which vectorized_map
     # knows none; this one it knows. Both draw by Philox.
     return tf.raw_ops.StatelessRandomUniform(
         shape=tf.constant(tuple(shape), tf.int32), seed=seed, dtype=tf.float32
     )
+
+
+def random_dither(seed: Any, shape: Sequence[int]) -> Any:
+    shape = tuple(shape)
+    size = math.prod(shape)
+    words = tf.raw_ops.StatelessRandomUniformFullInt(
+        shape=tf.constant([(size + 1) // 2]), seed=seed, dtype=tf.uint32
+    )
+    bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])
+    if size % 2:
+        bits = bits[:size]
+    return tf.reshape(tf.cast(bits, tf.float32), shape) * 2.0**-16
+
+
+def sum_of_squares(array: Any) -> Any:
+    # One pass, where squaring and adding are two and a new array.
+    return 2 * tf.nn.l2_loss(array)
 
 
 def to_numpy(tree: Any) -> Any:

@@ -61,6 +61,14 @@ def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
     return keras.ops.convert_to_tensor(numbers)
 
 
+def random_dither(seed: Any, shape: Sequence[int]) -> Any:
+    return torch.floor(random_uniform(seed, shape) * 2**16) / 2**16
+
+
+def sum_of_squares(array: Any) -> Any:
+    return torch.sum(torch.square(array))
+
+
 def to_numpy(tree: Any) -> Any:
     return keras.tree.map_structure(
         lambda leaf: (

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import backend
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
 
@@ -23,7 +24,9 @@ class Chain:
     Where the server adds noise, what it hides must be bounded: by a link
     that clips before it, and by what the links after it do to the bound.
     Messages that are decoded one by one are then decoded up to the noise, and
-    clipped to the bound again, so that no rounding error exceeds it.
+    clipped to the bound again, so that no rounding error exceeds it. Links
+    that are isometric and next to the noise are left on: norms are the same
+    there, and the sum can be turned back at once.
 
     Raises:
         TypeError: If an element isn't an `Encoder`.
@@ -120,7 +123,12 @@ class Chain:
                     "it out: they are small already."
                 )
             # Every message is seen by itself: decode it up to the noise.
-            self.num_decoded_on_sum = at + 1
+            stop = at + 1
+            while (
+                stop < self.num_decoded_on_sum and self.encoders[stop].isometric
+            ):
+                stop += 1
+            self.num_decoded_on_sum = stop
             self.clips_again = True
             return
         for encoder in self.encoders[at + 1 :]:
@@ -335,6 +343,6 @@ def scale_to_norm(value: Value, bound: Any) -> Value:
         value: A list of float arrays, whose norm is that of all together.
         bound: A float32 scalar.
     """
-    squares = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in value)
+    squares = sum(backend.sum_of_squares(ops.cast(v, "float32")) for v in value)
     scale = ops.minimum(1.0, bound / ops.maximum(ops.sqrt(squares), 1e-30))
     return [v * ops.cast(scale, v.dtype) for v in value]

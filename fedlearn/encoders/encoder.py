@@ -43,6 +43,9 @@ class Encoder:
             see `with_sensitivity`.
         uses_bound: Whether it has to know the bound before it: see
             `with_bound`.
+        isometric: Whether `decode` is linear and makes no L2 norm larger,
+            whatever it gets, and `encode` neither: a rotation. What is
+            clipped before decoding is then clipped after it.
         stateful: Whether a client keeps something for its next round: see
             `encode_stateful`.
         variable_length: Whether messages differ in length: see `to_wire`.
@@ -64,6 +67,7 @@ class Encoder:
     bound: Bound = "loses"
     noises: bool = False
     uses_bound: bool = False
+    isometric: bool = False
     stateful: bool = False
     variable_length: bool = False
 

@@ -39,8 +39,12 @@ def size(like: Value) -> int:
     return sum(_num_elements(array.shape[1:]) for array in like)
 
 
-def flatten(value: Value) -> Any:
-    """A value's elements, a float32 array of shape `(size,)`.
+def flatten(value: Value, num_zeros: int = 0) -> Any:
+    """A value's elements, a float32 array of shape `(size + num_zeros,)`.
+
+    Args:
+        value: A list of float arrays.
+        num_zeros: How many follow the elements.
 
     Example:
 
@@ -48,11 +52,13 @@ def flatten(value: Value) -> Any:
     True
     """
     if not value:
-        return ops.zeros((0,), "float32")
+        return ops.zeros((num_zeros,), "float32")
     flat = [
         ops.cast(ops.reshape(ops.convert_to_tensor(v), (-1,)), "float32")
         for v in value
     ]
+    if num_zeros:
+        flat.append(ops.zeros((num_zeros,), "float32"))
     return flat[0] if len(flat) == 1 else ops.concatenate(flat)
 
 

@@ -11,6 +11,8 @@ from fedlearn import threefry
 from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
+_PERIOD = 2**16
+
 
 class HadamardRotation(Encoder):
     """Rotates updates, so that quantization loses less.
@@ -20,7 +22,9 @@ class HadamardRotation(Encoder):
     the range that a quantizer has to cover (Suresh et al. 2017, "Distributed
     mean estimation with limited communication"). The norm stays as it is. The
     signs are drawn anew each round and are the same for all clients, so the
-    server rotates the sum back, once.
+    server rotates the sum back, once. In a block they are independent, which
+    is what bounds on its coordinates need; in a long vector they repeat after
+    `max(block_size, 2**16)` coordinates, since drawing them costs time.
 
     Variables are joined to one vector that is rotated in blocks. A block is a
     matrix, and its transform two products with small Hadamard matrices:
@@ -49,6 +53,7 @@ class HadamardRotation(Encoder):
 
     decodes = "either"
     bound = "keeps"
+    isometric = True
 
     def __init__(self, block_size: int = 4096):
         check_block_size(block_size)
@@ -65,9 +70,10 @@ class HadamardRotation(Encoder):
         return {"like": state, "seed": seed}
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        blocks = rotate(
-            flat_vector.flatten(value), params["seed"], self.block_size
-        )
+        size = flat_vector.size(params["like"])
+        num_zeros = padded_size(size, self.block_size) - size
+        vector = flat_vector.flatten(value, num_zeros)
+        blocks = rotate(vector, params["seed"], self.block_size)
         return [ops.reshape(blocks, (-1,))], ()
 
     def decode(self, value: Value, params: Any) -> Value:
@@ -138,8 +144,13 @@ def rotate_back(blocks: Any, seed: Any, size: int, num_rounds: int = 1) -> Any:
 
 def _signs(seed: Any, shape: Any, stream: int) -> Any:
     num_blocks, length = shape
-    signs = threefry.random_signs(seed, num_blocks * length, stream)
-    return ops.reshape(signs, (num_blocks, length))
+    num_drawn = min(num_blocks, max(1, _PERIOD // length))
+    signs = threefry.random_signs(seed, num_drawn * length, stream)
+    signs = ops.reshape(signs, (num_drawn, length))
+    if num_drawn == num_blocks or num_drawn == 1:
+        return signs
+    rows = np.arange(num_blocks, dtype=np.int32) % num_drawn
+    return ops.take(signs, ops.convert_to_tensor(rows), axis=0)
 
 
 def _transform(blocks: Any) -> Any:

@@ -4,14 +4,15 @@ from typing import Any
 
 from keras import ops
 
+from fedlearn import backend
 from fedlearn.encoders.encoder import Value
 
 
 def l2(value: Value) -> Any:
     """The L2 norm of all arrays together.
 
-    Dividing by the largest magnitude first keeps the squares of any finite
-    float32 from overflowing, so that a huge update is scaled down and not
+    Where squares would overflow (or vanish), numbers are divided by the
+    largest magnitude first, so that a huge update is scaled down and not
     lost. NaN if a number isn't finite.
 
     Args:
@@ -28,10 +29,19 @@ def l2(value: Value) -> Any:
     arrays = _float32(value)
     if not arrays:
         return ops.zeros((), "float32")
+    squares = sum(backend.sum_of_squares(a) for a in arrays)
+    ordinary = ops.logical_and(squares > 1e-20, ops.isfinite(squares))
+    return ops.cond(
+        ordinary, lambda: ops.sqrt(squares), lambda: _l2_of_any(arrays)
+    )
+
+
+def _l2_of_any(arrays: Value) -> Any:
     largest = linf(arrays)
     unit = ops.where(largest == 0, ops.ones_like(largest), largest)
-    squares = sum(ops.sum(ops.square(a / unit)) for a in arrays)
-    return largest * ops.sqrt(squares)
+    return largest * ops.sqrt(
+        sum(backend.sum_of_squares(a / unit) for a in arrays)
+    )
 
 
 def l1(value: Value) -> Any:

@@ -17,7 +17,8 @@ class StochasticQuantization(Encoder):
     QSGD of Alistarh et al. 2017, "QSGD: communication-efficient SGD via
     gradient quantization and encoding". Numbers are put into buckets, each
     with its L2 norm; a number x becomes one of the two multiples of
-    norm / levels around it, with probabilities that make it unbiased. The
+    norm / levels around it, with probabilities that make it unbiased (to
+    2**-16 of a step, as probabilities are multiples of 2**-16). The
     mean squared error of a number that stands a fraction f of a step above a
     multiple is f (1 - f) step**2.
 
@@ -92,8 +93,9 @@ class StochasticQuantization(Encoder):
         norms = ops.sqrt(ops.sum(unit * unit, axis=1))
         codes = unit * (self.levels * inverse(norms))[:, None]
         # Converting to integers rounds down: nothing here is negative.
-        dither = backend.random_uniform(seed, (num_buckets, length))
-        codes = ops.reshape(codes + (dither + self.levels), (-1,))[:size]
+        dither = backend.random_dither(seed, (num_buckets, length))
+        codes = codes + self.levels + dither
+        codes = ops.reshape(codes, (-1,))[:size]
         codes = ops.cast(ops.clip(codes, 0, 2 * self.levels + 0.5), "uint8")
         return {
             "codes": bit_packing.pack(codes, self._bits),

@@ -20,7 +20,9 @@ class UniformQuantization(Encoder):
     errors of clients cancel in their mean (Suresh et al. 2017, "Distributed
     mean estimation with limited communication"). The mean squared error is
     step**2 / 6 with stochastic rounding and step**2 / 12 with the nearest.
-    `HadamardRotation` before it makes ranges, and so steps, smaller.
+    Probabilities are multiples of 2**-16, so expectations are right to
+    2**-16 of a step. `HadamardRotation` before it makes ranges, and so steps,
+    smaller.
 
     Messages are decoded one by one: integers that share bytes can't be added.
 
@@ -104,13 +106,16 @@ class UniformQuantization(Encoder):
             else:
                 steps = (vector - low) * inverse(step)
             if self.stochastic:
-                steps += backend.random_uniform(
+                steps += backend.random_dither(
                     seed + np.array([0, i], np.int32), vector.shape
                 )
             else:
                 steps += 0.5
+            # Rounding may put the largest a little above its step.
+            steps = ops.minimum(steps, self._num_steps + 0.5)
+            if self.clip_range is not None:
+                steps = ops.maximum(steps, 0.0)
             # Converting to integers rounds down: nothing here is negative.
-            steps = ops.clip(steps, 0, self._num_steps + 0.5)
             codes.append(bit_packing.pack(ops.cast(steps, "uint8"), self.bits))
             ranges.append(ops.stack([low, step]))
         ranges = ops.stack(ranges) if ranges else ops.zeros((0, 2))

@@ -153,6 +153,53 @@ def test_the_sum_is_placed_as_far_left_as_it_must(kinds, on_sum):
 
 
 @pytest.mark.parametrize(
+    ("between", "on_sum"),
+    [
+        ([], 2),
+        ([fl.encoders.HadamardRotation()], 3),
+        ([fl.encoders.HadamardRotation(), Halve()], 3),
+        ([Halve(), fl.encoders.HadamardRotation()], 2),
+    ],
+    ids=lambda links: str(len(links)) if isinstance(links, list) else None,
+)
+def test_what_keeps_norms_is_decoded_with_the_noise(between, on_sum):
+    noise = [fl.encoders.Clip(1.0), fl.encoders.GaussianNoise(0.0)]
+    assert Chain([*noise, *between, OwnScale()]).num_decoded_on_sum == on_sum
+
+
+def test_what_rounding_adds_is_clipped_before_the_rotation_back():
+    chain = Chain(
+        [
+            fl.encoders.Clip(1.0),
+            fl.encoders.GaussianNoise(0.0),
+            fl.encoders.HadamardRotation(),
+            fl.encoders.UniformQuantization(1),
+        ]
+    )
+    spec = [keras.KerasTensor((5, 5), "float32")]
+    state = chain.init(spec)
+    params = chain.params(state, np.array([1, 2], np.int32))
+    noise = chain.draw(state, np.random.default_rng(0))
+    value = [np.random.default_rng(0).normal(size=(5, 5)).astype("float32")]
+    message, _ = chain.encode(value, params, np.array([3, 4], np.int32))
+
+    def length(arrays):
+        return np.sqrt(sum((a**2).sum() for a in zoo.numpy(arrays)))
+
+    *_, rotation, quantization = chain.encoders
+    rotated = quantization.decode(message, params[3])
+    (alone,) = zoo.numpy(rotation.decode(rotated, params[2]))
+    assert length([alone]) > 1.2
+    summand = chain.decode_summand(message, params)
+    assert length(summand) == pytest.approx(1, abs=1e-6)
+    (decoded,) = zoo.numpy(chain.decode_sum(summand, params, noise))
+    # Shorter by what was decoded into the padding, and the same direction.
+    assert length([decoded]) <= 1 + 1e-6
+    scale = length([decoded]) / length([alone])
+    np.testing.assert_allclose(decoded, alone * scale, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     "kinds",
     [
         [OwnScale, AddAtServer],

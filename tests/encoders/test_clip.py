@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from fedlearn import backend
 from fedlearn.aggregators import Mean
 from fedlearn.encoders import Clip, norms
 from tests.encoders.noise_rounds import (
@@ -135,3 +136,18 @@ def test_an_unknown_kind_is_refused():
 def test_a_config_makes_an_equal_clip():
     config = Clip(2.0, "l1").get_config()
     assert Clip.from_config(config).get_config() == config
+
+
+def test_norms_of_clients_side_by_side():
+    rows = np.array(
+        [[3, -4], [3e30, -4e30], [0, 0], [3e-25, 4e-25], [np.nan, 1]],
+        "float32",
+    )
+    together = backend.jit(
+        lambda r: backend.vmap(lambda v: norms.l2([v[:1], v[1:]]))(r)
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(together(rows)),
+        [5, 5e30, 0, 5e-25, np.nan],
+        rtol=1e-6,
+    )
