@@ -14,7 +14,7 @@ class Drive(Eden):
     plus or minus any number gives the same after scaling.
 
     Args:
-        block_size: As in `HadamardRotation`.
+        block_size: As in `Eden`.
 
     Example:
 
