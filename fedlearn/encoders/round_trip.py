@@ -73,12 +73,12 @@ def round_trip(
     )
     encoded, stats = message
     data = wire.to_bytes((chain.to_wire(encoded), stats))
-    encoded, _ = wire.from_bytes(data)
+    received, _ = wire.from_bytes(data)
     last = chain.encoders[-1] if chain.encoders else None
     if isinstance(last, EntropyCoding):
-        encoded = last.from_wire(encoded)
+        received = last.from_wire(received, encoded)
     decoded = backend.jit(decode)(
-        encoded, state, round_seed, chain.draw(state, rng)
+        received, state, round_seed, chain.draw(state, rng)
     )
     decoded = keras.tree.pack_sequence_as(value, list(decoded))
     return backend.to_numpy(decoded), len(data)

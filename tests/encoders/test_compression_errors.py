@@ -259,16 +259,6 @@ def test_entropy_coding_takes_what_can_be_guessed():
     assert coded_bytes < plain_bytes / 2
 
 
-@pytest.mark.parametrize("method", ["huffman", "deflate"])
-def test_damaged_messages_are_refused(method):
-    encoder = EntropyCoding(method)
-    sent = encoder.to_wire([np.arange(1000, dtype=np.int32)])
-    np.testing.assert_array_equal(encoder.from_wire(sent)[0], np.arange(1000))
-    for damaged in (sent[:-5], sent[5:], sent[:0]):
-        with pytest.raises(ValueError, match="damaged or cut short"):
-            encoder.from_wire(damaged)
-
-
 def test_structures_come_back():
     value = {"a": [normal((3, 4)), (normal(5),)], "b": np.float32(2.5)}
     decoded, num_bytes = round_trip([], value)
@@ -285,7 +275,7 @@ def test_structures_come_back():
         (lambda: Cast("float8"), "`dtype`"),
         (lambda: Eden(bits=0), "`bits`"),
         (lambda: Eden(bits=9), "`bits`"),
-        (lambda: Eden(block_size=100), "power of two"),
+        (lambda: Eden(block_size=0), "`block_size`"),
         (lambda: EntropyCoding("gzip"), "`method`"),
         (lambda: HadamardRotation(0), "power of two"),
         (lambda: PowerSGD(0), "`rank`"),
