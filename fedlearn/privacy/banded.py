@@ -24,7 +24,10 @@ class BandedMatrix(Mechanism):
     Choquette-Choo et al. 2023, "(Amplified) banded matrix factorization: a
     unified approach to private training", https://arxiv.org/abs/2306.08153,
     without the amplification: a client counts as often as it can take part at
-    most. Neighbours: "zero-out".
+    most. The paper proves it for Poisson sampling inside of each group of
+    clients, of which there are as many as bands; the sampler `MinSeparation`
+    draws a fixed number of a group, and that isn't proven to be as good.
+    Neighbours: "zero-out".
 
     Args:
         noise_multiplier: Standard deviation of `w` over the clip norm. It is

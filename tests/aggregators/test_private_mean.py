@@ -341,6 +341,32 @@ def test_a_resumed_private_run_equals_an_unbroken_one(tmp_path):
     assert len(set(history.history["clip_norm"])) == 4
 
 
+def test_a_run_is_not_resumed_under_another_guarantee(tmp_path):
+    data = wide_clients(8)
+
+    def fit(noise_multiplier=1.0, data=data, make=fl.samplers.Poisson, mean=4):
+        aggregator = PrivateMean(
+            1.0, noise_multiplier=noise_multiplier, clients_per_round=mean
+        )
+        wide_process(aggregator).fit(
+            data,
+            rounds=1,
+            sampler=make(data, mean),
+            verbose=0,
+            checkpoint_dir=tmp_path,
+        )
+
+    fit()
+    for changed in (
+        {"noise_multiplier": 2.0},
+        {"make": fl.samplers.Uniform},
+        {"mean": 2},
+        {"data": wide_clients(9)},
+    ):
+        with pytest.raises(ValueError, match="of another run"):
+            fit(**changed)
+
+
 def test_a_budget_stops_the_run(capsys):
     data = wide_clients(40)
     process = wide_process(
