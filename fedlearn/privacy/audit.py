@@ -16,9 +16,9 @@ class CanaryEpsilon(NamedTuple):
     """What canaries tell of epsilon.
 
     Attributes:
-        estimate: From Gaussians that fit: near the truth, on either side.
-            With hundreds of canaries it is some 10 % off, more often above:
-            far out, much hangs on the deviation that was fitted.
+        estimate: From Gaussians that fit: near the truth, on either side, and
+            with few canaries rather above. No bound: a claim below it is not
+            refuted.
         lower_bound: What epsilon is at least, with the confidence asked for.
     """
 
@@ -43,12 +43,21 @@ def canary_epsilon(
     tells about a client.
 
     The estimate is the paper's: the epsilon between `N(0, 1 / dimension)` and
-    a Gaussian with the mean and deviation of the cosines. The lower bound
-    fits nothing. A cosine above a threshold is a guess that the canary was
-    there: how often it is wrong is known exactly, how often right has a lower
-    limit by Clopper and Pearson 1934, and `right <= exp(epsilon) * wrong +
-    delta`. It is the best of ten thresholds, with wrong guesses from 1e-1 to
-    1e-10, whose limits hold all at once.
+    a Gaussian with the mean and deviation of the cosines. The paper shows
+    that for one Gaussian sum it tends to the truth as dimension and canaries
+    grow; with few it is too high. The true deviations are equal, the fitted
+    one isn't quite, and at a small delta it is the wider one's tail that
+    counts, whichever that is. Of a truth of 7.05 at delta 1e-5, simulated,
+    the estimate's mean and deviation were 7.81 and 0.55 with 400 canaries,
+    7.54 and 0.46 with 1,000, 7.18 and 0.12 with 10,000, 7.08 and 0.03 with
+    100,000. Where clients are sampled, or the last weights alone don't tell
+    all, it may be far too low.
+
+    The lower bound fits nothing. A cosine above a threshold is a guess that
+    the canary was there: how often it is wrong is known exactly, how often
+    right has a lower limit by Clopper and Pearson 1934, and `right <=
+    exp(epsilon) * wrong + delta`. It is the best of ten thresholds, with
+    wrong guesses from 1e-1 to 1e-10, whose limits hold all at once.
 
     Both are of this attack: a better one may find more, so a small number
     proves nothing. A lower bound above a claimed epsilon refutes the claim.
