@@ -93,7 +93,7 @@ class ExampleGuarantee:
     >>> guarantee.delta
     8.333333333333333e-05
     >>> {name: round(e, 2) for name, e in guarantee.by_client(10).items()}
-    {'north': 2.72, 'south': 1.24}
+    {'north': 2.7, 'south': 1.21}
     """
 
     unit: ClassVar = "example"
