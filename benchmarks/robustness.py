@@ -53,8 +53,8 @@ def rules(num_clients, fraction):
         ),
         "bulyan": aggregators.Bulyan(min(most, (num_clients - 3) // 4)),
         "geometric_median": aggregators.GeometricMedian(),
-        "centered_clipping": aggregators.CenteredClipping(1.0, 3),
-        "norm_bounding": aggregators.NormBounding(1.0),
+        "centered_clipping": aggregators.CenteredClipping(),
+        "norm_bounding": aggregators.NormBounding(),
         "outlier_removal": aggregators.OutlierRemoval(2.0),
     }
 

@@ -1,22 +1,24 @@
 """Updates clipped around the last aggregate, of Karimireddy et al. 2021."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from keras import ops
 
+from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
 from fedlearn.aggregators.distances import squared_norms, weighted_sum
-from fedlearn.aggregators.robust_rule import (
-    RobustRule,
-    checked_count,
-    checked_positive,
-)
+from fedlearn.aggregators.robust_rule import RobustRule, checked_count
+from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
 
 def centered_clip(
-    values: Value, weight: Any, center: Value, tau: float, num_iterations: int
+    values: Value,
+    weight: Any,
+    center: Value,
+    tau: float | Literal["median"],
+    num_iterations: int,
 ) -> Value:
     """A center, moved by the mean of the clipped ways to the updates.
 
@@ -26,7 +28,8 @@ def centered_clip(
         values: Float32 arrays of shape `(n, ...)`.
         weight: Of shape `(n,)`; zero for rows that don't count.
         center: Arrays of shape `(...)`: the first `v`.
-        tau: How far an update may pull, an L2 norm.
+        tau: How far an update may pull, an L2 norm; or `"median"`: as far as
+            the median of `||x_i - v||`, anew each time.
         num_iterations: How often.
 
     Returns:
@@ -44,8 +47,8 @@ def centered_clip(
     for _ in range(num_iterations):
         ways = [v - c for v, c in zip(values, center, strict=True)]
         norms = ops.sqrt(squared_norms(ways))
-        clipped = tau / ops.maximum(norms, tau)
-        moves = weighted_sum(ways, shares * clipped)
+        radius = median_of(norms, weight) if tau == "median" else tau
+        moves = weighted_sum(ways, shares * clip_factors(norms, radius))
         center = [c + m for c, m in zip(center, moves, strict=True)]
     return center
 
@@ -58,15 +61,22 @@ class CenteredClipping(RobustRule):
     than `tau / n` away from where it was. What many clients want round after
     round gets there; a malicious one's influence is bounded in each round.
 
-    The paper's workers send momenta, which change slowly. Updates of
-    one-round clients change more: `tau` should be about as large as honest
-    updates differ from each other, in L2 norm.
+    The paper's `tau` is a number, about as large as honest updates differ
+    from each other, and has to be found. By default it is the median distance
+    of a round's updates to the center instead. While fewer than half of the
+    clients are malicious, that is no more than the distance of some honest
+    update; and it follows the updates, which get shorter as a model learns.
+
+    The paper's workers send momenta, which change slowly. Clients of one
+    round have none, and their updates differ more from the last aggregate:
+    so there is more than the paper's one iteration. Each brings the center
+    nearer to the updates that are close together.
 
     The state is the last aggregate, at first zero. It stays at the server.
 
     Args:
-        tau: The clipping radius.
-        num_iterations: The paper's `L`; one is enough there.
+        tau: The clipping radius, an L2 norm, or `"median"`.
+        num_iterations: The paper's `L`.
         encoders: As for `RobustRule`.
 
     Raises:
@@ -75,17 +85,17 @@ class CenteredClipping(RobustRule):
     Example:
 
     >>> CenteredClipping(tau=0.5).get_config()
-    {'tau': 0.5, 'num_iterations': 1, 'encoders': ()}
+    {'tau': 0.5, 'num_iterations': 3, 'encoders': ()}
     """
 
     def __init__(
         self,
-        tau: float,
-        num_iterations: int = 1,
+        tau: float | Literal["median"] = "median",
+        num_iterations: int = 3,
         encoders: Sequence[Encoder] = (),
     ):
         super().__init__(encoders)
-        self.tau = checked_positive("tau", tau)
+        self.tau = checked_radius("tau", tau)
         self.num_iterations = checked_count("num_iterations", num_iterations, 1)
 
     def init_rule(self, spec: Spec) -> Any:

@@ -1,11 +1,14 @@
 """The mean of updates clipped in norm, of Sun et al. 2019."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from keras import ops
 
-from fedlearn.aggregators.robust_rule import RobustRule, checked_positive
+from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
+from fedlearn.aggregators.distances import squared_norms, weighted_sum
+from fedlearn.aggregators.robust_rule import RobustRule
+from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders.encoder import Encoder, Value
 
 
@@ -27,8 +30,31 @@ def clip_norm(value: Value, norm: float) -> Value:
     (0.6, 0.8)
     """
     square = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in value)
-    scale = norm / ops.maximum(ops.sqrt(square), norm)
+    scale = clip_factors(ops.sqrt(square), norm)
     return [v * ops.cast(scale, v.dtype) for v in value]
+
+
+def mean_within_median_norm(values: Value, weight: Any) -> Value:
+    """The mean of updates, the longer half scaled down to the median norm.
+
+    Args:
+        values: Float32 arrays of shape `(n, ...)`.
+        weight: Of shape `(n,)`; zero for rows that don't count.
+
+    Returns:
+        Arrays without the first axis.
+
+    Example:
+
+    >>> stack = ops.array([[1.0], [-2.0], [100.0]])
+    >>> round(float(mean_within_median_norm([stack], ops.ones(3))[0][0]), 4)
+    0.3333
+    """
+    norms = ops.sqrt(squared_norms(values))
+    factors = clip_factors(norms, median_of(norms, weight))
+    counts = ops.cast(weight > 0, "float32")
+    shares = counts / ops.maximum(ops.sum(counts), 1.0)
+    return weighted_sum(values, shares * factors)
 
 
 class NormBounding(RobustRule):
@@ -39,38 +65,57 @@ class NormBounding(RobustRule):
     many. It bounds what malicious clients do in a round, and doesn't stop
     those that are many, or patient.
 
+    By default the bound is the median norm of the round's updates. While
+    fewer than half of the clients are malicious, that is no more than the
+    norm of some honest update; and it needs no tuning, whatever the model and
+    the learning rate. All updates of a round are kept for it, side by side.
+
+    With a number for `norm`, updates are added as they come: memory doesn't
+    grow with the number of clients.
+
     The server clips what it decoded, so that a client can't choose not to.
-    Clipped updates are added: memory doesn't grow with the number of clients.
 
     Args:
-        norm: The largest norm; about the median of honest ones is usual.
+        norm: The largest norm, or `"median"`.
         encoders: As for `RobustRule`.
 
     Raises:
-        ValueError: If `norm` isn't above 0.
+        ValueError: If `norm` is neither above 0 nor `"median"`.
 
     Example:
 
-    >>> NormBounding(3.0).reduction
-    'sum'
+    >>> NormBounding(3.0).reduction, NormBounding().reduction
+    ('sum', 'stack')
     """
 
-    reduction = "sum"
-
-    def __init__(self, norm: float, encoders: Sequence[Encoder] = ()):
+    def __init__(
+        self,
+        norm: float | Literal["median"] = "median",
+        encoders: Sequence[Encoder] = (),
+    ):
         super().__init__(encoders)
-        self.norm = checked_positive("norm", norm)
+        self.norm = checked_radius("norm", norm)
+        self.reduction = "stack" if self.norm == "median" else "sum"
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         summand = super().summand(message, num_examples, params)
+        if self.norm == "median":
+            return summand
         return {**summand, "value": clip_norm(summand["value"], self.norm)}
 
+    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
+        del noise
+        return mean_within_median_norm(values, weight)
+
     def decode(self, total: Any, params: Any, noise: Any) -> Value:
-        del params, noise
+        if self.norm == "median":
+            return super().decode(total, params, noise)
         num_clients = ops.maximum(total["weight"], 1.0)
         return [v / ops.cast(num_clients, v.dtype) for v in total["value"]]
 
     def _num_aggregated(self, weight: Any) -> Any:
+        if self.norm == "median":
+            return super()._num_aggregated(weight)
         return weight
 
     def get_config(self) -> dict[str, Any]:

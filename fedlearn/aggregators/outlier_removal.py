@@ -6,12 +6,8 @@ from typing import Any
 from keras import ops
 
 from fedlearn.aggregators.distances import squared_norms, weighted_sum
-from fedlearn.aggregators.robust_rule import (
-    RobustRule,
-    checked_positive,
-    num_counted,
-)
-from fedlearn.aggregators.sorted_rows import middle, sorted_rows
+from fedlearn.aggregators.robust_rule import RobustRule, checked_positive
+from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders.encoder import Encoder, Value
 
 
@@ -34,7 +30,7 @@ def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
     [True, True, True, False]
     """
     norms = ops.sqrt(squared_norms(values))
-    median = middle(sorted_rows(norms, weight), num_counted(weight))
+    median = median_of(norms, weight)
     # An infinite median is no reason to let an infinite norm pass.
     short = ops.logical_and(norms <= factor * median, ops.isfinite(norms))
     return ops.logical_and(weight > 0, short)

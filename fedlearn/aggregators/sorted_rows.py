@@ -5,6 +5,9 @@ from typing import Any
 
 from keras import ops
 
+from fedlearn.aggregators.robust_rule import num_counted
+from fedlearn.aggregators.sorting_network import sort_columns
+
 
 def sorted_rows(stack: Any, weight: Any) -> Any:
     """The rows that count, each coordinate sorted by itself; then infinities.
@@ -24,7 +27,11 @@ def sorted_rows(stack: Any, weight: Any) -> Any:
     [1.0, 3.0, inf]
     """
     counts = along_rows(weight > 0, stack)
-    return ops.sort(ops.where(counts, stack, math.inf), axis=0)
+    rows = ops.reshape(
+        ops.where(counts, stack, math.inf),
+        (-1, math.prod(stack.shape[1:])),
+    )
+    return ops.reshape(sort_columns(rows), (-1, *stack.shape[1:]))
 
 
 def middle(ordered: Any, num_rows: Any) -> Any:
@@ -37,6 +44,22 @@ def middle(ordered: Any, num_rows: Any) -> Any:
     last = ops.maximum(num_rows - 1, 0)
     pair = ops.take(ordered, ops.stack([last // 2, (last + 1) // 2]), axis=0)
     return ops.sum(pair / 2, axis=0)  # halved first: a sum could overflow
+
+
+def median_of(numbers: Any, weight: Any) -> Any:
+    """The median of the numbers that count, a scalar; infinite if none does.
+
+    Args:
+        numbers: Float32 of shape `(n,)`.
+        weight: Of shape `(n,)`; zero for those that don't count.
+
+    Example:
+
+    >>> numbers = ops.array([5.0, 1.0, 0.0, 2.0])
+    >>> float(median_of(numbers, ops.array([1.0, 1.0, 0.0, 1.0])))
+    2.0
+    """
+    return middle(sorted_rows(numbers, weight), num_counted(weight))
 
 
 def mean_between(ordered: Any, start: Any, stop: Any) -> Any:

@@ -27,11 +27,8 @@ AGGREGATORS = {
     "centered_clipping": Recipe(
         _AGGREGATORS + "CenteredClipping",
         ("tau", "num_iterations"),
-        num_required=1,
     ),
-    "norm_bounding": Recipe(
-        _AGGREGATORS + "NormBounding", ("norm",), num_required=1
-    ),
+    "norm_bounding": Recipe(_AGGREGATORS + "NormBounding", ("norm",)),
     "outlier_removal": Recipe(_AGGREGATORS + "OutlierRemoval", ("factor",)),
     "secure_sum": Recipe(
         _AGGREGATORS + "SecureSum",

@@ -20,6 +20,7 @@ from fedlearn.aggregators import (
     norm_bounding,
     outlier_removal,
     sorted_rows,
+    sorting_network,
     trimmed_mean,
 )
 
@@ -90,13 +91,21 @@ def slow_geometric_median(X, weights):
 
 
 def slow_centered_clip(X, center, tau, num_iterations):
+    adaptive = tau == "median"
     for _ in range(num_iterations):
         ways = []
+        if adaptive:
+            tau = np.median(np.linalg.norm(X - center, axis=1))
         for x in X:
             way = x - center
             ways.append(way * min(1, tau / max(np.linalg.norm(way), 1e-9)))
         center = center + np.mean(ways, axis=0)
     return center
+
+
+def slow_norm_bounding(X):
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return (X * np.minimum(1, np.median(norms) / norms)).mean(axis=0)
 
 
 def fast_krum(values, weight, num_byzantine=1):
@@ -127,6 +136,11 @@ def fast_centered_clip(values, weight):
     return centered_clipping.centered_clip(values, weight, center, 1.5, 3)
 
 
+def fast_adaptive_clip(values, weight):
+    center = [ops.full(v.shape[1:], 0.5) for v in values]
+    return centered_clipping.centered_clip(values, weight, center, "median", 3)
+
+
 def fast_outlier_removal(values, weight):
     kept = outlier_removal.is_ordinary(values, weight, 1.2)
     kept = ops.cast(kept, "float32")
@@ -153,6 +167,14 @@ RULES = {
     "centered_clip": (
         fast_centered_clip,
         lambda X: slow_centered_clip(X, np.full(X.shape[1], 0.5), 1.5, 3),
+    ),
+    "adaptive_clip": (
+        fast_adaptive_clip,
+        lambda X: slow_centered_clip(X, np.full(X.shape[1], 0.5), "median", 3),
+    ),
+    "norm_bounding": (
+        norm_bounding.mean_within_median_norm,
+        slow_norm_bounding,
     ),
     "outlier_removal": (fast_outlier_removal, slow_outlier_removal),
 }
@@ -230,7 +252,89 @@ def test_updates_that_are_all_alike(rule):
         expected = slow_centered_clip(
             as_matrix(values), np.full(len(expected), 0.5), 1.5, 3
         )
+    # With "median" the center goes to where all are at once.
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@rules
+def test_updates_in_another_unit_give_the_aggregate_in_that_unit(rule):
+    if rule == "centered_clip":
+        pytest.skip("a fixed tau is a length in the updates' unit")
+    # The center of `adaptive_clip` stays at 0.5: of updates far larger it is
+    # as if it were zero.
+    values = [1e6 * v for v in updates(9)]
+    known = run(rule, values)
+    found = run(rule, [8 * v for v in values])
+    np.testing.assert_allclose(found, 8 * known, rtol=1e-4, atol=100)
+
+
+def test_an_adaptive_radius_in_one_dimension():
+    """Closed forms. Around 0 the median distance is 2: the mean of 1, 2, 2."""
+    stack = [np.array([[1.0], [2.0], [100.0]], "float32")]
+    center = [ops.zeros(1)]
+
+    def clipped(num_iterations):
+        (found,) = centered_clipping.centered_clip(
+            tensors(stack), ops.ones(3), center, "median", num_iterations
+        )
+        return float(found[0])
+
+    assert clipped(1) == pytest.approx(5 / 3)
+    # Around 5/3 distances are 2/3, 1/3 and far: ways of -2/3, 1/3 and 2/3.
+    assert clipped(2) == pytest.approx(5 / 3 + 1 / 9)
+    assert as_vector(
+        norm_bounding.mean_within_median_norm(tensors(stack), ops.ones(3))
+    ) == pytest.approx(5 / 3)
+
+
+def test_most_updates_being_where_the_center_is_keep_it_there():
+    stack = tensors([np.array([[3.0], [3.0], [3.0], [9.0]], "float32")])
+    (found,) = centered_clipping.centered_clip(
+        stack, ops.ones(4), [ops.full((1,), 3.0)], "median", 2
+    )
+    assert float(found[0]) == 3.0
+    still = tensors([np.array([[0.0], [0.0], [0.0], [9.0]], "float32")])
+    (found,) = norm_bounding.mean_within_median_norm(still, ops.ones(4))
+    assert float(found[0]) == 0.0
+
+
+@pytest.mark.parametrize("num_rows", [2, 7, 100])
+def test_a_network_sorts_any_zeros_and_ones(num_rows):
+    """By the 0-1 principle it then sorts anything (Knuth, 5.3.4Z)."""
+    partners, keeps_smaller = sorting_network.stages(num_rows)
+    cases = np.tri(num_rows, dtype="float32")  # each number of ones
+    cases = np.random.default_rng(0).permuted(np.tile(cases, (1, 9)), axis=0)
+    if num_rows <= 7:
+        cases = np.array(list(itertools.product([0.0, 1.0], repeat=num_rows))).T
+    rows = cases
+    for partner, smaller in zip(partners, keeps_smaller, strict=True):
+        assert (partner[partner] == np.arange(num_rows)).all()
+        rows = np.where(
+            smaller[:, None],
+            np.minimum(rows, rows[partner]),
+            np.maximum(rows, rows[partner]),
+        )
+    np.testing.assert_array_equal(rows, np.sort(cases, axis=0))
+
+
+def test_columns_sorted_by_comparisons_are_those_of_a_sort(monkeypatch):
+    monkeypatch.setattr(sorting_network, "FEWEST_COLUMNS", 1)
+    stack = np.random.default_rng(0).normal(size=(9, 700)).astype("float32")
+    stack[:, ::3] = np.round(stack[:, ::3])  # with ties, 0.0 and -0.0
+    stack[2, :50] = np.inf
+    stack[5, 30:90] = -np.inf
+    calls = []
+    pieces = sorting_network._sort_pieces
+    monkeypatch.setattr(
+        sorting_network, "_sort_pieces", lambda s: calls.append(s) or pieces(s)
+    )
+    found = backend.jit(lambda s: sorting_network.sort_columns(s))(
+        ops.convert_to_tensor(stack)
+    )
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(found), np.sort(stack, axis=0)
+    )
+    assert len(calls) == (sorting_network._compiler() is not None)
 
 
 def test_a_median_of_numbers_near_the_largest_float():

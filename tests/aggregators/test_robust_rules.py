@@ -11,6 +11,8 @@ from tests import zoo
 
 RULES = {
     "bulyan": aggregators.Bulyan(1),
+    "adaptive_clipping": aggregators.CenteredClipping(),
+    "adaptive_bounding": aggregators.NormBounding(),
     "centered_clipping": aggregators.CenteredClipping(0.5, num_iterations=2),
     "geometric_median": aggregators.GeometricMedian(),
     "krum": aggregators.Krum(1, num_selected=2),
@@ -191,6 +193,20 @@ def test_too_few_clients(rule, needed):
     assert metrics["num_aggregated"] == needed
 
 
+def test_fit_shows_a_round_that_too_few_updates_cost(capsys):
+    data = {i: zoo.line(4) for i in "abcdef"}
+    x, y = zoo.line(4)
+    data["broken"] = (x * np.nan, y)
+    process = process_with(aggregators.Krum(2))
+    history = process.fit(data, rounds=1, verbose=2)
+    assert history.history["num_aggregated"] == [0]
+    assert history.history["num_rejected"] == [1]
+    assert "num_aggregated: 0" in capsys.readouterr().out
+    few = process_with(aggregators.Krum(2))
+    with pytest.raises(ValueError, match="Draw more clients a round"):
+        few.fit(data, rounds=1, clients_per_round=6, verbose=0)
+
+
 def test_a_round_of_nobody_changes_nothing():
     for rule in RULES.values():
         if rule.num_required == 1:
@@ -208,7 +224,7 @@ def test_the_geometric_median_weighs_by_examples_if_asked():
 
 
 def test_centered_clipping_starts_from_the_last_aggregate():
-    process = process_with(aggregators.CenteredClipping(0.1))
+    process = process_with(aggregators.CenteredClipping(0.1, num_iterations=1))
     cohort = zoo.clients((8, 8, 8), make=zoo.line)
     state = process.initialize()
     center = np.zeros(4)
@@ -245,7 +261,7 @@ def flat(values):
 
 
 def test_centered_clipping_goes_on_from_a_saved_state(tmp_path):
-    process = process_with(aggregators.CenteredClipping(0.1))
+    process = process_with(aggregators.CenteredClipping(0.1, num_iterations=1))
     cohort = zoo.clients((8, 8, 8), make=zoo.line)
     state, _ = process.next(process.initialize(), cohort)
     process.save_state(state, tmp_path / "state")
@@ -280,7 +296,9 @@ def test_updates_of_half_precision_keep_their_dtype():
         lambda: aggregators.GeometricMedian(smoothing=0.0),
         lambda: aggregators.GeometricMedian(num_iterations=0),
         lambda: aggregators.CenteredClipping(0.0),
+        lambda: aggregators.CenteredClipping("mean"),
         lambda: aggregators.NormBounding(float("inf")),
+        lambda: aggregators.NormBounding("middle"),
         lambda: aggregators.OutlierRemoval(1.0),
     ],
 )

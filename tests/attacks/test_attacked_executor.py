@@ -1,5 +1,6 @@
 """What malicious clients do to a round."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -146,6 +147,48 @@ def test_attackers_use_the_encoders():
     found, _ = change(process_with(attacks.SignFlip(2.0), coded), COHORT)
     known, _ = change(process_with(attacks.SignFlip(2.0)), COHORT)
     np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-5)
+
+
+CHAINS = {
+    "stateful": lambda: aggregators.Mean(
+        [encoders.ErrorFeedback([encoders.TopK(1.0)])], weighting="uniform"
+    ),
+    "variable_length": lambda: aggregators.Mean(
+        [encoders.UniformQuantization(8), encoders.EntropyCoding()],
+        weighting="uniform",
+    ),
+    "noisy": lambda: aggregators.PrivateMean(
+        100.0, noise_multiplier=1e-6, clients_per_round=5
+    ),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_attackers_in_a_chain_that(X, chain):
+    process = process_with(ATTACKS["inner_product"], CHAINS[chain]())
+    expected = sent(X, "inner_product").mean(axis=0)
+    found, metrics = change(process, COHORT)
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-3)
+    assert metrics["num_clients"] == 5
+    assert metrics["num_rejected"] == 0
+
+
+def test_attackers_keep_what_their_messages_left_out():
+    halves = encoders.ErrorFeedback([encoders.TopK(0.5)])
+    rule = aggregators.Mean([halves], weighting="uniform")
+    process = process_with(attacks.Scaling(3.0), rule)
+    state, _ = process.next(process.initialize(), COHORT)
+    honest = process_with(None, rule)
+    plain, _ = honest.next(honest.initialize(), COHORT)
+    for k, client_id in enumerate(COHORT.client_ids):
+        # TopK is linear in a scale: so is what it leaves.
+        scale = 1 if k in HONEST else 3
+        for kept, known in zip(
+            keras.tree.flatten(state.client_states[client_id]),
+            keras.tree.flatten(plain.client_states[client_id]),
+            strict=True,
+        ):
+            np.testing.assert_allclose(kept, scale * known, atol=1e-5)
 
 
 def test_statistics_of_layers_are_attacked_too():
