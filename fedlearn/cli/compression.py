@@ -14,11 +14,13 @@ COMPRESSIONS = {
     "float16": Recipe(_ENCODERS + "Cast", options=(("dtype", "float16"),)),
     "bfloat16": Recipe(_ENCODERS + "Cast", options=(("dtype", "bfloat16"),)),
     "uniform": Recipe(_ENCODERS + "UniformQuantization", ("bits",)),
-    "qsgd": Recipe(_ENCODERS + "StochasticQuantization", ("levels",)),
+    "qsgd": Recipe(
+        _ENCODERS + "StochasticQuantization", ("levels", "bucket_size")
+    ),
     "eden": Recipe(_ENCODERS + "Eden", ("bits",)),
     "drive": Recipe(_ENCODERS + "Drive"),
     "sign": Recipe(_ENCODERS + "SignSGD"),
-    "terngrad": Recipe(_ENCODERS + "TernGrad"),
+    "terngrad": Recipe(_ENCODERS + "TernGrad", ("clip_deviations",)),
     "topk": Recipe(_ENCODERS + "TopK", ("fraction",), num_required=1),
     "mask": Recipe(_ENCODERS + "RandomMask", ("fraction",), num_required=1),
     "powersgd": Recipe(_ENCODERS + "PowerSGD", ("rank",)),
@@ -26,10 +28,17 @@ COMPRESSIONS = {
     "huffman": Recipe(
         _ENCODERS + "EntropyCoding", options=(("method", "huffman"),)
     ),
+    "range": Recipe(
+        _ENCODERS + "EntropyCoding", options=(("method", "range"),)
+    ),
     "deflate": Recipe(
         _ENCODERS + "EntropyCoding", options=(("method", "deflate"),)
     ),
 }
+
+# Unbiased, by making what they send larger: the error may be more than the
+# update, and feeding it back would make it larger still.
+_UNBIASED = ("mask", "qsgd", "terngrad")
 
 FLAGS = ("compress", "error_feedback")
 
@@ -41,7 +50,8 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "compress",
         None,
         "how clients' updates are compressed, several joined with +, such as "
-        f"eden:2 or uniform:4+huffman: {usages(COMPRESSIONS)} (default: not)",
+        f"eden:2 or rotation+uniform:4+range: {usages(COMPRESSIONS)} "
+        "(default: not)",
         Named(COMPRESSIONS, joined=True),
     )
     absl_flags.DEFINE_bool(
@@ -70,9 +80,24 @@ def encoders(flags: Any) -> list[Any]:
             "--error_feedback is for what --compress leaves out. Add "
             "--compress, such as --compress=topk:0.01."
         )
+    names = [part.split(":")[0] for part in (flags.compress or "").split("+")]
+    for name in _UNBIASED:
+        if flags.error_feedback and name in names:
+            raise UsageError(
+                f"--error_feedback can't be with --compress={name}: its errors "
+                "cancel in the mean of clients, and are too large to be sent "
+                "later. Leave out --error_feedback, or take topk, sign or "
+                "powersgd."
+            )
     links = make_all(flags.compress, COMPRESSIONS) if flags.compress else []
     if not flags.error_feedback:
         return links
     # Entropy coding leaves nothing out, and has to come last.
     inner = [link for link in links if not link.variable_length]
+    if not inner:
+        raise UsageError(
+            f"--error_feedback has nothing to send later: {flags.compress} "
+            "leaves nothing out. Leave out --error_feedback, or put topk, "
+            "sign or powersgd before it."
+        )
     return [ErrorFeedback(inner), *links[len(inner) :]]

@@ -16,10 +16,17 @@ class PowerSGD(Encoder):
     """Sends each matrix as a product of two thin ones.
 
     Vogels et al. 2019, "PowerSGD: practical low-rank gradient compression for
-    distributed optimization": one step of power iteration, P = M Q made
-    orthonormal, then M.T P. The start Q is drawn anew each round, and is the
-    same for all clients. What comes back, P P.T M, is a projection, and so
-    biased: a client had better keep what it left out (error feedback).
+    distributed optimization", algorithm 1: one step of power iteration,
+    P = M Q made orthonormal, then M.T P. What comes back, P P.T M, is a
+    projection: never longer than M, but biased. The paper always has error
+    feedback: put it into `ErrorFeedback`.
+
+    Two things differ from the paper, whose workers take part in every step.
+    It starts from the Q of the step before (a warm start, which comes nearer
+    to the best rank over the steps); here Q is drawn anew each round, of signs,
+    the same for all clients, since those of a round may be new. And it adds
+    the P of all workers before making them orthonormal; here each client's
+    own product is decoded, so the mean may have a higher rank.
 
     Variables of more than two axes are matrices with the last axis as
     columns. Those that would not get smaller, such as biases, go as they are.
@@ -49,7 +56,7 @@ class PowerSGD(Encoder):
     bound = "keeps"
 
     def __init__(self, rank: int = 2):
-        if rank < 1:
+        if not isinstance(rank, int) or rank < 1:
             raise ValueError(
                 f"`rank` must be a positive integer. Received: {rank!r}."
             )

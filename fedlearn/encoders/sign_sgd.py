@@ -15,9 +15,10 @@ class SignSGD(Encoder):
 
     One bit a number (Bernstein et al. 2018, "signSGD: compressed optimisation
     for non-convex problems"), with the scale of Karimireddy et al. 2019,
-    "Error feedback fixes SignSGD and other gradient compression schemes". It
+    "Error feedback fixes SignSGD and other gradient compression schemes",
+    ||x||_1 / d for the d numbers x of each variable; 0 counts as positive. It
     is biased: means of many clients don't approach what they would be without
-    it, unless each client keeps what it left out (error feedback). `Drive`
+    it, unless each client keeps what it left out (`ErrorFeedback`). `Drive`
     sends the same bits and is unbiased.
 
     Example:

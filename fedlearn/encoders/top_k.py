@@ -16,8 +16,8 @@ class TopK(Encoder):
 
     All variables together are one vector (Aji and Heafield 2017, "Sparse
     communication for distributed gradient descent"). The others are taken for
-    0, which is biased: a client had better keep what it left out (error
-    feedback). A number takes 64 bits, 48 in vectors of up to 65536.
+    0, which is biased: a client had better keep what it left out
+    (`ErrorFeedback`). A number takes 64 bits, 48 in vectors of up to 65536.
 
     Args:
         fraction: Of the numbers, in (0, 1]; rounded up to a whole number.

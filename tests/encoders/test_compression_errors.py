@@ -279,6 +279,7 @@ def test_structures_come_back():
         (lambda: EntropyCoding("gzip"), "`method`"),
         (lambda: HadamardRotation(0), "power of two"),
         (lambda: PowerSGD(0), "`rank`"),
+        (lambda: PowerSGD(1.5), "`rank`"),
         (lambda: RandomMask(0), "`fraction`"),
         (lambda: StochasticQuantization(128), "`levels`"),
         (lambda: StochasticQuantization(3, 0), "`bucket_size`"),

@@ -1,0 +1,80 @@
+import types
+
+import pytest
+from absl import flags
+
+from fedlearn.cli import compression
+from fedlearn.cli.errors import UsageError
+from fedlearn.encoders import Chain, EntropyCoding, ErrorFeedback
+
+pytestmark = pytest.mark.backend_free
+
+
+def encoders(compress, error_feedback=False):
+    return compression.encoders(
+        types.SimpleNamespace(compress=compress, error_feedback=error_feedback)
+    )
+
+
+def test_help_lists_every_name_with_its_numbers(fedlearn):
+    _, out, _ = fedlearn("train", "--help")
+    text = " ".join(out.split())
+    for usage in (
+        "float16", "bfloat16", "uniform[:BITS]", "qsgd[:LEVELS[,BUCKET_SIZE]]",
+        "eden[:BITS]", "drive", "sign", "terngrad[:CLIP_DEVIATIONS]",
+        "topk:FRACTION", "mask:FRACTION", "powersgd[:RANK]", "rotation",
+        "huffman", "range", "deflate",
+    ):  # fmt: skip
+        assert f" {usage}" in text
+    assert len(compression.COMPRESSIONS) == 15
+
+
+def test_flags_become_a_chain():
+    values = flags.FlagValues()
+    compression.define_flags(values)
+    values(["fedlearn", "--compress=Rotation + Uniform:4 + Range"])
+    links = compression.encoders(values)
+    Chain(links)  # takes them in this order
+    assert [type(link).__name__ for link in links] == [
+        "HadamardRotation", "UniformQuantization", "EntropyCoding",
+    ]  # fmt: skip
+    assert (links[1].bits, links[2].method) == (4, "range")
+    assert encoders(None) == []
+
+
+def test_error_feedback_is_round_all_that_leaves_something_out():
+    feedback, coding = encoders("rotation+sign+huffman", error_feedback=True)
+    assert isinstance(feedback, ErrorFeedback)
+    assert isinstance(coding, EntropyCoding)
+    assert len(feedback.encoders) == 2
+
+
+@pytest.mark.parametrize(
+    ("compress", "message"),
+    [
+        (None, "Add --compress, such as --compress=topk"),
+        ("huffman", "huffman leaves nothing out"),
+        ("mask:0.1", "--compress=mask: its errors cancel"),
+        ("rotation+terngrad", "--compress=terngrad: its errors cancel"),
+        ("qsgd:1,512", "take topk, sign or powersgd"),
+    ],
+)
+def test_what_error_feedback_is_not_for(compress, message):
+    with pytest.raises(UsageError, match=message):
+        encoders(compress, error_feedback=True)
+
+
+@pytest.mark.parametrize(
+    ("compress", "message"),
+    [
+        ("uniform:2.5", "`bits` must be an integer"),
+        ("powersgd:1.5", "`rank` must be a positive integer"),
+        ("qsgd:7.5", "`levels` must be an integer"),
+        ("topk:nan", "`fraction` must be above 0"),
+        ("terngrad:-1", "`clip_deviations` must be a positive"),
+        ("eden:0", "`bits` must be above 0"),
+    ],
+)
+def test_numbers_that_cant_be_say_why(compress, message):
+    with pytest.raises(ValueError, match=message):
+        encoders(compress)
