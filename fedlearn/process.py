@@ -286,7 +286,9 @@ class LearningProcess:
             for v in self._functional.metrics_variables
         ]
         names = self._functional.metrics_result(zeros)
-        return (*names, "num_examples", "num_rejected")
+        counts = ("num_clients", "num_examples", "num_rejected")
+        # Bytes count clients.
+        return (*names, *counts, "bytes_up", "bytes_down")
 
     def client_seed(self, state: ServerState, client_id: str) -> int:
         """The seed of a client in the round that follows `state`.

@@ -64,7 +64,8 @@ def fit(
             stopped. Written after each round, or, where that would take over
             a tenth of the time, as often as a tenth allows, and always at
             the end. What a kill loses is computed again, to the same bits.
-        initial_state: A state to start from, instead of a fresh one.
+        initial_state: A state to start from, instead of a fresh one. A
+            private run counts its rounds as if they had been like its own.
 
     Returns:
         A `keras.callbacks.History`: a list of values for each metric. Where
@@ -151,7 +152,7 @@ def fit(
         guarantees,
     )
     if guarantees and _verbosity(verbose):
-        _tell_limits(process)
+        _tell_limits(process, int(state.round_num) if restored is None else 0)
     _set_rate(process, state)
     callback_list.on_train_begin()
     if restored is not None:
@@ -411,7 +412,7 @@ def _guarantee(
             "count too much or too little."
         )
     return Guarantee(
-        aggregator.dp_event(),
+        aggregator.dp_event(process.update_spec),
         Everyone(len(data)) if sampler is None else sampler,
         delta=aggregator.delta,
     )
@@ -437,8 +438,14 @@ def _example_guarantee(
 _PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}
 
 
-def _tell_limits(process: "LearningProcess") -> None:
+def _tell_limits(process: "LearningProcess", rounds_before: int) -> None:
     """Prints what a private run doesn't promise."""
+    if rounds_before:
+        print(
+            f"Privacy: the {rounds_before:,} rounds of the initial state are "
+            "counted as if they had had this noise, these clients and this "
+            "sampling. If they hadn't, epsilon is another."
+        )
     dp = getattr(process.client, "dp", None)
     drawn = [process.aggregator] if process.aggregator.adds_noise else []
     drawn += [dp] if dp is not None and dp.noise_multiplier else []
@@ -511,7 +518,7 @@ def _identity(
     seed: int,
 ) -> dict[str, Any]:
     """What must be the same for a resumed run to equal an unbroken one."""
-    ids = "\n".join(data.client_ids).encode("utf-8", "surrogatepass")
+    drawn = data.client_ids if sampler is None else sampler.client_ids
     return {
         "algorithm": type(process).__name__,
         "client": _config(process.client),
@@ -520,8 +527,14 @@ def _identity(
         "broadcast_encoders": _plain(process.broadcast_encoders),
         "sampler": None if sampler is None else _config(sampler),
         "seed": int(seed),
-        "clients": hashlib.sha256(ids).hexdigest()[:16],
+        "clients": _digest(data.client_ids),
+        "drawn_clients": _digest(drawn),
     }
+
+
+def _digest(ids: Sequence[str]) -> str:
+    text = "\n".join(ids).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def _config(thing: Any) -> dict[str, Any]:

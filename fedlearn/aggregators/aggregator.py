@@ -154,8 +154,11 @@ class Aggregator:
         del total, noise
         return state, {}
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """What a client's part in one round gives away.
+
+        Args:
+            spec: Of an update; noise on integers needs it.
 
         Returns:
             A `dp_accounting` event; None for an aggregator that adds no

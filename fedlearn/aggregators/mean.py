@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import keras
 from keras import ops
 
 from fedlearn.aggregators.encoded import Encoded
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.encoder import Encoder, Spec, Value
+
+_TOO_COARSE = ("float16", "bfloat16")
 
 
 class Mean(Encoded):
@@ -73,6 +76,10 @@ class Mean(Encoded):
         self.denominator = denominator
         self.secure_noise = secure_noise
         self.adds_noise = self._chain.noise_at is not None
+        # A link that clips and adds noise at once does both at the client.
+        self._noise_is_shared = any(
+            e.noises and e.bound == "sets" for e in self.encoders
+        )
         if self.adds_noise:
             self._check_noise()
 
@@ -90,11 +97,34 @@ class Mean(Encoded):
                 "a denominator that depends on who took part changes with "
                 "one client. Give a fixed one: denominator=clients_per_round."
             )
+        if self.secure_noise and self._noise_is_shared:
+            raise ValueError(
+                f"secure_noise=True is about what the server draws, and {name} "
+                "is drawn by clients, here from the run's seed: a simulation. "
+                "Leave it out."
+            )
+
+    def init(self, spec: Spec) -> Any:
+        for s in spec:
+            dtype = keras.backend.standardize_dtype(s.dtype)
+            if self.adds_noise and dtype in _TOO_COARSE:
+                raise ValueError(
+                    f"{type(self).__name__} with noise got updates of {dtype},"
+                    " whose sums round by more than the noise is scaled to, "
+                    "and clipping them isn't exact either. Expected float32 "
+                    'variables: give the model the dtype policy "float32", or '
+                    '"mixed_float16" or "mixed_bfloat16" to compute in 16 '
+                    "bits."
+                )
+        return super().init(spec)
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message
         weight = num_examples
-        if self.weighting == "uniform":
+        if self._noise_is_shared:
+            # A client without examples has its share of the noise to add.
+            weight = ops.ones_like(num_examples)
+        elif self.weighting == "uniform":
             # A client without examples has nothing to say about the mean.
             weight = ops.cast(num_examples > 0, "float32")
         value = [
@@ -118,12 +148,12 @@ class Mean(Encoded):
     ) -> tuple[Any, dict[str, Any]]:
         return self._chain.update(state, total["stats"], noise)
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         if not self.adds_noise:
             return None
         from fedlearn.privacy import composed
 
-        return composed(self._chain.dp_events())
+        return composed(self._chain.dp_events(spec))
 
     def get_config(self) -> dict[str, Any]:
         return {

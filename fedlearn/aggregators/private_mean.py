@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras
-
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
 from fedlearn.encoders.clip import Clip
-from fedlearn.encoders.encoder import Encoder, Spec
+from fedlearn.encoders.encoder import Encoder
 from fedlearn.encoders.gaussian_noise import GaussianNoise
-
-_TOO_COARSE = ("float16", "bfloat16")
 
 
 class PrivateMean(Mean):
@@ -138,18 +134,6 @@ class PrivateMean(Mean):
             secure_noise=secure_noise,
         )
         self.private_metrics = private_metrics
-
-    def init(self, spec: Spec) -> Any:
-        for s in spec:
-            if keras.backend.standardize_dtype(s.dtype) in _TOO_COARSE:
-                raise ValueError(
-                    f"PrivateMean got updates of {s.dtype}, whose sums round "
-                    "by more than the noise is scaled to, and clipping them "
-                    "isn't exact either. Expected float32 variables: give the "
-                    'model the dtype policy "float32", or "mixed_float16" or '
-                    '"mixed_bfloat16" to compute in 16 bits.'
-                )
-        return super().init(spec)
 
     def update(
         self, state: Any, total: Any, noise: Any

@@ -145,7 +145,7 @@ class AdaptiveClip(Encoder):
     def sensitivity(self, bound: Any, params: Any) -> Any:
         return smaller(bound, params)
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """Of the noisy count: a Gaussian mechanism with its multiplier."""
         dp_accounting = require_dp_accounting()
         if self.count_noise_multiplier == 0:

@@ -103,7 +103,7 @@ class BandedMatrixNoise(SumNoise):
         ]
         return {"last": last}, {}
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """The rounds as a whole, a `fedlearn.privacy.BandedMatrix`."""
         return BandedMatrix(self.noise_multiplier, self.coefficients)
 

@@ -304,9 +304,16 @@ class Chain:
             bound = encoder.sensitivity(bound, p)
         return bound
 
-    def dp_events(self) -> list[Any]:
-        """What a client's part in one round gives away, link by link."""
-        events = [encoder.dp_event() for encoder in self.encoders]
+    def dp_events(self, spec: Spec | None = None) -> list[Any]:
+        """What a client's part in one round gives away, link by link.
+
+        Args:
+            spec: Of an update; see `Encoder.dp_event`.
+        """
+        events = []
+        for encoder in self.encoders:
+            events.append(encoder.dp_event(spec))
+            spec = None if spec is None else encoder.encoded_spec(spec)
         return [event for event in events if event is not None]
 
 

@@ -49,12 +49,10 @@ class DiscreteNoise(Encoder):
     `noise_multiplier` times that sensitivity. Neighbouring data sets differ by
     what one client adds, and not by its noise. With fewer clients the noise
     is less: a sampler that may draw fewer has no epsilon. What no accounting
-    sees: a client that is left out of a round, because its update isn't
-    finite or it has no examples, takes its share away. Keep clients without
-    examples out of the data, and watch `num_rejected`.
+    sees: a client that is left out of a round because its update isn't finite
+    takes its share away. Watch `num_rejected`.
 
-    The shares are drawn from the run's seed, also with `secure_noise`, which
-    is of what the server draws: for simulation.
+    The shares are drawn from the run's seed: for simulation.
 
     Put `HadamardRotation` before it, as both papers do: it makes all numbers
     of the sum about equally large. The granularity counts on that; without
@@ -74,7 +72,6 @@ class DiscreteNoise(Encoder):
         bits: int = 16,
         beta: float = math.exp(-0.5),
         granularity: float | None = None,
-        size: int | None = None,
     ):
         if not 0 <= noise_multiplier < math.inf:
             raise ValueError(
@@ -105,7 +102,6 @@ class DiscreteNoise(Encoder):
         self.bits = bits
         self.beta = beta
         self.granularity = granularity
-        self.size = size
 
     def probabilities(self, std: float) -> np.ndarray:
         """Those of 0, 1, 2, ... in a client's noise of deviation `std`."""
@@ -147,12 +143,6 @@ class DiscreteNoise(Encoder):
 
     def init(self, spec: Spec) -> Any:
         size = flat_vector.spec_size(spec)
-        if self.size not in (None, size):
-            raise ValueError(
-                f"{type(self).__name__} was made for `size={self.size}`, and "
-                f"updates come with {size} numbers. The accounting depends on "
-                f"it: give `size={size}`."
-            )
         plan = self.plan(size)
         bound = plan.sensitivity * plan.granularity
         return {
@@ -206,22 +196,25 @@ class DiscreteNoise(Encoder):
         """Of a client's part of the sum without its noise."""
         return params["bound"]
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """What is proven of a run, a `fedlearn.privacy.SharedNoise`.
 
+        Args:
+            spec: Of the value that `encode` will get: rounding counts for
+                more, the more numbers there are.
+
         Raises:
-            ValueError: If `size` wasn't given.
+            ValueError: If `spec` wasn't given.
         """
-        if self.size is None:
+        if spec is None:
             raise ValueError(
                 f"What {type(self).__name__} guarantees depends on how many "
-                "numbers an update has. Give `size`, the number of the "
-                "model's trainable weights (after a rotation, with what it "
-                "adds)."
+                "numbers an update has. Give `spec`: `process.update_spec`."
             )
         if self.noise_multiplier == 0:
             return Gaussian(0.0)
-        rho, xi = self.zcdp(self.plan(self.size), self.size)
+        size = flat_vector.spec_size(spec)
+        rho, xi = self.zcdp(self.plan(size), size)
         name = f"{self.label} noise, multiplier {self.noise_multiplier:.4g}"
         return SharedNoise(rho, xi, self.clients_per_round, name)
 
@@ -233,7 +226,6 @@ class DiscreteNoise(Encoder):
             "bits": self.bits,
             "beta": self.beta,
             "granularity": self.granularity,
-            "size": self.size,
         }
 
 

@@ -23,15 +23,14 @@ class DistributedDiscreteGaussian(DiscreteNoise):
         bits: Of each number of a message.
         beta: The largest probability of rounding towards zero.
         granularity: What a step stands for; None for the finest that fits.
-        size: How many numbers an update has, needed for accounting.
 
     Raises:
-        ValueError: If an argument is out of its range; from `init`, if `size`
-            is wrong or the sum doesn't fit into the bits.
+        ValueError: If an argument is out of its range; from `init`, if the
+            sum doesn't fit into the bits.
 
     Example:
 
-    >>> gaussian = DistributedDiscreteGaussian(1.0, 1.0, 10, size=1000)
+    >>> gaussian = DistributedDiscreteGaussian(1.0, 1.0, 10)
     >>> rho, xi = gaussian.zcdp(gaussian.plan(1000), 1000)
     >>> round(rho, 4)  # that of Gaussian noise
     0.5

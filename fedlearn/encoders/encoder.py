@@ -221,9 +221,18 @@ class Encoder:
         del bound
         return params
 
-    def dp_event(self) -> Any:
-        """What a client's part in one round gives away: a `dp_accounting`
-        event; None for a link that neither adds noise nor tells anything."""
+    def dp_event(self, spec: Spec | None = None) -> Any:
+        """What a client's part in one round gives away.
+
+        Args:
+            spec: Of the value that `encode` will get, for links for which it
+                makes a difference.
+
+        Returns:
+            A `dp_accounting` event or a `fedlearn.privacy` mechanism; None
+            for a link that neither adds noise nor tells anything.
+        """
+        del spec
         return None
 
     def get_config(self) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class FixedPoint(Encoder):
         moved = (1.0 if self.stochastic else 0.5) + 2.0 ** (self.bits - 23)
         return bound + reach * (moved * math.sqrt(size) / self._top)
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """Of how many clients no sum wraps around.
 
         Noise is added to what was decoded, and where a sum has wrapped

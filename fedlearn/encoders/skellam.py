@@ -21,15 +21,14 @@ class Skellam(DiscreteNoise):
         bits: Of each number of a message.
         beta: The largest probability of rounding towards zero.
         granularity: What a step stands for; None for the finest that fits.
-        size: How many numbers an update has, needed for accounting.
 
     Raises:
-        ValueError: If an argument is out of its range; from `init`, if `size`
-            is wrong or the sum doesn't fit into the bits.
+        ValueError: If an argument is out of its range; from `init`, if the
+            sum doesn't fit into the bits.
 
     Example:
 
-    >>> skellam = Skellam(1.0, norm=1.0, clients_per_round=10, size=1000)
+    >>> skellam = Skellam(1.0, norm=1.0, clients_per_round=10)
     >>> plan = skellam.plan(1000)
     >>> bool(plan.granularity < 1e-3)
     True

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
@@ -62,7 +62,7 @@ class SumNoise(Encoder):
             for v, unit in zip(value, noise["unit"], strict=True)
         ]
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """A Gaussian mechanism with this noise multiplier."""
         return require_dp_accounting().GaussianDpEvent(self.noise_multiplier)
 

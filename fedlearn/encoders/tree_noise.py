@@ -140,7 +140,7 @@ class TreeNoise(SumNoise):
             )
         return {"nodes": nodes, "round": state["round"] + 1}, {}
 
-    def dp_event(self) -> Any:
+    def dp_event(self, spec: Spec | None = None) -> Any:
         """The tree as a whole, a `fedlearn.privacy.Tree`."""
         return Tree(self.noise_multiplier, self.restart_every)
 

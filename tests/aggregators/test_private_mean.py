@@ -307,11 +307,11 @@ def test_metrics_of_clients_can_be_left_out():
             private_metrics=True,
         )
     )
-    assert set(process.client_metrics) >= {"loss", "num_examples"}
+    assert set(process.client_metrics) >= {"loss", "num_examples", "bytes_up"}
     history = process.fit(data, rounds=2, verbose=0)
     assert not set(history.history) & set(process.client_metrics)
     assert "clipped_share" not in history.history
-    assert {"epsilon", "num_clients", "bytes_up"} <= set(history.history)
+    assert set(history.history) == {"epsilon"}
 
 
 def test_a_denominator_that_is_not_the_sampler_s():
@@ -344,14 +344,20 @@ def test_a_resumed_private_run_equals_an_unbroken_one(tmp_path):
 def test_a_run_is_not_resumed_under_another_guarantee(tmp_path):
     data = wide_clients(8)
 
-    def fit(noise_multiplier=1.0, data=data, make=fl.samplers.Poisson, mean=4):
+    def fit(
+        noise_multiplier=1.0,
+        data=data,
+        make=fl.samplers.Poisson,
+        mean=4,
+        drawn=slice(None),
+    ):
         aggregator = PrivateMean(
             1.0, noise_multiplier=noise_multiplier, clients_per_round=mean
         )
         wide_process(aggregator).fit(
             data,
             rounds=1,
-            sampler=make(data, mean),
+            sampler=make(data.client_ids[drawn], mean),
             verbose=0,
             checkpoint_dir=tmp_path,
         )
@@ -362,9 +368,23 @@ def test_a_run_is_not_resumed_under_another_guarantee(tmp_path):
         {"make": fl.samplers.Uniform},
         {"mean": 2},
         {"data": wide_clients(9)},
+        {"drawn": slice(6)},
     ):
         with pytest.raises(ValueError, match="of another run"):
             fit(**changed)
+
+
+def test_rounds_of_an_initial_state_are_named(capsys):
+    data = wide_clients(8)
+    plain = wide_process(fl.aggregators.Mean())
+    plain.fit(data, rounds=2, verbose=0)
+    process = wide_process(
+        PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=8)
+    )
+    before = process.initialize()._replace(round_num=plain.state.round_num)
+    process.fit(data, rounds=3, initial_state=before, verbose=2)
+    told = "the 2 rounds of the initial state are counted as if"
+    assert told in capsys.readouterr().out
 
 
 def test_a_budget_stops_the_run(capsys):

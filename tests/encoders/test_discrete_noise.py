@@ -6,7 +6,12 @@ import pytest
 
 from fedlearn import privacy, samplers
 from fedlearn.aggregators import Mean
-from fedlearn.encoders import Clip, DistributedDiscreteGaussian, Skellam
+from fedlearn.encoders import (
+    Clip,
+    DistributedDiscreteGaussian,
+    HadamardRotation,
+    Skellam,
+)
 from fedlearn.encoders import discrete_distribution as discrete
 from fedlearn.encoders.discrete_noise import rounded_norm
 from fedlearn.encoders.distributed_discrete_gaussian import (
@@ -105,7 +110,7 @@ def test_rounding_is_unbiased():
 @both
 @pytest.mark.statistical
 def test_noise_in_a_mean(kind):
-    encoder = kind(3.0, 2.0, clients_per_round=4, bits=20, size=SIZE)
+    encoder = kind(3.0, 2.0, clients_per_round=4, bits=20)
     noisy, _, _ = round_of(
         Mean([Clip(2.0), encoder], "uniform", 4.0),
         updates(4),
@@ -207,20 +212,20 @@ def test_epsilon_is_that_of_gaussian_noise_with_enough_bits(kind):
     def epsilon(mechanism):
         return privacy.Guarantee(mechanism, everyone, 1e-5).epsilon(10)
 
-    encoder = kind(5.0, 1.0, clients_per_round=50, bits=20, size=SIZE)
+    encoder = kind(5.0, 1.0, clients_per_round=50, bits=20)
     gaussian = epsilon(privacy.Gaussian(5.0))
-    fine = epsilon(encoder.dp_event())
+    fine = epsilon(encoder.dp_event(SPEC))
     assert gaussian <= fine < 1.01 * gaussian
-    coarse = kind(5.0, 1.0, clients_per_round=50, bits=12, size=SIZE)
-    assert epsilon(coarse.dp_event()) > fine * (1 - 1e-9)
-    none = kind(0.0, 1.0, clients_per_round=50, size=SIZE)
-    assert epsilon(none.dp_event()) == math.inf
+    coarse = kind(5.0, 1.0, clients_per_round=50, bits=12)
+    assert epsilon(coarse.dp_event(SPEC)) > fine * (1 - 1e-9)
+    none = kind(0.0, 1.0, clients_per_round=50)
+    assert epsilon(none.dp_event(SPEC)) == math.inf
 
 
 @both
 def test_a_round_that_may_be_smaller_has_no_epsilon(kind):
     pytest.importorskip("dp_accounting")
-    event = kind(5.0, 1.0, clients_per_round=10, size=SIZE).dp_event()
+    event = kind(5.0, 1.0, clients_per_round=10).dp_event(SPEC)
     ids = [str(k) for k in range(40)]
     for sampler in (samplers.Poisson(ids, 10), samplers.Uniform(ids, 9)):
         with pytest.raises(ValueError, match="share of the noise"):
@@ -244,11 +249,35 @@ def test_sums_of_narrow_discrete_gaussians_are_unknown():
 
 
 @both
-def test_accounting_needs_the_size_and_checks_it(kind):
-    with pytest.raises(ValueError, match="Give `size`"):
+def test_a_client_without_examples_adds_its_share(kind):
+    mean = Mean(
+        [kind(1.0, 1.0, 3, bits=20)], weighting="uniform", denominator=3
+    )
+    params = mean.params(mean.init(SPEC), None)
+    nothing = [np.zeros(s.shape, "float32") for s in SPEC]
+    message = mean.encode(nothing, params, np.array([1, 2], np.int32))
+    summand = mean.summand(message, keras.ops.zeros(()), params)
+    assert np.std(flat(summand["value"])) > 0
+    with pytest.raises(ValueError, match="drawn by clients"):
+        Mean(mean.encoders, "uniform", 3, secure_noise=True)
+
+
+@both
+def test_accounting_needs_to_know_how_many_numbers_there_are(kind):
+    with pytest.raises(ValueError, match="Give `spec`"):
         kind(1.0, 1.0, 10).dp_event()
-    with pytest.raises(ValueError, match="give `size=1001`"):
-        kind(1.0, 1.0, 10, size=1000).init(SPEC)
+
+
+@both
+def test_accounting_counts_what_a_rotation_adds(kind):
+    few = [keras.KerasTensor((65,), "float32")]
+    many = [keras.KerasTensor((128,), "float32")]
+    noise = kind(1.0, 1.0, 10, bits=10)
+    rotated = Mean(
+        [HadamardRotation(), noise], weighting="uniform", denominator=10
+    )
+    assert vars(rotated.dp_event(few)) == vars(noise.dp_event(many))
+    assert vars(noise.dp_event(many)) != vars(noise.dp_event(few))
 
 
 def test_too_few_bits_are_an_error():
@@ -276,5 +305,5 @@ def test_what_cannot_be_is_refused(kind, arguments):
 
 @both
 def test_a_config_makes_an_equal_encoder(kind):
-    config = kind(1.0, 2.0, 10, bits=12, size=5).get_config()
+    config = kind(1.0, 2.0, 10, bits=12).get_config()
     assert kind.from_config(config).get_config() == config
