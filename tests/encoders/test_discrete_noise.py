@@ -272,7 +272,7 @@ def test_accounting_needs_to_know_how_many_numbers_there_are(kind):
 def test_accounting_counts_what_a_rotation_adds(kind):
     few = [keras.KerasTensor((65,), "float32")]
     many = [keras.KerasTensor((128,), "float32")]
-    noise = kind(1.0, 1.0, 10, bits=10)
+    noise = kind(0.4, 1.0, 10, granularity=1.0)
     rotated = Mean(
         [HadamardRotation(), noise], weighting="uniform", denominator=10
     )
