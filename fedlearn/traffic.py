@@ -52,7 +52,9 @@ class Traffic:
         if not self._down.encoders:
             return trainable
         encoded, decoded = self._send(trainable, seed)
-        self._measure("weights", lambda: backend.to_numpy(encoded))
+        self._measure(
+            "weights", lambda: self._down.to_wire(backend.to_numpy(encoded))
+        )
         return decoded
 
     def _send_fn(self, trainable, seed):

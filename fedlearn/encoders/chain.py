@@ -216,8 +216,14 @@ class Chain:
         return value, tuple(all_stats), tuple(states)
 
     def to_wire(self, encoded: Any) -> Any:
-        """What is really sent, where messages differ in length."""
+        """What is really sent: see `Encoder.to_wire`."""
         return self.encoders[-1].to_wire(encoded) if self.encoders else encoded
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
+        """What `to_wire` was given."""
+        return (
+            self.encoders[-1].from_wire(sent, spec) if self.encoders else sent
+        )
 
     def decode_summand(self, value: Any, params: Any) -> Any:
         """What is added to other clients', of one client's message."""

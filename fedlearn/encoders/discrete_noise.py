@@ -8,7 +8,12 @@ import numpy as np
 from keras import ops
 
 from fedlearn import threefry
-from fedlearn.encoders import discrete_distribution, flat_vector, norms
+from fedlearn.encoders import (
+    discrete_distribution,
+    flat_vector,
+    integer_bytes,
+    norms,
+)
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.privacy.gaussian import Gaussian
 from fedlearn.privacy.shared_noise import SharedNoise
@@ -175,6 +180,16 @@ class DiscreteNoise(Encoder):
         message = ops.bitwise_and(integers, np.int32(2**self.bits - 1))
         like = flat_vector.shapes(self.encoded_spec(value))
         return flat_vector.unflatten(message, like), ()
+
+    def to_wire(self, encoded: Any) -> Any:
+        """The integers, `bits` bits each."""
+        return [integer_bytes.pack(c, self.bits) for c in encoded]
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
+        return [
+            integer_bytes.unpack(c, self.bits, like)
+            for c, like in zip(sent, spec, strict=True)
+        ]
 
     def decode(self, value: Any, params: Any) -> Value:
         like = params["like"]

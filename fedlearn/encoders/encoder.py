@@ -132,14 +132,26 @@ class Encoder:
         return encoded, stats, client_state
 
     def to_wire(self, encoded: Any) -> Any:
-        """What is really sent of `encoded`, where messages differ in length.
+        """What is really sent of `encoded`, where it differs.
 
         On the host, outside of anything compiled.
 
         Returns:
-            A pytree of NumPy arrays.
+            A pytree of NumPy arrays; with `variable_length`, of lengths that
+            differ.
         """
         return encoded
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
+        """What `to_wire` was given.
+
+        Args:
+            sent: What came, a pytree of NumPy arrays. It may come from
+                anybody: what isn't of `spec` has to be an error.
+            spec: Shapes and dtypes of `encoded`, a pytree.
+        """
+        del spec
+        return sent
 
     def decode(self, value: Any, params: Any) -> Any:
         """What the server makes of an encoded value, or of a sum of them."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.encoders import flat_vector
+from fedlearn.encoders import flat_vector, integer_bytes
 from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value
 from fedlearn.privacy.cohort_size import CohortSize
 
@@ -217,8 +217,12 @@ class FixedPoint(Encoder):
 
     def to_wire(self, encoded: Any) -> Any:
         """The integers, `modulus_bits` bits each."""
+        return [integer_bytes.pack(c, self._modulus_bits) for c in encoded]
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
         return [
-            _pack(np.asarray(codes), self._modulus_bits) for codes in encoded
+            integer_bytes.unpack(c, self._modulus_bits, like)
+            for c, like in zip(sent, spec, strict=True)
         ]
 
     def get_config(self) -> dict[str, Any]:
@@ -230,10 +234,3 @@ class FixedPoint(Encoder):
             "stochastic": self.stochastic,
             "modulus_bits": self.modulus_bits,
         }
-
-
-def _pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Integers of some bits, end to end, as bytes."""
-    places = np.arange(bits, dtype=np.uint32)
-    flat = codes.reshape(-1, 1).astype(np.uint32)
-    return np.packbits(((flat >> places) & 1).astype(np.uint8).reshape(-1))

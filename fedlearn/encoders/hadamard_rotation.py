@@ -93,7 +93,7 @@ class HadamardRotation(Encoder):
 
 def check_block_size(block_size: int) -> None:
     """Raises a ValueError if it isn't a power of two."""
-    if block_size < 1 or block_size & (block_size - 1):
+    if block_size < 1 or block_size % 1 or int(block_size).bit_count() != 1:
         raise ValueError(
             "`block_size` must be a power of two, such as 4096. Received: "
             f"{block_size!r}."

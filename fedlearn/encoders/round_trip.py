@@ -10,7 +10,6 @@ from keras import ops
 from fedlearn import backend, seeds, wire
 from fedlearn.encoders.chain import Chain
 from fedlearn.encoders.encoder import Encoder
-from fedlearn.encoders.entropy_coding import EntropyCoding
 
 
 def round_trip(
@@ -74,9 +73,7 @@ def round_trip(
     encoded, stats = message
     data = wire.to_bytes((chain.to_wire(encoded), stats))
     received, _ = wire.from_bytes(data)
-    last = chain.encoders[-1] if chain.encoders else None
-    if isinstance(last, EntropyCoding):
-        received = last.from_wire(received, encoded)
+    received = chain.from_wire(received, encoded)
     decoded = backend.jit(decode)(
         received, state, round_seed, chain.draw(state, rng)
     )

@@ -375,10 +375,7 @@ def _wire(trial: _Trial) -> None:
     encoder, trip = trial.encoder, trial.eager
     message = encoder.to_wire(trip["encoded"]), trip["stats"]
     encoded, _ = wire.from_bytes(wire.to_bytes(message))
-    if type(encoder).to_wire is not Encoder.to_wire:
-        if not hasattr(encoder, "from_wire"):
-            return  # written to be measured, not to be read
-        encoded = encoder.from_wire(encoded)
+    encoded = encoder.from_wire(encoded, trip["encoded"])
     noise = encoder.draw(trial.state, generator())
     encoded, params = keras.tree.map_structure(
         ops.convert_to_tensor, (encoded, trip["params"])
