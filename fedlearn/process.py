@@ -76,6 +76,11 @@ class LearningProcess:
             raise TypeError(
                 "`aggregator` must be a fedlearn.aggregators.Aggregator, or "
                 f"None for the weighted mean. Received: {aggregator!r}."
+                + (
+                    " Encoders go into an aggregator, such as Mean([...])."
+                    if isinstance(aggregator, Encoder)
+                    else ""
+                )
             )
         if server_optimizer is None:
             server_optimizer = keras.optimizers.SGD(1.0)

@@ -170,6 +170,12 @@ class Aggregator:
         """The arguments that make an equal aggregator."""
         return {}
 
+    def __repr__(self) -> str:
+        arguments = ", ".join(
+            f"{name}={value!r}" for name, value in self.get_config().items()
+        )
+        return f"{type(self).__name__}({arguments})"
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Aggregator":
         """The aggregator that `get_config` described."""

@@ -25,8 +25,8 @@ class Encoded(Aggregator):
     """
 
     def __init__(self, encoders: Sequence[Encoder] = ()):
-        self.encoders = tuple(encoders)
-        self._chain = Chain(self.encoders)
+        self._chain = Chain(encoders)
+        self.encoders = self._chain.encoders
         self.stateful = self._chain.stateful
         self.variable_length = self._chain.variable_length
 

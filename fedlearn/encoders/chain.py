@@ -49,6 +49,11 @@ class Chain:
     """
 
     def __init__(self, encoders: Sequence[Encoder] = ()):
+        if isinstance(encoders, Encoder):
+            raise TypeError(
+                "`encoders` must be a list of encoders. Received one: give "
+                f"[{encoders!r}]."
+            )
         self.encoders = tuple(encoders)
         for encoder in self.encoders:
             if not isinstance(encoder, Encoder):

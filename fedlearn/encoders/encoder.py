@@ -251,6 +251,12 @@ class Encoder:
         """The arguments that make an equal encoder."""
         return {}
 
+    def __repr__(self) -> str:
+        arguments = ", ".join(
+            f"{name}={value!r}" for name, value in self.get_config().items()
+        )
+        return f"{type(self).__name__}({arguments})"
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Encoder":
         """The encoder that `get_config` described."""

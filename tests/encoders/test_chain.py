@@ -285,3 +285,21 @@ def test_all_kinds_train_in_a_process():
         assert 0 < metrics["num_positive"] <= 2 * 4
         assert int(state.aggregator[1]["rounds"]) == round_num + 1
     assert metrics["bytes_up"] > known.next(expected, cohort)[1]["bytes_up"]
+
+
+def test_one_encoder_is_no_list():
+    with pytest.raises(TypeError, match=r"give \[Clip\(norm=1\.0, kind='global'\)\]"):
+        fl.aggregators.Mean(fl.encoders.Clip(1.0))
+    model = zoo.regression()
+    with pytest.raises(TypeError, match=r"such as Mean\(\[\.\.\.\]\)"):
+        fl.FederatedAveraging(model, aggregator=fl.encoders.Clip(1.0))
+
+
+def test_what_is_shown_makes_an_equal_one():
+    aggregator = fl.aggregators.Mean(
+        [fl.encoders.ErrorFeedback([fl.encoders.TopK(0.1)])]
+    )
+    again = eval(
+        repr(aggregator), {**vars(fl.aggregators), **vars(fl.encoders)}
+    )
+    assert repr(again) == repr(aggregator)
