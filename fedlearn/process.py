@@ -240,6 +240,9 @@ class LearningProcess:
             broadcast: What its clients were sent.
             total: The sum of their updates.
         """
+        took_part = int(total.num_clients) + int(total.num_rejected)
+        if took_part:
+            self.aggregator.check_cohort(took_part)
         noise = self.aggregator.draw(state.aggregator, self._noise_rng(state))
         trainable, non_trainable, optimizer, aggregator, results = (
             self._server_step(

@@ -137,6 +137,13 @@ class Aggregator:
         del state, rng
         return ()
 
+    def check_cohort(self, num_clients: int) -> None:
+        """Raises a ValueError if so many clients are too few for a round.
+
+        Called on the host, with the number of those who took part.
+        """
+        del num_clients
+
     def decode(self, total: Any, params: Any, noise: Any) -> Value:
         """The aggregate: what is given to the server's optimizer.
 

@@ -136,16 +136,19 @@ class RobustRule(Encoded):
             "rule": self.draw_rule(state["rule"]),
         }
 
-    def decode(self, total: Any, params: Any, noise: Any) -> Value:
-        values, weight = total["value"], total["weight"]
-        num_clients = values[0].shape[0]
-        if num_clients is not None and num_clients < self.num_required:
+    def check_cohort(self, num_clients: int) -> None:
+        if num_clients < self.num_required:
             raise ValueError(
                 f"{type(self).__name__} needs at least {self.num_required} "
                 f"clients with these arguments ({self._arguments()}), and "
                 f"{num_clients} took part in the round. Draw more clients a "
                 "round, or expect fewer malicious ones."
             )
+
+    def decode(self, total: Any, params: Any, noise: Any) -> Value:
+        values, weight = total["value"], total["weight"]
+        if values[0].shape[0] is not None:
+            self.check_cohort(values[0].shape[0])
         wide = [ops.cast(v, "float32") for v in values]
         aggregate = self.aggregate(wide, weight, noise["rule"])
         enough = self._is_enough(weight)

@@ -191,6 +191,10 @@ def test_too_few_clients(rule, needed):
     moved, metrics = change(process, cohort)
     assert moved.any()
     assert metrics["num_aggregated"] == needed
+    # Graphs take any number by now; what is too few is too few still.
+    change(process, zoo.clients((4,) * (needed + 1), make=zoo.line))
+    with pytest.raises(ValueError, match=f"needs at least {needed} clients"):
+        change(process, cohort.select(cohort.client_ids[1:]))
 
 
 def test_fit_shows_a_round_that_too_few_updates_cost(capsys):
