@@ -34,6 +34,10 @@ class Mean(Encoded):
             weights of the clients that took part.
         secure_noise: Whether noise is drawn from the operating system's
             entropy, and not from the run's seed.
+        delta: Of the guarantee that noise gives; None for
+            `population ** -1.1`.
+        private_metrics: Whether to leave out of the logs what is exact: the
+            metrics of clients' training, counts of clients, and bytes.
 
     Raises:
         ValueError: If an argument is out of its range, if the order of the
@@ -60,6 +64,8 @@ class Mean(Encoded):
         weighting: Literal["num_examples", "uniform"] = "num_examples",
         denominator: float | None = None,
         secure_noise: bool = False,
+        delta: float | None = None,
+        private_metrics: bool = False,
     ):
         if weighting not in ("num_examples", "uniform"):
             raise ValueError(
@@ -71,10 +77,16 @@ class Mean(Encoded):
                 "`denominator` must be a positive number, or None for the "
                 f"sum of the weights. Received: {denominator!r}."
             )
+        if delta is not None and not 0 < delta < 1:
+            raise ValueError(
+                f"`delta` must be above 0 and below 1. Received: {delta!r}."
+            )
         super().__init__(encoders)
         self.weighting = weighting
         self.denominator = denominator
         self.secure_noise = secure_noise
+        self.delta = delta
+        self.private_metrics = private_metrics
         self.adds_noise = self._chain.noise_at is not None
         # A link that clips and adds noise at once does both at the client.
         self._noise_is_shared = any(
@@ -82,6 +94,12 @@ class Mean(Encoded):
         )
         if self.adds_noise:
             self._check_noise()
+        elif delta is not None:
+            raise ValueError(
+                "`delta` is that of a guarantee, and without noise there is "
+                "none. Put a link that adds noise into `encoders`, or leave "
+                "`delta` out."
+            )
 
     def _check_noise(self) -> None:
         (name,) = (type(e).__name__ for e in self.encoders if e.noises)
@@ -146,7 +164,11 @@ class Mean(Encoded):
     def update(
         self, state: Any, total: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
-        return self._chain.update(state, total["stats"], noise)
+        state, metrics = self._chain.update(state, total["stats"], noise)
+        if self.private_metrics:
+            # An adaptive norm comes of a noisy count; other counts are exact.
+            metrics = {k: v for k, v in metrics.items() if k == "clip_norm"}
+        return state, metrics
 
     def dp_event(self, spec: Spec | None = None) -> Any:
         if not self.adds_noise:
@@ -161,4 +183,6 @@ class Mean(Encoded):
             "weighting": self.weighting,
             "denominator": self.denominator,
             "secure_noise": self.secure_noise,
+            "delta": self.delta,
+            "private_metrics": self.private_metrics,
         }

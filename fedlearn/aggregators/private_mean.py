@@ -94,14 +94,9 @@ class PrivateMean(Mean):
                 "`clients_per_round` must be a positive number. Received: "
                 f"{clients_per_round!r}."
             )
-        if delta is not None and not 0 < delta < 1:
-            raise ValueError(
-                f"`delta` must be above 0 and below 1. Received: {delta!r}."
-            )
         self.clip_norm = clip_norm
         self.noise_multiplier = noise_multiplier
         self.clients_per_round = clients_per_round
-        self.delta = delta
         self._wire = tuple(encoders)
         for encoder in self._wire:
             if encoder.bound == "sets" or encoder.noises:
@@ -132,17 +127,9 @@ class PrivateMean(Mean):
             weighting="uniform",
             denominator=clients_per_round,
             secure_noise=secure_noise,
+            delta=delta,
+            private_metrics=private_metrics,
         )
-        self.private_metrics = private_metrics
-
-    def update(
-        self, state: Any, total: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        state, metrics = super().update(state, total, noise)
-        if self.private_metrics:
-            # The adaptive norm comes of a noisy count; other counts are exact.
-            metrics = {k: v for k, v in metrics.items() if k == "clip_norm"}
-        return state, metrics
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -34,6 +34,8 @@ class SecureSum(Mean):
         modulus_bits: None for as many as rule out an overflow.
         secure_noise: Whether noise is drawn from the operating system's
             entropy, and not from the run's seed.
+        delta: As for `Mean`.
+        private_metrics: As for `Mean`.
 
     Raises:
         ValueError: If an encoder needs single messages, or nothing sets the
@@ -55,6 +57,8 @@ class SecureSum(Mean):
         value_range: float | None = None,
         modulus_bits: int | None = None,
         secure_noise: bool = False,
+        delta: float | None = None,
+        private_metrics: bool = False,
     ):
         self.clients_per_round = clients_per_round
         self.bits = bits
@@ -96,6 +100,8 @@ class SecureSum(Mean):
             weighting="uniform",
             denominator=clients_per_round,
             secure_noise=secure_noise,
+            delta=delta,
+            private_metrics=private_metrics,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -106,4 +112,6 @@ class SecureSum(Mean):
             "value_range": self.value_range,
             "modulus_bits": self.modulus_bits,
             "secure_noise": self.secure_noise,
+            "delta": self.delta,
+            "private_metrics": self.private_metrics,
         }

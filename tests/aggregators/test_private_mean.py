@@ -314,6 +314,29 @@ def test_metrics_of_clients_can_be_left_out():
     assert set(history.history) == {"epsilon"}
 
 
+@pytest.mark.parametrize("dp", [True, False])
+def test_any_mean_can_leave_them_out(dp):
+    if dp:
+        client = fl.LocalTraining(
+            "sgd", batch_size=4, dp=fl.clients.ExampleDP(1.0, 1.0)
+        )
+        told = {"epsilon_example"}
+    else:
+        client, told = fl.LocalTraining("sgd"), set()
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        client=client,
+        aggregator=fl.aggregators.Mean([Clip(1.0)], private_metrics=True),
+    )
+    history = process.fit(COHORT, rounds=1, verbose=0)
+    assert set(history.history) == told
+
+
+def test_a_delta_without_noise_is_refused():
+    with pytest.raises(ValueError, match="without noise there is none"):
+        fl.aggregators.Mean(delta=1e-5)
+
+
 def test_a_denominator_that_is_not_the_sampler_s():
     data = wide_clients(8)
     process = wide_process(
