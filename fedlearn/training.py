@@ -13,6 +13,7 @@ from keras import ops
 from fedlearn.callbacks.progress import Progress
 from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler, Uniform
 
 if TYPE_CHECKING:
@@ -80,14 +81,7 @@ def fit(
     """
     data = _as_dataset(data)
     sampler = _sampler(data, sampler, clients_per_round, seed)
-    guarantees = [
-        guarantee
-        for guarantee in (
-            _guarantee(process, data, sampler),
-            _example_guarantee(process, data, sampler),
-        )
-        if guarantee is not None
-    ]
+    privacy = RunPrivacy(process, data, sampler)
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     user_callbacks = list(callbacks or ())
@@ -99,8 +93,7 @@ def fit(
                 "`checkpoint_dir=` instead: it keeps all of them, and a "
                 "resumed run equals an unbroken one."
             )
-        if guarantees and hasattr(callback, "set_guarantee"):
-            callback.set_guarantee(*guarantees)
+    privacy.give_to(user_callbacks)
     history = keras.callbacks.History()
     shown = [Progress(_verbosity(verbose))] if _verbosity(verbose) else []
 
@@ -149,10 +142,10 @@ def fit(
         bool(user_callbacks),
         callback_list,
         proxy,
-        guarantees,
+        privacy,
     )
-    if guarantees and _verbosity(verbose):
-        _tell_limits(process, int(state.round_num) if restored is None else 0)
+    if _verbosity(verbose):
+        privacy.tell_limits(first if restored is None else 0)
     _set_rate(process, state)
     callback_list.on_train_begin()
     if restored is not None:
@@ -184,15 +177,8 @@ def fit(
         process.write_weights(state, model)
         if checkpoint is not None:
             checkpoint.save_latest()
-    for guarantee in guarantees:
-        statement = guarantee.statement(int(process.state.round_num))
-        setattr(history, _PRIVACY_OF[guarantee.unit], statement)
-        told = any(
-            hasattr(c, "set_guarantee")
-            and isinstance(getattr(c, "statement", statement), type(statement))
-            for c in user_callbacks
-        )
-        if _verbosity(verbose) and not told:
+    for statement in privacy.state_in(history, int(process.state.round_num)):
+        if _verbosity(verbose) and not _is_told(statement, user_callbacks):
             print(f"Privacy: {statement}.")
     model.history = history
     return history
@@ -211,9 +197,9 @@ class _Loop:
         sync: bool,
         callback_list: keras.callbacks.CallbackList,
         proxy: "_CallbackModel",
-        guarantees: Sequence[Any],
+        privacy: RunPrivacy,
     ):
-        self._guarantees = guarantees
+        self._privacy = privacy
         self._process = process
         self._data = data
         self._sampler = sampler
@@ -233,8 +219,7 @@ class _Loop:
         self._callbacks.on_train_batch_begin(0)
         state = _get_rate(process, state)
         state, logs = self._next(state, round_num)
-        for guarantee in self._guarantees:
-            logs[guarantee.log_name] = guarantee.epsilon(round_num + 1)
+        logs.update(self._privacy.epsilons(round_num + 1))
         # Until here only a whole round counts: after Ctrl-C in the middle of
         # it the state is that of the round before.
         process.state = state
@@ -394,72 +379,15 @@ def _sampler(
     return sampler
 
 
-def _guarantee(
-    process: "LearningProcess", data: FederatedDataset, sampler: Sampler | None
-) -> Any:
-    """The privacy of the run by its noise and sampling; None without noise."""
-    aggregator = process.aggregator
-    if not aggregator.adds_noise:
-        return None
-    from fedlearn.privacy import Everyone, Guarantee
-
-    expected = len(data) if sampler is None else sampler.clients_per_round
-    divided_by = getattr(aggregator, "denominator", None)
-    if divided_by is not None and divided_by != expected:
-        raise ValueError(
-            f"The aggregator divides by {divided_by:g} clients per round, but "
-            f"{expected:g} take part. Give both the same number; else updates "
-            "count too much or too little."
+def _is_told(statement: Any, callbacks: Sequence[Any]) -> bool:
+    """Whether a callback, such as PrivacyBudget, tells it itself."""
+    return any(
+        hasattr(callback, "set_guarantee")
+        and isinstance(
+            getattr(callback, "statement", statement), type(statement)
         )
-    return Guarantee(
-        aggregator.dp_event(process.update_spec),
-        Everyone(len(data)) if sampler is None else sampler,
-        delta=aggregator.delta,
+        for callback in callbacks
     )
-
-
-def _example_guarantee(
-    process: "LearningProcess", data: FederatedDataset, sampler: Sampler | None
-) -> Any:
-    """The privacy of clients' single examples; None without their noise."""
-    dp = getattr(process.client, "dp", None)
-    if dp is None or not dp.noise_multiplier:
-        return None
-    from fedlearn.privacy import ExampleGuarantee
-
-    ids = data.client_ids if sampler is None else sampler.client_ids
-    sizes = {i: data.num_examples(i) for i in ids}
-    if not any(sizes.values()):
-        return None  # nobody can tell anything
-    return ExampleGuarantee(process.client, sizes, sampler)
-
-
-# Where `fit` leaves its statement for a client, and for one of its examples.
-_PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}
-
-
-def _tell_limits(process: "LearningProcess", rounds_before: int) -> None:
-    """Prints what a private run doesn't promise."""
-    if rounds_before:
-        print(
-            f"Privacy: the {rounds_before:,} rounds of the initial state are "
-            "counted as if they had had this noise, these clients and this "
-            "sampling. If they hadn't, epsilon is another."
-        )
-    dp = getattr(process.client, "dp", None)
-    drawn = [process.aggregator] if process.aggregator.adds_noise else []
-    drawn += [dp] if dp is not None and dp.noise_multiplier else []
-    if not all(source.secure_noise for source in drawn):
-        print(
-            "Privacy: the noise is drawn from the run's seed: reproducible, "
-            "for simulation. Whoever knows the seed can take it off; "
-            "secure_noise=True draws from the operating system."
-        )
-    if not process.aggregator.private_metrics:
-        print(
-            "Privacy: clients' metrics (loss, num_examples, ...) are exact, "
-            "outside the guarantee. private_metrics=True leaves them out."
-        )
 
 
 def _validation(data: Any) -> Any:

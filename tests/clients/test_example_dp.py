@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import fedlearn as fl
-from fedlearn import backend, training
+from fedlearn import backend
 from fedlearn.clients import ExampleDP, private_trainer
 from fedlearn.clients.private_trainer import PrivateTrainer
 from fedlearn.clients.program import seed_words
+from fedlearn.run_privacy import RunPrivacy
 from tests import zoo
 
 RATE = 0.1
@@ -385,8 +386,8 @@ def test_both_guarantees_are_told(capsys):
 
 def test_without_noise_there_is_no_epsilon():
     process = process_of(ExampleDP(1.0, 0.0, batches="shuffled"))
-    guarantee = training._example_guarantee(process, DATA, None)
-    assert guarantee is None
+    assert not RunPrivacy(process, DATA, None).guarantees
+    assert RunPrivacy(process_of(ExampleDP(1.0, 1.0)), DATA, None).guarantees
 
 
 # Batches.
