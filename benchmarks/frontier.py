@@ -100,16 +100,19 @@ def draw(found, path):
     goal = 100 * base["accuracy"] - 0.5
     ax.axhline(goal, color="0.6", linewidth=1, linestyle="--")
     ax.axvline(base["bytes_up"] / 30e6, color="0.6", linewidth=1, ls="--")
-    for name, row in found.items():
+    ordered = sorted(found.items(), key=lambda item: item[1]["bytes_up"])
+    for k, (name, row) in enumerate(ordered):
         point = (row["bytes_up"] / 1e6, 100 * row["accuracy"])
         ax.plot(*point, "o", color="#0072b2")
+        # Above and below in turns: neighbours would write over each other.
         ax.annotate(
             name,
             point,
             textcoords="offset points",
-            xytext=(6, 5),
+            xytext=(6, 5 if k % 2 else -12),
             fontsize=9,
         )
+    ax.margins(y=0.12)
     ax.set_xscale("log")
     ax.set_xlim(right=4 * base["bytes_up"] / 1e6)
     ax.set_xlabel("MB sent by clients, in all rounds")
