@@ -77,10 +77,15 @@ class RunPrivacy:
         drawn = [process.aggregator] if process.aggregator.adds_noise else []
         drawn += [dp] if dp is not None and dp.noise_multiplier else []
         if not all(source.secure_noise for source in drawn):
+            way_out = (
+                "clients of a deployment draw their shares themselves."
+                if process.aggregator.noise_is_shared
+                else "secure_noise=True draws from the operating system."
+            )
             print(
                 "Privacy: the noise is drawn from the run's seed: "
                 "reproducible, for simulation. Whoever knows the seed can take "
-                "it off; secure_noise=True draws from the operating system."
+                f"it off; {way_out}"
             )
         if not process.aggregator.private_metrics:
             print(

@@ -31,6 +31,7 @@ class Aggregator:
             `to_wire`.
         adds_noise: Whether there is noise in the aggregate, also in a round
             in which nobody took part.
+        noise_is_shared: Whether clients add that noise, each a share.
         secure_noise: Whether `draw` gets the operating system's entropy, as
             a deployment needs, and not the run's seed, which whoever knows
             it could use to take the noise off again.
@@ -54,6 +55,7 @@ class Aggregator:
     stateful: bool = False
     variable_length: bool = False
     adds_noise: bool = False
+    noise_is_shared: bool = False
     secure_noise: bool = False
     private_metrics: bool = False
     delta: float | None = None

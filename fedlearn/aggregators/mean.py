@@ -89,7 +89,7 @@ class Mean(Encoded):
         self.private_metrics = private_metrics
         self.adds_noise = self._chain.noise_at is not None
         # A link that clips and adds noise at once does both at the client.
-        self._noise_is_shared = any(
+        self.noise_is_shared = any(
             e.noises and e.bound == "sets" for e in self.encoders
         )
         if self.adds_noise:
@@ -115,7 +115,7 @@ class Mean(Encoded):
                 "a denominator that depends on who took part changes with "
                 "one client. Give a fixed one: denominator=clients_per_round."
             )
-        if self.secure_noise and self._noise_is_shared:
+        if self.secure_noise and self.noise_is_shared:
             raise ValueError(
                 f"secure_noise=True is about what the server draws, and {name} "
                 "is drawn by clients, here from the run's seed: a simulation. "
@@ -139,7 +139,7 @@ class Mean(Encoded):
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message
         weight = num_examples
-        if self._noise_is_shared:
+        if self.noise_is_shared:
             # A client without examples has its share of the noise to add.
             weight = ops.ones_like(num_examples)
         elif self.weighting == "uniform":

@@ -397,6 +397,23 @@ def test_a_run_is_not_resumed_under_another_guarantee(tmp_path):
             fit(**changed)
 
 
+def test_fit_knows_the_size_that_noise_on_integers_depends_on(capsys):
+    pytest.importorskip("dp_accounting")
+    noise = fl.encoders.Skellam(2.0, norm=1.0, clients_per_round=8, bits=12)
+    process = wide_process(
+        Mean([HadamardRotation(), noise], "uniform", 8, delta=1e-3)
+    )
+    history = process.fit(wide_clients(8), rounds=2, verbose=2)
+    expected = fl.privacy.Guarantee(
+        process.aggregator.dp_event(process.update_spec),
+        fl.privacy.Everyone(8),
+        1e-3,
+    )
+    assert history.history["epsilon"] == [expected.epsilon(k) for k in (1, 2)]
+    assert history.privacy.epsilon == expected.epsilon(2)
+    assert "draw their shares themselves" in capsys.readouterr().out
+
+
 def test_rounds_of_an_initial_state_are_named(capsys):
     data = wide_clients(8)
     plain = wide_process(fl.aggregators.Mean())
