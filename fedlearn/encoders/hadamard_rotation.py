@@ -111,41 +111,32 @@ def padded_size(size: int, block_size: int) -> int:
     return -(-size // length) * length
 
 
-def rotate(vector: Any, seed: Any, block_size: int, num_rounds: int = 1) -> Any:
+def rotate(vector: Any, seed: Any, block_size: int) -> Any:
     """A vector's rotated blocks.
 
     Args:
-        vector: A float32 array of shape `(size,)`.
+        vector: A float32 array of shape `(size,)`, whole blocks.
         seed: An int32 array of shape `(2,)`.
         block_size: A power of two.
-        num_rounds: How often signs are changed and blocks transformed. Once
-            makes two large numbers of a block four different ones; twice
-            makes numbers close to normal of any.
 
     Returns:
         A float32 array of shape `(num_blocks, block_length)`.
     """
-    size = vector.shape[0]
-    length = block_length(size, block_size)
-    if size % length:
-        vector = ops.pad(vector, [(0, -size % length)])
+    length = block_length(vector.shape[0], block_size)
     blocks = ops.reshape(vector, (-1, length))
-    for stream in range(num_rounds):
-        blocks = _transform(blocks * _signs(seed, blocks.shape, stream))
-    return blocks
+    return _transform(blocks * _signs(seed, blocks.shape))
 
 
-def rotate_back(blocks: Any, seed: Any, size: int, num_rounds: int = 1) -> Any:
+def rotate_back(blocks: Any, seed: Any, size: int) -> Any:
     """The vector of shape `(size,)` whose rotated blocks are given."""
-    for stream in reversed(range(num_rounds)):
-        blocks = _transform(blocks) * _signs(seed, blocks.shape, stream)
+    blocks = _transform(blocks) * _signs(seed, blocks.shape)
     return ops.reshape(blocks, (-1,))[:size]
 
 
-def _signs(seed: Any, shape: Any, stream: int) -> Any:
+def _signs(seed: Any, shape: Any) -> Any:
     num_blocks, length = shape
     num_drawn = min(num_blocks, max(1, _PERIOD // length))
-    signs = threefry.random_signs(seed, num_drawn * length, stream)
+    signs = threefry.random_signs(seed, num_drawn * length)
     signs = ops.reshape(signs, (num_drawn, length))
     if num_drawn == num_blocks or num_drawn == 1:
         return signs

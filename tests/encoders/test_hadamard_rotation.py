@@ -11,8 +11,10 @@ SEED = np.array([1, 2], np.int32)
 
 
 def rotated(vector, block_size):
-    vector = ops.convert_to_tensor(vector)
-    blocks = hadamard_rotation.rotate(vector, SEED, block_size)
+    size = hadamard_rotation.padded_size(len(vector), block_size)
+    padded = np.pad(vector, (0, size - len(vector)))
+    padded = ops.convert_to_tensor(padded)
+    blocks = hadamard_rotation.rotate(padded, SEED, block_size)
     return ops.convert_to_numpy(blocks)
 
 
