@@ -51,11 +51,7 @@ class Traffic:
         """
         if not self._down.encoders:
             return trainable
-        encoded, decoded = self._send(trainable, seed)
-        self._measure(
-            "weights", lambda: self._down.to_wire(backend.to_numpy(encoded))
-        )
-        return decoded
+        return self._send(trainable, seed)[1]
 
     def _send_fn(self, trainable, seed):
         spec = [keras.KerasTensor(w.shape, w.dtype) for w in trainable]
@@ -69,7 +65,13 @@ class Traffic:
             return self._measure("down", lambda: backend.to_numpy(broadcast))
         rest = broadcast._replace(trainable=[])
         size = self._measure("down", lambda: backend.to_numpy(rest))
-        return size + self._sizes["weights"]
+        return size + self._measure(
+            "weights", lambda: self._weights(broadcast.trainable)
+        )
+
+    def _weights(self, trainable: Any) -> Any:
+        encoded, _ = self._send(trainable, np.zeros(2, np.int32))
+        return self._down.to_wire(backend.to_numpy(encoded))
 
     def bytes_up(self, message: Callable[[], Any]) -> int:
         """What one client sends, where all send as much.
