@@ -531,7 +531,14 @@ def test_models_whose_examples_do_not_stand_alone(make, match):
 def test_statistics_that_do_not_change_are_taken():
     frozen = layers.BatchNormalization(trainable=False)
     known = layers.Normalization(mean=0.5, variance=2.0)
-    process_of(ExampleDP(1.0, 1.0), _model(frozen, known))
     adapted = layers.Normalization()
     adapted.adapt(np.arange(12.0, dtype="float32").reshape(4, 3))
-    process_of(ExampleDP(1.0, 1.0), _model(adapted))
+    process = process_of(ExampleDP(1.0, 1.0), _model(frozen, known, adapted))
+    before = process.initialize()
+    after, metrics = process.next(before, DATA)
+    assert metrics["num_rejected"] == 0
+    zoo.assert_equal(after.non_trainable, before.non_trainable)
+    assert np.any(
+        ops.convert_to_numpy(after.trainable[-2])
+        != ops.convert_to_numpy(before.trainable[-2])
+    )
