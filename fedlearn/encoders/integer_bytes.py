@@ -1,4 +1,8 @@
-"""Integers of some bits, end to end, as bytes, on the host."""
+"""Integers of some bits, end to end, as bytes, on the host.
+
+For integers that are added before they are decoded: what is compiled adds
+them as they are, and packs nothing. `bit_packing` packs in what is compiled.
+"""
 
 import numpy as np
 
