@@ -97,6 +97,19 @@ def check_delta(delta: float) -> float:
     return delta
 
 
+def check_rounds(rounds: float) -> int:
+    """The value.
+
+    Raises:
+        ValueError: If it isn't a whole number of at least 0.
+    """
+    if rounds < 0 or rounds % 1:
+        raise ValueError(
+            f"rounds is {rounds!r}. Expected a whole number, 0 or more."
+        )
+    return int(rounds)
+
+
 def check_accountant(name: str) -> None:
     """Raises ValueError if there is no accountant of that name."""
     if name not in get_args(AccountantName):

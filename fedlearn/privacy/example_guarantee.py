@@ -9,6 +9,7 @@ from fedlearn.privacy.accountant import (
     OneEventRdp,
     check_accountant,
     check_delta,
+    check_rounds,
     epsilon,
 )
 from fedlearn.privacy.dp_sgd import composition_dp_sgd
@@ -271,11 +272,7 @@ class _Participations:
 
     def until(self, rounds: int) -> Callable[[str], int]:
         """From a client's id to the number of its rounds."""
-        if rounds < 0 or rounds % 1:
-            raise ValueError(
-                f"rounds is {rounds!r}. Expected a whole number, 0 or more."
-            )
-        sampler, rounds = self._sampler, int(rounds)
+        sampler, rounds = self._sampler, check_rounds(rounds)
         if sampler is None:
             return lambda client: rounds
         for later in range(self._rounds, rounds):

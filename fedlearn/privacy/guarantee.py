@@ -7,6 +7,7 @@ from fedlearn.privacy.accountant import (
     OneEventRdp,
     check_accountant,
     check_delta,
+    check_rounds,
     epsilon,
     tightest,
 )
@@ -111,15 +112,12 @@ class Guarantee:
 
     def composition(self, rounds: int) -> Composition:
         """What the first `rounds` rounds release."""
-        if rounds < 0 or rounds % 1:
-            raise ValueError(
-                f"rounds is {rounds!r}. Expected a whole number, 0 or more."
-            )
+        rounds = check_rounds(rounds)
         if not rounds:
             # The sensitivity of no rounds is 0, which no multiplier matches.
             once = self.mechanism.compose(self.participation, 1)
             return once._replace(times=0)
-        return self.mechanism.compose(self.participation, int(rounds))
+        return self.mechanism.compose(self.participation, rounds)
 
     def epsilon(
         self,
