@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import model_checks
 from fedlearn.metrics import mergeable
 
 Arrays = list[Any]
@@ -61,12 +62,12 @@ class FunctionalModel:
     """
 
     def __init__(self, model: keras.Model):
-        _check_model(model)
+        model_checks.check_model(model)
         self.model = model
         self.roles = _roles(model)
         self._signatures: set[Any] = set()
         self._no_examples: tuple | None = None
-        self._num_classes = _num_classes(model)
+        self._num_classes = model_checks.num_classes(model)
         self._has_training_arg = getattr(model, "_call_has_training_arg", True)
         self._compute_loss_has_training_arg = (
             "training" in inspect.signature(model.compute_loss).parameters
@@ -75,7 +76,7 @@ class FunctionalModel:
             id(metric)
             for metric in mergeable.user_metrics(model)
             if mergeable.is_sum(metric)
-            or mergeable.check_metric(metric, _output_shape(model))
+            or mergeable.check_metric(metric, model_checks.output_shape(model))
         }
 
     @property
@@ -255,7 +256,7 @@ class FunctionalModel:
         key = (len(batch), *((a.shape[1:], a.dtype) for a in arrays))
         if key in self._signatures:
             return
-        _check_batch(self.model, batch, client_id)
+        model_checks.check_batch(self.model, batch, client_id)
         try:
             # On shapes alone: running the model would compile every one of
             # its operations by itself on JAX.
@@ -271,11 +272,12 @@ class FunctionalModel:
         except Exception as error:
             raise ValueError(
                 f"The model can't be run on the examples of client "
-                f"{client_id!r}: {_describe(batch)}. The model's input shape "
-                f"is {_input_shape(self.model)}, its output shape "
-                f"{_output_shape(self.model)}, its loss {self.model.loss!r}. "
-                "Change the clients' arrays (`dataset.map(fn)`), or the "
-                f"model's input, output or loss. Keras said: {error}"
+                f"{client_id!r}: {model_checks.describe(batch)}. The model's "
+                f"input shape is {model_checks.input_shape(self.model)}, its "
+                f"output shape {model_checks.output_shape(self.model)}, its "
+                f"loss {self.model.loss!r}. Change the clients' arrays "
+                "(`dataset.map(fn)`), or the model's input, output or loss. "
+                f"Keras said: {error}"
             ) from error
         doubtful = self._doubtful_metrics()
         if doubtful:
@@ -313,22 +315,8 @@ class FunctionalModel:
         return self._no_examples
 
     def check_labels(self, y: Any, client_id: str) -> None:
-        """Raises ValueError for integer labels outside the model's classes.
-
-        A label out of range gives NaN on one backend and an abort on another;
-        either way the client would be left out without a word about why.
-        """
-        classes = self._num_classes
-        if classes is None or not isinstance(y, np.ndarray):
-            return
-        low, high = y.min(), y.max()
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"The labels of client {client_id!r} lie between {low} and "
-                f"{high}, but the model has {classes} classes, so labels must "
-                f"lie between 0 and {classes - 1}. Number the classes from 0, "
-                "or give the last layer more units."
-            )
+        """Raises ValueError for integer labels outside the model's classes."""
+        model_checks.check_labels(y, self._num_classes, client_id)
 
     def _metrics_after(self, batch: tuple) -> Arrays:
         """Values of `metrics_variables` after one batch, starting anew."""
@@ -387,43 +375,6 @@ class _OnShapes(keras.Operation):
         return self._fn(batch)
 
 
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a compiled keras.Model (Keras 3). Received an "
-            f"object of type {type(model).__module__}.{type(model).__name__}."
-        )
-    if not getattr(model, "compiled", False):
-        raise ValueError(
-            f"The model {model.name!r} isn't compiled, so it has no loss to "
-            "train with. Call `model.compile(optimizer=..., loss=..., "
-            "metrics=[...])` before it is given to fedlearn."
-        )
-    if not model.built or not model.weights:
-        raise ValueError(
-            f"The model {model.name!r} has no weights yet: Keras creates them "
-            "when it knows the input's shape. Start the model with "
-            "`keras.Input(shape)`, or call `model.build((None, ...))`, or "
-            "call it once on a batch."
-        )
-    if not model.trainable_variables:
-        raise ValueError(
-            f"The model {model.name!r} has no trainable variables, so there "
-            "is nothing to learn. Set `trainable = True` on some layer."
-        )
-    for method, hook in (
-        ("train_step", "`compute_loss` (and `compute_metrics`)"),
-        ("test_step", "`compute_loss` (and `compute_metrics`)"),
-    ):
-        if getattr(type(model), method) is not getattr(keras.Model, method):
-            raise ValueError(
-                f"{type(model).__name__} overrides `{method}`, which updates "
-                "variables in place and can't run on many clients at once. "
-                f"Override {hook} instead, which fedlearn honours, and remove "
-                f"`{method}`."
-            )
-
-
 def _roles(model: keras.Model) -> _Roles:
     # A frozen layer's kernels are listed among the non-trainable variables
     # too. They don't change, so they mustn't be copied for each client nor
@@ -452,124 +403,6 @@ def _roles(model: keras.Model) -> _Roles:
 
 def _is_random_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
-
-
-def _check_batch(model: keras.Model, batch: tuple, client_id: str) -> None:
-    expected = _input_shape(model)
-    x = batch[0]
-    if (
-        isinstance(expected, tuple)
-        and not keras.tree.is_nested(x)
-        and _is_shape(expected)
-        and not _fits(x.shape, expected)
-    ):
-        raise ValueError(
-            f"The inputs of client {client_id!r} have the wrong shape: "
-            f"{_describe(batch)}, but the model's input shape is {expected} "
-            "(None is the batch). Reshape the clients' arrays, for example "
-            "with `dataset.map(lambda data: (reshape(data[0]), data[1]))`."
-        )
-    if len(batch) > 1 and batch[1] is not None:
-        _check_labels(model, batch, client_id)
-
-
-def _check_labels(model: keras.Model, batch: tuple, client_id: str) -> None:
-    output, y, loss = _output_shape(model), batch[1], model.loss
-    if not (
-        isinstance(output, tuple)
-        and _is_shape(output)
-        and not keras.tree.is_nested(y)
-        and not keras.tree.is_nested(loss)
-        and type(model).compute_loss is keras.Model.compute_loss
-    ):
-        return
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
-    sparse = str(name).startswith("sparse_")
-    if not sparse and str(name) not in _ELEMENTWISE_LOSSES:
-        return
-    wanted = output[:-1] if sparse else output
-    # Keras drops or adds a last axis of length one.
-    fits = _fits(y.shape, wanted) or _fits(y.shape, (*wanted, 1))
-    if not fits and not sparse and wanted[-1] == 1:
-        fits = _fits(y.shape, wanted[:-1])
-    if not fits:
-        hint = (
-            " Labels given one-hot go with the loss without `sparse_`."
-            if sparse and _fits(y.shape, output)
-            else " Integer labels go with `sparse_categorical_crossentropy`."
-            if "categorical" in str(name) and not sparse
-            else ""
-        )
-        raise ValueError(
-            f"The labels of client {client_id!r} have the wrong shape: "
-            f"{_describe(batch)}, but the loss {name!r} with the model's "
-            f"output shape {output} takes labels of shape {wanted} (None is "
-            f"the batch).{hint}"
-        )
-
-
-_ELEMENTWISE_LOSSES = {
-    "categorical_crossentropy",
-    "binary_crossentropy",
-    "mse",
-    "mae",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "huber",
-    "huber_loss",
-    "categorical_focal_crossentropy",
-    "binary_focal_crossentropy",
-}
-
-
-def _num_classes(model: keras.Model) -> int | None:
-    output, loss = _output_shape(model), model.loss
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
-    if (
-        name == "sparse_categorical_crossentropy"
-        and getattr(loss, "ignore_class", None) is None
-        and isinstance(output, tuple)
-        and _is_shape(output)
-    ):
-        return output[-1]
-    return None
-
-
-def _is_shape(value: Any) -> bool:
-    return all(d is None or isinstance(d, int) for d in value)
-
-
-def _fits(shape: tuple, expected: tuple) -> bool:
-    return len(shape) == len(expected) and all(
-        b is None or a == b
-        for a, b in zip(shape[1:], expected[1:], strict=True)
-    )
-
-
-def _describe(batch: tuple) -> str:
-    names = ("x", "y", "sample_weight")
-
-    def text(a):
-        return f"{tuple(a.shape)} {a.dtype}"
-
-    return ", ".join(
-        f"{name} is {keras.tree.map_structure(text, part)}"
-        for name, part in zip(names, batch, strict=False)
-    )
-
-
-def _input_shape(model: keras.Model) -> Any:
-    try:
-        return model.input_shape
-    except AttributeError:  # a subclassed model knows only its own call
-        return "not known (a subclassed model)"
-
-
-def _output_shape(model: keras.Model) -> Any:
-    try:
-        return model.output_shape
-    except AttributeError:
-        return None
 
 
 def to_backend(values: list[np.ndarray]) -> Arrays:

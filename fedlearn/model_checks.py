@@ -1,0 +1,187 @@
+"""What a model must be, and whether it takes a client's examples."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def check_model(model: Any) -> None:
+    """Raises for what is no compiled model with weights, or has its own step."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a compiled keras.Model (Keras 3). Received an "
+            f"object of type {type(model).__module__}.{type(model).__name__}."
+        )
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            f"The model {model.name!r} isn't compiled, so it has no loss to "
+            "train with. Call `model.compile(optimizer=..., loss=..., "
+            "metrics=[...])` before it is given to fedlearn."
+        )
+    if not model.built or not model.weights:
+        raise ValueError(
+            f"The model {model.name!r} has no weights yet: Keras creates them "
+            "when it knows the input's shape. Start the model with "
+            "`keras.Input(shape)`, or call `model.build((None, ...))`, or "
+            "call it once on a batch."
+        )
+    if not model.trainable_variables:
+        raise ValueError(
+            f"The model {model.name!r} has no trainable variables, so there "
+            "is nothing to learn. Set `trainable = True` on some layer."
+        )
+    for method, hook in (
+        ("train_step", "`compute_loss` (and `compute_metrics`)"),
+        ("test_step", "`compute_loss` (and `compute_metrics`)"),
+    ):
+        if getattr(type(model), method) is not getattr(keras.Model, method):
+            raise ValueError(
+                f"{type(model).__name__} overrides `{method}`, which updates "
+                "variables in place and can't run on many clients at once. "
+                f"Override {hook} instead, which fedlearn honours, and remove "
+                f"`{method}`."
+            )
+
+
+def check_batch(model: keras.Model, batch: tuple, client_id: str) -> None:
+    """Raises ValueError for inputs or labels of a shape that can't fit."""
+    expected = input_shape(model)
+    x = batch[0]
+    if (
+        isinstance(expected, tuple)
+        and not keras.tree.is_nested(x)
+        and _is_shape(expected)
+        and not _fits(x.shape, expected)
+    ):
+        raise ValueError(
+            f"The inputs of client {client_id!r} have the wrong shape: "
+            f"{describe(batch)}, but the model's input shape is {expected} "
+            "(None is the batch). Reshape the clients' arrays, for example "
+            "with `dataset.map(lambda data: (reshape(data[0]), data[1]))`."
+        )
+    if len(batch) > 1 and batch[1] is not None:
+        _check_label_shapes(model, batch, client_id)
+
+
+def _check_label_shapes(
+    model: keras.Model, batch: tuple, client_id: str
+) -> None:
+    output, y, loss = output_shape(model), batch[1], model.loss
+    if not (
+        isinstance(output, tuple)
+        and _is_shape(output)
+        and not keras.tree.is_nested(y)
+        and not keras.tree.is_nested(loss)
+        and type(model).compute_loss is keras.Model.compute_loss
+    ):
+        return
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
+    sparse = str(name).startswith("sparse_")
+    if not sparse and str(name) not in _ELEMENTWISE_LOSSES:
+        return
+    wanted = output[:-1] if sparse else output
+    # Keras drops or adds a last axis of length one.
+    fits = _fits(y.shape, wanted) or _fits(y.shape, (*wanted, 1))
+    if not fits and not sparse and wanted[-1] == 1:
+        fits = _fits(y.shape, wanted[:-1])
+    if not fits:
+        hint = (
+            " Labels given one-hot go with the loss without `sparse_`."
+            if sparse and _fits(y.shape, output)
+            else " Integer labels go with `sparse_categorical_crossentropy`."
+            if "categorical" in str(name) and not sparse
+            else ""
+        )
+        raise ValueError(
+            f"The labels of client {client_id!r} have the wrong shape: "
+            f"{describe(batch)}, but the loss {name!r} with the model's "
+            f"output shape {output} takes labels of shape {wanted} (None is "
+            f"the batch).{hint}"
+        )
+
+
+_ELEMENTWISE_LOSSES = {
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "mse",
+    "mae",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "huber_loss",
+    "categorical_focal_crossentropy",
+    "binary_focal_crossentropy",
+}
+
+
+def check_labels(y: Any, classes: int | None, client_id: str) -> None:
+    """Raises ValueError for integer labels outside the model's classes.
+
+    A label out of range gives NaN on one backend and an abort on another;
+    either way the client would be left out without a word about why.
+    """
+    if classes is None or not isinstance(y, np.ndarray):
+        return
+    low, high = y.min(), y.max()
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"The labels of client {client_id!r} lie between {low} and "
+            f"{high}, but the model has {classes} classes, so labels must "
+            f"lie between 0 and {classes - 1}. Number the classes from 0, "
+            "or give the last layer more units."
+        )
+
+
+def num_classes(model: keras.Model) -> int | None:
+    """How many classes integer labels tell apart; None where not known."""
+    output, loss = output_shape(model), model.loss
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
+    if (
+        name == "sparse_categorical_crossentropy"
+        and getattr(loss, "ignore_class", None) is None
+        and isinstance(output, tuple)
+        and _is_shape(output)
+    ):
+        return output[-1]
+    return None
+
+
+def _is_shape(value: Any) -> bool:
+    return all(d is None or isinstance(d, int) for d in value)
+
+
+def _fits(shape: tuple, expected: tuple) -> bool:
+    return len(shape) == len(expected) and all(
+        b is None or a == b
+        for a, b in zip(shape[1:], expected[1:], strict=True)
+    )
+
+
+def describe(batch: tuple) -> str:
+    """Shapes and dtypes of a client's arrays, for an error."""
+    names = ("x", "y", "sample_weight")
+
+    def text(a):
+        return f"{tuple(a.shape)} {a.dtype}"
+
+    return ", ".join(
+        f"{name} is {keras.tree.map_structure(text, part)}"
+        for name, part in zip(names, batch, strict=False)
+    )
+
+
+def input_shape(model: keras.Model) -> Any:
+    """The model's input shape, or why there is none, for an error."""
+    try:
+        return model.input_shape
+    except AttributeError:  # a subclassed model knows only its own call
+        return "not known (a subclassed model)"
+
+
+def output_shape(model: keras.Model) -> Any:
+    """The model's output shape; None where Keras knows none."""
+    try:
+        return model.output_shape
+    except AttributeError:
+        return None
