@@ -2,6 +2,8 @@
 
 import keras
 
+from fedlearn.optimizers import beside_config
+
 
 def copy(model: keras.Model) -> keras.Model:
     """A model of the same structure and compilation, with its own variables.
@@ -47,10 +49,14 @@ def copy(model: keras.Model) -> keras.Model:
     optimizer = keras.optimizers.get(arguments.pop("optimizer"))
     for name in ("metrics", "weighted_metrics"):
         arguments[name] = _fresh_metrics(arguments[name])
-    copied.compile(
-        optimizer=type(optimizer).from_config(optimizer.get_config()),
-        **arguments,
+    new_optimizer = type(optimizer).from_config(optimizer.get_config())
+    beside_config.carry_over(
+        optimizer,
+        new_optimizer,
+        model.trainable_variables,
+        copied.trainable_variables,
     )
+    copied.compile(optimizer=new_optimizer, **arguments)
     return copied
 
 

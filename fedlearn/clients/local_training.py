@@ -165,7 +165,7 @@ class LocalTrainer:
         self.config = config
         self.model = model
         self.optimizer = FunctionalOptimizer(
-            config.optimizer or model.model.optimizer,
+            _scaling(config.optimizer, model.model),
             model.model.trainable_variables,
             schedule="rounds",
         )
@@ -333,6 +333,25 @@ class LocalTrainer:
         ]
         after = [*carry.variables.trainable, *carry.variables.state]
         return [a - b for a, b in zip(after, before, strict=True)]
+
+
+def _scaling(
+    optimizer: keras.optimizers.Optimizer | None, model: keras.Model
+) -> keras.optimizers.Optimizer:
+    """A client's optimizer, with the loss scaling that `compile` would add.
+
+    In float16 small gradients are zero unless the loss is scaled up.
+    """
+    scales = keras.optimizers.LossScaleOptimizer
+    if optimizer is None:
+        return model.optimizer
+    if (
+        model.dtype_policy.name == "mixed_float16"
+        and model._compile_config.config.get("auto_scale_loss", True)
+        and not isinstance(optimizer, scales)
+    ):
+        return scales(optimizer, name="loss_scale_optimizer")
+    return optimizer
 
 
 def _averages_examples(model: keras.Model) -> bool:

@@ -63,7 +63,8 @@ class PrivateTrainer(LocalTrainer):
             raise ValueError(
                 "A LossScaleOptimizer follows the sizes of gradients before "
                 "they are clipped, so the noise doesn't cover it. Use its "
-                "inner optimizer, with float32 or mixed_bfloat16."
+                "inner optimizer, with float32 or mixed_bfloat16 (with "
+                "mixed_float16 every optimizer becomes one)."
             )
         self.dp = config.dp
         self._regularized = [

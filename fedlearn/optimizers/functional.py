@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn.optimizers import beside_config
+
 # Keras's optimizers are one backend-agnostic class under one that is the
 # backend's own. The backend's own methods assign to tf.Variables or to
 # torch.Tensors in place, which a StatelessScope can't see; the agnostic ones
@@ -96,8 +98,8 @@ def _stateless_class(cls: Any) -> type:
 class FunctionalOptimizer:
     """The pure functions of a `keras.optimizers.Optimizer`.
 
-    The optimizer that is given is copied from its configuration and never
-    changed.
+    The optimizer that is given is copied, from its configuration and what it
+    holds beside it (`exclude_from_weight_decay`), and never changed.
 
     Args:
         optimizer: Any Keras optimizer.
@@ -132,15 +134,16 @@ class FunctionalOptimizer:
                 ops.convert_to_numpy(self._rate_at(0))
             )
         self.optimizer = type(optimizer).from_config(config)
-        # Optimizers that hand variables on to others inside them.
         inner = getattr(self.optimizer, "inner_optimizer", None)
         several = getattr(self.optimizer, "_inner_optimizers", [])
-        parts = [self.optimizer, *several]
-        parts += [] if inner is None else [inner]
+        parts = beside_config.parts(self.optimizer)
         if keras.backend.backend() != "jax":
             for part in parts:
                 cls: Any = type(part)
                 part.__class__ = _stateless_class(cls)
+        beside_config.carry_over(
+            optimizer, self.optimizer, variables, variables
+        )
         self.optimizer.build(variables)
         self._initial = [
             np.array(ops.convert_to_numpy(v.value), copy=True)

@@ -125,6 +125,104 @@ def test_a_client_with_it_equals_fit(name, arguments):
     zoo.assert_close(zoo.numpy(carry.variables.trainable), after)
 
 
+def _no_decay(optimizer, model):
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+
+
+def _no_decay_of_bias(optimizer, model):
+    optimizer.exclude_from_weight_decay(var_list=[model.layers[-1].bias])
+
+
+def decaying(wrap=None, exclude=_no_decay):
+    """A regression whose inner SGD decays the kernel and not the bias."""
+    model = zoo.regression()
+    optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
+    exclude(optimizer, model)
+    if wrap == "LossScaleOptimizer":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    elif wrap == "MultiOptimizer":
+        # One optimizer for two patterns.
+        by_path = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1))
+        by_path[".*/bias"] = by_path[".*/kernel"] = optimizer
+        optimizer = keras.optimizers.MultiOptimizer(by_path)
+    return model, optimizer
+
+
+@pytest.mark.parametrize("wrap", [None, "LossScaleOptimizer", "MultiOptimizer"])
+@pytest.mark.parametrize("exclude", [_no_decay, _no_decay_of_bias])
+def test_what_is_excluded_from_weight_decay_stays_excluded(wrap, exclude):
+    model, optimizer = decaying(wrap, exclude)
+    model.compile(optimizer, loss="mse")
+    functional = FunctionalOptimizer(optimizer, model.trainable_variables)
+    weights = [ops.convert_to_tensor(w) for w in zoo.weights_of(model)]
+    zeros = [ops.zeros_like(w) for w in weights]
+    after, _ = functional.apply(functional.initial_values(), zeros, weights)
+    # Keras: the kernel times 1 - 0.1 * 0.5, the bias as it is.
+    kernel, bias = zoo.weights_of(model)
+    zoo.assert_close(zoo.numpy(after), [0.95 * kernel, bias])
+    assert not optimizer.built
+
+
+@pytest.mark.parametrize("exclude", [_no_decay, _no_decay_of_bias])
+def test_at_the_server_and_in_a_copy_of_the_model_too(exclude):
+    model, optimizer = decaying(None, exclude)
+    _, server = decaying()
+    exclude(server, model)
+    model.compile(optimizer, loss="mse")
+    process = fl.FederatedAveraging(model, server_optimizer=server)
+    copy = process.get_model(process.initialize())
+    uses = [copy.optimizer._use_weight_decay(v) for v in copy.weights]
+    assert uses == [True, False]
+    empty = tuple(a[:0] for a in DATA)  # nothing is learned: only the decay
+    before = process.initialize()
+    state, _ = process.next(before, [empty])
+    kernel, bias = zoo.numpy(before.trainable)
+    zoo.assert_close(zoo.numpy(state.trainable), [0.95 * kernel, bias])
+
+
+class Signed(keras.optimizers.SGD):
+    """Goes up instead of down, which its configuration doesn't say."""
+
+    sign = 1.0
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(self.sign * gradient, variable, learning_rate)
+
+
+def test_attributes_that_the_config_leaves_out_are_kept():
+    optimizer = Signed(0.5)
+    optimizer.sign = -1.0
+    weights = keras.Variable(np.ones(2, "float32"))
+    functional = FunctionalOptimizer(optimizer, [weights])
+    values = functional.initial_values()
+    after, _ = functional.apply(values, [ops.ones((2,))], [ops.ones((2,))])
+    zoo.assert_close(zoo.numpy(after), [np.full(2, 1.5)])
+
+
+def test_small_gradients_survive_float16():
+    """An optimizer given to the client is wrapped as `compile` wraps one."""
+    policy = keras.DTypePolicy("mixed_float16")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.dtype_policy = model.layers[0].dtype_policy = policy
+    zoo.set_weights(model)
+
+    def tiny(y_true, y_pred):
+        return 1e-7 * ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+    x, y = (a[:4] for a in DATA)
+    model.compile(keras.optimizers.SGD(1e6), loss=tiny)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    process = fl.FederatedAveraging(
+        model, client=fl.LocalTraining(keras.optimizers.SGD(1e6), batch_size=4)
+    )
+    state, _ = process.next(process.initialize(), [(x, y)])
+    before = zoo.weights_of(model)
+    zoo.fit(model, (x, y), batch_size=4, shuffle=False)
+    after = zoo.weights_of(model)
+    assert np.abs(after[0] - before[0]).max() > 0.05
+    zoo.assert_close(zoo.numpy(state.trainable), after, rtol=5e-3)
+
+
 def test_all_of_keras_is_in_the_table():
     names = {
         name
