@@ -1,54 +1,104 @@
 """Client ids: always `str`, whatever the user's column or dict holds."""
 
+import datetime
+import decimal
 import difflib
-import math
 import numbers
+import uuid
 from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 
 def as_client_id(value: Any) -> str:
     """The id as a string: `"a"`, `3` and `3.0` give `"a"`, `"3"` and `"3"`.
 
     A column of integers turns into floats in many tools on its way, so a
-    float without a fraction counts as that integer.
+    float without a fraction counts as that integer. A UUID is written with
+    its hyphens; a date or time stamp as in ISO 8601, with as few parts as
+    tell it: midnight is the date alone.
 
     Raises:
-        ValueError: If the id is missing (`None`, NaN, an empty string).
-        TypeError: If it is neither text nor a number.
+        ValueError: If the id is missing (`None`, NaN, NaT, an empty string).
+        TypeError: If it is none of these kinds.
+
+    Example:
+
+    >>> import datetime
+    >>> as_client_id(datetime.datetime(2026, 3, 1, 12, 30))
+    '2026-03-01T12:30'
     """
-    if isinstance(value, str):
+    if isinstance(value, str):  # first: most are
         text = str(value)
+    elif is_missing(value):
+        name = "NaN" if isinstance(value, numbers.Number) else value
+        raise ValueError(
+            f"A client id is missing ({name}). Expected an id for every "
+            "example; drop those rows or give them an id first."
+        )
     elif isinstance(value, bytes):
         text = value.decode("utf-8")
     elif isinstance(value, numbers.Integral):
         text = str(int(value))
     elif isinstance(value, numbers.Real):
         number = float(value)
-        if math.isnan(number):
-            raise ValueError(
-                "A client id is NaN (missing). Expected an id for every "
-                "example; drop those rows or give them an id first."
-            )
         text = str(int(number)) if number.is_integer() else str(number)
-    elif value is None:
-        raise ValueError("A client id is None. Expected a string.")
+    elif isinstance(value, decimal.Decimal):
+        whole = value.is_finite() and value == value.to_integral_value()
+        text = str(int(value)) if whole else str(value)
+    elif isinstance(value, uuid.UUID):
+        text = str(value)
+    elif isinstance(value, (datetime.date, np.datetime64)):
+        text = _time(value)
     else:
         raise TypeError(
             f"A client id is of type {type(value).__name__}: {value!r}. "
-            "Expected a string or an integer."
+            "Expected a string, an integer, a UUID or a time stamp."
         )
     if not text:
         raise ValueError("A client id is the empty string.")
     return text
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: `None`, NaN, NaT, pandas's NA.
+
+    Example:
+
+    >>> [is_missing(v) for v in (None, float("nan"), 0, "")]
+    [True, True, False, False]
+    """
+    # pandas has its own NA and NaT, which do not compare.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
+    return isinstance(value, (np.datetime64, np.timedelta64)) and bool(
+        np.isnat(value)
+    )
+
+
+def _time(value: Any) -> str:
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return value.isoformat()
+    if not isinstance(value, np.datetime64):
+        # By its text, which has the nanoseconds of a pandas.Timestamp.
+        value = np.datetime64(value.isoformat())
+    # What a data frame holds in nanoseconds, and a list as dates, are the
+    # same ids.
+    return str(np.datetime_as_string(value, unit="auto"))
+
+
 def as_client_ids(values: Iterable[Any]) -> tuple[str, ...]:
     """Many ids, in order, each once.
 
     Raises:
-        ValueError: If an id appears twice, naming the first that does.
+        ValueError: If two are the same string, such as `1` and `"1"`, naming
+            both.
         TypeError: If `values` is one string instead of a sequence of them.
     """
     if isinstance(values, (str, bytes)):
@@ -56,17 +106,86 @@ def as_client_ids(values: Iterable[Any]) -> tuple[str, ...]:
             f"Expected a sequence of client ids, but got the single id "
             f"{values!r}. Pass [{values!r}] to name one client."
         )
+    values = list(values)
     ids = tuple([as_client_id(value) for value in values])
     if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        for client_id in ids:
+        seen: dict[str, Any] = {}
+        for client_id, value in zip(ids, values, strict=True):
             if client_id in seen:
-                raise ValueError(
-                    f"Client id {client_id!r} appears more than once. "
-                    "Expected every client at most once."
-                )
-            seen.add(client_id)
+                raise _same_id(seen[client_id], value, client_id)
+            seen[client_id] = value
     return ids
+
+
+def _same_id(one: Any, other: Any, client_id: str) -> ValueError:
+    if type(one) is type(other) and one == other:
+        return ValueError(
+            f"Client id {client_id!r} appears more than once. Expected every "
+            "client at most once."
+        )
+    return ValueError(
+        f"Client id {client_id!r} appears more than once: as {one!r} "
+        f"({type(one).__name__}) and as {other!r} ({type(other).__name__}). "
+        "Ids are kept as strings, so both would be one client. Give one of "
+        "them another id; if they are one client, make all ids strings first."
+    )
+
+
+def ids_array(ids: Any) -> np.ndarray:
+    """Ids as an array in which each is as it was given.
+
+    NumPy alone makes two equal texts of `[1, "1"]`.
+    """
+    if isinstance(ids, np.ndarray):
+        return ids
+    if hasattr(ids, "to_numpy"):
+        return np.asarray(ids.to_numpy())
+    if not isinstance(ids, (list, tuple)):
+        return np.asarray(ids)
+    return np.fromiter(ids, object, len(ids))
+
+
+def client_of_rows(ids: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The clients, sorted as strings, and which of them has each row.
+
+    Args:
+        ids: `(rows,)` array of ids, of any dtype.
+
+    Returns:
+        The clients' ids, and `(rows,)` integers that index them.
+
+    Raises:
+        ValueError: If an id is missing, or two ids are the same string.
+
+    Example:
+
+    >>> client_of_rows(np.array([10, 9, 10]))
+    (('10', '9'), array([0, 1, 0]))
+    """
+    if ids.dtype.kind in "biufM":
+        # One NaN stands for all; and time stamps stay what they are, which
+        # tolist() makes integers of where they have nanoseconds.
+        distinct, codes = np.unique(ids, return_inverse=True)
+        values = list(distinct)
+    else:
+        # Quicker than sorting text, and mixed types do not sort at all.
+        seen: dict[Any, int] = {}
+        try:
+            codes = np.fromiter(
+                (seen.setdefault(value, len(seen)) for value in ids.tolist()),
+                np.int64,
+                len(ids),
+            )
+        except TypeError:  # not hashable, so no id either
+            as_client_ids(ids.tolist())
+            raise
+        values = list(seen)
+    names = as_client_ids(values)
+    # 10 sorts after 2, but "10" before "2".
+    client_ids = tuple(sorted(names))
+    index = {name: k for k, name in enumerate(client_ids)}
+    rank = np.array([index[name] for name in names])
+    return client_ids, rank[codes]
 
 
 def unknown_client(client_id: Any, known: Collection[str]) -> KeyError:

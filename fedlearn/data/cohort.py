@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from fedlearn.data.client_id import as_client_ids
 from fedlearn.functional_model import FunctionalModel
 
 
@@ -49,7 +50,8 @@ class Cohort:
         self._model = model
         self._state_of = state_of
         if isinstance(clients, Mapping):
-            self.ids = [str(i) for i in clients]
+            # As `fit` has them: 1.0 is "1", and 1 beside "1" is an error.
+            self.ids = list(as_client_ids(clients))
             self._read = [(lambda key=key: clients[key]) for key in clients]
             count = getattr(clients, "num_examples", None)
             self._count = (

@@ -5,10 +5,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fedlearn.data import element as el
-from fedlearn.data.client_id import as_client_ids
+from fedlearn.data.client_id import as_client_ids, ids_array
 from fedlearn.data.sources import Source, group_by_client, in_memory
 
 if TYPE_CHECKING:
@@ -98,7 +96,7 @@ class Constructors:
         """
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
         element = el.as_element(parts, "from_arrays")
-        ids = np.asarray(client_ids)
+        ids = ids_array(client_ids)
         if ids.ndim != 1 or len(ids) != el.num_examples(element):
             raise ValueError(
                 f"client_ids has shape {ids.shape}, but x and y have "

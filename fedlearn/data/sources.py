@@ -12,7 +12,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data import element as el
-from fedlearn.data.client_id import as_client_id
+from fedlearn.data.client_id import client_of_rows
 
 
 class Source(Protocol):
@@ -168,24 +168,8 @@ def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
 
 def group_by_client(element: el.Element, ids: np.ndarray) -> FlatArrays:
     """The rows of `element` by the client that `ids` names for each."""
-    if ids.dtype.kind in "biuf":
-        distinct, codes = np.unique(ids, return_inverse=True)
-        values = distinct.tolist()
-    else:
-        # Quicker than sorting text, and mixed types do not sort at all.
-        seen: dict[Any, int] = {}
-        codes = np.fromiter(
-            (seen.setdefault(value, len(seen)) for value in ids.tolist()),
-            np.int64,
-            len(ids),
-        )
-        values = list(seen)
-    names = [as_client_id(value) for value in values]
-    # 10 sorts after 2, but "10" before "2"; and two values may be one id.
-    client_ids = tuple(sorted(set(names)))
-    index = {name: k for k, name in enumerate(client_ids)}
-    rank = np.array([index[name] for name in names])
-    return group_rows(element, rank[codes], client_ids)
+    client_ids, codes = client_of_rows(ids)
+    return group_rows(element, codes, client_ids)
 
 
 class Mapped:

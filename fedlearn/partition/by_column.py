@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data import element as el
+from fedlearn.data.client_id import ids_array
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.sources import group_by_client
 from fedlearn.partition.division import clients, deal, even_cuts
@@ -55,7 +56,7 @@ def by_column(
         x, values = _take_out(x, values)
     element = el.as_element((x, y), "by_column")
     total = el.num_examples(element)
-    column = np.asarray(values)
+    column = ids_array(values)
     if column.shape == (total, 1):
         column = column.reshape(-1)
     if column.shape != (total,) or not total:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.data.client_id import is_missing
+
 
 def choose_columns(
     columns: list[str],
@@ -60,13 +62,6 @@ def choose_columns(
     return chosen
 
 
-def _is_missing(value: Any) -> bool:
-    # pandas has its own NA and NaT, which do not compare.
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
-
-
 def _column(df: Any, name: str) -> tuple[np.ndarray, int]:
     """A column's values, and how many are missing."""
     values = np.asarray(df[name].to_numpy())
@@ -81,7 +76,7 @@ def _column(df: Any, name: str) -> tuple[np.ndarray, int]:
     if kind in "mM":
         return values, int(np.isnat(values).sum())
     if kind == "O":
-        missing = [_is_missing(v) for v in values.tolist()]
+        missing = [is_missing(v) for v in values.tolist()]
         present = [
             v
             for v, gone in zip(values.tolist(), missing, strict=True)
