@@ -18,6 +18,9 @@ OPTIMIZERS = (
     "rmsprop",
     "lion",
     "yogi",
+    "fedadagrad",
+    "fedadam",
+    "fedyogi",
 )
 
 
@@ -40,28 +43,15 @@ class Algorithm(NamedTuple):
     proximal: float | None = None
 
 
-# Adaptive optimizers have epsilon (the paper's tau) at 1e-3: Reddi et al.
-# 2021, "Adaptive federated optimization", section 5 and appendix D. An update
-# is much smaller than a gradient, and 1e-7 would let noise pick the step. The
-# learning rates are those, of 0.01 to 0.1, that learn the digits fastest.
-_ADAPTIVE = {"epsilon": 1e-3}
-
+# The adaptive optimizers' own defaults are those of Reddi et al. 2021, section
+# 5 and appendix D. TODO
 ALGORITHMS = {
     "fedavg": Algorithm("FedAvg"),
     "fedprox": Algorithm("FedProx", proximal=0.1),
     "fedavgm": Algorithm("FedAvgM", "sgd", 1.0, {"momentum": 0.9}),
-    "fedadam": Algorithm(
-        "FedAdam", "adam", 0.05, {"beta_2": 0.99, **_ADAPTIVE}
-    ),
-    "fedyogi": Algorithm("FedYogi", "yogi", 0.03, _ADAPTIVE),
-    "fedadagrad": Algorithm(
-        "FedAdagrad",
-        "adagrad",
-        0.1,
-        # Keras begins at 0.1, which suits gradients; tau squared suits
-        # updates.
-        {"initial_accumulator_value": 1e-6, **_ADAPTIVE},
-    ),
+    "fedadam": Algorithm("FedAdam", "fedadam", 0.05),
+    "fedyogi": Algorithm("FedYogi", "fedyogi", 0.03),
+    "fedadagrad": Algorithm("FedAdagrad", "fedadagrad", 0.1),
 }
 
 
@@ -84,11 +74,9 @@ def optimizer(
 
     if learning_rate is not None:
         options["learning_rate"] = learning_rate
-    if name == "yogi":
-        from fedlearn.optimizers import Yogi
+    from fedlearn import optimizers
 
-        return Yogi(**options)
-    by_name = {
+    by_name: dict[str, Any] = {
         "sgd": keras.optimizers.SGD,
         "adam": keras.optimizers.Adam,
         "adamw": keras.optimizers.AdamW,
@@ -98,5 +86,9 @@ def optimizer(
         "nadam": keras.optimizers.Nadam,
         "rmsprop": keras.optimizers.RMSprop,
         "lion": keras.optimizers.Lion,
+        "yogi": optimizers.Yogi,
+        "fedadagrad": optimizers.FedAdagrad,
+        "fedadam": optimizers.FedAdam,
+        "fedyogi": optimizers.FedYogi,
     }
     return by_name[name](**options)

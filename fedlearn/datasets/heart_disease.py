@@ -43,6 +43,24 @@ _FILES = {
 # Of each hospital's patients; what remains is the published test sets' size.
 _TRAIN_FRACTION = 0.66
 
+# The patients of FLamby's test sets: a bit each, in the order of UCI's files
+# after those with missing values are left out. FLamby draws them with
+# scikit-learn's `train_test_split(random_state=43)`, stratified by outcome
+# where each outcome has over two patients, as not in Switzerland.
+_FLAMBY_TEST = {
+    "cleveland": (
+        303,
+        "040480a020b3c59dc48a03b505c0481087c001ac9430180a847015a598491260f8"
+        "e2001cebe4",
+    ),
+    "hungarian": (
+        261,
+        "1100847cb841d42c88700d510093869198d144134848122f693a0411802910ba30",
+    ),
+    "switzerland": (46, "07863a8c80c0"),
+    "va": (130, "464800245b65020eb85b04886003a74580"),
+}
+
 CARD = Card(
     name="heart_disease",
     title="patients of four hospitals, with or without heart disease",
@@ -64,7 +82,7 @@ CARD = Card(
         "Cholesterol 0 means missing: it is 0 for all of Switzerland. That "
         "column has no spread there and becomes 0.",
         "Which patients are for testing is drawn here, with FLamby's counts; "
-        "it is not FLamby's choice.",
+        "split='flamby' takes FLamby's choice.",
         "With four clients, averaging weighs Cleveland and Budapest most.",
     ),
     files=tuple(_FILES.values()),
@@ -78,6 +96,7 @@ def load_data(
     *,
     normalize: bool = True,
     seed: int = 0,
+    split: str | None = None,
     raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -98,6 +117,10 @@ def load_data(
             without spread becomes 0.
         seed: Decides which patients are for testing, where the file does not
             say.
+        split: `"flamby"` for the very patients of FLamby's train and test
+            sets, and columns divided by their standard deviation over
+            `n - 1`, as there: for numbers to put beside published ones. None
+            for what the file says or the seed draws.
         raw: Give dicts of the columns instead of `(x, y)`: each of `COLUMNS`,
             `float32 (n,)`, and `target`, `int64 (n,)`.
         source: A folder that holds the hospitals' files (UCI's
@@ -116,6 +139,8 @@ def load_data(
         DownloadError: If a file cannot be fetched; says where to put it.
         FileNotFoundError: If `source` is not there.
         FormatError: If a file is damaged or of another kind.
+        ValueError: If there is no such `split`, or the file has other
+            patients than FLamby's.
 
     Source and licence: see `CARD`, or
     `fl.datasets.describe("heart_disease")`.
@@ -126,10 +151,16 @@ def load_data(
     >>> [train.num_examples(site) for site in train]
     [199, 172, 30, 85]
     """
+    if split not in (None, "flamby"):
+        raise ValueError(
+            f"`split` must be None or 'flamby'. Received: {split!r}."
+        )
     parts: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
     for site, (x, y, is_train) in _sites(source, cache_dir, seed).items():
+        if split == "flamby":
+            is_train = _flamby_split(site, len(y))
         if normalize and not raw:
-            x = _normalized(x, is_train)
+            x = _normalized(x, is_train, ddof=int(split == "flamby"))
         for part, rows in (("train", is_train), ("test", ~is_train)):
             parts[part][site] = (x[rows], y[rows])
     train, test = (FederatedDataset.from_clients(p) for p in parts.values())
@@ -143,10 +174,21 @@ def _columns(client: Any) -> Any:
     return {**{n: x[:, k] for k, n in enumerate(COLUMNS)}, "target": y}
 
 
-def _normalized(x: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+def _flamby_split(site: str, total: int) -> np.ndarray:
+    expected, tested = _FLAMBY_TEST[site]
+    if total != expected:
+        raise ValueError(
+            f"split='flamby' divides the {expected} patients of {site} in "
+            f"UCI's file. Received {total} patients: leave `split` out."
+        )
+    bits = np.frombuffer(bytes.fromhex(tested), np.uint8)
+    return np.unpackbits(bits, count=total) == 0
+
+
+def _normalized(x: np.ndarray, is_train: np.ndarray, ddof: int) -> np.ndarray:
     values = x.astype(np.float64)
     mean = values[is_train].mean(axis=0)
-    deviation = values[is_train].std(axis=0)
+    deviation = values[is_train].std(axis=0, ddof=ddof)
     flat = deviation == 0
     scaled = (values - mean) / np.where(flat, 1, deviation)
     return np.where(flat, 0, scaled).astype(np.float32)

@@ -1,5 +1,5 @@
 """Server optimizers of the federated learning papers that Keras lacks."""
 
-from fedlearn.optimizers.yogi import Yogi
+from fedlearn.optimizers.adaptive import FedAdagrad, FedAdam, FedYogi, Yogi
 
-__all__ = ["Yogi"]
+__all__ = ["FedAdagrad", "FedAdam", "FedYogi", "Yogi"]

@@ -2,7 +2,7 @@ import keras
 import pytest
 
 from fedlearn.cli.algorithms import ALGORITHMS, OPTIMIZERS, optimizer
-from fedlearn.optimizers import Yogi
+from fedlearn.optimizers import FedAdagrad, FedAdam, FedYogi
 
 
 @pytest.mark.parametrize(
@@ -11,9 +11,9 @@ from fedlearn.optimizers import Yogi
         ("fedavg", keras.optimizers.SGD),
         ("fedprox", keras.optimizers.SGD),
         ("fedavgm", keras.optimizers.SGD),
-        ("fedadam", keras.optimizers.Adam),
-        ("fedyogi", Yogi),
-        ("fedadagrad", keras.optimizers.Adagrad),
+        ("fedadam", FedAdam),
+        ("fedyogi", FedYogi),
+        ("fedadagrad", FedAdagrad),
     ],
 )
 def test_server_optimizers(name, server):

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.backend_free
         (("train", "--proximal=1"), "--proximal is for --algorithm=fedprox"),
         (
             ("train", "--algorithm=fedadam", "--server_optimizer=sgd"),
-            "means the server optimizer adam",
+            "means the server optimizer fedadam",
         ),
         (("train", "--clients_per_round=51"), "Expected 1 to 50."),
         (("train", "--source=synthetic"), "only with celeba, cifar100"),

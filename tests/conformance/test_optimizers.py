@@ -43,7 +43,10 @@ TABLE = (
     ("Lamb", {}),
     ("Lion", {}),
     ("Muon", {}),
-    ("Yogi", {}),
+    ("FedAdagrad", {"beta_1": 0.9}),
+    ("FedAdam", {"clipnorm": 0.5}),
+    ("FedYogi", {}),
+    ("Yogi", {"weight_decay": 0.1}),
     ("LossScaleOptimizer", {}),
     ("MultiOptimizer", {}),
     ("ScheduleFreeAdamW", {"warmup_steps": 2}),
@@ -51,8 +54,8 @@ TABLE = (
 
 
 def make(name, arguments):
-    if name == "Yogi":
-        return fl.optimizers.Yogi(0.1, **arguments)
+    if name in fl.optimizers.__all__:
+        return getattr(fl.optimizers, name)(0.1, **arguments)
     if name == "LossScaleOptimizer":
         return keras.optimizers.LossScaleOptimizer(
             keras.optimizers.SGD(0.1, momentum=0.5), dynamic_growth_steps=2
@@ -81,7 +84,7 @@ OWN = {
     "LossScaleOptimizer",
     "MultiOptimizer",
     "ScheduleFreeAdamW",
-    "Yogi",
+    *fl.optimizers.__all__,
 }
 ROWS = [
     row
@@ -224,12 +227,14 @@ def test_small_gradients_survive_float16():
 
 
 def test_all_of_keras_is_in_the_table():
+def test_all_of_keras_and_of_this_package_is_in_the_table():
     names = {
         name
         for name, value in vars(keras.optimizers).items()
         if isinstance(value, type)
         and issubclass(value, keras.optimizers.Optimizer)
     }
+    names |= set(fl.optimizers.__all__)
     assert names - {"Optimizer"} <= {name for name, _ in TABLE}
 
 

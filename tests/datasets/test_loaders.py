@@ -270,6 +270,10 @@ def test_uci_files(tmp_path):
     np.testing.assert_allclose(x[y == 1][0], second, rtol=1e-6)
     again, _ = heart_disease.load_data(normalize=False, **arguments)
     assert_same(again, train)
+    with pytest.raises(ValueError, match="303 patients of cleveland"):
+        heart_disease.load_data(split="flamby", **arguments)
+    with pytest.raises(ValueError, match="None or 'flamby'"):
+        heart_disease.load_data(split="random", **arguments)
     (tmp_path / "processed.va.data").write_text("1,2,3\n")
     with pytest.raises(FormatError, match="line 1: 3 values"):
         heart_disease.load_data(**arguments)

@@ -1,7 +1,9 @@
 """The loaders on real data in the published formats."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn import model_selection
 
 from fedlearn import FederatedDataset
 from fedlearn.datasets import cifar100, emnist, heart_disease, shakespeare
@@ -228,6 +230,38 @@ def test_heart_disease(real_file, cache_dir, name):
         assert ("chol" in flat) == (site == "switzerland")
         assert np.isfinite(x).all()
         assert set(np.unique(y)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["heart_disease", "heart_disease/all_sites.csv"]
+)
+def test_heart_disease_as_flamby_divides_it(real_file, cache_dir, name):
+    parts = heart_disease.load_data(
+        source=real_file(name), cache_dir=cache_dir, split="flamby"
+    )
+    raw = pd.read_csv(real_file("heart_disease/all_sites.csv"))
+    for site in heart_disease.SITES:
+        rows = raw[raw.site == site]
+        x = rows[list(heart_disease.COLUMNS)].to_numpy(np.float64)
+        ill = rows.target.to_numpy() > 0
+        few = min(ill.sum(), (~ill).sum()) < 3
+        places = model_selection.train_test_split(
+            np.arange(len(ill)),
+            test_size=0.34,
+            train_size=0.66,
+            random_state=43,
+            stratify=None if few else ill,
+        )
+        places = [np.sort(p) for p in places]
+        mean = x[places[0]].mean(axis=0)
+        deviation = x[places[0]].std(axis=0, ddof=1)
+        assert few == (site == "switzerland")
+        for part, chosen in zip(parts, places, strict=True):
+            ours, y = part[site]
+            np.testing.assert_array_equal(y, ill[chosen])
+            np.testing.assert_allclose(
+                ours, (x[chosen] - mean) / (deviation + 1e-9), atol=1e-5
+            )
 
 
 def test_heart_disease_as_stored(real_file, cache_dir):
