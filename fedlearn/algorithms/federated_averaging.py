@@ -14,8 +14,8 @@ class FederatedAveraging(LearningProcess):
     * FedSGD (ibid.): `client=LocalTraining(batch_size=n, max_steps=1)` with
       `n` at least the largest client's number of examples.
     * FedOpt (Reddi et al. 2021, "Adaptive federated optimization"): with
-      `server_optimizer=keras.optimizers.Adam(...)` FedAdam, with `Adagrad`
-      FedAdagrad, with `fedlearn.optimizers.Yogi` FedYogi.
+      `server_optimizer=fedlearn.optimizers.FedAdam(...)`, `FedYogi` or
+      `FedAdagrad`; Keras's `Adam` and `Adagrad` compute something else.
     * FedAvgM (Hsu et al. 2019, "Measuring the effects of non-identical data
       distribution"): `server_optimizer=keras.optimizers.SGD(1.0, 0.9)`.
     * FedProx (Li et al. 2020, "Federated optimization in heterogeneous

@@ -44,14 +44,15 @@ class Algorithm(NamedTuple):
 
 
 # The adaptive optimizers' own defaults are those of Reddi et al. 2021, section
-# 5 and appendix D. TODO
+# 5 and appendix D. The learning rates are those, of 0.01 to 0.2, that learn
+# the digits fastest: by the mean accuracy after rounds 5, 10, ..., 50.
 ALGORITHMS = {
     "fedavg": Algorithm("FedAvg"),
     "fedprox": Algorithm("FedProx", proximal=0.1),
     "fedavgm": Algorithm("FedAvgM", "sgd", 1.0, {"momentum": 0.9}),
     "fedadam": Algorithm("FedAdam", "fedadam", 0.05),
-    "fedyogi": Algorithm("FedYogi", "fedyogi", 0.03),
-    "fedadagrad": Algorithm("FedAdagrad", "fedadagrad", 0.1),
+    "fedyogi": Algorithm("FedYogi", "fedyogi", 0.05),
+    "fedadagrad": Algorithm("FedAdagrad", "fedadagrad", 0.03),
 }
 
 
