@@ -226,7 +226,6 @@ def test_small_gradients_survive_float16():
     zoo.assert_close(zoo.numpy(state.trainable), after, rtol=5e-3)
 
 
-def test_all_of_keras_is_in_the_table():
 def test_all_of_keras_and_of_this_package_is_in_the_table():
     names = {
         name
