@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -11,6 +11,7 @@ from keras import ops
 
 from fedlearn import model_checks
 from fedlearn.metrics import mergeable
+from fedlearn.stateless_scope import StatelessScope, current
 
 Arrays = list[Any]
 """Backend arrays, one for each variable of a list, in that list's order."""
@@ -190,7 +191,7 @@ class FunctionalModel:
         ]
         if optimizer is not None:
             mapping += zip(optimizer.variables, optimizer_values, strict=True)
-        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+        with StatelessScope(mapping, collect_losses=True) as scope:
             kwargs = {"training": training} if self._has_training_arg else {}
             y_pred = model(x, **kwargs)
             if self._compute_loss_has_training_arg:
@@ -201,7 +202,9 @@ class FunctionalModel:
                 x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
             )
             self._update_metrics(loss, x, y, y_pred, sample_weight)
-            scaled = loss if optimizer is None else optimizer.scale_loss(loss)
+            if optimizer is not None:
+                loss = optimizer.scale_loss(loss)
+            loss = current(loss)
 
         after = Variables(
             trainable=list(trainable),
@@ -209,7 +212,7 @@ class FunctionalModel:
             local=[scope.get_current_value(v) for v in local],
             metrics=[scope.get_current_value(v) for v in metrics],
         )
-        return scaled, after
+        return loss, after
 
     def _update_metrics(self, loss, x, y, y_pred, sample_weight) -> None:
         # What Keras's own train_step does: the loss tracker weighs each batch
@@ -225,18 +228,17 @@ class FunctionalModel:
         return [non_trainable[i] for i in self.roles.frozen]
 
     def metrics_result(self, metrics: Arrays) -> dict[str, Any]:
-        """Metric values by Keras's names from the metrics' variables."""
+        """Metric values by Keras's names from the metrics' variables.
+
+        A metric of several values has one name for each: those of a dict are
+        the dict's keys, as in Keras's own logs, and those of an array
+        `name_0`, `name_1`, ....
+        """
         mapping = zip(self.metrics_variables, metrics, strict=True)
-        with keras.StatelessScope(mapping):
-            result = self.model.get_metrics_result()
+        with StatelessScope(mapping):
+            result = current(self.model.get_metrics_result())
         flat: dict[str, Any] = {}
-        for name, value in result.items():
-            if len(getattr(value, "shape", ())) == 0:
-                flat[name] = value
-            else:  # one number per class: name_0, name_1, ...
-                value = ops.reshape(value, (-1,))
-                for i in range(value.shape[0]):
-                    flat[f"{name}_{i}"] = value[i]
+        _flatten_result(result, "", flat)
         return flat
 
     def prepare(self, batch: tuple, client_id: str) -> None:
@@ -327,7 +329,7 @@ class FunctionalModel:
         mapping += [
             (v, ops.zeros(v.shape, v.dtype)) for v in self.metrics_variables
         ]
-        with keras.StatelessScope(mapping) as scope:
+        with StatelessScope(mapping) as scope:
             kwargs = {"training": False} if self._has_training_arg else {}
             y_pred = self.model(x, **kwargs)
             loss = self.model.compute_loss(
@@ -362,6 +364,23 @@ class FunctionalModel:
             if id(metric) not in known and not mergeable.is_sum(metric)
             for v in metric.variables
         }
+
+
+def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:
+    if isinstance(result, Mapping):
+        for key, value in result.items():
+            # Two metrics may have the same keys; Keras would keep one.
+            taken = name and str(key) in flat
+            _flatten_result(value, f"{name}_{key}" if taken else str(key), flat)
+    elif isinstance(result, (list, tuple)):
+        for i, value in enumerate(result):
+            _flatten_result(value, f"{name}_{i}", flat)
+    elif len(getattr(result, "shape", ())) == 0:
+        flat[name] = ops.convert_to_tensor(result)
+    else:
+        result = ops.reshape(result, (-1,))
+        for i in range(result.shape[0]):
+            flat[f"{name}_{i}"] = result[i]
 
 
 class _OnShapes(keras.Operation):

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def check_model(model: Any) -> None:
-    """Raises for what is no compiled model with weights, or has its own step."""
+    """Raises unless it is a compiled model with weights and Keras's steps."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             "`model` must be a compiled keras.Model (Keras 3). Received an "

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import seeds
+from fedlearn.stateless_scope import StatelessScope
 
 
 def user_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
@@ -149,7 +150,7 @@ def _probes(output_shape: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
 
 
 def _state(metric, y_true, y_pred) -> list[np.ndarray]:
-    with keras.StatelessScope() as scope:
+    with StatelessScope() as scope:
         metric.reset_state()
         metric.update_state(
             ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)

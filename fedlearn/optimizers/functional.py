@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn.optimizers import beside_config
+from fedlearn.stateless_scope import StatelessScope
 
 # Keras's optimizers are one backend-agnostic class under one that is the
 # backend's own. The backend's own methods assign to tf.Variables or to
@@ -26,12 +27,23 @@ class _Stateless(keras.optimizers.Optimizer):
     assign = _AGNOSTIC.assign
     assign_add = _AGNOSTIC.assign_add
     assign_sub = _AGNOSTIC.assign_sub
-    stateless_apply = _AGNOSTIC.stateless_apply
     add_variable_from_reference = _AGNOSTIC.add_variable_from_reference
     _apply_weight_decay = _AGNOSTIC._apply_weight_decay
     _backend_update_step = _AGNOSTIC._backend_update_step
     _clip_by_norm = _AGNOSTIC._clip_by_norm
     _var_key = _AGNOSTIC._var_key
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        mapping = [
+            *zip(self._trainable_variables, trainable_variables, strict=True),
+            *zip(self.variables, optimizer_variables, strict=True),
+        ]
+        with StatelessScope(mapping) as scope:
+            self.apply(grads)
+        return (
+            [scope.get_current_value(v) for v in self._trainable_variables],
+            [scope.get_current_value(v) for v in self.variables],
+        )
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         # Keras branches with `ops.cond` and assigns inside the branches,

@@ -1,0 +1,46 @@
+"""A scope in which what a variable is assigned is the value it has then."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class StatelessScope(keras.StatelessScope):
+    """A `keras.StatelessScope` that holds arrays only, never variables.
+
+    To TensorFlow a `keras.Variable` is a tensor, so Keras converts none: after
+    `a.assign(b)` the scope has the variable `b` itself as `a`'s value. Read
+    later it is what `b` holds by then, and read after the scope's end what
+    `b` held before its beginning.
+
+    Example:
+
+    >>> a, b = (keras.Variable([1.0]), keras.Variable([2.0]))
+    >>> with StatelessScope() as scope:
+    ...     _ = a.assign(b)
+    ...     _ = b.assign([3.0])
+    >>> float(scope.get_current_value(a)[0])
+    2.0
+    """
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        """Takes `(variable, value)`: what a variable is assigned."""
+        variable, value = update
+        super().add_update((variable, current(value)))
+
+
+def current(tree: Any) -> Any:
+    """A pytree with arrays of the backend where it has variables.
+
+    What is computed in a `StatelessScope` may be a variable as it is, such as
+    the `result` of many a metric. It must be read before the scope ends.
+    """
+    return keras.tree.map_structure(
+        lambda leaf: (
+            ops.convert_to_tensor(leaf.value)
+            if isinstance(leaf, keras.Variable)
+            else leaf
+        ),
+        tree,
+    )

@@ -1,0 +1,95 @@
+"""What a compiled model's metrics report, and from which batches."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import fedlearn as fl
+from tests import zoo
+
+
+class Absolute(keras.metrics.Metric):
+    """Sums of |y_pred|; its result is whatever `form` makes of them."""
+
+    def __init__(self, form, name="absolute"):
+        super().__init__(name=name)
+        self.form = form
+        self.total = self.add_weight((2,), "zeros", name="total")
+        self.number = self.add_weight((), "zeros", name="number")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        sizes = ops.abs(ops.reshape(y_pred, (-1, 2)))
+        self.total.assign_add(ops.sum(sizes, axis=0))
+        self.number.assign_add(ops.cast(ops.shape(sizes)[0], "float32"))
+
+    def result(self):
+        return self.form(self)
+
+
+FORMS = {
+    "a_variable": (lambda m: m.total, {"absolute_0": 0, "absolute_1": 1}),
+    "a_scalar_variable": (lambda m: m.number, {"absolute": 2}),
+    "a_dict": (
+        lambda m: {"left": m.total[0], "right": m.total[1], "n": m.number},
+        {"left": 0, "right": 1, "n": 2},
+    ),
+    "a_dict_of_arrays": (
+        lambda m: {"sums": m.total, "inner": {"n": m.number}},
+        {"sums_0": 0, "sums_1": 1, "n": 2},
+    ),
+    "a_tuple": (
+        lambda m: (m.total, m.number),
+        {"absolute_0_0": 0, "absolute_0_1": 1, "absolute_1": 2},
+    ),
+}
+
+
+def two_outputs(**kwargs):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.0), loss="mse", **kwargs)
+    return zoo.set_weights(model)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_result_of_any_form_is_read_where_it_is_computed(form):
+    make, names = FORMS[form]
+    model = two_outputs(metrics=[Absolute(make)])
+    x, _ = zoo.line(12)
+    clients = [(x[:4], np.zeros((4, 2))), (x[4:], np.zeros((8, 2)))]
+    process = fl.FederatedAveraging(
+        model, client=fl.LocalTraining(batch_size=4), executor="sequential"
+    )
+    state = process.initialize()
+    _, trained = process.next(state, clients)
+    evaluated = process.evaluate(state, clients, per_client=True, batch_size=4)
+
+    def sums(rows):
+        kernel, bias = zoo.weights_of(model)
+        values = np.abs(rows @ kernel + bias).sum(axis=0)
+        return [*values, len(rows)]
+
+    for found, rows in (
+        (trained, x),
+        (evaluated, x),
+        (evaluated["per_client"]["0"], x[:4]),
+        (evaluated["per_client"]["1"], x[4:]),
+    ):
+        expected = sums(rows)
+        for name, position in names.items():
+            assert found[name] == pytest.approx(expected[position], rel=1e-5)
+    assert set(names) <= set(process.client_metrics)
+
+
+def test_two_metrics_with_the_same_keys_keep_both():
+    def half(metric):
+        return {"n": metric.number / 2}
+
+    def whole(metric):
+        return {"n": metric.number}
+
+    model = two_outputs(
+        metrics=[Absolute(half, "first"), Absolute(whole, "second")]
+    )
+    found = fl.evaluate(model, [(np.ones((4, 3)), np.ones((4, 2)))])
+    assert (found["n"], found["second_n"]) == (2.0, 4.0)
