@@ -1,20 +1,24 @@
 """The checkpoint of a run, from which it goes on exactly."""
 
 import inspect
+import json
 import os
 import time
+import warnings
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from fedlearn import state_file
+from fedlearn import run_identity, state_file
 from fedlearn.server_state import ServerState
+from fedlearn.state_file import Written
 
 _WRITING_SHARE = 0.1  # of the run's time, at most
 
 # CSVLogger's, from whether there is a file already.
 _OF_THIS_START = ("append_header",)
+_OF_THE_RUN = ("_model", "params")
 
 
 class Restored(NamedTuple):
@@ -39,47 +43,106 @@ class Checkpoint:
     Args:
         folder: Where; made if it isn't there.
         identity: What must be equal for a run to go on from the checkpoint,
-            as plain JSON.
+            as plain JSON; see `fedlearn.run_identity`.
+        versions: What is told, where it differs, by a warning.
     """
 
     FILE = "checkpoint.fedlearn"
 
-    def __init__(self, folder: Any, identity: dict[str, Any]):
+    def __init__(
+        self,
+        folder: Any,
+        identity: dict[str, Any],
+        versions: dict[str, str] | None = None,
+    ):
         self.path = os.path.join(os.fspath(folder), self.FILE)
-        self._identity = identity
+        self._identity = json.loads(json.dumps(identity))
+        self._versions = versions or {}
         self._pending: tuple[ServerState, Any] | None = None
         self._written = float("-inf")
         self._cost = 0.0
 
-    def load(self, like: ServerState) -> Restored | None:
-        """The checkpoint in the folder; None if there is none.
+    @classmethod
+    def read(cls, folder: Any) -> Written | None:
+        """What is in the folder, of whatever run; None if there is nothing.
+
+        Halves of checkpoints, which kills left, are removed.
 
         Raises:
-            ValueError: If it is damaged, or of another run.
+            ValueError: If it is damaged.
         """
-        if not os.path.exists(self.path):
+        path = os.path.join(os.fspath(folder), cls.FILE)
+        state_file.remove_halves(path)
+        return state_file.read(path) if os.path.exists(path) else None
+
+    def load(self, like: ServerState, client_state: Any = ()) -> Any:
+        """`read`, and then `restored`; None if there is nothing."""
+        written = self.read(os.path.dirname(self.path))
+        if written is None:
             return None
-        state, facts = state_file.load(self.path, like)
-        theirs = (facts or {}).get("identity", {})
-        if theirs != self._identity:
-            names = sorted(
-                name
-                for name in {*theirs, *self._identity}
-                if theirs.get(name) != self._identity.get(name)
-            )
-            details = "; ".join(
-                f"{name} was {theirs.get(name)} and is now "
-                f"{self._identity.get(name)}"
-                for name in names
-            )
+        return self.restored(written, like, client_state)
+
+    def restored(
+        self, written: Written, like: ServerState, client_state: Any = ()
+    ) -> Restored:
+        """What `read` found, if it is of this run.
+
+        Args:
+            written: From `read`.
+            like: A state of the process.
+            client_state: What a client keeps that is seen first.
+
+        Raises:
+            ValueError: If it is of another run.
+        """
+        facts = written.facts if isinstance(written.facts, dict) else {}
+        theirs = facts.get("identity", {})
+        differ = run_identity.differences(theirs, self._identity)
+        if differ:
             raise ValueError(
-                f"{self.path} is the checkpoint of another run: {details}. "
-                "Go on with the same arguments, or give another "
-                "`checkpoint_dir` (or delete this one) to start afresh."
+                f"{self.path} is the checkpoint of another run: "
+                f"{'; '.join(differ)}. Go on with the same arguments, or give "
+                "another `checkpoint_dir` (or delete this one) to start "
+                "afresh."
+            )
+        self._check_facts(facts)
+        versions = facts.get("versions", {})
+        changed = run_identity.differences(versions, self._versions)
+        if changed:
+            warnings.warn(
+                f"{self.path} was written with other versions: "
+                f"{'; '.join(changed)}. The run goes on; that it equals an "
+                "unbroken one, bit for bit, holds for the same versions.",
+                stacklevel=4,
             )
         return Restored(
-            state, facts["history"], facts["callbacks"], facts["stopped"]
+            written.state(like, client_state),
+            facts["history"],
+            facts["callbacks"],
+            facts["stopped"],
         )
+
+    def _check_facts(self, facts: dict[str, Any]) -> None:
+        history, callbacks = facts.get("history"), facts.get("callbacks")
+        sound = (
+            isinstance(history, dict)
+            and all(isinstance(v, list) for v in history.values())
+            and isinstance(callbacks, list)
+            and all(
+                isinstance(c, dict)
+                and isinstance(c.get("class"), str)
+                and isinstance(c.get("attributes"), dict)
+                for c in callbacks
+            )
+            and isinstance(facts.get("stopped"), bool)
+        )
+        if not sound:
+            raise ValueError(
+                f"{self.path} is no checkpoint that this version can read: "
+                "its history or its callbacks aren't what `fit` writes. Give "
+                "another `checkpoint_dir`, or delete this one, to start "
+                "afresh."
+            )
 
     def save_if_due(
         self,
@@ -91,6 +154,7 @@ class Checkpoint:
         """Writes a round's checkpoint, unless writing takes too much time."""
         facts = {
             "identity": self._identity,
+            "versions": self._versions,
             # Copied: the file may be written later, in the middle of a round.
             "history": {name: list(v) for name, v in history.items()},
             "callbacks": callbacks,
@@ -125,7 +189,7 @@ def callback_state(
         attributes = {}
         for name, value in vars(callback).items():
             encoded = _encode(value)
-            if encoded is not None and name not in ("_model", "params"):
+            if encoded is not None and name not in _OF_THE_RUN:
                 attributes[name] = encoded
         states.append(
             {"class": type(callback).__name__, "attributes": attributes}
@@ -144,9 +208,14 @@ def restore_callbacks(
     for callback, state in zip(callbacks, states, strict=False):
         if type(callback).__name__ != state["class"]:
             continue
-        arguments = inspect.signature(type(callback).__init__).parameters
+        cls = type(callback)
+        arguments = inspect.signature(cls.__init__).parameters
         for name, encoded in state["attributes"].items():
-            if name not in arguments and name not in _OF_THIS_START:
+            # A file must not put a number where a method is.
+            taken = getattr(cls, name, None)
+            if callable(taken) or isinstance(taken, property):
+                continue
+            if name not in (*arguments, *_OF_THIS_START, *_OF_THE_RUN):
                 setattr(callback, name, _decode(encoded))
 
 

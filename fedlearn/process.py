@@ -100,6 +100,9 @@ class LearningProcess:
             self.aggregator, self._functional, self.broadcast_encoders
         )
         self.state: ServerState | None = None
+        # A state, and how private its rounds were; see `RunPrivacy`.
+        self._private_rounds: tuple[ServerState | None, dict[str, str]]
+        self._private_rounds = (None, {})
 
     # The process.
 
@@ -369,9 +372,16 @@ class LearningProcess:
         """From a client's id to what it kept; zeros if it is seen first."""
         if not self.aggregator.stateful:
             return lambda client_id: ()
-        fresh = backend.to_numpy(self.aggregator.init_client(self.update_spec))
+        fresh = self.client_state
         known = {} if state is None else state.client_states
         return lambda client_id: known.get(client_id, fresh)
+
+    @property
+    def client_state(self) -> Any:
+        """What a client keeps that is seen first; `()` if clients don't."""
+        if not self.aggregator.stateful:
+            return ()
+        return backend.to_numpy(self.aggregator.init_client(self.update_spec))
 
     def _finish(self, broadcast, carry, num_examples, seed, client_state):
         delta = self._trainer.delta(broadcast, carry)
@@ -540,42 +550,121 @@ class LearningProcess:
         clients_per_round: int | None = None,
         sampler: Any = None,
         validation_data: Any = None,
-        validation_freq: int = 1,
+        validation_freq: int | Sequence[int] = 1,
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         verbose: str | int = "auto",
-        seed: int = 0,
-        checkpoint_dir: str | None = None,
+        seed: int | None = None,
+        checkpoint_dir: Any = None,
         initial_state: ServerState | None = None,
     ) -> keras.callbacks.History:
-        """Trains for some rounds. See `fedlearn.training.fit`."""
+        """Trains for some rounds, as `keras.Model.fit` does for epochs.
+
+        The first call starts from `initialize(seed)`. As in Keras, another
+        call goes on: from `state`, at the next round, with other clients
+        drawn than before, so that `fit(data, 3)` and `fit(data, 2)` make what
+        `fit(data, 5)` makes, bit for bit. Weights that you changed in `model`
+        in between (`load_weights`, Keras's own `fit`) are trained on from. To
+        start afresh give `initial_state=process.initialize(seed)`.
+
+        Afterwards `state` is the last state and `model` holds its weights,
+        also after Ctrl-C or an error; then it is that of the last round that
+        was done, and another call goes on from there.
+
+        Args:
+            data: A `FederatedDataset`, a mapping from client ids to data, or
+                a list of client data sets.
+            rounds: How many rounds to train. With `checkpoint_dir`, the
+                number of the last round, counted from the beginning of the
+                run: started again after round 40, `rounds=100` does 60, and
+                after round 100 none.
+            clients_per_round: How many clients take part in each round, drawn
+                uniformly without replacement; None for all of them.
+            sampler: Who takes part, instead of `clients_per_round`.
+            validation_data: Evaluated after rounds, its metrics logged as
+                `val_*`: clients as `data`, or one pooled `(x, y)` tuple.
+            validation_freq: Evaluate after every so many rounds; or a list of
+                the rounds, counted from 1, after which to.
+            callbacks: Keras callbacks; a round is an epoch, whose number is
+                that of the round since the beginning of the run. In them
+                `self.model` is the model with the weights of the round, and
+                `self.model.optimizer` the server's optimizer.
+            verbose: 0 for silence, 1 (or "auto") for a progress bar, 2 for a
+                line a round.
+            seed: Of all that is random in the run; None for that of the run
+                that goes on, and 0 for a fresh one.
+            checkpoint_dir: A folder for the run's checkpoint. If there is one
+                in it, the run goes on from there, exactly as if it had never
+                stopped, whatever `state` and `initial_state` are. Written
+                after each round, or, where that would take over a tenth of
+                the time, as often as a tenth allows, and always at the end.
+                What a kill loses is computed again, to the same bits; rows of
+                a `CSVLogger` for rounds that were lost are taken back.
+            initial_state: A state to start from. A private run counts its
+                rounds as if they had been like its own.
+
+        Returns:
+            A `keras.callbacks.History`: a list of values for each metric, of
+            this call's rounds; with `checkpoint_dir`, of all the run's. Where
+            an aggregator adds noise its `privacy` is a
+            `fedlearn.privacy.Statement`; where clients do, with
+            `LocalTraining(dp=...)`, its `privacy_example` is an
+            `ExampleStatement`. Both count all rounds of the run.
+
+        Raises:
+            ValueError: If an argument is out of range or contradicts another;
+                if the checkpoint in `checkpoint_dir` is of another run, with
+                all that differs: whatever decides numbers, such as the model
+                (but not the weights it began with), its loss, optimizers,
+                the executor's plan, the backend, or the data (see
+                `fedlearn.data.fingerprint` for what is told of them).
+        """
         from fedlearn import training
 
         return training.fit(
             self,
             data,
             rounds,
-            clients_per_round=clients_per_round,
-            sampler=sampler,
-            validation_data=validation_data,
-            validation_freq=validation_freq,
-            callbacks=callbacks,
-            verbose=verbose,
-            seed=seed,
-            checkpoint_dir=checkpoint_dir,
-            initial_state=initial_state,
+            clients_per_round,
+            sampler,
+            validation_data,
+            validation_freq,
+            callbacks,
+            verbose,
+            seed,
+            checkpoint_dir,
+            initial_state,
         )
 
     def save_state(self, state: ServerState, path: Any) -> None:
-        """Writes a state to a file. See `fedlearn.state_file.save`."""
+        """Writes a state to a file.
+
+        The file is written under another name in the same folder and renamed
+        when it is complete, so that a kill at any moment leaves the old file
+        or the new one, whole. It holds no code.
+
+        Args:
+            state: What.
+            path: Where to; folders that aren't there are made.
+        """
         from fedlearn import state_file
 
         state_file.save(path, state)
 
     def load_state(self, path: Any) -> ServerState:
-        """Reads a state back. See `fedlearn.state_file.load`."""
+        """Reads a state that `save_state` wrote, or `fit` as a checkpoint.
+
+        Args:
+            path: Of the file; with `checkpoint_dir`, that folder's
+                `checkpoint.fedlearn`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged, isn't a state, or is the state
+                of another model or another algorithm.
+        """
         from fedlearn import state_file
 
-        state, _ = state_file.load(path, like=self.initialize())
+        state, _ = state_file.load(path, self.initialize(), self.client_state)
         return state
 
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.fingerprint import ids_digest
 from fedlearn.samplers import Sampler
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
+    from fedlearn.server_state import ServerState
 
 # Where a history has the statement for a client, and for one of its examples.
 _PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}
@@ -37,12 +39,57 @@ class RunPrivacy:
         )
         self.guarantees = [g for g in found if g is not None]
         self._process = process
+        # What all rounds are taken to have had in common.
+        self._terms = {
+            "noise": repr(process.aggregator),
+            "clients' noise": repr(getattr(process.client, "dp", None)),
+            "sampling": "everyone"
+            if sampler is None
+            else f"{type(sampler).__name__} of {sampler.clients_per_round:g}",
+            "clients": ids_digest(
+                data.client_ids if sampler is None else sampler.client_ids
+            ),
+        }
+        self._as_if = 0
 
     def give_to(self, callbacks: Sequence[Any]) -> None:
         """Tells callbacks that have a use for it, such as `PrivacyBudget`."""
         for callback in callbacks:
             if self.guarantees and hasattr(callback, "set_guarantee"):
                 callback.set_guarantee(*self.guarantees)
+
+    def check_earlier_rounds(self, state: "ServerState", known: bool) -> None:
+        """Whether the rounds of a state to go on from can be counted.
+
+        Args:
+            state: It.
+            known: Whether it is the process's own; else the rounds are
+                counted as if they had been like this run's.
+
+        Raises:
+            ValueError: If they are known to have been others.
+        """
+        if not self.guarantees or not int(state.round_num):
+            return
+        at, terms = self._process._private_rounds
+        if at is not state:
+            self._as_if = int(state.round_num)
+            return
+        differ = [name for name in terms if terms[name] != self._terms[name]]
+        if differ and known:
+            raise ValueError(
+                f"The {int(state.round_num):,} rounds so far had other "
+                f"{' and '.join(differ)} than this `fit`, and one epsilon "
+                "can't count both. Go on with the same, start afresh with "
+                "`initial_state=process.initialize(seed)` and add up the "
+                "epsilons, or give `initial_state=process.state` to count "
+                "them as if they had been like these."
+            )
+        self._as_if = int(state.round_num) if differ else 0
+
+    def remember(self, state: "ServerState") -> None:
+        """Notes under which terms the rounds of a state were run."""
+        self._process._private_rounds = (state, self._terms)
 
     def epsilons(self, rounds: int) -> dict[str, float]:
         """What is spent after some rounds, by its name in the logs."""
@@ -57,19 +104,14 @@ class RunPrivacy:
             setattr(history, _PRIVACY_OF[guarantee.unit], statement)
         return statements
 
-    def tell_limits(self, rounds_before: int) -> None:
-        """Prints what a private run doesn't promise.
-
-        Args:
-            rounds_before: Of a state to start from, not known to be of a run
-                like this one.
-        """
+    def tell_limits(self) -> None:
+        """Prints what a private run doesn't promise."""
         if not self.guarantees:
             return
         process = self._process
-        if rounds_before:
+        if self._as_if:
             print(
-                f"Privacy: the {rounds_before:,} rounds of the initial state "
+                f"Privacy: the {self._as_if:,} rounds of the initial state "
                 "are counted as if they had had this noise, these clients and "
                 "this sampling. If they hadn't, epsilon is another."
             )

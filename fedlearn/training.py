@@ -1,8 +1,8 @@
 """`fit`: rounds, callbacks, progress, checkpoints, resume."""
 
-import hashlib
 import numbers
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import backend, log_files, run_identity
 from fedlearn.callbacks.progress import Progress
 from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
 from fedlearn.data.federated_dataset import FederatedDataset
@@ -24,64 +25,18 @@ def fit(
     process: "LearningProcess",
     data: Any,
     rounds: int,
-    clients_per_round: int | None = None,
-    sampler: Sampler | None = None,
-    validation_data: Any = None,
-    validation_freq: int | Sequence[int] = 1,
-    callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    verbose: str | int = "auto",
-    seed: int = 0,
-    checkpoint_dir: str | None = None,
-    initial_state: "ServerState | None" = None,
+    clients_per_round: int | None,
+    sampler: Sampler | None,
+    validation_data: Any,
+    validation_freq: int | Sequence[int],
+    callbacks: Sequence[keras.callbacks.Callback] | None,
+    verbose: str | int,
+    seed: int | None,
+    checkpoint_dir: str | None,
+    initial_state: "ServerState | None",
 ) -> keras.callbacks.History:
-    """Trains for some rounds, as `keras.Model.fit` does for epochs.
-
-    A fresh run starts from `process.initialize(seed)`. To go on with an
-    earlier one give its state as `initial_state`, or use `checkpoint_dir`.
-    Afterwards `process.state` is the last state and `process.model` holds its
-    weights, also after Ctrl-C or an error.
-
-    Args:
-        process: What to train.
-        data: A `FederatedDataset`, a mapping from client ids to data, or a
-            list of client data sets.
-        rounds: The number of the last round, counted from the beginning of
-            the run: a run resumed after round 40 with `rounds=100` does 60.
-        clients_per_round: How many clients take part in each round, drawn
-            uniformly without replacement; None for all of them.
-        sampler: Who takes part, instead of `clients_per_round`.
-        validation_data: Evaluated after rounds, its metrics logged as
-            `val_*`: clients as `data`, or one pooled `(x, y)` tuple.
-        validation_freq: Evaluate after every so many rounds; or a list of
-            the rounds, counted from 1, after which to.
-        callbacks: Keras callbacks; a round is an epoch. In them `self.model`
-            is the model with the weights of the round, and
-            `self.model.optimizer` the server's optimizer.
-        verbose: 0 for silence, 1 (or "auto") for a progress bar, 2 for a line
-            a round.
-        seed: Of all that is random in the run.
-        checkpoint_dir: A folder for the run's checkpoint. If there is one in
-            it, the run goes on from there, exactly as if it had never
-            stopped. Written after each round, or, where that would take over
-            a tenth of the time, as often as a tenth allows, and always at
-            the end. What a kill loses is computed again, to the same bits.
-        initial_state: A state to start from, instead of a fresh one. A
-            private run counts its rounds as if they had been like its own.
-
-    Returns:
-        A `keras.callbacks.History`: a list of values for each metric. Where
-        an aggregator adds noise its `privacy` is a
-        `fedlearn.privacy.Statement`; where clients do, with
-        `LocalTraining(dp=...)`, its `privacy_example` is an
-        `ExampleStatement`.
-
-    Raises:
-        ValueError: If an argument is out of range or contradicts another, or
-            if the checkpoint in `checkpoint_dir` is of another run.
-    """
+    """What `LearningProcess.fit` does."""
     data = _as_dataset(data)
-    sampler = _sampler(data, sampler, clients_per_round, seed)
-    privacy = RunPrivacy(process, data, sampler)
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     user_callbacks = list(callbacks or ())
@@ -93,24 +48,45 @@ def fit(
                 "`checkpoint_dir=` instead: it keeps all of them, and a "
                 "resumed run equals an unbroken one."
             )
-    privacy.give_to(user_callbacks)
     history = keras.callbacks.History()
     shown = [Progress(_verbosity(verbose))] if _verbosity(verbose) else []
 
-    state = process.initialize(seed) if initial_state is None else initial_state
+    written = (
+        None if checkpoint_dir is None else Checkpoint.read(checkpoint_dir)
+    )
+    # A folder's checkpoint wins: the run in it is the one to go on with.
+    before = process.state if initial_state is None else initial_state
+    state = _start(process, None if written else before, seed)
+    if seed is None:
+        seed = int((written or state).seed)
+    sampler = _sampler(data, sampler, clients_per_round, seed)
+    privacy = RunPrivacy(process, data, sampler)
+    privacy.give_to(user_callbacks)
     checkpoint = None
     restored = None
     if checkpoint_dir is not None:
-        identity = _identity(process, data, sampler, seed)
-        checkpoint = Checkpoint(checkpoint_dir, identity)
-        restored = checkpoint.load(like=state)
-        if restored is not None:
-            state = restored.state
+        checkpoint = Checkpoint(
+            checkpoint_dir,
+            run_identity.identity(process, data, sampler, seed),
+            run_identity.versions(),
+        )
+    if checkpoint is not None and written is not None:
+        restored = checkpoint.restored(written, state, process.client_state)
+        state = restored.state
+    elif before is not None:
+        privacy.check_earlier_rounds(before, known=initial_state is None)
+        if initial_state is None:
+            state = _as_in_model(process, state)
     first = int(state.round_num)
-    if first > rounds:
+    # With a folder, whoever starts a script again asks for the same rounds;
+    # without, a second call trains on, as in Keras.
+    last = first + rounds if checkpoint_dir is None else rounds
+    if first > last:
         raise ValueError(
-            f"The run is already at round {first}, past rounds={rounds}. "
-            "`rounds` counts from the beginning of the run."
+            f"The run is already at round {first}, past rounds={rounds}. With "
+            "`checkpoint_dir`, `rounds` counts from the beginning of the run. "
+            "To start afresh give `initial_state=process.initialize(seed)` "
+            "and a new folder."
         )
 
     process.state = state
@@ -124,11 +100,11 @@ def fit(
     model.stop_training = False
     everyone = [*user_callbacks, *shown, history]
     if restored is not None:
-        _append_to_logs(user_callbacks)
+        log_files.go_on(user_callbacks, first)
     callback_list = keras.callbacks.CallbackList(
         everyone,
         model=proxy,
-        epochs=rounds,
+        epochs=last,
         initial_epoch=first,
         steps=1,
         verbose=_verbosity(verbose),
@@ -145,7 +121,7 @@ def fit(
         privacy,
     )
     if _verbosity(verbose):
-        privacy.tell_limits(first if restored is None else 0)
+        privacy.tell_limits()
     _set_rate(process, state)
     callback_list.on_train_begin()
     if restored is not None:
@@ -157,7 +133,7 @@ def fit(
         model.stop_training |= restored.stopped and bool(user_callbacks)
     logs: dict[str, float] = {}
     try:
-        for round_num in range(first, rounds):
+        for round_num in range(first, last):
             if model.stop_training:
                 break
             state, logs = loop.run_round(state, round_num)
@@ -175,6 +151,8 @@ def fit(
     finally:
         state = process.state
         process.write_weights(state, model)
+        _IN_MODEL[model] = state
+        privacy.remember(state)
         if checkpoint is not None:
             checkpoint.save_latest()
     for statement in privacy.state_in(history, int(process.state.round_num)):
@@ -182,6 +160,50 @@ def fit(
             print(f"Privacy: {statement}.")
     model.history = history
     return history
+
+
+# What the last `fit` left in a model, which processes may share.
+_IN_MODEL: "weakref.WeakKeyDictionary[keras.Model, ServerState]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _start(
+    process: "LearningProcess", state: "ServerState | None", seed: int | None
+) -> "ServerState":
+    """A fresh state, or the one to go on from."""
+    if state is None:
+        return process.initialize(0 if seed is None else seed)
+    if seed is not None and seed != int(state.seed):
+        raise ValueError(
+            f"seed={seed}, but the run that goes on, at round "
+            f"{int(state.round_num)}, has the seed {int(state.seed)}. Leave "
+            "`seed` out to go on; to start afresh give "
+            f"`initial_state=process.initialize({seed})`."
+        )
+    return state
+
+
+def _as_in_model(
+    process: "LearningProcess", state: "ServerState"
+) -> "ServerState":
+    """`state` with weights that the user gave the model since the last `fit`.
+
+    Keras would train on from them. Those that another process left in a model
+    that both share are no one's wish.
+    """
+    if _IN_MODEL.get(process.model) is not state:
+        return state
+    now = process.read_weights(state, process.model)
+    same = all(
+        a.tobytes() == b.tobytes()
+        for a, b in zip(
+            backend.to_numpy([*state.trainable, *state.non_trainable]),
+            backend.to_numpy([*now.trainable, *now.non_trainable]),
+            strict=True,
+        )
+    )
+    return state if same else now
 
 
 class _Loop:
@@ -431,53 +453,3 @@ def _verbosity(verbose: str | int) -> int:
     raise ValueError(
         f"`verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}."
     )
-
-
-def _append_to_logs(callbacks: list[keras.callbacks.Callback]) -> None:
-    for callback in callbacks:
-        if isinstance(callback, keras.callbacks.CSVLogger):
-            callback.append = True  # or it would begin the file anew
-
-
-def _identity(
-    process: "LearningProcess",
-    data: FederatedDataset,
-    sampler: Sampler | None,
-    seed: int,
-) -> dict[str, Any]:
-    """What must be the same for a resumed run to equal an unbroken one."""
-    drawn = data.client_ids if sampler is None else sampler.client_ids
-    return {
-        "algorithm": type(process).__name__,
-        "client": _config(process.client),
-        "server_optimizer": _config(process.server_optimizer),
-        "aggregator": _config(process.aggregator),
-        "broadcast_encoders": _plain(process.broadcast_encoders),
-        "sampler": None if sampler is None else _config(sampler),
-        "seed": int(seed),
-        "clients": _digest(data.client_ids),
-        "drawn_clients": _digest(drawn),
-    }
-
-
-def _digest(ids: Sequence[str]) -> str:
-    text = "\n".join(ids).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
-def _config(thing: Any) -> dict[str, Any]:
-    return {"class": type(thing).__name__, **_plain(thing.get_config())}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if k != "name"}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if hasattr(value, "get_config"):
-        return _config(value)
-    return type(value).__name__

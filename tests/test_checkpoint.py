@@ -34,8 +34,8 @@ def test_a_checkpoint_of_another_run_says_what_differs(state, tmp_path):
     other = Checkpoint(tmp_path, {"seed": 1, "client": {"epochs": 2}})
     with pytest.raises(
         ValueError,
-        match=r"of another run: client was \{'epochs': 1\} and is now "
-        r"\{'epochs': 2\}\. Go on with the same arguments",
+        match=r"of another run: client\.epochs was 1 and is now 2\. Go on "
+        r"with the same arguments",
     ):
         other.load(like=state)
 

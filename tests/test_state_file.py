@@ -50,13 +50,108 @@ def test_facts_come_back(process, state, tmp_path):
     assert state_file.load(path, like=state)[1] == facts
 
 
-def test_states_of_clients_come_back(process, state, tmp_path):
-    kept = {"a": {"error": np.ones(3, "float32")}, "b": {}}
-    state = state._replace(client_states=kept)
+def with_feedback():
+    encoder = fl.encoders.ErrorFeedback([fl.encoders.TopK(0.5)])
+    return fl.FederatedAveraging(
+        zoo.regression(), aggregator=fl.aggregators.Mean([encoder])
+    )
+
+
+def test_states_of_clients_come_back(tmp_path):
+    process = with_feedback()
+    state, _ = process.next(process.initialize(), [zoo.line(8), zoo.line(4)])
+    assert set(state.client_states) == {"0", "1"}
     process.save_state(state, tmp_path / "s")
     loaded = process.load_state(tmp_path / "s")
-    assert set(loaded.client_states) == {"a", "b"}
-    zoo.assert_equal(loaded.client_states["a"], kept["a"])
+    assert set(loaded.client_states) == {"0", "1"}
+    zoo.assert_equal(loaded.client_states, state.client_states)
+
+
+def test_states_of_clients_are_checked(tmp_path):
+    process = with_feedback()
+    state, _ = process.next(process.initialize(), [zoo.line(8)])
+    path = tmp_path / "s"
+    # The weights fit; what clients keep doesn't.
+    process.save_state(state._replace(aggregator=()), path)
+    with pytest.raises(ValueError, match="clients of this process keep noth"):
+        zoo.regression_process().load_state(path)
+    (kept,) = keras.tree.flatten(state.client_states)[:1]
+    for wrong in (kept[:-1], kept.astype("float64"), [kept, kept]):
+        odd = keras.tree.map_structure(lambda a: a, state.client_states["0"])
+        odd = {"0": [wrong, odd]}
+        process.save_state(state._replace(client_states=odd), path)
+        with pytest.raises(ValueError, match="what client '0' keeps is"):
+            process.load_state(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"round_num": np.asarray(-1)}, "its 'round_num' is -1"),
+        ({"round_num": np.asarray(1.5)}, "'round_num' isn't a whole number"),
+        ({"round_num": np.zeros(1, int)}, "'round_num' isn't a whole number"),
+        ({"seed": np.asarray(-7)}, "its 'seed' is -7"),
+        ({"seed": np.asarray(2**63, "uint64")}, f"its 'seed' is {2**63}"),
+    ],
+)
+def test_numbers_that_no_state_has(process, state, tmp_path, change, match):
+    process.save_state(state._replace(**change), tmp_path / "s")
+    with pytest.raises(ValueError, match=match):
+        process.load_state(tmp_path / "s")
+
+
+def test_other_dtypes_are_another_state(process, state, tmp_path):
+    wide = [np.asarray(w, "float64") for w in zoo.numpy(state.trainable)]
+    process.save_state(state._replace(trainable=wide), tmp_path / "s")
+    with pytest.raises(ValueError, match="'trainable' has an array of float64"):
+        process.load_state(tmp_path / "s")
+
+
+def test_what_a_kill_left_is_removed(process, state, tmp_path):
+    path = tmp_path / "state"
+    for name in ("state.0a1b2c3d.partial", "other.0a1b2c3d.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    process.save_state(state, path)
+    assert sorted(os.listdir(tmp_path)) == ["other.0a1b2c3d.partial", "state"]
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    path = os.fspath(tmp_path / "state")
+    half, handle = state_file._open_half(path)
+    state_file.remove_halves(path)
+    assert os.listdir(tmp_path) == [os.path.basename(half)]
+    os.close(handle)  # as a kill does
+    state_file.remove_halves(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_have_the_rights_of_others(tmp_path):
+    """And the process's own mask isn't touched, which threads share."""
+    before = os.umask(0o027)
+    try:
+        state_file.write_atomically(tmp_path / "a", b"1")
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_the_mask_is_never_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", None)
+    state_file.write_atomically(tmp_path / "a", b"1")
+
+
+def test_folders_are_flushed(tmp_path, monkeypatch):
+    flushed = []
+    real = os.fsync
+
+    def fsync(handle):
+        flushed.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    state_file.write_atomically(tmp_path / "new" / "a", b"1")
+    assert flushed[0] == str(tmp_path)  # which holds the new folder
+    assert flushed[-1] == str(tmp_path / "new")  # and that the new name
 
 
 def test_no_other_file_is_left(written):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
+from fedlearn import log_files
 from fedlearn.checkpoint import Checkpoint
 from tests import zoo
 
@@ -23,6 +24,10 @@ def process():
 def fit(process, rounds=4, **kwargs):
     kwargs.setdefault("clients_per_round", 2)
     kwargs.setdefault("verbose", 0)
+    # The tests share a process, and each begins afresh.
+    if "initial_state" not in kwargs:
+        seed = kwargs.get("seed") or 0
+        kwargs["initial_state"] = process.initialize(seed)
     return process.fit(DATA, rounds, **kwargs).history
 
 
@@ -55,7 +60,8 @@ def test_fit_is_rounds_of_next(process, unbroken):
 
 
 def test_afterwards_the_model_holds_the_weights(process):
-    history = process.fit(DATA, 2, verbose=0)
+    fresh = process.initialize()
+    history = process.fit(DATA, 2, verbose=0, initial_state=fresh)
     assert isinstance(history, keras.callbacks.History)
     assert history.epoch == [0, 1]
     assert process.state.round_num == 2
@@ -82,9 +88,182 @@ def test_another_seed_is_another_run(process, unbroken):
 def test_an_initial_state_is_continued_exactly(process, unbroken):
     history, state = unbroken
     first = fit(process, 2)
-    second = fit(process, 6, initial_state=process.state)
+    second = fit(process, 4, initial_state=process.state)
     assert first["loss"] + second["loss"] == history["loss"]
     zoo.assert_equal(process.state, state)
+
+
+# A second fit.
+
+
+def second_fits():
+    """Processes of which each keeps something else from round to round."""
+
+    def process(**kwargs):
+        return fl.FederatedAveraging(
+            zoo.regression(),
+            client=fl.LocalTraining(batch_size=4),
+            executor="sequential",
+            **kwargs,
+        )
+
+    feedback = fl.encoders.ErrorFeedback([fl.encoders.TopK(0.5)])
+    return {
+        "adaptive server": lambda: process(
+            server_optimizer=keras.optimizers.Adam(0.1, epsilon=1e-3)
+        ),
+        "state of clients": lambda: process(
+            aggregator=fl.aggregators.Mean([feedback])
+        ),
+        "adaptive clipping and noise": lambda: process(
+            aggregator=fl.aggregators.PrivateMean(
+                noise_multiplier=1.0, clients_per_round=5
+            )
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", second_fits())
+def test_a_second_fit_goes_on(kind):
+    def fit(process, rounds):
+        clients = None if "noise" in kind else 2
+        return process.fit(
+            DATA, rounds, clients, validation_data=TEST, verbose=0
+        )
+
+    whole, parts = second_fits()[kind](), second_fits()[kind]()
+    expected = fit(whole, 5)
+    first = fit(parts, 3)
+    zoo.assert_equal(
+        zoo.weights_of(parts.model), zoo.numpy(parts.state.trainable)
+    )
+    second = fit(parts, 2)
+    assert (first.epoch, second.epoch) == ([0, 1, 2], [3, 4])
+    for name, values in expected.history.items():
+        assert first.history[name] + second.history[name] == values
+    zoo.assert_equal(parts.state, whole.state)
+    if "noise" in kind:  # one statement about all rounds
+        assert second.privacy == expected.privacy
+        assert second.privacy.rounds == 5
+
+
+def test_callbacks_get_the_number_of_the_round(process):
+    seen = []
+    see = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 1 / (epoch + 1))
+    fit(process, 2, callbacks=[see, rate])
+    second = fit(process, 2, initial_state=process.state, callbacks=[see, rate])
+    assert seen == [0, 1, 2, 3]
+    assert second["learning_rate"] == pytest.approx([1 / 3, 1 / 4])
+    assert see.params["epochs"] == 4
+
+
+def test_early_stopping_ends_one_fit_and_not_the_next(process):
+    stop = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(
+            stop.model, "stop_training", True
+        )
+    )
+    assert len(fit(process, 4, callbacks=[stop])["loss"]) == 1
+    history = process.fit(DATA, 2, clients_per_round=2, verbose=0)
+    assert history.epoch == [1, 2]
+
+
+def test_after_ctrl_c_a_fit_goes_on(process, unbroken):
+    history, state = unbroken
+    interrupt = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: (
+            (_ for _ in ()).throw(KeyboardInterrupt()) if epoch == 2 else None
+        )
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(process, 6, callbacks=[interrupt])
+    rest = process.fit(DATA, 4, clients_per_round=2, verbose=0)
+    assert rest.history["loss"] == history["loss"][2:]
+    zoo.assert_equal(process.state, state)
+
+
+def test_weights_that_the_user_sets_are_trained_on_from(process):
+    fit(process, 2)
+    moved = [w + 1 for w in zoo.weights_of(process.model)]
+    process.model.set_weights(moved)
+    expected = process.state._replace(
+        trainable=[keras.ops.convert_to_tensor(w) for w in moved]
+    )
+    process.fit(DATA, 2, clients_per_round=2, verbose=0)
+    after = process.state
+    fit(process, 2, initial_state=expected)
+    zoo.assert_equal(after, process.state)
+
+
+def test_processes_that_share_a_model_keep_their_own_weights():
+    model = zoo.regression()
+    client = fl.LocalTraining(batch_size=4)
+    one, other = (
+        fl.FederatedAveraging(model, client, server_optimizer=optimizer)
+        for optimizer in (None, keras.optimizers.Adam(0.1))
+    )
+    for process in (one, other, one, other):
+        process.fit(DATA, 1, verbose=0)
+    turns = one.state, other.state
+    for process, state in zip((one, other), turns, strict=True):
+        process.fit(DATA, 2, verbose=0, initial_state=process.initialize())
+        zoo.assert_equal(process.state, state)
+
+
+def test_a_run_that_goes_on_has_one_seed(process, unbroken):
+    fit(process, 1, seed=3)
+    with pytest.raises(ValueError, match=r"seed=0, but .* has the seed 3"):
+        process.fit(DATA, 1, verbose=0, seed=0)
+    process.fit(DATA, 1, clients_per_round=2, verbose=0)
+    after = process.state
+    fit(process, 2, seed=3)
+    zoo.assert_equal(after, process.state)
+
+
+def test_a_private_second_fit_of_other_clients_is_no_sum():
+    process = second_fits()["adaptive clipping and noise"]()
+    process.fit(DATA, 1, verbose=0)
+    fewer = zoo.clients((8, 4, 12, 8, 8), make=zoo.line)
+    fewer = fl.FederatedDataset.from_clients({f"x{i}": fewer[i] for i in fewer})
+    with pytest.raises(ValueError, match="had other clients than this `fit`"):
+        process.fit(fewer, 1, verbose=0)
+    history = process.fit(
+        fewer, 1, verbose=0, initial_state=process.state
+    )  # said explicitly
+    assert history.privacy.rounds == 2
+
+
+def test_a_folder_counts_rounds_from_the_beginning(process, tmp_path):
+    fresh = process.initialize()
+    for rounds, epochs in ((2, 2), (5, 5), (5, 5)):
+        history = process.fit(
+            DATA,
+            rounds,
+            clients_per_round=2,
+            verbose=0,
+            checkpoint_dir=tmp_path,
+            initial_state=fresh,
+        )
+        assert len(history.history["loss"]) == epochs
+    state = process.state
+    fit(process, 5)
+    zoo.assert_equal(process.state, state)
+    # An empty one: the process's own run goes on, up to that round.
+    fit(process, 3)
+    history = process.fit(
+        DATA,
+        5,
+        clients_per_round=2,
+        verbose=0,
+        checkpoint_dir=tmp_path / "new",
+    )
+    assert history.epoch == [3, 4]
+    zoo.assert_equal(process.state, state)
+    with pytest.raises(ValueError, match="already at round 5, past rounds=4"):
+        process.fit(DATA, 4, verbose=0, checkpoint_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +299,18 @@ def test_validation_freq(process, unbroken, frequency, rounds):
 
 def test_data_as_a_list_or_a_dict(process):
     arrays = [DATA[i] for i in DATA.client_ids[:3]]
-    one = process.fit(arrays, 2, clients_per_round=2, verbose=0).history
     by_id = {str(i): data for i, data in enumerate(arrays)}
-    assert process.fit(by_id, 2, clients_per_round=2, verbose=0).history == one
+    one, other = (
+        process.fit(
+            data,
+            2,
+            clients_per_round=2,
+            verbose=0,
+            initial_state=process.initialize(),
+        ).history
+        for data in (arrays, by_id)
+    )
+    assert one == other
 
 
 def test_a_poisson_round_may_be_empty(process):
@@ -153,8 +341,9 @@ def test_where_all_clients_are_left_out_there_is_one_warning(process):
     x, y = zoo.line(8)
     bad = [(np.full_like(x, np.nan), y)] * 2
     text = "no client's update was finite"
+    fresh = process.initialize()
     with pytest.warns(UserWarning, match=text) as caught:
-        history = process.fit(bad, 3, verbose=0).history
+        history = process.fit(bad, 3, verbose=0, initial_state=fresh).history
     assert sum(text in str(warning.message) for warning in caught) == 1
     assert history["num_rejected"] == [2, 2, 2]
     zoo.assert_equal(process.state.trainable, process.initialize().trainable)
@@ -568,6 +757,42 @@ def test_a_csv_file_goes_on(process, tmp_path):
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
 
 
+def csv_epochs(path):
+    _, *rows = path.read_text().splitlines()
+    return [int(row.split(",")[0]) for row in rows]
+
+
+def test_rows_of_rounds_that_a_kill_lost_are_taken_back(process, tmp_path):
+    path = tmp_path / "log.csv"
+
+    def run(rounds):
+        logger = keras.callbacks.CSVLogger(path)
+        fit(
+            process, rounds, checkpoint_dir=tmp_path / "run", callbacks=[logger]
+        )
+
+    run(4)
+    whole = path.read_bytes()
+    for unbroken in (3, 4):
+        checkpoint = tmp_path / "run" / Checkpoint.FILE
+        checkpoint.unlink()
+        run(2)
+        # As a kill leaves it: rows of later rounds, the last one cut short.
+        path.write_bytes(b"".join(whole.splitlines(True)[: unbroken + 1])[:-3])
+        run(4)
+        assert csv_epochs(path) == [0, 1, 2, 3]
+        assert path.read_bytes() == whole
+
+
+def test_rows_of_an_earlier_run_in_the_same_file_stay(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch;loss\n" + "".join(f"{i};1\n" for i in [0, 1, 2] * 2))
+    log_files.cut(path, 1, ";")
+    assert path.read_text() == "epoch;loss\n0;1\n1;1\n2;1\n0;1\n"
+    log_files.cut(path, 1, ";")
+    assert path.read_text() == "epoch;loss\n0;1\n1;1\n2;1\n0;1\n"
+
+
 SCRIPT = """
 import os, pathlib, random, signal, sys, time
 
@@ -584,8 +809,9 @@ def run():
     slow = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: time.sleep(0.02)
     )
+    logger = keras.callbacks.CSVLogger(folder / "log.csv")
     return test_training.fit(
-        process, 30, checkpoint_dir=folder, callbacks=[slow]
+        process, 30, checkpoint_dir=folder, callbacks=[slow, logger]
     ), process
 
 
@@ -593,7 +819,7 @@ def round_num():
     return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
 
 
-for _ in range(2):
+for kill in range(3):
     # Forked before anything has run, so that no thread is lost.
     child = os.fork()
     if not child:
@@ -619,14 +845,21 @@ def test_a_killed_run_goes_on_exactly(process, tmp_path):
         env={**os.environ, "PYTHONPATH": str(root)},
         timeout=240,
     )
-    # Killed twice on its way.
+    # Killed three times on its way.
     killed_at = process.load_state(tmp_path / Checkpoint.FILE).round_num
     assert 1 <= killed_at <= 30
-    callbacks = [keras.callbacks.LambdaCallback()]
+    path = tmp_path / "log.csv"
+    callbacks = [
+        keras.callbacks.LambdaCallback(),
+        keras.callbacks.CSVLogger(path),
+    ]
+    (tmp_path / f"{Checkpoint.FILE}.0123abcd.partial").write_bytes(b"half")
     resumed = fit(process, 30, checkpoint_dir=tmp_path, callbacks=callbacks)
     state = process.state
     assert resumed == fit(process, 30)
     zoo.assert_equal(state, process.state)
+    assert csv_epochs(path) == list(range(30))
+    assert sorted(os.listdir(tmp_path)) == [Checkpoint.FILE, "log.csv"]
 
 
 # Refusals.
@@ -695,7 +928,10 @@ def test_data_that_is_refused(process, data, error, match):
     ("change", "match"),
     [
         ({"seed": 1}, "seed was 0 and is now 1"),
-        ({"clients_per_round": 3}, "sampler was"),
+        (
+            {"clients_per_round": 3},
+            "sampler.clients_per_round was 2 and is now 3",
+        ),
         ({"rounds": 1}, r"already at round 2, past rounds=1"),
     ],
 )
@@ -711,5 +947,5 @@ def test_a_checkpoint_of_another_process(process, tmp_path):
     other = fl.FederatedAveraging(
         zoo.regression(), client=fl.LocalTraining(batch_size=4, epochs=2)
     )
-    with pytest.raises(ValueError, match=r"client was .* and is now"):
+    with pytest.raises(ValueError, match=r"client\.epochs was 1 and is now 2"):
         fit(other, 2, checkpoint_dir=tmp_path)

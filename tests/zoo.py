@@ -6,6 +6,7 @@ pure, and only `fit` changes anything (`process.state`, the model's weights).
 """
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -186,3 +187,8 @@ def regression_process():
         client=fl.LocalTraining(batch_size=4, shuffle=False),
         executor="sequential",
     )
+
+
+def assert_matches(pattern, text):
+    """Finds a pattern in a text, and shows both if it isn't there."""
+    assert re.search(pattern, text), f"{pattern!r} isn't in {text!r}"

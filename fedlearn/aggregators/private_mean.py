@@ -32,9 +32,10 @@ class PrivateMean(Mean):
       `bytes_up` also tells how long they were.
     * Floating-point noise is not the noise of the theory (Mironov 2012, "On
       significance of the least significant bits").
-    * Other runs. Each `fit` on the same clients has an epsilon of its own;
-      together they cost the sum, of the deltas too. A run that goes on from
-      an `initial_state` is accounted for as if its earlier rounds had had
+    * Other runs. Each run on the same clients has an epsilon of its own;
+      together they cost the sum, of the deltas too. A second `fit` of a
+      process is the same run, and its epsilon counts the rounds of both; one
+      from an `initial_state` counts that state's rounds as if they had had
       this noise and these clients.
     * Without `secure_noise`, the seed. Whoever knows it can take the noise
       off; and two runs with one seed get the same noise, so that what

@@ -57,6 +57,14 @@ class Auto(Executor):
 
         return run
 
+    def plan(self, program: Any) -> str:
+        if not backend.CAN_VMAP or not self._is_light(program):
+            return Sequential().plan(program)
+        return (
+            f"{Vectorized().plan(program)} with {self.MIN_LANES:g} clients a "
+            f"step or more, {Sequential().plan(program)} with fewer"
+        )
+
     def _is_light(self, program: Any) -> bool:
         if program.pad_to is not None:
             return False

@@ -22,5 +22,13 @@ class Executor:
         """
         raise NotImplementedError
 
+    def plan(self, program: Any) -> str:
+        """In words, how it runs a program: sums are rounded as they are made.
+
+        A run that goes on must go on in the same way.
+        """
+        del program
+        return repr(self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

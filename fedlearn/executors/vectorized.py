@@ -55,6 +55,9 @@ class Vectorized(Executor):
             )
         return _Runner(program, self.max_lanes)
 
+    def __repr__(self) -> str:
+        return f"Vectorized(max_lanes={self.max_lanes})"
+
 
 class _Phase(NamedTuple):
     """Steps that some lanes take together, with batches of one size.

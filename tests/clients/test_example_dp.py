@@ -325,7 +325,8 @@ SAMPLER = fl.samplers.Uniform(DATA, 2, seed=1)
 
 def fit(rounds, **kwargs):
     process = private_process()
-    kwargs = {"verbose": 0, **kwargs}
+    fresh = process.initialize(seed=4)
+    kwargs = {"verbose": 0, "initial_state": fresh, **kwargs}
     history = process.fit(DATA, rounds, sampler=SAMPLER, seed=4, **kwargs)
     return process.state, history
 

@@ -1,0 +1,418 @@
+"""What decides a run's numbers, and how two runs differ in it."""
+
+import functools
+import hashlib
+import importlib.metadata
+import re
+import sys
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.fingerprint import fingerprint, ids_digest
+
+if TYPE_CHECKING:
+    from fedlearn.process import LearningProcess
+    from fedlearn.samplers import Sampler
+
+# Code of these is told by their versions.
+_LIBRARIES = {
+    *sys.stdlib_module_names,
+    "fedlearn",
+    "jax",
+    "keras",
+    "ml_dtypes",
+    "numpy",
+    "tensorflow",
+    "torch",
+}
+_DEEPEST = 16
+# Of a compiled model, and of what happened to it.
+_OF_KERAS = ("built", "history", "loss", "name", "optimizer", "stop_training")
+
+
+def identity(
+    process: "LearningProcess",
+    data: FederatedDataset,
+    sampler: "Sampler | None",
+    seed: int,
+) -> dict[str, Any]:
+    """What must be the same for a resumed run to equal an unbroken one.
+
+    Not the model's initial weights: a run that goes on takes its weights from
+    its checkpoint, so a script without a seed for Keras may be started again.
+    Not callbacks and validation data either: they are the user's to change.
+
+    Code is told as far as it can be: of functions and classes that aren't a
+    library's own (a custom loss, a layer), the compiled code, what it refers
+    to by name in its module, defaults and closures. What it reads at run time
+    from files or through objects with neither `get_config` nor attributes
+    isn't.
+
+    Returns:
+        Plain values that JSON can hold.
+    """
+    model = process.functional_model.model
+    drawn = data.client_ids if sampler is None else sampler.client_ids
+    optimizer = getattr(process.client, "optimizer", None) or model.optimizer
+    with warnings.catch_warnings():
+        # Keras warns where it serialises a lambda; this is never read back.
+        warnings.simplefilter("ignore")
+        described = {
+            "algorithm": _class_of(process),
+            "model": _model(model),
+            "compiled": _compiled(model),
+            "client": describe(process.client),
+            "client_optimizer": _optimizer(optimizer, model),
+            "server_optimizer": _optimizer(process.server_optimizer, model),
+            "aggregator": describe(process.aggregator),
+            "broadcast_encoders": describe(process.broadcast_encoders),
+            "executor": describe(process.executor),
+            "plan": process.executor.plan(process.program),
+            "sampler": None if sampler is None else describe(sampler),
+            "seed": int(seed),
+            "backend": keras.backend.backend(),
+            "floats": {
+                "floatx": keras.config.floatx(),
+                "epsilon": keras.config.epsilon(),
+            },
+            "data": fingerprint(data),
+            "drawn_clients": ids_digest(drawn),
+        }
+    return _without_names(described, model)
+
+
+def versions() -> dict[str, str]:
+    """What may change a run's numbers slightly, and is no reason to refuse."""
+    names = ("keras", "numpy", keras.backend.backend())
+    found = {name: importlib.metadata.version(name) for name in names}
+    import fedlearn
+
+    return {"fedlearn": fedlearn.__version__, **found}
+
+
+def differences(was: Any, now: Any) -> list[str]:
+    """In words, what differs between two identities; nothing if they agree.
+
+    Example:
+
+    >>> differences({"seed": 0, "client": {"epochs": 1}},
+    ...             {"seed": 0, "client": {"epochs": 2}})
+    ['client.epochs was 1 and is now 2']
+    """
+    return list(_differences("", was, now))
+
+
+def _differences(path: str, was: Any, now: Any) -> Iterator[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*was, *now)):
+            deeper = f"{path}.{key}" if path else key
+            if path == "data" and was.get(key) != now.get(key):
+                yield _DATA[key]
+            elif key not in was:
+                yield f"{deeper} is now {_short(now[key])}, and wasn't there"
+            elif key not in now:
+                yield f"{deeper} was {_short(was[key])}, and isn't there now"
+            else:
+                yield from _differences(deeper, was[key], now[key])
+    elif (
+        isinstance(was, list) and isinstance(now, list) and len(was) == len(now)
+    ):
+        for i, pair in enumerate(zip(was, now, strict=True)):
+            yield from _differences(f"{path}[{i}]", *pair)
+    elif was != now and not _other_python(was, now):
+        yield f"{path} was {_short(was)} and is now {_short(now)}"
+
+
+_DATA = {
+    "clients": "data: they have other clients, or in another order",
+    "sizes": "data: clients have other numbers of examples",
+    "examples": "data: the clients' examples are others (values, dtypes or "
+    "shapes)",
+}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:100]} ... {text[-15:]}"
+
+
+# What things are.
+
+
+def describe(thing: Any) -> Any:
+    """A thing as plain values that are equal for things that do the same.
+
+    Example:
+
+    >>> describe(keras.regularizers.L2(0.5))
+    {'class': 'L2', 'l2': 0.5}
+    """
+    return _plain(thing, ())
+
+
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if id(value) in above or len(above) > _DEEPEST:
+        return f"<{type(value).__name__}>"
+    above = (*above, id(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, above) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, above) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(v, above) for v in value), key=repr)
+    if isinstance(value, keras.Variable):
+        return f"<variable {value.dtype} {tuple(value.shape)}>"
+    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+        return _array(value)
+    if isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+        return {"partial": _plain(parts, above)}
+    if isinstance(value, types.MethodType):
+        return _plain(value.__func__, above)
+    if isinstance(value, types.FunctionType):
+        return _function(value, above)
+    if isinstance(value, type):
+        return _class(value, above)
+    if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
+        return value.__name__
+    return _object(value, above)
+
+
+def _array(value: Any) -> str:
+    array = np.asarray(keras.ops.convert_to_numpy(value))
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes())
+    return f"<{array.dtype} {array.shape} {digest.hexdigest()[:16]}>"
+
+
+def _class_of(value: Any) -> Any:
+    return _class(type(value), ())
+
+
+def _class(cls: type, above: tuple[int, ...]) -> Any:
+    code = {
+        f"{part.__name__}.{name}": _plain(_unwrapped(member), above)
+        for part in cls.__mro__
+        if not _is_library(part)
+        for name, member in vars(part).items()
+        if isinstance(_unwrapped(member), types.FunctionType)
+        or (
+            not name.startswith("__")
+            and isinstance(member, (bool, int, float, str, tuple))
+        )
+    }
+    return {"class": cls.__name__, "code": code} if code else cls.__name__
+
+
+def _unwrapped(member: Any) -> Any:
+    if isinstance(member, property):
+        return member.fget
+    return getattr(member, "__func__", member)
+
+
+def _object(value: Any, above: tuple[int, ...]) -> Any:
+    described: dict[str, Any] = {"class": _class(type(value), above)}
+    config = None
+    if hasattr(value, "get_config"):
+        try:
+            config = value.get_config()
+        except Exception:  # Keras raises where it finds no configuration
+            config = None
+    attributes = getattr(value, "__dict__", {})
+    if config is not None:
+        described.update(_plain(config, above))
+        # A configuration names functions; they are told here. Keras's losses
+        # leave their arguments out of it (Huber's delta).
+        attributes = {
+            n: v
+            for n, v in attributes.items()
+            if _is_own(v) or n == "_fn_kwargs"
+        }
+    elif isinstance(value, keras.Layer):
+        attributes = {
+            n: v
+            for n, v in attributes.items()
+            if n[0] != "_" and n not in _OF_KERAS
+        }
+    elif _is_library(type(value)) and _root(type(value)) != "fedlearn":
+        attributes = {}
+    if attributes:
+        described["holds"] = _plain(attributes, above)
+    return described
+
+
+def _is_own(part: Any) -> bool:
+    """Whether it is code of the user's, or an object of such a class."""
+    if isinstance(part, functools.partial):
+        return True
+    if isinstance(part, types.MethodType):
+        part = part.__func__
+    if isinstance(part, (types.FunctionType, type)):
+        return not _is_library(part)
+    return not _is_library(type(part))
+
+
+def _is_library(thing: Any) -> bool:
+    return _root(thing) in _LIBRARIES
+
+
+def _root(thing: Any) -> str:
+    return (getattr(thing, "__module__", None) or "builtins").split(".")[0]
+
+
+def _function(function: types.FunctionType, above: tuple[int, ...]) -> Any:
+    if _is_library(function):
+        return f"{function.__module__}.{function.__qualname__}"
+    described: dict[str, Any] = {
+        "function": function.__name__,
+        "code": _code(function.__code__),
+    }
+    given = (function.__defaults__, function.__kwdefaults__)
+    if any(given):
+        described["defaults"] = _plain(given, above)
+    cells = {}
+    for name, cell in zip(
+        function.__code__.co_freevars, function.__closure__ or (), strict=True
+    ):
+        try:
+            cells[name] = cell.cell_contents
+        except ValueError:  # not yet set
+            continue
+    cells.pop("__class__", None)
+    if cells:
+        described["closure"] = _plain(cells, above)
+    used = {
+        name: function.__globals__[name]
+        for name in _names(function.__code__)
+        if name in function.__globals__ and _is_told(function.__globals__[name])
+    }
+    if used:
+        described["uses"] = _plain(used, above)
+    return described
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a global is code or a constant, and no library's."""
+    if isinstance(value, (types.FunctionType, type)):
+        return not _is_library(value)
+    return isinstance(
+        value, (bool, int, float, str, tuple, np.ndarray, functools.partial)
+    )
+
+
+def _names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+def _code(code: types.CodeType) -> str:
+    """Bytecode, which lines and files aren't part of."""
+    digest = hashlib.sha256()
+
+    def add(code: types.CodeType) -> None:
+        digest.update(code.co_code)
+        for names in (code.co_names, code.co_varnames, code.co_freevars):
+            digest.update(repr(names).encode())
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                add(constant)
+            elif isinstance(constant, frozenset):
+                digest.update(repr(sorted(constant, key=repr)).encode())
+            else:
+                digest.update(repr(constant).encode())
+
+    add(code)
+    return f"{sys.implementation.cache_tag} {digest.hexdigest()[:16]}"
+
+
+def _other_python(was: Any, now: Any) -> bool:
+    """Whether both are code, of versions of Python that can't be compared."""
+    tags = [
+        re.fullmatch(r"([a-z]+-\d+) [0-9a-f]{16}", str(v)) for v in (was, now)
+    ]
+    return None not in tags and tags[0][1] != tags[1][1]  # type: ignore[index]
+
+
+# Models and optimizers.
+
+
+def _model(model: keras.Model) -> dict[str, Any]:
+    layers = list(model._flatten_layers(include_self=False))
+    if type(model) is keras.Sequential:  # whose `layers` leave this out, too
+        layers = [
+            x for x in layers if not isinstance(x, keras.layers.InputLayer)
+        ]
+    described: dict[str, Any] = {
+        "class": _class_of(model),
+        "variables": [
+            f"{v.dtype} {tuple(v.shape)}{'' if v.trainable else ' frozen'}"
+            for v in model.variables
+        ],
+        "layers": {
+            f"{i} {type(layer).__name__}": describe(layer)
+            for i, layer in enumerate(layers)
+        },
+    }
+    if type(model) is not keras.Sequential:
+        described["structure"] = describe(model)
+    return described
+
+
+def _without_names(value: Any, model: keras.Model) -> Any:
+    """Without names that Keras makes up, by how many there were before.
+
+    Layers have their number where a configuration refers to them.
+    """
+    layers = model._flatten_layers()
+    numbers = {layer.name: f"layer {i}" for i, layer in enumerate(layers)}
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                numbers.get(k, k): re.sub(r"_\d+$", "", v)
+                if k == "name" and isinstance(v, str) and v not in numbers
+                else replaced(v)
+                for k, v in value.items()
+            }
+        if isinstance(value, list):
+            return [replaced(v) for v in value]
+        return numbers.get(value, value) if isinstance(value, str) else value
+
+    return replaced(value)
+
+
+def _compiled(model: keras.Model) -> dict[str, Any]:
+    # As it was compiled: strings, functions and objects.
+    config = dict(model._compile_config.config)
+    names = (
+        "loss",
+        "loss_weights",
+        "metrics",
+        "weighted_metrics",
+        "auto_scale_loss",
+    )
+    return {name: describe(config.get(name)) for name in names}
+
+
+def _optimizer(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model
+) -> dict[str, Any]:
+    described = describe(optimizer)
+    if getattr(optimizer, "weight_decay", None):
+        described["decays"] = [
+            bool(optimizer._use_weight_decay(v))
+            for v in model.trainable_variables
+        ]
+    return described

@@ -1,0 +1,345 @@
+"""What a run is, and that each change of it is refused and named."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import fedlearn as fl
+from fedlearn import run_identity
+from tests import zoo
+
+DATA = {f"client_{i}": zoo.line(n, seed=i) for i, n in enumerate((8, 4, 12))}
+
+
+def weighted(weight):
+    def loss(y_true, y_pred):
+        return weight * keras.ops.mean(keras.ops.square(y_true - y_pred))
+
+    return loss
+
+
+def steep(x):
+    return keras.ops.tanh(2 * x)
+
+
+def steeper(x):
+    return keras.ops.tanh(3 * x)
+
+
+class Scaled(layers.Layer):
+    """Without a configuration: an argument that isn't plain."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+class Scheduled(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.1
+
+    def get_config(self):
+        return {}
+
+
+class Constant(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.2
+
+    def get_config(self):
+        return {}
+
+
+Constant.__name__ = "Scheduled"
+
+
+def describe(
+    *,
+    optimizer=("SGD", {"learning_rate": 0.1}),
+    excluded=(),
+    loss="mse",
+    loss_weights=None,
+    metrics=None,
+    activation="tanh",
+    units=4,
+    l2=0.0,
+    dropout=0.1,
+    dtype=None,
+    layer=None,
+    trainable=True,
+    client=None,
+    data=None,
+    sampler=None,
+    seed=0,
+    name=None,
+    **process,
+):
+    """The identity of a run, made anew from its arguments."""
+    middle = layers.Dense(
+        units,
+        activation=activation,
+        kernel_regularizer=keras.regularizers.L2(l2),
+        dtype=dtype,
+        trainable=trainable,
+        name=name,
+    )
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            middle,
+            layers.Dropout(dropout),
+            *([] if layer is None else [Scaled(layer)]),
+            layers.Dense(1),
+        ]
+    )
+    kind, arguments = optimizer
+    optimizer = getattr(keras.optimizers, kind)(**arguments)
+    if excluded:
+        optimizer.exclude_from_weight_decay(var_names=excluded)
+    model.compile(optimizer, loss, loss_weights=loss_weights, metrics=metrics)
+    process = fl.FederatedAveraging(
+        model, client=client or fl.LocalTraining(batch_size=4), **process
+    )
+    dataset = fl.FederatedDataset.from_clients(data or DATA)
+    chosen = None if sampler is None else sampler(dataset)
+    return json.loads(
+        json.dumps(run_identity.identity(process, dataset, chosen, seed))
+    )
+
+
+def other_values():
+    return {**DATA, "client_1": (DATA["client_1"][0] + 1, DATA["client_1"][1])}
+
+
+def other_sizes():
+    return {**DATA, "client_1": zoo.line(5, seed=1)}
+
+
+ADAMW = {"optimizer": ("AdamW", {"weight_decay": 0.1})}
+
+CHANGES = {
+    "optimizer": ({}, {"optimizer": ("Adam", {})}, "client_optimizer.class"),
+    "its rate": (
+        {},
+        {"optimizer": ("SGD", {"learning_rate": 0.2})},
+        "client_optimizer.learning_rate was 0.1",
+    ),
+    "its schedule's code": (
+        {"optimizer": ("SGD", {"learning_rate": Scheduled()})},
+        {"optimizer": ("SGD", {"learning_rate": Constant()})},
+        "client_optimizer",
+    ),
+    "weight decay's exceptions": (
+        ADAMW,
+        {**ADAMW, "excluded": ["bias"]},
+        r"client_optimizer.decays\[1\] was True and is now False",
+    ),
+    "loss": ({}, {"loss": "mae"}, "compiled.loss was mse and is now mae"),
+    "a loss's code": (
+        {"loss": lambda y, p: keras.ops.mean(keras.ops.abs(y - p))},
+        {"loss": lambda y, p: keras.ops.mean(keras.ops.square(y - p))},
+        "compiled.loss.code",
+    ),
+    "what a loss has closed over": (
+        {"loss": weighted(1.0)},
+        {"loss": weighted(2.0)},
+        "compiled.loss.closure.weight was 1.0 and is now 2.0",
+    ),
+    "a loss's arguments": (
+        {"loss": keras.losses.Huber(1.0)},
+        {"loss": keras.losses.Huber(2.0)},
+        "compiled.loss.holds._fn_kwargs.delta was 1.0 and is now 2.0",
+    ),
+    "loss weights": ({}, {"loss_weights": [2.0]}, "compiled.loss_weights"),
+    "metrics": ({}, {"metrics": ["mae"]}, "compiled.metrics"),
+    "activation": (
+        {},
+        {"activation": "relu"},
+        r"model.layers.0 Dense.activation was tanh and is now relu",
+    ),
+    "an activation's code": (
+        {"activation": steep},
+        {"activation": steeper},
+        "model.layers",
+    ),
+    "a layer's code": (
+        {"layer": lambda x: 2 * x},
+        {"layer": lambda x: 3 * x},
+        r"model.layers.2 Scaled.holds.function.code",
+    ),
+    "regularizer": (
+        {},
+        {"l2": 0.5},
+        r"kernel_regularizer.config.l2 was 0.0 and is now 0.5",
+    ),
+    "dropout": ({}, {"dropout": 0.5}, r"layers.1 Dropout.rate was 0.1"),
+    "units": ({}, {"units": 5}, "model.variables"),
+    "dtype policy": (
+        {},
+        {"dtype": "mixed_bfloat16"},
+        "dtype.config.name was float32 and is now mixed_bfloat16",
+    ),
+    "frozen": ({}, {"trainable": False}, "trainable was True"),
+    "client": (
+        {},
+        {"client": fl.LocalTraining(batch_size=4, proximal=0.1)},
+        "client.proximal was 0.0 and is now 0.1",
+    ),
+    "server optimizer": (
+        {},
+        {"server_optimizer": keras.optimizers.SGD(0.5)},
+        "server_optimizer.learning_rate was 1.0 and is now 0.5",
+    ),
+    "aggregator": (
+        {},
+        {"aggregator": fl.aggregators.Mean([fl.encoders.Eden(2)])},
+        "aggregator.encoders",
+    ),
+    "broadcast encoders": (
+        {},
+        {"broadcast_encoders": [fl.encoders.Cast("float16")]},
+        "broadcast_encoders",
+    ),
+    "executor": (
+        {"executor": "sequential"},
+        {"executor": "auto"},
+        "executor.class was Sequential and is now Auto",
+    ),
+    "attack": (
+        {
+            "executor": fl.attacks.AttackedExecutor(
+                fl.attacks.SignFlip(1.0), ["client_1"]
+            )
+        },
+        {
+            "executor": fl.attacks.AttackedExecutor(
+                fl.attacks.SignFlip(2.0), ["client_1"]
+            )
+        },
+        "executor.holds.attack.holds.scale was 1.0 and is now 2.0",
+    ),
+    "sampler": (
+        {},
+        {"sampler": lambda data: fl.samplers.Uniform(data, 2)},
+        "sampler was None",
+    ),
+    "seed": ({}, {"seed": 1}, "seed was 0 and is now 1"),
+    "examples": ({}, {"data": other_values()}, "examples are others"),
+    "sizes": ({}, {"data": other_sizes()}, "other numbers of examples"),
+    "clients": (
+        {},
+        {"data": dict(reversed(DATA.items()))},
+        "data: they have other clients, or in another order",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_told(change):
+    before, after, told = CHANGES[change]
+    was = describe(**before)
+    assert run_identity.differences(was, describe(**before)) == []
+    differences = run_identity.differences(was, describe(**after))
+    zoo.assert_matches(told, "; ".join(differences))
+
+
+def test_names_of_layers_and_initial_weights_are_no_difference():
+    was = describe()
+    assert run_identity.differences(was, describe(name="another")) == []
+
+
+def test_a_functional_model_is_told_with_its_structure():
+    def identity(skip):
+        first = keras.Input((3,))
+        hidden = layers.Dense(3)(first)
+        second = layers.Dense(3)(hidden)
+        out = layers.Dense(1)(layers.Add()([second, first if skip else hidden]))
+        model = keras.Model(first, out)
+        model.compile("sgd", "mse")
+        process = fl.FederatedAveraging(model)
+        data = fl.FederatedDataset.from_clients(DATA)
+        return run_identity.identity(process, data, None, 0)
+
+    assert run_identity.differences(identity(True), identity(True)) == []
+    (difference,) = run_identity.differences(identity(True), identity(False))
+    assert difference.startswith("model.structure.")
+
+
+def test_a_subclassed_model_is_told_by_its_code_and_attributes():
+    class Plain(keras.Model):
+        def __init__(self, factor, more):
+            super().__init__()
+            self.dense = layers.Dense(1)
+            self.factor = factor
+            self.more = more
+
+        def call(self, x):
+            return self.factor * self.dense(x)
+
+    class Other(Plain):
+        def call(self, x):
+            return self.dense(x) + self.factor
+
+    def identity(cls, factor):
+        model = cls(factor, more=object())  # which can't be a configuration
+        model(np.zeros((1, 3), "float32"))
+        model.compile("sgd", "mse")
+        process = fl.FederatedAveraging(model)
+        data = fl.FederatedDataset.from_clients(DATA)
+        return run_identity.identity(process, data, None, 0)
+
+    was = identity(Plain, 2.0)
+    assert run_identity.differences(was, identity(Plain, 2.0)) == []
+    (told,) = run_identity.differences(was, identity(Plain, 3.0))
+    assert "factor was 2.0 and is now 3.0" in told
+    assert run_identity.differences(was, identity(Other, 2.0))
+
+
+def test_code_of_another_python_is_not_compared():
+    was, now = "cpython-311 " + 16 * "a", "cpython-312 " + 16 * "b"
+    assert run_identity.differences({"code": was}, {"code": now}) == []
+    now = "cpython-311 " + 16 * "b"
+    assert run_identity.differences({"code": was}, {"code": now})
+
+
+def test_a_loss_where_it_is_on_another_line_is_the_same():
+    source = "def loss(y_true, y_pred):\n    return (y_true - y_pred) ** 2\n"
+    told = []
+    for text in (source, "\n\n# moved\n" + source):
+        space: dict = {"__name__": "script"}
+        exec(compile(text, "script.py", "exec"), space)
+        told.append(run_identity.describe(space["loss"]))
+    assert told[0] == told[1]
+
+
+def test_a_resumed_run_of_another_loss_is_refused(tmp_path):
+    def fit(loss, rounds):
+        model = zoo.regression()
+        model.compile(keras.optimizers.SGD(0.1), loss)
+        process = fl.FederatedAveraging(model)
+        process.fit(DATA, rounds, verbose=0, checkpoint_dir=tmp_path)
+        return process
+
+    fit("mse", 1)
+    with pytest.raises(ValueError, match="loss was mse and is now mae"):
+        fit("mae", 2)
+    # Freshly drawn weights are no other run: it goes on from its own.
+    fit("mse", 2)
+
+
+def test_another_version_is_told(tmp_path, monkeypatch):
+    def fit(rounds):
+        process = fl.FederatedAveraging(zoo.regression())
+        process.fit(DATA, rounds, verbose=0, checkpoint_dir=tmp_path)
+
+    fit(1)
+    versions = {**run_identity.versions(), "keras": "99.0"}
+    monkeypatch.setattr(run_identity, "versions", lambda: versions)
+    with pytest.warns(UserWarning, match=r"keras was .* and is now 99\.0"):
+        fit(2)
