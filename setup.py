@@ -15,16 +15,16 @@ def read_version():
 
 
 def read_description():
-    readme = ROOT / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    # Links to other files of the project lead nowhere on a package's page:
+    # their words stay.
+    return re.sub(r"\[([^]]*)\]\((?!https?:|#)[^)\s]*\)", r"\1", text)
 
 
 EXTRAS = {
-    "digits": ["scikit-learn>=1.5"],
     "jax": ["jax>=0.7"],
     "pandas": ["pandas>=2.2"],
     "privacy": ["dp-accounting>=0.6"],
-    "report": ["matplotlib>=3.9"],
 }
 EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})
 # Not in "all": it brings a lot, for what one constructor reads.
@@ -46,6 +46,17 @@ setup(
     description="Federated learning for Keras 3 models",
     long_description=read_description(),
     long_description_content_type="text/markdown",
+    author="The fedlearn authors",
+    keywords=[
+        "federated learning",
+        "keras",
+        "tensorflow",
+        "jax",
+        "differential privacy",
+        "secure aggregation",
+        "compression",
+        "machine learning",
+    ],
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fedlearn", "fedlearn.*"]),
@@ -58,7 +69,10 @@ setup(
         # The functional optimizer and metric adapters rest on details of
         # Keras that are only known to hold from this release on.
         "keras>=3.15",
+        # The first example draws (matplotlib), from scikit-learn's digits.
+        "matplotlib>=3.9",
         "numpy>=2.0",
+        "scikit-learn>=1.5",
         "tensorflow>=2.20",
     ],
     extras_require=EXTRAS,

@@ -1,5 +1,55 @@
 """fedlearn: federated learning for Keras 3 models.
 
+A compiled Keras model and a data set of many clients go in, an ordinary Keras
+model comes out:
+
+    import keras, fedlearn as fl
+
+    train, test = fl.datasets.digits.load_data()
+    model = fl.models.digits_cnn()
+    model.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    process = fl.FederatedAveraging(model)
+    process.fit(train, rounds=20, clients_per_round=10, validation_data=test)
+    process.model.save("digits.keras")
+
+To train and evaluate:
+
+    FederatedAveraging  the process: `fit`, `evaluate`, and `next` for a round
+    LocalTraining       what a client does in a round: batches, epochs, FedProx
+    FederatedDataset    clients and their examples: `from_dataframe`, ...
+    evaluate            metrics of any compiled Keras model over clients
+
+Parts to choose from:
+
+    aggregators   what the server makes of updates: private, robust, secure
+    algorithms    the learning processes, by their papers
+    callbacks     for `fit`, beside Keras's own: `PrivacyBudget`
+    clients       what clients compute: `LocalTraining`, `ExampleDP`
+    encoders      what happens to updates on their way: clip, noise, compress
+    executors     how the clients of a round are run
+    metrics       Keras metrics that text models need
+    optimizers    server optimizers: `FedAdam`, `FedYogi`, `FedAdagrad`
+    samplers      who takes part in a round
+
+Data and models to begin with:
+
+    data          errors and descriptions of data files
+    datasets      EMNIST, Shakespeare, hospitals, ...: `load_data()` in each
+    models        the reference Keras models for them
+    partition     pooled examples divided among made-up clients
+
+To look at, and to look out:
+
+    attacks       malicious clients, to test a rule with
+    plot          pictures of a run
+    privacy       epsilon of a plan or run, and the noise for a budget
+    seeds         random numbers that are the same everywhere
+    testing       what an encoder or aggregator of one's own must pass
+
+A round in halves, for who writes an algorithm or a deployment:
+
+    LearningProcess, ServerState, Broadcast, Update
+
 Names resolve on first use, so `import fedlearn` is cheap and imports no
 backend:
 
@@ -113,9 +163,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _DEFINED_IN:
-        value = getattr(importlib.import_module(_DEFINED_IN[name]), name)
+        value = getattr(_import(_DEFINED_IN[name]), name)
     elif name in _SUBMODULES:
-        value = importlib.import_module(f"{__name__}.{name}")
+        value = _import(f"{__name__}.{name}")
     else:
         import difflib
 
@@ -130,5 +180,16 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        from fedlearn.missing_backend import explanation
+
+        if text := explanation(error):
+            raise ImportError(text) from error
+        raise
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

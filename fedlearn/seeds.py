@@ -20,6 +20,17 @@ import numpy as np
 
 from fedlearn import portable_math
 
+__all__ = [
+    "Key",
+    "bits",
+    "fold",
+    "generator",
+    "normal",
+    "permutation",
+    "uniform",
+]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 Key = int | str
 
 

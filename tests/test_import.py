@@ -1,3 +1,6 @@
+import os
+import pydoc
+import re
 import subprocess
 import sys
 
@@ -27,9 +30,67 @@ def test_import_is_light():
     assert run(code) == "[]"
 
 
-def test_dir_lists_every_public_name():
-    assert set(fl.__all__) <= set(dir(fl))
-    assert {"FederatedAveraging", "evaluate", "samplers"} <= set(dir(fl))
+@pytest.mark.parametrize(
+    "module",
+    [
+        fl,
+        *(getattr(fl, name) for name in fl._SUBMODULES),
+        *(getattr(fl.datasets, name) for name in fl.datasets.list()),
+    ],
+    ids=lambda module: module.__name__,
+)
+def test_dir_lists_the_public_names_and_no_others(module):
+    assert dir(module) == sorted(module.__all__)
+    assert not [name for name in dir(module) if name.startswith("_")]
+    for name in dir(module):
+        getattr(module, name)
+
+
+def test_help_is_a_map():
+    screen = pydoc.plaintext.document(fl).splitlines()[:72]
+    words = set(re.findall(r"\w+", "\n".join(screen)))
+    assert set(fl.__all__) <= words
+
+
+@pytest.mark.parametrize(
+    ("code", "environment"),
+    [
+        ("import fedlearn as fl; fl.FederatedAveraging", {}),
+        ("from fedlearn import aggregators", {}),
+        (
+            "from fedlearn.cli.main import run; "
+            "run(['fedlearn', 'train', '--rounds=1'])",
+            {},
+        ),
+        (
+            "import fedlearn as fl; fl.LocalTraining",
+            {"KERAS_BACKEND": "tensorflow"},
+        ),
+    ],
+)
+def test_without_its_backend_the_error_says_what_to_do(code, environment):
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "KERAS_BACKEND"
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.modules['tensorflow'] = None\n{code}",
+        ],
+        capture_output=True,
+        text=True,
+        env={**variables, "KERAS_HOME": os.devnull, **environment},
+    )
+    assert done.returncode != 0
+    last = done.stderr.split("error: ")[-1].split("Error: ")[-1]
+    reason = "KERAS_BACKEND says" if environment else "its default"
+    assert last.startswith("Keras computes with tensorflow, ")
+    assert reason in last
+    assert "set KERAS_BACKEND=jax in the environment" in last
+    assert "pip install tensorflow" in last
 
 
 def test_all_is_what_getattr_resolves():

@@ -29,3 +29,4 @@ __all__ = [
     "SecureSum",
     "TrimmedMean",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public

@@ -3,3 +3,4 @@
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
 
 __all__ = ["FederatedAveraging"]
+__dir__ = __all__.copy  # `dir` shows what is public

@@ -4,3 +4,4 @@ from fedlearn.callbacks.privacy_budget import PrivacyBudget
 from fedlearn.callbacks.progress import Progress
 
 __all__ = ["PrivacyBudget", "Progress"]
+__dir__ = __all__.copy  # `dir` shows what is public

@@ -33,11 +33,7 @@ def draw(
         history: A list of values a metric.
         evaluation: By client, on test data.
         dataset: The training data, for its labels.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
     """
-    style.require_matplotlib()
     # Without pyplot: no window system, and nothing of the process changes.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

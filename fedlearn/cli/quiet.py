@@ -30,8 +30,12 @@ def import_keras(debug: bool = False) -> None:
         return
     set_log_level()
     with contextlib.nullcontext() if debug else _without_stderr():
-        import keras
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            from fedlearn.missing_backend import explanation
 
+            raise ImportError(explanation(error) or str(error)) from error
         # A first operation starts the devices, which is logged too.
         keras.ops.convert_to_numpy(keras.ops.ones((1,)) + 1)
 

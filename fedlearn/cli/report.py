@@ -34,15 +34,11 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: If it isn't the folder of a run that has ended.
-        ImportError: If matplotlib is not installed.
     """
     folder = RunFolder(arguments[0])
     config = folder.read_json(folder.CONFIG)
     evaluation = folder.read_json(folder.EVALUATION)
     history = folder.read_history()
-    from fedlearn.plot.style import require_matplotlib
-
-    require_matplotlib()  # before any work
     train, _ = cli_data.load_of_run(config, flags)
     # Some data sets bring in the backend, and files are written by a module
     # that does.
@@ -72,8 +68,7 @@ COMMAND = Command(
         "Draws report.png into the folder of a run: loss and accuracy by "
         "round, how\naccuracy is spread over the test clients, which labels "
         "clients have, the bytes\nsent, and epsilon by round where there is a "
-        "budget. RUN is the folder that\nfedlearn train wrote. Needs "
-        'matplotlib: pip install "fedlearn[report]"'
+        "budget. RUN is the folder that\nfedlearn train wrote."
     ),
     arguments=("RUN",),
     define=_define,

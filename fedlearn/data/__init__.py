@@ -6,3 +6,4 @@ from fedlearn.data.fetching.download import DownloadError
 from fedlearn.data.formats.format_error import FormatError
 
 __all__ = ["ArraySpec", "DownloadError", "FederatedDataset", "FormatError"]
+__dir__ = __all__.copy  # `dir` shows what is public

@@ -49,6 +49,7 @@ __all__ = [
     "stackoverflow",
     "synthetic",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public
 
 
 def list() -> tuple[str, ...]:

@@ -10,6 +10,9 @@ from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
+__all__ = ["ATTRIBUTES", "CARD", "load_data"]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 _SQLITE = PublicFile(BASE_URL + "celeba.sqlite.lzma")
 _FILES = {
     by: TffFiles(

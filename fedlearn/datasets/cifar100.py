@@ -10,6 +10,9 @@ from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
+__all__ = ["CARD", "load_data", "standardized"]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 _SQLITE = PublicFile(
     BASE_URL + "cifar100.sqlite.lzma",
     "23d3916c9caa33395737ee560cc7cb77bbd05fc7b73647ee7be3a7e764172939",

@@ -6,6 +6,9 @@ from fedlearn import partition
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 
+__all__ = ["CARD", "load_data"]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 CARD = Card(
     name="digits",
     title="handwritten digits of 8 x 8 pixels",
@@ -51,7 +54,6 @@ def load_data(
         arguments, about 1,440 and 360 examples.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
         ValueError: If `test_fraction` is not in (0, 1), or there are too many
             clients for that `alpha`.
 
@@ -73,13 +75,8 @@ def load_data(
             f"test_fraction is {test_fraction!r}. Expected a number between "
             "0 and 1, both excluded."
         )
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "The digits come with scikit-learn, which is not installed. "
-            'Install it with: pip install "fedlearn[digits]"'
-        ) from error
+    from sklearn.datasets import load_digits  # takes a second: not at import
+
     images, labels = load_digits(return_X_y=True)
     # Stored as counts of ink from 0 to 16.
     x = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)

@@ -10,6 +10,9 @@ from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
+__all__ = ["CARD", "load_data"]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 _SQLITE = PublicFile(
     BASE_URL + "emnist_all.sqlite.lzma",
     "c3aaf91b4cf4e69d53d81627ad119eccdc878ff906f68e66063ff10f67faad48",

@@ -16,6 +16,9 @@ from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, locate
 
+__all__ = ["CARD", "COLUMNS", "SITES", "load_data"]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 SITES = ("cleveland", "hungarian", "switzerland", "va")
 COLUMNS = (
     "age",

@@ -10,6 +10,20 @@ from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
+__all__ = [
+    "BOS",
+    "CARD",
+    "EOS",
+    "OOV",
+    "PAD",
+    "VOCABULARY",
+    "VOCABULARY_SIZE",
+    "load_data",
+    "text",
+    "tokens",
+]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 # In this order the published models and results number them (from 1).
 VOCABULARY = (
     "dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\n"

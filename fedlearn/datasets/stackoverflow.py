@@ -19,6 +19,15 @@ from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
+__all__ = [
+    "CARD",
+    "load_data",
+    "load_tag_counts",
+    "load_word_counts",
+    "word_numbers",
+]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 _SQLITE = PublicFile(BASE_URL + "stackoverflow.sqlite.lzma")
 _WORD_COUNTS = PublicFile(
     BASE_URL + "stackoverflow.word_count.tar.bz2",

@@ -6,6 +6,9 @@ from fedlearn import portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 
+__all__ = ["CARD", "load_data"]
+__dir__ = __all__.copy  # `dir` shows what is public
+
 _FEATURES = 60
 _CLASSES = 10
 

@@ -55,3 +55,4 @@ __all__ = [
     "UniformQuantization",
     "round_trip",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public

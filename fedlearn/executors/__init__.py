@@ -47,3 +47,4 @@ def _describe(value: Any) -> str:
 
 
 __all__ = ["Auto", "Executor", "Sequential", "Vectorized", "get"]
+__dir__ = __all__.copy  # `dir` shows what is public

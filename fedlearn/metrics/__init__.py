@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from fedlearn.metrics.masked_accuracy import MaskedAccuracy
 
 __all__ = ["MaskedAccuracy"]
+__dir__ = __all__.copy  # `dir` shows what is public
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,7 @@ __all__ = [
     "stackoverflow_lstm",
     "stackoverflow_tags",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public
 
 _MODELS = {
     function.__name__: function

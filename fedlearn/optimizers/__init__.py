@@ -3,3 +3,4 @@
 from fedlearn.optimizers.adaptive import FedAdagrad, FedAdam, FedYogi, Yogi
 
 __all__ = ["FedAdagrad", "FedAdam", "FedYogi", "Yogi"]
+__dir__ = __all__.copy  # `dir` shows what is public

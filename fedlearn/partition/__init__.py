@@ -24,3 +24,4 @@ __all__ = [
     "pachinko",
     "shards",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public

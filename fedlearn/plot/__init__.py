@@ -1,4 +1,4 @@
-"""Pictures of a run, for notebooks and reports; they need matplotlib.
+"""Pictures of a run, for notebooks and reports, by matplotlib.
 
 Each function draws on the axes it is given, or on new ones, and returns them.
 """
@@ -8,3 +8,4 @@ from fedlearn.plot.labels import labels
 from fedlearn.plot.per_client import per_client
 
 __all__ = ["history", "labels", "per_client"]
+__dir__ = __all__.copy  # `dir` shows what is public

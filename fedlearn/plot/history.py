@@ -28,7 +28,6 @@ def history(history: Any, metric: str | None = None, ax: Any = None) -> Any:
 
     Raises:
         ValueError: If there is no such metric.
-        ImportError: If matplotlib is not installed.
 
     Example:
 
@@ -44,7 +43,6 @@ def history(history: Any, metric: str | None = None, ax: Any = None) -> Any:
         )
     names = _metrics(values)
     if metric is None and ax is None:
-        style.require_matplotlib()
         from matplotlib import pyplot
 
         _, axes = pyplot.subplots(

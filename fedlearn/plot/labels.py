@@ -30,7 +30,6 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     Raises:
         ValueError: If the labels aren't one integer for each example, there
             are more than 100 different ones, or there are no examples.
-        ImportError: If matplotlib is not installed.
 
     Example:
 
@@ -41,7 +40,6 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     'label'
     """
     names, counts = _count(dataset)
-    style.require_matplotlib()
     from matplotlib.colors import LinearSegmentedColormap
 
     ax = style.new_axes(5.5, 5.5) if ax is None else ax

@@ -27,7 +27,6 @@ def per_client(
 
     Raises:
         ValueError: If the evaluation isn't by client, or has no such metric.
-        ImportError: If matplotlib is not installed.
 
     Example:
 

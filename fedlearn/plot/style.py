@@ -12,26 +12,9 @@ FAINT = "#E4E7EB"
 PALE_BLUE = "#A9CFE6"
 
 
-def require_matplotlib() -> Any:
-    """The module `matplotlib`.
-
-    Raises:
-        ImportError: If it isn't installed; the message says how to.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed. "
-            'Install it with: pip install "fedlearn[report]"'
-        ) from error
-    return matplotlib
-
-
 def new_axes(width: float, height: float) -> Any:
     """Axes in a new figure of that size in inches."""
-    require_matplotlib()
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # not at import: it takes a second
 
     _, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
     return axes

@@ -80,3 +80,4 @@ __all__ = [
     "toeplitz_sensitivity",
     "tree_sensitivity",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public

@@ -16,6 +16,6 @@ def require_dp_accounting() -> Any:
     except ImportError as error:
         raise ImportError(
             "Privacy is accounted for with dp-accounting, which is not "
-            'installed. Install it with: pip install "fedlearn[privacy]"'
+            "installed. Install it with: pip install dp-accounting"
         ) from error
     return dp_accounting

@@ -7,3 +7,4 @@ from fedlearn.samplers.sampler import Sampler
 from fedlearn.samplers.uniform import Uniform
 
 __all__ = ["MinSeparation", "Poisson", "RoundRobin", "Sampler", "Uniform"]
+__dir__ = __all__.copy  # `dir` shows what is public

@@ -14,3 +14,4 @@ __all__ = [
     "check_aggregator",
     "check_encoder",
 ]
+__dir__ = __all__.copy  # `dir` shows what is public

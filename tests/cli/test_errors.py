@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 pytestmark = pytest.mark.backend_free
@@ -110,18 +107,3 @@ def test_a_folder_that_is_no_run(fedlearn, tmp_path, command):
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2
     assert "isn't JSON" in err
-
-
-def test_report_names_the_extra_without_matplotlib(finished):
-    code = (
-        "import sys\n"
-        "sys.modules['matplotlib'] = None\n"
-        "from fedlearn.cli.main import run\n"
-        f"run(['fedlearn', 'report', {str(finished)!r}])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert 'pip install "fedlearn[report]"' in done.stderr
-    assert "Traceback" not in done.stderr
