@@ -1,4 +1,3 @@
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -184,9 +183,3 @@ def test_labels_errors(y, message):
     ds = fl.FederatedDataset.from_clients({"a": (np.zeros((len(y), 1)), y)})
     with pytest.raises(ValueError, match=message):
         fl.plot.labels(ds)
-
-
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"fedlearn\[report\]"):
-        fl.plot.history(HISTORY)
