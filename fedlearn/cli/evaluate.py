@@ -9,11 +9,19 @@ from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import quiet, summary
 from fedlearn.cli.command import Command, Group
+from fedlearn.cli.flag_types import define
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.units import counted, metric
 
 
 def _define(values: absl_flags.FlagValues) -> list[Group]:
+    define(
+        values,
+        "model",
+        None,
+        "module:function, as for train: imports the module, whose classes the "
+        "model may need. A run's folder alone runs no code",
+    )
     cli_data.define_places(values)
     absl_flags.DEFINE_bool(
         "debug",
@@ -22,6 +30,7 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         flag_values=values,
     )
     return [
+        Group("If the model is made of code of your own", ("model",)),
         Group("If the data have been moved", cli_data.PLACES),
         Group("Flags", ("debug",)),
     ]
@@ -38,14 +47,22 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         UsageError: If it isn't the folder of a run that has ended.
     """
     folder = RunFolder(arguments[0])
+    named = str(folder.read_flags()["model"])
     config = folder.read_json(folder.CONFIG)
     folder.need(folder.MODEL)
     _, test = cli_data.load_of_run(config, flags)
     quiet.import_keras(flags.debug)
     from fedlearn import evaluation
 
-    cli_model.import_module_of(config["flags"]["model"])
-    model = cli_model.load_file(folder.file(folder.MODEL))
+    if flags.model is not None:
+        cli_model.import_module_of(flags.model)
+    model = cli_model.load_file(
+        folder.file(folder.MODEL),
+        f" The run was made with --model={named}: if you trust that code, "
+        f"import it with fedlearn evaluate {folder.path} --model={named}."
+        if cli_model.is_code(named) and flags.model is None
+        else "",
+    )
     result = evaluation.evaluate(model, test, per_client=True)
     folder.write_json(folder.EVALUATION, result)
     pooled = ", ".join(

@@ -69,7 +69,7 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
         if not os.path.isfile(name):
             raise UsageError(f"--model={name}: there is no such file.")
         return load_file(name)
-    if ":" in name:
+    if is_code(name):
         model = _function(name)()
         if not isinstance(model, keras.Model):
             raise UsageError(
@@ -93,14 +93,44 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
     )
 
 
-def load_file(path: str) -> "keras.Model":
-    """A model from a `.keras` file, which a run may have written."""
+def load_file(path: str, needs: str = "") -> "keras.Model":
+    """A model from a `.keras` file, which may come from anywhere.
+
+    No code in it or named by it is run: classes that it needs beside those
+    of Keras and fedlearn have to be registered by now, because the command
+    line itself named their module (see `import_module_of`).
+
+    Args:
+        path: Of the file.
+        needs: What to say of code that the model may need.
+
+    Raises:
+        UsageError: If it needs code that isn't there, or contains code.
+    """
     import keras
 
     # Registers with Keras what runs on sequences are compiled with.
     from fedlearn.metrics import MaskedAccuracy  # noqa: F401
 
-    return keras.models.load_model(path)
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path} can't be loaded by itself: it needs classes or functions "
+            "that aren't Keras's, or contains code (a Lambda layer), which is "
+            f"never run.{needs} Keras said: {error}"
+        ) from error
+
+
+def is_code(name: str) -> bool:
+    """Whether a model's name is code, which runs when it is loaded.
+
+    Example:
+
+    >>> is_code("my_models:build"), is_code("digits_cnn"), is_code("m.keras")
+    (True, False, False)
+    """
+    return ":" in name and not name.endswith(".keras")
 
 
 def how_to_load(model: "keras.Model") -> str:
@@ -120,7 +150,7 @@ def import_module_of(name: str) -> None:
 
     What it registers with Keras, a saved model may need.
     """
-    if ":" in name and not name.endswith(".keras"):
+    if is_code(name):
         _function(name)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.cli.errors import UsageError, did_you_mean
+from fedlearn.cli.model import is_code
 
 if TYPE_CHECKING:
     import keras
@@ -114,6 +115,34 @@ class RunFolder:
                     "or cut short after it was written."
                 ) from error
 
+    def read_flags(self) -> dict[str, Any]:
+        """The flags of the run: plain values, whoever wrote the folder.
+
+        Raises:
+            UsageError: If the file isn't there, or was changed by hand.
+        """
+        config = self.read_json(self.CONFIG)
+        found = config.get("flags") if isinstance(config, dict) else None
+        if (
+            not isinstance(found, dict)
+            or "model" not in found
+            or any(isinstance(v, (dict, list)) for v in found.values())
+        ):
+            raise UsageError(
+                f"{self.file(self.CONFIG)} has no flags of a run. It was "
+                "changed after it was written."
+            )
+        return found
+
+    def command_to_go_on(self, model: Any) -> str:
+        """The command that goes on with the run in the folder.
+
+        Args:
+            model: Its flag of this name: code has to be named again.
+        """
+        again = f" --model={model}" if is_code(str(model)) else ""
+        return f"fedlearn train --resume --output_dir={self.path}{again}"
+
     def read_history(self) -> dict[str, list[float]]:
         """The metrics, a list each; NaN for rounds without."""
         self.need(self.HISTORY)
@@ -153,7 +182,7 @@ class RunFolder:
             )
         raise UsageError(
             f"{self.path} has no {name}: the run hasn't ended. Go on with "
-            f"it: fedlearn train --resume --output_dir={self.path}"
+            f"it: {self.command_to_go_on(self.read_flags()['model'])}"
         )
 
 

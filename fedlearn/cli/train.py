@@ -290,7 +290,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         done = 0 if process.state is None else int(process.state.round_num)
         print(
             f"\nStopped after round {done} of {flags.rounds}. To go on: "
-            f"fedlearn train --resume --output_dir={folder.path}"
+            f"{folder.command_to_go_on(flags.model)}"
         )
         raise
     finally:
@@ -333,8 +333,15 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
         if flags.model is None:
             flags.model = cli_model.default(flags)
         return folder, {}
-    config = folder.read_json(folder.CONFIG)
-    for name, was in config["flags"].items():
+    before = folder.read_flags()
+    named = str(before["model"])
+    if cli_model.is_code(named) and "model" not in flags.given:
+        raise UsageError(
+            f"the run in {folder.path} was made with --model={named}, which is "
+            "code, and a folder doesn't run any by itself. If you trust that "
+            f"code, name it: {folder.command_to_go_on(named)}"
+        )
+    for name, was in before.items():
         if name not in vars(flags) or (name in _FREE and name in flags.given):
             continue
         if name in flags.given and name not in _FREE:
@@ -347,7 +354,7 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
                 )
         elif name not in _FREE or name in ("rounds", "cache_dir"):
             setattr(flags, name, was)
-    return folder, config
+    return folder, folder.read_json(folder.CONFIG)
 
 
 def _who(flags: Any, train: Any) -> dict[str, Any]:

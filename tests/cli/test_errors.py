@@ -99,10 +99,12 @@ def test_a_folder_that_is_no_run(fedlearn, tmp_path, command):
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2
     assert "isn't the folder of a run" in err
-    (tmp_path / "demo" / "config.json").write_text("{}")
+    config = '{"flags": {"model": "m:build"}}'
+    (tmp_path / "demo" / "config.json").write_text(config)
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2
-    assert "fedlearn train --resume" in err
+    assert "fedlearn train --resume --output_dir=" in err
+    assert "--model=m:build" in err
     (tmp_path / "demo" / "config.json").write_text("{")
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2
