@@ -1,6 +1,7 @@
 """Finds the command, reads its flags, runs it, and reports mistakes."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -126,10 +127,17 @@ def _parse(command: Command, argv: Sequence[str]) -> tuple[Values, list[str]]:
 
 def _call(command: Command, values: Any, rest: Sequence[str]) -> int | None:
     try:
-        return command.main(values, rest)
+        code = command.main(values, rest)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print(file=sys.stderr)  # ends the line of a progress bar
         return 130
+    except BrokenPipeError:
+        # Whoever read has had enough, as in `fedlearn datasets | head -1`.
+        # What is left in the buffer must go somewhere when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except UsageError as error:
         if values.debug:
             raise

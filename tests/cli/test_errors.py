@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 pytestmark = pytest.mark.backend_free
@@ -10,6 +13,21 @@ pytestmark = pytest.mark.backend_free
         (("xyzzy",), "Commands are train, evaluate, report, datasets."),
         (("--rounds=3",), "there is no flag --rounds=3."),
         (("train", "--round=3"), "Did you mean --rounds?"),
+        (("train", "--client_lr=1"), "Did you mean --client_learning_rate?"),
+        (("train", "--server-lr=1"), "Did you mean --server_learning_rate?"),
+        (
+            ("train", "--lr=0.1"),
+            "Did you mean --client_learning_rate or --server_learning_rate?",
+        ),
+        (
+            ("train", "--optimizer=sgd"),
+            "Did you mean --client_optimizer or --server_optimizer?",
+        ),
+        (("train", "--local_epochs=1"), "Did you mean --epochs?"),
+        (("train", "--num_rounds=1"), "Did you mean --rounds?"),
+        (("train", "--mu=0.1"), "Did you mean --proximal?"),
+        (("train", "--epsilon=1"), "Did you mean --dp_epsilon?"),
+        (("train", "--bs=10"), "Did you mean --batch_size?"),
         (("train", "--xyzzy"), "fedlearn train --help lists them."),
         (("train", "--rounds=0"), "expected a whole number of at least 1."),
         (("train", "--rounds=ten"), "expected a whole number of at least 1."),
@@ -109,3 +127,15 @@ def test_a_folder_that_is_no_run(fedlearn, tmp_path, command):
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2
     assert "isn't JSON" in err
+
+
+def test_who_reads_may_stop():
+    program = subprocess.Popen(
+        [sys.executable, "-m", "fedlearn.cli", "datasets"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    program.stderr.close()
+    assert program.wait() == 1
