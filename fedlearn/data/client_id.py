@@ -40,6 +40,8 @@ def as_client_id(value: Any) -> str:
         )
     elif isinstance(value, bytes):
         text = value.decode("utf-8")
+    elif isinstance(value, np.timedelta64):  # to NumPy an integer
+        raise _no_id(value)
     elif isinstance(value, numbers.Integral):
         text = str(int(value))
     elif isinstance(value, numbers.Real):
@@ -53,13 +55,17 @@ def as_client_id(value: Any) -> str:
     elif isinstance(value, (datetime.date, np.datetime64)):
         text = _time(value)
     else:
-        raise TypeError(
-            f"A client id is of type {type(value).__name__}: {value!r}. "
-            "Expected a string, an integer, a UUID or a time stamp."
-        )
+        raise _no_id(value)
     if not text:
         raise ValueError("A client id is the empty string.")
     return text
+
+
+def _no_id(value: Any) -> TypeError:
+    return TypeError(
+        f"A client id is of type {type(value).__name__}: {value!r}. Expected "
+        "a string, an integer, a UUID or a time stamp."
+    )
 
 
 def is_missing(value: Any) -> bool:

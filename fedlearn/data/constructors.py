@@ -1,16 +1,36 @@
 """The ways to make a `FederatedDataset`, one class method each."""
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.data import element as el
 from fedlearn.data.client_id import as_client_ids, ids_array
-from fedlearn.data.sources import Source, group_by_client, in_memory
+from fedlearn.data.formats.table import Roles, examples_of
+from fedlearn.data.sources import (
+    Source,
+    group_by_client,
+    group_rows,
+    in_memory,
+)
 
 if TYPE_CHECKING:
     from fedlearn.data.federated_dataset import FederatedDataset
+
+
+def _table_ids(
+    tables: Mapping[Any, Any], client: Any, what: str
+) -> tuple[str, ...]:
+    if client is not None:
+        raise ValueError(
+            f"client is {client!r}, but there is a dict of {what}, whose keys "
+            "are the clients. Leave one of them out."
+        )
+    if not tables:
+        raise ValueError(f"Got no {what}. Expected one for each client.")
+    return as_client_ids(tables)
 
 
 class Constructors:
@@ -18,7 +38,12 @@ class Constructors:
 
     if TYPE_CHECKING:
 
-        def __new__(cls, source: Source) -> "FederatedDataset": ...
+        def __new__(
+            cls,
+            source: Source,
+            client_ids: tuple[str, ...] | None = None,
+            class_names: tuple[str, ...] | None = None,
+        ) -> "FederatedDataset": ...
 
     @classmethod
     def from_clients(cls, clients: Mapping[Any, Any]) -> "FederatedDataset":
@@ -111,9 +136,11 @@ class Constructors:
     def from_dataframe(
         cls,
         df: Any,
-        client: str,
-        label: str,
-        features: Iterable[str] | None = None,
+        client: Any = None,
+        label: Any = None,
+        features: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
+        missing: str = "error",
+        class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From a data frame with a column that says whose a row is.
 
@@ -121,20 +148,39 @@ class Constructors:
         whose `df[column]` has `to_numpy()`.
 
         Args:
-            df: One row an example.
-            client: Column of client ids.
+            df: One row an example. Or a dict from client id to the data
+                frame of that client; columns are then matched by their
+                names, in whatever order.
+            client: Column of client ids; None with a dict of data frames.
             label: Column of labels. Integers and booleans become `int64`,
-                other numbers `float32`.
-            features: Columns of `x`; all the others by default.
+                other numbers `float32`; texts, and pandas's categories, the
+                numbers of classes, whose names `class_names` has.
+            features: Columns of `x`; all the others by default. A dict of
+                lists of columns makes `x` a dict, for a model with several
+                inputs.
+            missing: What is done where a value is missing, or all of a
+                column at some client: "error", or "mean", "median" or
+                "zero", which fill it. The mean is that of all clients' rows.
+                A column that has gaps gets another one, of 1 where it was
+                filled and else 0; these follow all features, in their order.
+                So that training and test data have the same columns, make
+                them of one data set, with `split_examples`.
+            class_names: Names of all classes, in order, where not all of
+                them appear here or they are to be in another order than the
+                alphabet's (of categories, their own).
 
         Returns:
             A data set of `(x, y)` with `x` of shape `(n, features)`,
-            `float32`, and `y` of shape `(n,)`; clients sorted as strings,
-            rows in their order.
+            `float32`, and `y` of shape `(n,)`; clients sorted as strings (of
+            a dict, in its order), rows in their order. Where `float32`
+            can't hold every whole number, as of ids above 2**24, `x` is
+            `int64` if all of its columns are integers. Fractions are
+            rounded to `float32`, as Keras does it.
 
         Raises:
-            ValueError: If a column is missing, holds no numbers, or has
-                missing values; named, with a way out.
+            ValueError: If a column is missing, holds no numbers, has missing
+                values, or `float32` would change what it holds; named, with
+                a way out.
 
         Example:
 
@@ -148,29 +194,62 @@ class Constructors:
         (array([[30.],
                [50.]], dtype=float32), array([0, 1]))
         """
-        from fedlearn.data.formats.dataframe import read_dataframe
+        from fedlearn.data.formats.dataframe import table_of
 
-        x, y, ids = read_dataframe(df, client, label, features)
-        return cls.from_arrays(x, y, ids)
+        roles = Roles(client, label, features, missing, class_names)
+        if not isinstance(df, Mapping) or hasattr(df, "columns"):
+            if client is None:
+                raise TypeError(
+                    "client is missing. Expected the name of the column of "
+                    "client ids, or a dict from client id to data frame."
+                )
+            return cls._from_tables([table_of(df)], (), roles)
+        frames = [table_of(frame) for frame in df.values()]
+        ids = _table_ids(df, client, "data frames")
+        tables = [
+            dataclasses.replace(frame, name=f"Client {i!r}")
+            for i, frame in zip(ids, frames, strict=True)
+        ]
+        return cls._from_tables(tables, ids, roles)
+
+    @classmethod
+    def _from_tables(
+        cls, tables: Sequence[Any], owners: Sequence[str], roles: Roles
+    ) -> "FederatedDataset":
+        found = examples_of(tables, owners, roles)
+        element = el.as_element((found.x, found.y), tables[0].name)
+        source = group_rows(element, found.codes, found.client_ids)
+        return cls(source, class_names=found.class_names)
 
     @classmethod
     def from_csv(
         cls,
-        path: str | PathLike[str],
-        client: str,
-        label: str,
-        features: Iterable[str] | None = None,
+        path: Any,
+        client: str | None = None,
+        label: str | None = None,
+        features: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
         delimiter: str = ",",
+        decimal: str = ".",
+        missing: str = "error",
+        class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From a CSV file with a column that says whose a row is.
 
         Args:
-            path: A UTF-8 file whose first line names the columns.
-            client: Column of client ids, taken as they are written.
-            label: Column of labels: `int64` if all are integers, `float32`
-                if not.
-            features: Columns of `x`; all the others by default.
+            path: A UTF-8 file whose first line names the columns. Or a list
+                of files, one a client, named by the file's name without its
+                ending; or a dict from client id to file. Columns are then
+                matched by their names.
+            client: Column of client ids, taken as they are written. None
+                with a file for each client.
+            label: Column of labels: `int64` if all are integers or all are
+                True or False, `float32` if they are other numbers; texts
+                become the numbers of classes, whose names `class_names` has.
+            features, missing, class_names: As of `from_dataframe`. True and
+                False are read as 1 and 0, in any case of letters; an empty
+                cell, NA, NaN, NULL, None and ? as missing.
             delimiter: What stands between two cells.
+            decimal: "," where numbers are written as 1,5.
 
         Returns:
             As `from_dataframe`.
@@ -192,10 +271,34 @@ class Constructors:
         >>> ds["x"][1]
         array([0, 1])
         """
-        from fedlearn.data.formats.csv_file import read_csv
+        from fedlearn.data.formats.csv_file import table_of
 
-        x, y, ids = read_csv(path, client, label, features, delimiter)
-        return cls.from_arrays(x, y, ids)
+        roles = Roles(client, label, features, missing, class_names)
+        ids: tuple[str, ...] = ()
+        if isinstance(path, (str, PathLike)):
+            if client is None:
+                raise TypeError(
+                    "client is missing. Expected the name of the column of "
+                    "client ids, or a list of files, one a client."
+                )
+            paths = [path]
+        elif isinstance(path, Mapping):
+            ids, paths = _table_ids(path, client, "files"), [*path.values()]
+        else:
+            paths = list(path)
+            if client is None:
+                names = [Path(each).stem for each in paths]
+                ids = _table_ids(dict.fromkeys(names), client, "files")
+                if len(ids) != len(paths):
+                    raise ValueError(
+                        f"Two of the files have one name: {sorted(names)}. "
+                        "Expected one a client; pass a dict from client id to "
+                        "file."
+                    )
+        tables = [table_of(each, delimiter, decimal) for each in paths]
+        if not tables:
+            raise ValueError("Got no files. Expected at least one.")
+        return cls._from_tables(tables, ids, roles)
 
     @classmethod
     def from_tf_datasets(

@@ -61,9 +61,13 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
     """
 
     def __init__(
-        self, source: Source, client_ids: tuple[str, ...] | None = None
+        self,
+        source: Source,
+        client_ids: tuple[str, ...] | None = None,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         self._source = source
+        self._class_names = class_names
         self._client_ids = (
             source.client_ids if client_ids is None else client_ids
         )
@@ -84,6 +88,22 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         read from a file; in the order given by `from_clients` and `select`.
         """
         return self._client_ids
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the labels' classes: label `k` is `class_names[k]`.
+
+        None unless labels were given as texts, or with `class_names=`. Kept
+        by `select`, `map`, `split` and their like, and by `save`.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients(
+        ...     {"a": ([[1.0]], ["cat"]), "b": ([[2.0]], ["ant"])})
+        >>> ds.class_names, ds["a"][1]
+        (('ant', 'cat'), array([1]))
+        """
+        return self._class_names
 
     def __len__(self) -> int:
         return len(self._client_ids)
@@ -155,6 +175,11 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
 
     # -- other data sets from this one --------------------------------------
 
+    def _of(
+        self, source: Source, client_ids: tuple[str, ...] | None
+    ) -> "FederatedDataset":
+        return FederatedDataset(source, client_ids, self._class_names)
+
     def select(self, client_ids: Iterable[str]) -> "FederatedDataset":
         """The data set of these clients, in this order.
 
@@ -175,7 +200,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         chosen = as_client_ids(client_ids)
         for client_id in chosen:
             self._check(client_id)
-        return FederatedDataset(self._source, chosen)
+        return self._of(self._source, chosen)
 
     def sample(self, num_clients: int, seed: int) -> "FederatedDataset":
         """`num_clients` of the clients, drawn uniformly, each at most once.
@@ -197,7 +222,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
             )
         order = seeds.permutation(len(self), seed, "sample")[:num_clients]
         ids = tuple(self._client_ids[i] for i in order.tolist())
-        return FederatedDataset(self._source, ids)
+        return self._of(self._source, ids)
 
     def map(
         self, fn: Callable[[Any], Any], same_length: bool = False
@@ -226,7 +251,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
             )
         members = None if self._members is None else self._client_ids
         source = Mapped(self._source, fn, same_length)
-        return FederatedDataset(source, members)
+        return self._of(source, members)
 
     def split(
         self, fraction: float, seed: int
@@ -266,8 +291,8 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
             tuple(self._client_ids[i] for i in part.tolist()) for part in parts
         )
         return (
-            FederatedDataset(self._source, first),
-            FederatedDataset(self._source, second),
+            self._of(self._source, first),
+            self._of(self._source, second),
         )
 
     def split_examples(
@@ -302,9 +327,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         _check_fraction(fraction)
         members = None if self._members is None else self._client_ids
         first, second = (
-            FederatedDataset(
-                ExampleSplit(self._source, fraction, seed, side), members
-            )
+            self._of(ExampleSplit(self._source, fraction, seed, side), members)
             for side in (True, False)
         )
         return first, second

@@ -99,6 +99,8 @@ def test_two_ids_that_would_be_one_client(one, other):
 def test_what_is_no_id():
     with pytest.raises(TypeError, match="type list"):
         client_of_rows(np.fromiter([["a"], ["b"]], object, 2))
+    with pytest.raises(TypeError, match="type timedelta64"):
+        as_client_id(np.timedelta64(1, "s"))
     with pytest.raises(TypeError, match="type tuple"):
         FederatedDataset.from_arrays([1, 2], [1, 2], [("a", 1), ("b", 2)])
 

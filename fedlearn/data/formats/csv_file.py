@@ -2,12 +2,12 @@
 
 import csv
 import os
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from fedlearn.data.formats.dataframe import choose_columns
 from fedlearn.data.formats.format_error import FormatError
+from fedlearn.data.formats.table import Cells, Table
 
 # What other programs write for "no value".
 _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
@@ -57,84 +57,114 @@ def read_cells(
     return header, rows, lines
 
 
-class _TextCellError(ValueError):
-    """A cell that is no number."""
+_BOOLEANS = {"true": True, "false": False}
 
 
-def _number(cell: str) -> float:
+def _number(cell: str, decimal: str) -> float | None:
+    """A cell as a number; None if it is none."""
     # Python reads 1_000 as a number; no program writes it into a CSV.
-    if "_" in cell:
-        raise ValueError
-    return float(cell)
-
-
-def _numbers(cells: list[str], lines: list[int]) -> np.ndarray:
-    """A column as `int64` if all cells are integers, or else `float64`."""
+    if "_" in cell or (decimal != "." and "." in cell):
+        return None
     try:
-        if not any("_" in cell for cell in cells):
-            return np.array([int(cell) for cell in cells], np.int64)
-    except (ValueError, OverflowError):
-        pass
-    values = np.empty(len(cells))
-    for k, cell in enumerate(cells):
+        return float(cell.replace(decimal, "."))
+    except ValueError:
+        return None
+
+
+def _integers(cells: list[str]) -> np.ndarray | None:
+    if any("_" in cell for cell in cells):
+        return None
+    try:
+        found = [int(cell) for cell in cells]
+    except ValueError:
+        return None
+    for dtype in (np.int64, np.uint64):
         try:
-            values[k] = _number(cell)
-        except ValueError:
-            raise _TextCellError(f"{cell!r} in line {lines[k]}") from None
-    return values
+            return np.array(found, dtype)
+        except OverflowError:
+            continue
+    # As objects: float64 would make another number of it.
+    return np.array(found, object)
 
 
-def read_csv(
-    path: str | os.PathLike[str],
-    client: str,
-    label: str,
-    features: Iterable[str] | None,
-    delimiter: str,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`x`, `y` and client ids; see `FederatedDataset.from_csv`."""
-    header, rows, lines = read_cells(path, delimiter)
-    chosen = choose_columns(header, client, label, features, str(path))
-    numbers: dict[str, np.ndarray] = {}
-    gaps: list[str] = []
-    text: list[str] = []
-    for name in [client, *chosen, label]:
-        at = header.index(name)
-        cells = [row[at].strip() for row in rows]
-        empty = [k for k, c in enumerate(cells) if c.lower() in _MISSING]
-        if name == client:
-            # An id may well be "na"; only no id at all is a gap.
-            empty = [k for k, c in enumerate(cells) if not c]
-            ids = cells
-        if empty:
-            gaps.append(
-                f"{name!r} ({len(empty):,}, first in line {lines[empty[0]]})"
-            )
-        elif name != client:
-            try:
-                numbers[name] = _numbers(cells, lines)
-            except _TextCellError as error:
-                text.append(f"{name!r} ({error})")
-                if name == label:
-                    raise ValueError(
-                        f"{path}: column {name!r} (label) holds text: "
-                        f"{error}. Expected numbers; map labels to integers "
-                        "first."
-                    ) from None
-    if text:
+def _cells(cells: list[str], decimal: str) -> Cells:
+    """A column: integers if all cells are, booleans, floats, or texts."""
+    lower = [cell.lower() for cell in cells]
+    missing = np.fromiter((c in _MISSING for c in lower), bool, len(cells))
+    present = [c for c, gone in zip(cells, missing, strict=True) if not gone]
+    at = np.flatnonzero(~missing)
+
+    def spread(values: Any, dtype: Any) -> np.ndarray:
+        out = np.zeros(len(cells), dtype)
+        out[at] = values
+        return out
+
+    integers = _integers(present)
+    if integers is not None:
+        odd = int(at[0]) if integers.dtype.kind == "O" else None
+        return Cells(spread(integers, integers.dtype), missing, odd)
+    if all(cell in _BOOLEANS for cell in lower if cell not in _MISSING):
+        flags = [_BOOLEANS[cell.lower()] for cell in present]
+        return Cells(spread(flags, bool), missing)
+    numbers = [_number(cell, decimal) for cell in present]
+    odd = next((k for k, v in enumerate(numbers) if v is None), None)
+    if odd is None:
+        return Cells(spread(numbers, np.float64), missing)
+    return Cells(
+        np.fromiter(cells, object, len(cells)),
+        missing,
+        int(at[odd]),
+        all(number is None for number in numbers),
+    )
+
+
+def _ids(cells: list[str], lines: list[int], name: Any, path: Any) -> Any:
+    # An id may well be "na"; only no id at all is a gap.
+    empty = [k for k, cell in enumerate(cells) if not cell]
+    if empty:
         raise ValueError(
-            f"{path}: columns with text: {', '.join(text)}. Expected numbers "
-            "in every feature; leave these out with features=[...], or "
-            "encode them as numbers first."
+            f"{path}: column {name!r} ({len(empty):,}, first in line "
+            f"{lines[empty[0]]}) has rows without a client id. Expected one "
+            "in every row."
         )
-    if gaps:
-        raise ValueError(
-            f"{path}: columns with missing values: {', '.join(gaps)}. "
-            "Expected none; fill them, drop the rows, or leave the columns "
-            "out with features=[...]."
-        )
-    x = np.stack([numbers[n].astype(np.float32) for n in chosen], axis=1)
-    y = numbers[label]
-    if y.dtype.kind == "f":
-        y = y.astype(np.float32)
     # Objects, so that NumPy does not pad every id to the longest one.
-    return x, y, np.array(ids, object)
+    return np.fromiter(cells, object, len(cells))
+
+
+def table_of(
+    path: str | os.PathLike[str], delimiter: str, decimal: str
+) -> Table:
+    """A CSV file as a table; see `FederatedDataset.from_csv`."""
+    if decimal not in (".", ",") or decimal == delimiter:
+        raise ValueError(
+            f"decimal is {decimal!r} and delimiter {delimiter!r}. Expected "
+            "'.' or ',' for decimal, and another character for delimiter, "
+            "often ';'."
+        )
+    header, rows, lines = read_cells(path, delimiter)
+
+    def column(name: Any) -> list[str]:
+        at = header.index(name)
+        return [row[at].strip() for row in rows]
+
+    def read(name: Any) -> Cells:
+        cells = _cells(column(name), decimal)
+        if cells.odd is None or decimal != ".":
+            return cells
+        # What a program of many a country writes.
+        cell = str(cells.values[cells.odd])
+        if "," not in cell or _number(cell, ",") is None:
+            return cells
+        raise ValueError(
+            f"{path}: column {name!r} holds {cell!r} in line "
+            f"{lines[cells.odd]}. If that is a number, pass decimal=','."
+        )
+
+    return Table(
+        str(path),
+        header,
+        len(rows),
+        read,
+        ids=lambda name: _ids(column(name), lines, name, path),
+        place=lambda row: f" in line {lines[row]}",
+    )

@@ -1,142 +1,106 @@
 """Data frames, of any library with `columns` and `to_numpy`."""
 
-from collections.abc import Iterable
+import decimal
+import numbers
 from typing import Any
 
 import numpy as np
 
+from fedlearn.data.class_names import categories_of
 from fedlearn.data.client_id import is_missing
+from fedlearn.data.formats.table import Cells, Table
 
 
-def choose_columns(
-    columns: list[str],
-    client: str,
-    label: str,
-    features: Iterable[str] | None,
-    where: str,
-) -> list[str]:
-    """The feature columns; checks that all the named columns exist.
-
-    Raises:
-        ValueError: That lists the columns there are.
-    """
-    if isinstance(features, str):
-        raise TypeError(
-            f"features is the string {features!r}. Expected a list of "
-            f"columns, as in [{features!r}]."
-        )
-    if features is None:
-        chosen = [name for name in columns if name not in (client, label)]
-    else:
-        chosen = list(features)
-    for role, names in (
-        ("client", [client]),
-        ("label", [label]),
-        ("features", chosen),
-    ):
-        for name in names:
-            if name not in columns:
-                raise ValueError(
-                    f"{where} has no column {name!r} ({role}). It has "
-                    f"{', '.join(map(repr, columns))}."
-                )
-    if client == label:
-        raise ValueError(
-            f"client and label are the same column, {client!r}. Expected "
-            "two different ones."
-        )
-    if not chosen:
-        raise ValueError(
-            f"{where} has no feature columns. Expected at least one column "
-            "other than client and label."
-        )
-    for name in chosen:
-        if name in (client, label):
-            role = "client" if name == client else "label"
-            raise ValueError(
-                f"Column {name!r} is among the features and is also the "
-                f"{role} column. Leave it out of features."
-            )
-    if len(set(chosen)) != len(chosen):
-        raise ValueError(f"features names a column twice: {chosen}.")
-    return chosen
-
-
-def _column(df: Any, name: str) -> tuple[np.ndarray, int]:
-    """A column's values, and how many are missing."""
+def _values(df: Any, name: Any) -> np.ndarray:
     values = np.asarray(df[name].to_numpy())
     if values.ndim != 1:
         raise ValueError(
             f"Column {name!r} appears more than once in the data frame. "
             "Rename one of them."
         )
-    kind = values.dtype.kind
-    if kind == "f":
-        return values, int(np.isnan(values).sum())
-    if kind in "mM":
-        return values, int(np.isnat(values).sum())
-    if kind == "O":
-        missing = [is_missing(v) for v in values.tolist()]
-        present = [
-            v
-            for v, gone in zip(values.tolist(), missing, strict=True)
-            if not gone
-        ]
-        # pandas keeps integers with missing values as objects.
-        numbers = (int, float, np.number, np.bool_)
-        if present and all(isinstance(v, numbers) for v in present):
-            filled = [
-                np.nan if gone else v
-                for v, gone in zip(values.tolist(), missing, strict=True)
-            ]
-            values = np.asarray(filled)
-        return values, sum(missing)
-    return values, 0
+    return values
 
 
-def read_dataframe(
-    df: Any, client: str, label: str, features: Iterable[str] | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`x`, `y` and client ids; see `FederatedDataset.from_dataframe`."""
+def _cells(df: Any, name: Any) -> Cells:
+    values = _values(df, name)
+    nothing = np.zeros(len(values), bool)
+    if values.dtype.kind in "biu":
+        return Cells(values, nothing)
+    if values.dtype.kind == "f":
+        return Cells(values, np.isnan(values))
+    listed = list(values)
+    missing = np.fromiter(map(is_missing, listed), bool, len(listed))
+    present = [v for v, gone in zip(listed, missing, strict=True) if not gone]
+    odd = next((k for k, v in enumerate(present) if not _is_number(v)), None)
+    if odd is None:
+        return Cells(_numbers(listed, missing, name), missing)
+    objects = np.fromiter(listed, object, len(listed))
+    return Cells(
+        objects,
+        missing,
+        int(np.flatnonzero(~missing)[odd]),
+        all(isinstance(v, (str, bytes)) for v in present),
+        categories_of(df[name]),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    # To NumPy a time span is an integer.
+    return isinstance(
+        value, (numbers.Real, decimal.Decimal, np.bool_)
+    ) and not isinstance(value, np.timedelta64)
+
+
+def _numbers(listed: list[Any], missing: np.ndarray, name: Any) -> np.ndarray:
+    """Objects as numbers: pandas keeps integers with gaps as objects."""
+    filled = [0 if gone else v for v, gone in zip(listed, missing, strict=True)]
+    whole = (numbers.Integral, np.bool_)
+    if all(isinstance(v, whole) for v in filled):
+        for dtype in (np.int64, np.uint64):
+            try:
+                return np.array([int(v) for v in filled], dtype)
+            except OverflowError:
+                continue
+    floats = [float(v) for v in filled]
+    for exact, rounded in zip(filled, floats, strict=True):
+        if isinstance(exact, whole) and int(exact) != rounded:
+            raise ValueError(
+                f"Column {name!r} holds {exact}, which no dtype of NumPy "
+                "holds beside the other values. Divide it, or leave the "
+                "column out with features=[...]."
+            )
+    return np.array(floats)
+
+
+def _ids(df: Any, name: Any) -> np.ndarray:
+    ids = _values(df, name)
+    gaps = sum(map(is_missing, ids)) if ids.dtype.kind not in "biu" else 0
+    if gaps:
+        raise ValueError(
+            f"Column {name!r} (client) has {gaps:,} missing values. Expected "
+            "an id in every row; drop those rows first, as with "
+            f"df.dropna(subset=[{name!r}])."
+        )
+    return ids
+
+
+def table_of(df: Any, name: str = "The data frame") -> Table:
+    """A data frame as a table.
+
+    Raises:
+        TypeError: If it is none.
+    """
     if not hasattr(df, "columns"):
         raise TypeError(
             f"from_dataframe got a {type(df).__name__}. Expected a data "
-            "frame, such as pandas.DataFrame."
+            "frame, such as pandas.DataFrame, or a dict of them by client."
         )
     columns = list(df.columns)
-    chosen = choose_columns(columns, client, label, features, "The data frame")
-    ids, missing = _column(df, client)
-    if missing:
-        raise ValueError(
-            f"Column {client!r} (client) has {missing:,} missing values. "
-            f"Expected an id in every row; drop those rows first, as with "
-            f"df.dropna(subset=[{client!r}])."
-        )
-    if not len(ids):
-        raise ValueError("The data frame has no rows. Expected some.")
-    read = {name: _column(df, name) for name in [*chosen, label]}
-    text = [n for n, (v, _) in read.items() if v.dtype.kind not in "biuf"]
-    if label in text:
-        raise ValueError(
-            f"Column {label!r} (label) holds no numbers (dtype "
-            f"{read[label][0].dtype}). Map the labels to integers first, as "
-            f"with df[{label!r}] = df[{label!r}].astype('category').cat.codes."
-        )
-    if text:
-        raise ValueError(
-            f"Columns without numbers: {', '.join(map(repr, text))}. Expected "
-            "numbers in every feature; leave these out with features=[...], "
-            "or encode them first, as with pandas.get_dummies."
-        )
-    gaps = {n: count for n, (_, count) in read.items() if count}
-    if gaps:
-        listed = ", ".join(f"{n!r} ({count:,})" for n, count in gaps.items())
-        raise ValueError(
-            f"Columns with missing values: {listed}. Expected none; fill "
-            "them (df.fillna), drop the rows (df.dropna), or leave the "
-            "columns out with features=[...]."
-        )
-    x = np.stack([read[n][0].astype(np.float32) for n in chosen], axis=1)
-    y = read[label][0]
-    y = y.astype(np.float32 if y.dtype.kind == "f" else np.int64)
-    return x, y, ids
+    first = df[columns[0]].to_numpy() if columns else ()
+    return Table(
+        name,
+        columns,
+        len(first),
+        read=lambda column: _cells(df, column),
+        ids=lambda column: _ids(df, column),
+    )

@@ -62,7 +62,31 @@ def test_quotes_blank_lines_bom_and_delimiter(read):
             ValueError,
             r"'b' \('red' in line 3\).*features=",
         ),
-        ("who,a,y\nu,1,cat\n", ValueError, r"'y' \(label\).*'cat' in line 2"),
+        (
+            "who,a,y\nu,1,1\nu,1,O\n",
+            ValueError,
+            r"'y' \(label\).*'O' in line 3",
+        ),
+        (
+            "who,a,b,y\nu,1,2,0\nu,1,1.5.2,0\n",
+            ValueError,
+            r"'b' \('1.5.2' in line 3\)",
+        ),
+        (
+            'who,a,y\nu,1,0\nu,"1,5",0\n',
+            ValueError,
+            r"'a' holds '1,5' in line 3.*decimal=','",
+        ),
+        (
+            "who,a,y\nu,true,0\nu,1,0\n",
+            ValueError,
+            r"'a' \('true' in line 2\)",
+        ),
+        (
+            f"who,a,y\nu,{2**64},0\nu,1,0\n",
+            ValueError,
+            r"'a' \(18446744073709551616 in line 2\)",
+        ),
         (
             "who,a,y\nu,1,0\nu,,0\nu,?,0\n",
             ValueError,
@@ -114,3 +138,83 @@ def test_heart_disease(shared_file):
     }
     assert ds["switzerland"][0][:, 1].max() == 0
     assert ds["cleveland"][0][0].tolist() == [63.0, 233.0]
+
+
+def test_booleans(read):
+    ds = read("who,a,b,y\nu,True,1,false\nu,FALSE,2,True\n")
+    assert ds["u"][0].tolist() == [[1.0, 1.0], [0.0, 2.0]]
+    assert ds["u"][1].tolist() == [0, 1]
+    assert ds["u"][1].dtype == np.int64
+    assert ds.class_names is None
+
+
+def test_texts_are_classes(read):
+    ds = read("who,a,y\nu,1,well\nv,2,ill\n")
+    assert ds.class_names == ("ill", "well")
+    assert ds["u"][1].tolist() == [1]
+
+
+def test_large_integers(read):
+    ds = read(f"who,a,y\nu,{2**24 + 1},0\nu,{2**24},1\n")
+    assert ds["u"][0].dtype == np.int64
+    assert ds["u"][0][:, 0].tolist() == [2**24 + 1, 2**24]
+    with pytest.raises(ValueError, match=r"'a' \(such as 16777217\)"):
+        read(f"who,a,b,y\nu,{2**24 + 1},0.5,0\n")
+    with pytest.raises(ValueError, match=r"'a' \(such as 16777217"):
+        read(f"who,a,b,y\nu,{2**24 + 1}.0,0.5,0\n")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def files(**texts):
+        paths = []
+        for name, text in texts.items():
+            paths.append(tmp_path / f"{name}.csv")
+            paths[-1].write_text(text)
+        return paths
+
+    return files
+
+
+def test_decimal_commas(write):
+    (path,) = write(a="who;a;y\nu;1,5;0\nu;-2;1\nu;3,25e1;1\n")
+    ds = FederatedDataset.from_csv(path, "who", "y", delimiter=";", decimal=",")
+    assert ds["u"][0][:, 0].tolist() == [1.5, -2.0, 32.5]
+    (path,) = write(a="who;a;y\nu;1.234,5;0\n")
+    with pytest.raises(ValueError, match=r"'a' \('1.234,5' in line 2\)"):
+        FederatedDataset.from_csv(path, "who", "y", delimiter=";", decimal=",")
+    with pytest.raises(ValueError, match="another character for delimiter"):
+        FederatedDataset.from_csv(path, "who", "y", decimal=",")
+
+
+def test_a_file_for_each_client(write):
+    paths = write(basel="a,b,y\n1,2,0\n", bern="y,b,a\n1,2,1\n0,4,3\n")
+    ds = FederatedDataset.from_csv(paths, label="y")
+    assert ds.client_ids == ("basel", "bern")
+    assert ds["bern"][0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    named = FederatedDataset.from_csv({1: paths[1], 0: paths[0]}, label="y")
+    assert named.client_ids == ("1", "0")
+    assert named["1"][1].tolist() == [1, 0]
+    with pytest.raises(ValueError, match="one name"):
+        FederatedDataset.from_csv([paths[0], paths[0]], label="y")
+    with pytest.raises(ValueError, match="no files"):
+        FederatedDataset.from_csv([], label="y")
+    with pytest.raises(TypeError, match="a list of files"):
+        FederatedDataset.from_csv(paths[0], label="y")
+
+
+def test_files_whose_columns_differ(write):
+    paths = write(basel="a,b,y\n1,2,0\n3,5,1\n", bern="y,a\n1,1\n")
+    with pytest.raises(ValueError, match=r"bern\.csv has no 'b'.*missing="):
+        FederatedDataset.from_csv(paths, label="y")
+    ds = FederatedDataset.from_csv(paths, label="y", missing="mean")
+    assert ds["bern"][0].tolist() == [[1.0, 3.5, 1.0]]
+    odd = write(basel="a,y\n1,0\n", bern="a,y\n1,1\nred,0\n")
+    with pytest.raises(ValueError, match=r"'red' in line 3 of .*bern\.csv"):
+        FederatedDataset.from_csv(odd, label="y")
+
+
+def test_files_with_a_column_of_clients(write):
+    paths = write(one="who,a,y\nu,1,0\nv,2,0\n", two="who,a,y\nu,3,1\n")
+    ds = FederatedDataset.from_csv(paths, "who", "y")
+    assert ds["u"][0][:, 0].tolist() == [1.0, 3.0]

@@ -1,0 +1,483 @@
+"""Tables, of files and of data frames, as clients' examples.
+
+A reader makes columns of cells; here they become `x`, `y` and clients. Tables
+of several clients are put together by the names of their columns.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedlearn.data import exact
+from fedlearn.data.class_names import (
+    check_class_names,
+    listed,
+    number_classes,
+)
+from fedlearn.data.client_id import client_of_rows
+
+Name = Hashable
+
+_FILLS: Mapping[str, Callable[[np.ndarray], Any]] = {
+    "zero": lambda values: values.dtype.type(0),
+    "mean": np.mean,
+    "median": np.median,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """A column of a table.
+
+    Attributes:
+        values: `(rows,)`: numbers, or objects where there are others too.
+        missing: `(rows,)` booleans: where there is no value, whatever
+            `values` has there.
+        odd: The row of the first value that is no number; None if all are.
+        is_text: Whether all values are texts, and none is like a number.
+        categories: Names of classes, if the column says what may be in it.
+    """
+
+    values: np.ndarray
+    missing: np.ndarray
+    odd: int | None = None
+    is_text: bool = False
+    categories: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Columns by name.
+
+    Attributes:
+        name: For messages: "The data frame", or the path of a file.
+        columns: In order.
+        num_rows: How many rows there are.
+        read: From the name of a column to its cells.
+        ids: From the name of a column to client ids, as they are.
+        place: Says where a row is: " in line 3", or "".
+    """
+
+    name: str
+    columns: Sequence[Name]
+    num_rows: int
+    read: Callable[[Name], Cells]
+    ids: Callable[[Name], np.ndarray]
+    place: Callable[[int], str] = lambda row: ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What the columns are for, and what is done with gaps.
+
+    Attributes:
+        client: Column of client ids; None where a table is of one client.
+        label: Column of labels.
+        features: Columns of `x`; or a dict of them, for several inputs; None
+            for all others.
+        missing: "error", or how gaps are filled.
+        class_names: Of the classes, in order; None for those that appear.
+    """
+
+    client: Name | None
+    label: Name
+    features: Iterable[Name] | Mapping[str, Iterable[Name]] | None = None
+    missing: str = "error"
+    class_names: Sequence[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What tables come to.
+
+    Attributes:
+        x: `(examples, features)`, or a dict of such.
+        y: `(examples,)`.
+        client_ids: The clients.
+        codes: `(examples,)` integers: the index of each one's client.
+        class_names: Of the labels, where they were texts.
+    """
+
+    x: Any
+    y: np.ndarray
+    client_ids: tuple[str, ...]
+    codes: np.ndarray
+    class_names: tuple[str, ...] | None
+
+
+def examples_of(tables: Sequence[Table], owners: Sequence[str], roles: Roles):
+    """Makes examples of tables.
+
+    Args:
+        tables: One; or one a client.
+        owners: The client of each, where `roles.client` is None.
+        roles: What the columns are for.
+
+    Raises:
+        ValueError: If columns are missing, hold no numbers, or have gaps.
+        TypeError: If an argument is of the wrong type.
+    """
+    if roles.missing not in ("error", *_FILLS):
+        raise ValueError(
+            f"missing is {roles.missing!r}. Expected 'error', or how to fill "
+            f"gaps: {', '.join(map(repr, _FILLS))}."
+        )
+    for table in tables:
+        _check_names(table, roles)
+    groups = _groups(tables, roles)
+    names = [name for group in groups.values() for name in group]
+    columns = {n: _join_cells(tables, n) for n in [*names, roles.label]}
+    _check_numbers(tables, names, columns)
+    if columns[roles.label].odd is not None:
+        _check_classes(tables, roles, columns[roles.label])
+    _check_gaps(tables, names, columns, roles)
+    total = sum(table.num_rows for table in tables)
+    if not total:
+        raise ValueError(f"{tables[0].name} has no rows. Expected some.")
+    if roles.client is None:
+        client_ids: tuple[str, ...] = tuple(owners)
+        codes = np.repeat(
+            np.arange(len(tables)), [table.num_rows for table in tables]
+        )
+    else:
+        client_ids, codes = _clients(tables, roles.client)
+    x = {
+        key: _matrix({n: columns[n] for n in group}, roles.missing)
+        for key, group in groups.items()
+    }
+    y, class_names = _labels(columns[roles.label], roles)
+    return Examples(
+        x if isinstance(roles.features, Mapping) else x[""],
+        y,
+        client_ids,
+        codes,
+        class_names,
+    )
+
+
+def _check_names(table: Table, roles: Roles) -> None:
+    columns = list(table.columns)
+    if len(set(columns)) != len(columns):
+        twice = [n for n in dict.fromkeys(columns) if columns.count(n) > 1]
+        raise ValueError(
+            f"{table.name}: {listed(twice)} appears more than once among the "
+            "columns. Rename one of them."
+        )
+    for role, name in (("client", roles.client), ("label", roles.label)):
+        if name is None and role == "label":
+            raise TypeError(
+                "label is missing. Expected the name of the column of labels."
+            )
+        if name is not None and name not in columns:
+            raise ValueError(
+                f"{table.name} has no column {name!r} ({role}). It has "
+                f"{', '.join(map(repr, columns))}."
+            )
+    if roles.client == roles.label:
+        raise ValueError(
+            f"client and label are the same column, {roles.label!r}. Expected "
+            "two different ones."
+        )
+
+
+def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
+    """The columns of each part of `x`; of the only part under ""."""
+    features = roles.features
+    if isinstance(features, str) or (
+        isinstance(features, Mapping)
+        and any(isinstance(part, str) for part in features.values())
+    ):
+        shown = features if isinstance(features, str) else dict(features)
+        raise TypeError(
+            f"features is {shown!r}. Expected a list of columns, as in "
+            f"features={[_first_text(features)]!r}, or a dict of lists, as in "
+            "features={'body': ['age', 'weight'], 'ids': ['shop']}."
+        )
+    roles_of = {roles.client: "client", roles.label: "label"}
+    if features is None:
+        groups = {"": _other_columns(tables, set(roles_of))}
+    elif isinstance(features, Mapping):
+        groups = {str(key): list(part) for key, part in features.items()}
+    else:
+        groups = {"": list(features)}
+    for group in groups.values() or [[]]:
+        if not group:
+            raise ValueError(
+                f"{tables[0].name} has no feature columns. Expected at least "
+                "one column other than client and label."
+            )
+        for name in group:
+            if name in roles_of and name is not None:
+                raise ValueError(
+                    f"Column {name!r} is among the features and is also the "
+                    f"{roles_of[name]} column. Leave it out of features."
+                )
+        if len(set(group)) != len(group):
+            raise ValueError(f"features names a column twice: {group}.")
+    wanted = {name for group in groups.values() for name in group}
+    has_any = {name for table in tables for name in table.columns}
+    for name in wanted:
+        if name not in has_any:
+            raise ValueError(
+                f"{tables[0].name} has no column {name!r} (features). It has "
+                f"{', '.join(map(repr, tables[0].columns))}."
+            )
+    lacking = {
+        table.name: [n for n in wanted if n not in table.columns]
+        for table in tables
+    }
+    if roles.missing == "error" and any(lacking.values()):
+        raise _differing(tables, lacking, features is None)
+    return groups
+
+
+def _first_text(features: Any) -> str:
+    parts = [features] if isinstance(features, str) else features.values()
+    return next(part for part in parts if isinstance(part, str))
+
+
+def _other_columns(
+    tables: Sequence[Table], used: set[Name | None]
+) -> list[Name]:
+    """All columns of any table, in the order in which they appear."""
+    every = dict.fromkeys(name for table in tables for name in table.columns)
+    return [name for name in every if name not in used]
+
+
+def _differing(
+    tables: Sequence[Table], lacking: Mapping[str, list[Name]], every: bool
+) -> ValueError:
+    lines = []
+    for table in tables:
+        names = lacking[table.name]
+        if names:
+            ordered = sorted(names, key=str)
+            lines.append(f"{table.name} has no {listed(ordered)}")
+    shown = "; ".join(lines[:5])
+    if len(lines) > 5:
+        shown += f"; and {len(lines) - 5:,} more"
+    only = " Name those that all have with features=[...]," if every else ""
+    return ValueError(
+        f"The tables differ in their columns: {shown}. Expected the same names "
+        f"everywhere, in any order.{only or ' Correct the names,'} rename "
+        "columns that mean the same, or fill what is missing with "
+        "missing='mean' (or 'median', 'zero'), which adds a column that says "
+        "where."
+    )
+
+
+def _join_cells(tables: Sequence[Table], name: Name) -> Cells:
+    """A column of all tables; missing where a table has no such column."""
+    read = [
+        table.read(name) if name in table.columns else None for table in tables
+    ]
+    if len(read) == 1 and read[0] is not None:
+        return read[0]
+    there = [cells for cells in read if cells is not None]
+    missing = np.concatenate(
+        [
+            np.ones(table.num_rows, bool) if cells is None else cells.missing
+            for table, cells in zip(tables, read, strict=True)
+        ]
+    )
+    # A column without any values says nothing of its kind.
+    known = [c for c in there if not c.missing.all()] or there
+    orders = {cells.categories for cells in known}
+    categories = orders.pop() if len(orders) == 1 else None
+    numbers = None
+    if all(cells.odd is None for cells in known):
+        numbers = exact.join([cells.values for cells in known])
+        if numbers is None:
+            raise ValueError(
+                f"Column {name!r} holds integers beyond 2**53 in one table "
+                "and fractions, or integers of another range, in another; no "
+                "dtype holds both. Make them integers everywhere, or divide "
+                "them."
+            )
+    dtype = np.dtype(object) if numbers is None else numbers.dtype
+    values = np.zeros(len(missing), dtype)
+    odd = None
+    start = 0
+    for table, cells in zip(tables, read, strict=True):
+        stop = start + table.num_rows
+        if cells is not None and any(cells is c for c in known):
+            values[start:stop] = cells.values
+            if cells.odd is not None and odd is None:
+                odd = start + cells.odd
+        start = stop
+    return Cells(
+        values,
+        missing,
+        odd,
+        all(cells.is_text for cells in known),
+        categories,
+    )
+
+
+def _where(tables: Sequence[Table], row: int) -> str:
+    """The table, where there are several, and the place of a row in it."""
+    for table in tables:
+        if row < table.num_rows:
+            place = table.place(row)
+            return f"{place} of {table.name}" if len(tables) > 1 else place
+        row -= table.num_rows
+    raise IndexError(row)
+
+
+def _all_names(tables: Sequence[Table]) -> str:
+    return tables[0].name if len(tables) == 1 else "The tables"
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _check_numbers(
+    tables: Sequence[Table], names: list[Name], columns: Mapping[Name, Cells]
+) -> None:
+    found = []
+    times = False
+    for name in names:
+        cells = columns[name]
+        if cells.odd is not None:
+            value = cells.values[cells.odd]
+            times |= hasattr(value, "isoformat") or isinstance(
+                value, (np.datetime64, np.timedelta64)
+            )
+            shown = f"{_shown(value)}{_where(tables, cells.odd)}"
+            found.append(f"{name!r} ({shown})")
+    if found:
+        raise ValueError(
+            f"{_all_names(tables)}: columns that hold no numbers: "
+            f"{', '.join(found)}. Expected numbers in every feature; leave "
+            "these out with features=[...], or encode them first, as with "
+            "pandas.get_dummies"
+            + (
+                "; of times take the seconds since the first, as with "
+                "(t - t.min()).dt.total_seconds()."
+                if times
+                else "."
+            )
+        )
+
+
+def _check_classes(tables: Sequence[Table], roles: Roles, cells: Cells) -> None:
+    assert cells.odd is not None
+    if cells.is_text:
+        return
+    if roles.class_names is not None and all(
+        isinstance(v, (str, bytes)) for v in cells.values[~cells.missing]
+    ):
+        return  # numbers may be names, if the user says so
+    raise ValueError(
+        f"{_all_names(tables)}: column {roles.label!r} (label) holds "
+        f"{_shown(cells.values[cells.odd])}{_where(tables, cells.odd)}, beside "
+        "numbers or values of other kinds. Expected numbers, or texts that "
+        "name classes; correct it, or say what may be there with "
+        "class_names=[...]."
+    )
+
+
+def _check_gaps(
+    tables: Sequence[Table],
+    names: list[Name],
+    columns: Mapping[Name, Cells],
+    roles: Roles,
+) -> None:
+    asked = names if roles.missing == "error" else []
+    found = []
+    for name in [*dict.fromkeys(asked), roles.label]:
+        gaps = np.flatnonzero(columns[name].missing)
+        if len(gaps):
+            place = _where(tables, int(gaps[0]))
+            first = f", first{place}" if place else ""
+            found.append(f"{name!r} ({len(gaps):,}{first})")
+    if not found:
+        return
+    raise ValueError(
+        f"{_all_names(tables)}: columns with missing values: "
+        f"{', '.join(found)}. Expected none; fill those of features with "
+        "missing='mean' (or 'median', 'zero'), or with pandas (df.fillna), "
+        "drop the rows (df.dropna), or leave the columns out with "
+        "features=[...]."
+    )
+
+
+def _clients(
+    tables: Sequence[Table], client: Name
+) -> tuple[tuple[str, ...], np.ndarray]:
+    parts = [table.ids(client) for table in tables]
+    ids = parts[0]
+    if len(parts) > 1:
+        ids = np.empty(sum(map(len, parts)), object)
+        ids[:] = [i for part in parts for i in part]
+    return client_of_rows(ids)
+
+
+def _matrix(columns: Mapping[Name, Cells], missing: str) -> np.ndarray:
+    """`(examples, features)`: `float32`, or integers if all are."""
+    values = []
+    inexact: dict[Name, str] = {}
+    for name, cells in columns.items():
+        known = cells.values[~cells.missing]
+        changed = exact.changed_by_float32(known)
+        if changed is not None:
+            inexact[name] = _shown(known[changed][0])
+        filled = cells.values
+        if cells.missing.any():
+            if not len(known):
+                raise ValueError(
+                    f"Column {name!r} has no values at all. Leave it out with "
+                    "features=[...]."
+                )
+            fill = _FILLS[missing](known)
+            kind = known.dtype if fill == known.dtype.type(fill) else float
+            filled = np.where(cells.missing, fill, cells.values).astype(kind)
+        values.append(filled)
+    # After all features, so that those stay where they are.
+    values += [c.missing for c in columns.values() if c.missing.any()]
+    if not inexact:
+        return np.stack([v.astype(np.float32) for v in values], axis=1)
+    if all(v.dtype.kind in "biu" for v in values):
+        whole = exact.join(values)
+        if whole is not None:
+            return whole.reshape(len(values), -1).T.copy()
+    shown = ", ".join(f"{n!r} (such as {v})" for n, v in inexact.items())
+    others = [n for n in columns if n not in inexact]
+    raise ValueError(
+        f"Columns with numbers that float32 would change: {shown}. Whole "
+        "numbers are exact in it up to 16,777,216. Ids, for an Embedding, can "
+        "be an input of their own, as int64: features={'ids': "
+        f"{list(inexact)[:3]!r}, 'numbers': {others[:3]!r}}}. Of time stamps "
+        "subtract the first; divide amounts by a thousand or a million; or "
+        "leave the columns out with features=[...]."
+    )
+
+
+def _labels(
+    cells: Cells, roles: Roles
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    names = check_class_names(roles.class_names)
+    y = cells.values
+    if cells.odd is not None or names is not None:
+        who = f"Column {roles.label!r} (label)"
+        (y,), names = number_classes([y], [who], names or cells.categories)
+        return y, names
+    if y.dtype.kind in "biu":
+        if y.size and int(y.max()) > np.iinfo(np.int64).max:
+            raise ValueError(
+                f"Column {roles.label!r} (label) holds {int(y.max())}, which "
+                "int64 can't. Expected classes, or numbers of moderate size."
+            )
+        return y.astype(np.int64), None
+    changed = exact.changed_by_float32(y)
+    if changed is not None:
+        raise ValueError(
+            f"Column {roles.label!r} (label) holds numbers that float32 would "
+            f"change, such as {_shown(y[changed][0])}. Subtract the smallest "
+            "or divide by a thousand or a million, and undo that in what the "
+            "model predicts."
+        )
+    return y.astype(np.float32), None
