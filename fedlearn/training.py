@@ -13,6 +13,8 @@ from keras import ops
 from fedlearn import backend, log_files, run_identity
 from fedlearn.callbacks.progress import Progress
 from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
+from fedlearn.data.class_names import listed
+from fedlearn.data.cohort import client_arrays
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler, Uniform
@@ -36,9 +38,10 @@ def fit(
     initial_state: "ServerState | None",
 ) -> keras.callbacks.History:
     """What `LearningProcess.fit` does."""
-    data = _as_dataset(data)
+    data = _as_dataset(data, process)
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
+    _check_class_names(data, validation)
     user_callbacks = list(callbacks or ())
     for callback in user_callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
@@ -352,18 +355,17 @@ def _get_rate(
     )
 
 
-def _as_dataset(data: Any) -> FederatedDataset:
+def _as_dataset(data: Any, process: "LearningProcess") -> FederatedDataset:
     if isinstance(data, FederatedDataset):
         return data
-    if isinstance(data, Mapping):
-        return FederatedDataset.from_clients(data)
     if isinstance(data, list) and data:
-        if all(hasattr(item, "element_spec") for item in data):
-            return FederatedDataset.from_tf_datasets(
-                {str(i): item for i, item in enumerate(data)}
-            )
+        data = {str(i): item for i, item in enumerate(data)}
+    if isinstance(data, Mapping):
         return FederatedDataset.from_clients(
-            {str(i): item for i, item in enumerate(data)}
+            {
+                key: client_arrays(item, str(key), process._functional)
+                for key, item in data.items()
+            }
         )
     raise TypeError(
         "`data` must be a FederatedDataset, a dict from client ids to "
@@ -410,6 +412,17 @@ def _is_told(statement: Any, callbacks: Sequence[Any]) -> bool:
         )
         for callback in callbacks
     )
+
+
+def _check_class_names(data: FederatedDataset, validation: Any) -> None:
+    ours, theirs = data.class_names, getattr(validation, "class_names", None)
+    if ours is not None and theirs is not None and ours != theirs:
+        raise ValueError(
+            "The labels of `data` and `validation_data` number their classes "
+            f"differently: {listed(ours)} and {listed(theirs)}. Make both of "
+            "one data set (`split` or `split_examples`), or give both the "
+            "same `class_names=[...]` when they are made."
+        )
 
 
 def _validation(data: Any) -> Any:

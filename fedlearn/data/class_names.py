@@ -90,6 +90,13 @@ def number_classes(
         for part in labels
     ]
     if names is None:
+        for part, words, who in zip(labels, texts, whose, strict=True):
+            if part.size and words is None:
+                raise ValueError(
+                    f"{who}: labels are of dtype {part.dtype}, but texts "
+                    "elsewhere. Expected one kind everywhere; of numbers and "
+                    "texts, class_names=[...] says which number is which text."
+                )
         names = sorted({text for part in texts or () for text in part or ()})
     index = {name: k for k, name in enumerate(names)}
     numbers = []

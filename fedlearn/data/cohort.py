@@ -6,6 +6,12 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from fedlearn.data import element as el
+from fedlearn.data.client_data import (
+    is_py_dataset,
+    is_tf_dataset,
+    read_client_data,
+)
 from fedlearn.data.client_id import as_client_ids
 from fedlearn.functional_model import FunctionalModel
 
@@ -58,7 +64,10 @@ class Cohort:
                 None if count is None else (lambda i: count(self.ids[i]))
             )
         elif isinstance(clients, Sequence) and not _is_one_client(clients):
-            items = [_arrays(item, model) for item in clients]
+            items = [
+                client_arrays(item, str(i), model)
+                for i, item in enumerate(clients)
+            ]
             self.ids = [str(i) for i in range(len(items))]
             self._read = [(lambda item=item: item) for item in items]
             self._count = None
@@ -66,7 +75,8 @@ class Cohort:
             raise TypeError(
                 "`clients` must be a FederatedDataset, or a list with one "
                 "element for each client: `(x, y)` arrays, "
-                "`(x, y, sample_weight)` arrays, or a tf.data.Dataset. "
+                "`(x, y, sample_weight)` arrays, a tf.data.Dataset, or a "
+                "keras.utils.PyDataset. "
                 f"Received: {_kind(clients)}. For a single client, put it in "
                 "a list: `[(x, y)]`."
             )
@@ -113,7 +123,7 @@ class Cohort:
 
     def _load(self, position: int) -> tuple[tuple, int]:
         client_id = self.ids[position]
-        arrays = _arrays(self._read[position](), self._model)
+        arrays = client_arrays(self._read[position](), client_id, self._model)
         data = _element(arrays, client_id)
         arrays = data
         if not all(map(_is_ready, data)):
@@ -148,13 +158,20 @@ def _kind(value: Any) -> str:
     return f"an object of type {type(value).__name__}"
 
 
-def _arrays(item: Any, model: FunctionalModel) -> Any:
-    if hasattr(item, "element_spec"):  # a tf.data.Dataset
-        from fedlearn.data.formats import tf_data
+def client_arrays(item: Any, client_id: str, model: FunctionalModel) -> Any:
+    """Arrays of a `tf.data.Dataset` or `PyDataset`; others as they are.
 
+    Args:
+        item: What a user gave for a client.
+        client_id: Its id, for messages.
+        model: Tells whether the elements of a data set are batches.
+    """
+    if not is_tf_dataset(item) and not is_py_dataset(item):
+        return item
+    batched = None
+    if is_tf_dataset(item):
         batched = _is_batched(item.element_spec, model)
-        return tf_data.read_tf_dataset(item, "A client of the list", batched)
-    return item
+    return read_client_data(item, f"Client {client_id!r}", batched)
 
 
 def _is_batched(spec: Any, model: FunctionalModel) -> bool | None:
@@ -187,8 +204,8 @@ def _element(data: Any, client_id: str) -> tuple:
         )
     while len(data) > 1 and data[-1] is None:
         data = data[:-1]
-    # To Keras an empty list is a structure without arrays.
-    data = tuple(np.zeros(0) if _is_empty_list(p) else p for p in data)
+    # To Keras a list, an empty one too, is a structure.
+    data = tuple(_lists_as_arrays(part) for part in data)
     if any(part is None for part in data):
         raise ValueError(
             f"The data of client {client_id!r} has None for x or y."
@@ -196,8 +213,12 @@ def _element(data: Any, client_id: str) -> tuple:
     return data
 
 
-def _is_empty_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and not value
+def _lists_as_arrays(part: Any) -> Any:
+    if isinstance(part, list) and not part:
+        return np.zeros(0)
+    if isinstance(part, (list, tuple)) and not el.is_structure(part):
+        return np.asarray(part)
+    return part
 
 
 def _is_ready(value: Any) -> bool:

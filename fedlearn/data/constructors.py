@@ -6,15 +6,19 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedlearn.data import element as el
-from fedlearn.data.client_id import as_client_ids, ids_array
-from fedlearn.data.formats.table import Roles, examples_of
-from fedlearn.data.sources import (
-    Source,
-    group_by_client,
-    group_rows,
-    in_memory,
+from fedlearn.data.class_names import (
+    categories_of,
+    check_class_names,
+    is_text,
+    number_classes,
 )
+from fedlearn.data.client_data import read_client_data
+from fedlearn.data.client_id import as_client_ids, client_of_rows, ids_array
+from fedlearn.data.formats.table import Roles, examples_of
+from fedlearn.data.sources import Source, group_rows, in_memory
 
 if TYPE_CHECKING:
     from fedlearn.data.federated_dataset import FederatedDataset
@@ -33,6 +37,32 @@ def _table_ids(
     return as_client_ids(tables)
 
 
+def _number_labels(
+    elements: Mapping[str, el.Element], class_names: Sequence[str] | None
+) -> tuple[dict[str, el.Element], tuple[str, ...] | None]:
+    """Elements whose labels are numbers, and the names of the classes."""
+    names = check_class_names(class_names)
+    numbered = dict(elements)
+    labels = {
+        i: e[1]
+        for i, e in elements.items()
+        if isinstance(e, tuple) and len(e) > 1 and isinstance(e[1], np.ndarray)
+    }
+    if names is None and not any(map(is_text, labels.values())):
+        return numbered, None
+    if len(labels) < len(elements):
+        raise ValueError(
+            "There are class names, but not all clients have labels in one "
+            "array. Expected (x, y) with an array y."
+        )
+    whose = [i if len(labels) == 1 else f"Client {i!r}" for i in labels]
+    numbers, names = number_classes([*labels.values()], whose, names)
+    for client_id, y in zip(labels, numbers, strict=True):
+        x, _, *weight = elements[client_id]
+        numbered[client_id] = (x, y, *weight)
+    return numbered, names
+
+
 class Constructors:
     """What `FederatedDataset` inherits: `from_clients` and its like."""
 
@@ -46,15 +76,27 @@ class Constructors:
         ) -> "FederatedDataset": ...
 
     @classmethod
-    def from_clients(cls, clients: Mapping[Any, Any]) -> "FederatedDataset":
+    def from_clients(
+        cls,
+        clients: Mapping[Any, Any],
+        class_names: Sequence[str] | None = None,
+    ) -> "FederatedDataset":
         """From a dict of each client's arrays.
 
         Args:
-            clients: From client id (a string or integer; kept as a string)
-                to `(x, y)`, `(x, y, sample_weight)` or a dict of features.
-                Anything that NumPy makes an array of will do; NumPy arrays
-                are not copied. All clients have the same structure, dtypes
-                and shapes, but for the number of examples, which may be 0.
+            clients: From client id (a string, integer, UUID or time stamp;
+                kept as a string) to `(x, y)`, `(x, y, sample_weight)` or a
+                dict of features; `(x,)` for a model whose loss needs no
+                labels. Anything that NumPy makes an array of will do; NumPy
+                arrays are not copied. A `tf.data.Dataset` or
+                `keras.utils.PyDataset` of such is read once, now. All
+                clients have the same structure and shapes, but for the number
+                of examples, which may be 0. Where clients differ in the width
+                of integers, of floats or of texts, all get the dtype that
+                holds all of them exactly. Labels that are texts become the
+                numbers of classes; see `class_names`.
+            class_names: Names of the labels' classes, in order; by default
+                those that appear, sorted, if labels are texts.
 
         Returns:
             A data set with the clients in the order of the dict.
@@ -62,7 +104,7 @@ class Constructors:
         Raises:
             ValueError: If there are no clients, two ids are the same string,
                 a client's arrays differ in length, clients differ in
-                structure, or an array holds no numbers.
+                structure, labels are NaN, or an array holds no numbers.
 
         Example:
 
@@ -81,23 +123,45 @@ class Constructors:
                 "from_clients got no clients. Expected at least one."
             )
         ids = as_client_ids(clients)
-        elements = {
-            client_id: el.as_element(value, f"Client {client_id!r}")
-            for client_id, value in zip(ids, clients.values(), strict=True)
-        }
-        return cls(in_memory(elements))
+        return cls._from_elements(
+            {
+                i: read_client_data(value, f"Client {i!r}", text_labels=True)
+                for i, value in zip(ids, clients.values(), strict=True)
+            },
+            class_names,
+        )
+
+    @classmethod
+    def _from_elements(
+        cls,
+        elements: Mapping[str, el.Element],
+        class_names: Sequence[str] | None = None,
+    ) -> "FederatedDataset":
+        numbered, names = _number_labels(elements, class_names)
+        for client_id, element in numbered.items():
+            el.check_labels(element, f"Client {client_id!r}")
+        return cls(in_memory(numbered), class_names=names)
 
     @classmethod
     def from_arrays(
-        cls, x: Any, y: Any, client_ids: Any, sample_weight: Any = None
+        cls,
+        x: Any,
+        y: Any,
+        client_ids: Any,
+        sample_weight: Any = None,
+        class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From pooled arrays and the id of the client that has each row.
 
         Args:
             x: `(examples, ...)` array, or a dict, tuple or list of them.
-            y: The same; for a model trained on `x` alone, pass `y=x`.
-            client_ids: `(examples,)` strings or integers.
+            y: The same; for a model trained on `x` alone, pass `y=x`. Texts
+                become the numbers of classes; see `class_names`.
+            client_ids: `(examples,)` strings, integers, UUIDs or time stamps.
             sample_weight: `(examples,)` numbers, if wanted.
+            class_names: Names of the labels' classes, in order; by default
+                those that appear, sorted (of a pandas column of categories,
+                those, in their order), if labels are texts.
 
         Returns:
             A data set with the clients sorted as strings; a client's rows
@@ -105,7 +169,7 @@ class Constructors:
 
         Raises:
             ValueError: If the lengths differ, there are no rows, an id is
-                missing, or an array holds no numbers.
+                missing, labels are NaN, or an array holds no numbers.
 
         Example:
 
@@ -120,7 +184,7 @@ class Constructors:
                [4., 5.]])
         """
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
-        element = el.as_element(parts, "from_arrays")
+        element = el.as_element(parts, "from_arrays", text_labels=True)
         ids = ids_array(client_ids)
         if ids.ndim != 1 or len(ids) != el.num_examples(element):
             raise ValueError(
@@ -130,7 +194,19 @@ class Constructors:
             )
         if not len(ids):
             raise ValueError("from_arrays got no examples. Expected some.")
-        return cls(group_by_client(element, ids))
+        numbered, names = _number_labels(
+            {"from_arrays": element}, class_names or categories_of(y)
+        )
+        element = numbered["from_arrays"]
+        names_of_rows, codes = client_of_rows(ids)
+        gaps = el.missing_labels(element)
+        if gaps is not None:
+            first = codes[gaps[1][0]]
+            el.check_labels(
+                el.take(element, codes == first),
+                f"Client {names_of_rows[first]!r}",
+            )
+        return cls(group_rows(element, codes, names_of_rows), class_names=names)
 
     @classmethod
     def from_dataframe(
@@ -333,11 +409,12 @@ class Constructors:
                 "from_tf_datasets got no clients. Expected at least one."
             )
         ids = as_client_ids(datasets)
-        elements = {
-            i: read_tf_dataset(dataset, f"Client {i!r}", batched)
-            for i, dataset in zip(ids, datasets.values(), strict=True)
-        }
-        return cls(in_memory(elements))
+        return cls._from_elements(
+            {
+                i: read_tf_dataset(d, f"Client {i!r}", batched, True)
+                for i, d in zip(ids, datasets.values(), strict=True)
+            }
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "FederatedDataset":

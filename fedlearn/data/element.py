@@ -7,6 +7,7 @@ counts the examples.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -109,14 +110,15 @@ def empty_like(spec: Any) -> Element:
     return map_arrays(lambda s: np.zeros((0, *s.shape), s.dtype), spec)
 
 
-def _is_structure(value: Any) -> bool:
+def is_structure(value: Any) -> bool:
+    """Whether it holds arrays, rather than being one written as lists."""
     # [[1, 2], [3, 4]] is one array written as lists; [array, array] is a
     # model's several inputs, as it is for Keras.
     if isinstance(value, Mapping):
         return True
     if isinstance(value, (list, tuple)):
         return any(
-            getattr(item, "ndim", 0) >= 1 or _is_structure(item)
+            getattr(item, "ndim", 0) >= 1 or is_structure(item)
             for item in value
         )
     return False
@@ -135,6 +137,8 @@ def _as_array(value: Any, name: str, who: str) -> np.ndarray:
         )
     try:
         array = np.asarray(value)
+        if isinstance(value, (list, tuple)):
+            array = _as_given(array, value, name, who)
     except ValueError as error:
         raise ValueError(
             f"{who}: {name} cannot be made an array ({error}). Expected rows "
@@ -148,16 +152,32 @@ def _as_array(value: Any, name: str, who: str) -> np.ndarray:
     return array
 
 
+def _as_given(array: np.ndarray, value: Any, name: str, who: str) -> np.ndarray:
+    """An array of a list; objects where NumPy would change what is in it.
+
+    NumPy makes floats of integers beyond 64 bits, and texts of numbers that
+    stand beside texts.
+    """
+    if array.dtype.kind == "f" and array.size and np.abs(array).max() >= 2**53:
+        objects = np.asarray(value, object)
+        if any(
+            isinstance(v, numbers.Integral) and int(v) != float(v)
+            for v in objects.flat
+        ):
+            return objects
+    if array.dtype.kind in "SU":
+        return np.asarray(value, object)
+    return array
+
+
 def _check_dtype(array: np.ndarray, name: str, who: str, text: bool) -> None:
     kind = array.dtype.kind
     if kind in "biuf":
         return
     if kind == "O":
-        odd = next(
-            (v for v in array.flat if not isinstance(v, (str, bytes))), None
-        )
-        if odd is not None or (array.size and not text):
-            found = type(array.flat[0] if odd is None else odd).__name__
+        odd = [v for v in array.flat if not isinstance(v, (str, bytes))]
+        if odd or (array.size and not text):
+            found = type(odd[0] if odd else array.flat[0]).__name__
             raise ValueError(
                 f"{who}: {name} is an array of Python objects (dtype object) "
                 f"that holds a {found}. Expected numbers; convert it with "
@@ -193,7 +213,7 @@ def _as_structure(value: Any, name: str, who: str, text: bool) -> Any:
             )
             for key, item in value.items()
         }
-    if _is_structure(value):
+    if is_structure(value):
         items = [
             _as_structure(item, f"{name}[{index}]", who, text)
             for index, item in enumerate(value)
@@ -204,13 +224,14 @@ def _as_structure(value: Any, name: str, who: str, text: bool) -> Any:
     return array
 
 
-def as_element(value: Any, who: str) -> Element:
+def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
     """Checks what a user gave for one client and makes it an element.
 
     Args:
-        value: `(x, y)`, `(x, y, sample_weight)` or a dict of features, of
-            anything that NumPy makes an array of.
+        value: `(x,)`, `(x, y)`, `(x, y, sample_weight)` or a dict of
+            features, of anything that NumPy makes an array of.
         who: Begins the messages, as in `"Client 'a'"`.
+        text_labels: Whether `y` may be texts, which name classes.
 
     Returns:
         A tuple or dict structure of read-only views.
@@ -225,7 +246,7 @@ def as_element(value: Any, who: str) -> Element:
         parts = list(value)
         if len(parts) == 3 and parts[2] is None:
             parts.pop()
-        if len(parts) not in (2, 3):
+        if len(parts) not in (1, 2, 3):
             raise ValueError(
                 f"{who}: got a {type(value).__name__} of {len(parts)}. "
                 "Expected (x, y) or (x, y, sample_weight); several inputs "
@@ -234,7 +255,16 @@ def as_element(value: Any, who: str) -> Element:
         # Text can be an input (a TextVectorization layer reads it), but no
         # loss can be computed from it.
         element = tuple(
-            _as_structure(part, name, who, text=name == "x")
+            _as_structure(
+                part,
+                name,
+                who,
+                text=name == "x"
+                or (
+                    # One array of texts; several outputs have no names.
+                    text_labels and name == "y" and not is_structure(part)
+                ),
+            )
             for part, name in zip(parts, PARTS, strict=False)
         )
     elif hasattr(value, "element_spec"):
@@ -249,6 +279,51 @@ def as_element(value: Any, who: str) -> Element:
         )
     _check_lengths(element, who)
     return read_only(element)
+
+
+def _is_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
+def missing_labels(element: Element) -> tuple[str, np.ndarray] | None:
+    """Where labels or weights are NaN: the array's name, and its rows.
+
+    None where none is, where there are no labels, and for arrays that lie in
+    a file, which would have to be read.
+    """
+    if not isinstance(element, tuple):
+        return None
+    for name, array in named_arrays(element):
+        if name.startswith("x") or array.dtype.kind != "f":
+            continue
+        if _is_mapped(array):
+            continue
+        gaps = np.isnan(array)
+        if gaps.any():
+            rows = gaps.reshape(len(array), -1).any(axis=1)
+            return name, np.flatnonzero(rows)
+    return None
+
+
+def check_labels(element: Element, who: str) -> None:
+    """Raises for labels that are NaN.
+
+    Raises:
+        ValueError: That says where.
+    """
+    found = missing_labels(element)
+    if found is None:
+        return
+    name, rows = found
+    raise ValueError(
+        f"{who}: {name} is NaN in {len(rows):,} of {num_examples(element):,} "
+        f"examples, first in number {rows[0]}. From such labels no loss can "
+        "be computed: drop those examples, or fill in their labels."
+    )
 
 
 def _check_lengths(element: Element, who: str) -> None:
@@ -273,28 +348,76 @@ def _describe(structure: Any) -> Any:
     return map_arrays(lambda _: "array", structure)
 
 
-def check_same_spec(spec: Any, who: str, reference: Any, other: str) -> None:
-    """Raises unless two clients' elements can be concatenated.
+_TEXT = np.dtype(object)
+
+
+def _common(one: np.dtype, other: np.dtype) -> np.dtype | None:
+    """The dtype that holds all values of two exactly; None: there is none."""
+    if one == other:
+        return one
+    kinds = {one.kind, other.kind}
+    if kinds <= set("SUTO"):  # texts of different widths
+        return _TEXT
+    if kinds <= set("iu") or kinds == {"f"}:
+        wide = np.result_type(one, other)
+        return wide if wide.kind in kinds else None
+    return None
+
+
+def common_spec(spec: Any, who: str, reference: Any, other: str) -> Any:
+    """A spec that the elements of two clients both fit, exactly.
+
+    Integers of different widths become the wider, so do floats; texts of
+    different widths become objects.
 
     Raises:
         ValueError: That names both clients and says where they differ.
     """
     if spec == reference:
-        return
+        return reference
     if _describe(spec) != _describe(reference):
         raise ValueError(
             f"{who} holds {_describe(spec)}, but {other} holds "
             f"{_describe(reference)}. Expected the same structure everywhere."
         )
+    leaves = []
     pairs = zip(named_arrays(spec), named_arrays(reference), strict=True)
     for (name, mine), (_, theirs) in pairs:
-        if mine != theirs:
+        dtype = _common(mine.dtype, theirs.dtype)
+        if mine.shape != theirs.shape or dtype is None:
             raise ValueError(
                 f"{who}: {name} has dtype {mine.dtype} and examples of shape "
                 f"{mine.shape}, but in {other} it has {theirs.dtype} and "
                 f"{theirs.shape}. Expected the same everywhere; convert "
                 "with .astype, reshape or pad."
             )
+        leaves.append(ArraySpec(mine.shape, dtype))
+    filled = iter(leaves)
+    return map_arrays(lambda _: next(filled), reference)
+
+
+def check_same_spec(spec: Any, who: str, reference: Any, other: str) -> None:
+    """Raises unless two clients' elements have one structure and dtypes.
+
+    Raises:
+        ValueError: That names both clients and says where they differ.
+    """
+    common = common_spec(spec, who, reference, other)
+    if common == reference:
+        return
+    pairs = zip(named_arrays(spec), named_arrays(reference), strict=True)
+    for (name, mine), (_, theirs) in pairs:
+        if mine.dtype != theirs.dtype:
+            raise ValueError(
+                f"{who}: {name} has dtype {mine.dtype}, but in {other} it has "
+                f"{theirs.dtype}. Expected the same everywhere; convert with "
+                ".astype, in a function for map."
+            )
+
+
+def cast(element: Element, spec: Any) -> Element:
+    """An element with the dtypes of a spec that holds it."""
+    return map_arrays(lambda a, s: a.astype(s.dtype, copy=False), element, spec)
 
 
 def concatenate(elements: Sequence[Element], names: Sequence[str]) -> Element:
@@ -304,17 +427,18 @@ def concatenate(elements: Sequence[Element], names: Sequence[str]) -> Element:
     is known of the dtype a user meant by an empty list.
 
     Raises:
-        ValueError: If two elements differ in structure, shape or dtype.
+        ValueError: If two elements differ in structure or shape, or in dtypes
+            that have none in common which holds both exactly.
     """
     kept = [i for i, e in enumerate(elements) if num_examples(e)] or [0]
-    first = spec_of(elements[kept[0]])
+    spec = spec_of(elements[kept[0]])
     for i in kept[1:]:
-        check_same_spec(spec_of(elements[i]), names[i], first, names[kept[0]])
+        spec = common_spec(spec_of(elements[i]), names[i], spec, names[kept[0]])
     if len(kept) == 1:
         return read_only(elements[kept[0]])
     return read_only(
         map_arrays(
             lambda *leaves: np.concatenate(leaves),
-            *(elements[i] for i in kept),
+            *(cast(elements[i], spec) for i in kept),
         )
     )

@@ -144,23 +144,27 @@ def group_rows(
 
 
 def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
-    """Checked elements that all have the same spec, as a source."""
-    reference, other = None, ""
+    """Checked elements as a source.
+
+    All have one structure and one shape of examples. Where dtypes differ,
+    each becomes the one that holds all clients' values exactly.
+    """
+    spec, other = None, ""
     for client_id, element in elements.items():
-        if el.num_examples(element):
-            if reference is None:
-                reference, other = el.spec_of(element), f"client {client_id!r}"
-            else:
-                who = f"Client {client_id!r}"
-                el.check_same_spec(el.spec_of(element), who, reference, other)
-    if reference is None:
+        if not el.num_examples(element):
+            continue
+        mine = el.spec_of(element)
+        if spec is None:
+            spec, other = mine, f"client {client_id!r}"
+        spec = el.common_spec(mine, f"Client {client_id!r}", spec, other)
+    if spec is None:
         return InMemory(elements)
     # Of a client without examples only the length is known: [] has no shape.
     return InMemory(
         {
-            i: e
-            if el.num_examples(e)
-            else el.read_only(el.empty_like(reference))
+            i: el.read_only(
+                el.cast(e, spec) if el.num_examples(e) else el.empty_like(spec)
+            )
             for i, e in elements.items()
         }
     )

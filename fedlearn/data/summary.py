@@ -29,7 +29,7 @@ def entropy(counts: np.ndarray) -> float:
 
 def _labels(element: el.Element) -> np.ndarray | None:
     y: Any = element.get("label") if isinstance(element, Mapping) else None
-    if isinstance(element, tuple):
+    if isinstance(element, tuple) and len(element) > 1:
         y = element[1]
     if not isinstance(y, np.ndarray) or y.dtype.kind not in "biu":
         return None

@@ -286,7 +286,21 @@ def test_pooled_says_which_clients_differ():
         ({}, ValueError, "no clients"),
         ([], TypeError, "dict"),
         ({"a": ([1, 2], [1])}, ValueError, "'a'.*x has 2, y has 1"),
-        ({"a": ([1], ["cat"])}, ValueError, "'a'.*y holds text"),
+        (
+            {"a": ([1], {"kind": ["cat"], "size": [1]})},
+            ValueError,
+            "y.'kind'..*Python objects.*holds a str",
+        ),
+        ({"a": ([1], ["cat"], ["a"])}, ValueError, "'a'.*weight.*str"),
+        ({"a": ([1, 2], ["cat", 1])}, ValueError, "'a'.*y.*Python objects"),
+        ({"a": (["cat", 1], [1, 2])}, ValueError, "'a'.*x.*holds a int"),
+        ({"a": ([1, 2**63 + 1], [1, 2])}, ValueError, "'a'.*x.*Python obj"),
+        ({"a": ([0.5, 2**53 + 1], [1, 2])}, ValueError, "'a'.*x.*Python obj"),
+        (
+            {"a": ([1], ["cat"]), "b": ([1], [0])},
+            ValueError,
+            "Client 'b'.*int64, but texts elsewhere",
+        ),
         ({"a": ([[1], [1, 2]], [1, 2])}, ValueError, "'a'.*x cannot"),
         (
             {"a": (np.array([[1], [1, 2]], object), [1, 2])},
@@ -294,13 +308,27 @@ def test_pooled_says_which_clients_differ():
             "'a'.*Python objects.*list",
         ),
         (
-            {"a": ([1.0], np.array(["cat"], object))},
+            {"a": ([1.0], np.array([None], object))},
             ValueError,
-            "'a'.*y is an array of Python objects.*str",
+            "'a'.*y is an array of Python objects.*NoneType",
         ),
         ({"a": ([1], None)}, ValueError, "'a'.*y is None.*y=x"),
         ({"a": ([1], 1)}, ValueError, "'a'.*y is a int without an axis"),
-        ({"a": ([1],)}, ValueError, "'a'.*tuple of 1"),
+        ({"a": ()}, ValueError, "'a'.*tuple of 0"),
+        ({"a": ([1], [np.nan])}, ValueError, "Client 'a': y is NaN in 1 of 1"),
+        (
+            {"a": ([1, 2], [0, 1], [1.0, np.nan])},
+            ValueError,
+            "Client 'a': sample_weight is NaN in 1 of 2.*number 1",
+        ),
+        (
+            {
+                "a": ([1], np.array([1], np.uint64)),
+                "b": ([1], np.array([-1], np.int64)),
+            },
+            ValueError,
+            "Client 'b': y has dtype int64.*uint64",
+        ),
         ({"a": np.zeros(3)}, TypeError, "'a'.*ndarray"),
         ({"a": ([1], [np.datetime64("2020-01-01")])}, ValueError, "dates"),
         ({"a": ({}, [1])}, ValueError, "'a': x is empty"),
@@ -341,6 +369,113 @@ def test_text_may_be_an_input():
         {"a": (np.array(["to be", "or"], object), [0, 1])}
     )
     assert ds["a"][0].tolist() == ["to be", "or"]
+
+
+def test_texts_of_different_widths():
+    ds = FederatedDataset.from_clients(
+        {
+            "a": (np.array(["to be", "or"]), [0, 1]),
+            "b": (["not to be"], [0]),
+            "c": (np.array(["that is"], object), [1]),
+            "d": ([], []),
+        }
+    )
+    assert [ds[i][0].tolist() for i in ds] == [
+        ["to be", "or"],
+        ["not to be"],
+        ["that is"],
+        [],
+    ]
+    assert {ds[i][0].dtype for i in ds} == {np.dtype(object)}
+    assert ds.pooled()[0].tolist() == ["to be", "or", "not to be", "that is"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ("int32", "int64", "int64"),
+        ("uint8", "int64", "int64"),
+        ("uint8", "int8", "int16"),
+        ("float32", "float64", "float64"),
+        ("float16", "float32", "float32"),
+    ],
+)
+def test_dtypes_of_different_sites(one, other, common):
+    clients = {
+        "a": (np.array([1, 2], one), np.array([0, 1], "int32")),
+        "b": (np.array([100], other), np.array([2], "int64")),
+    }
+    ds = FederatedDataset.from_clients(clients)
+    for dataset in (ds, ds.map(lambda c: c), ds.select(["b", "a"])):
+        assert dataset["a"][0].dtype == common
+        assert dataset["a"][1].dtype == np.int64
+        assert sorted(dataset.pooled()[0].tolist()) == [1, 2, 100]
+    narrow = ds.map(lambda c: (c[0].astype(one if c[0][0] == 1 else other),))
+    assert narrow.pooled()[0].dtype == common
+    assert narrow.pooled()[0].tolist() == [1, 2, 100]
+
+
+def test_x_alone():
+    ds = FederatedDataset.from_clients({"a": ([1.0, 2.0],)})
+    assert len(ds["a"]) == 1
+    lines = []
+    ds.summary(lines.append)
+    assert lines[-1] == "  x                    float64 (n,)"
+
+
+def test_labels_that_are_texts():
+    ds = FederatedDataset.from_clients(
+        {
+            "a": ([1, 2], ["dog", "cat"]),
+            "b": ([3], np.array(["emu"])),
+            "c": ([], []),
+        }
+    )
+    assert ds.class_names == ("cat", "dog", "emu")
+    assert [ds[i][1].tolist() for i in ds] == [[1, 0], [2], []]
+    assert ds["c"][1].dtype == np.int64
+    one, other = ds.split(0.5, 0)
+    for part in (
+        ds.select(["a"]),
+        ds.sample(2, 0),
+        ds.map(lambda c: c),
+        one,
+        other,
+        *ds.split_examples(0.5, 0),
+    ):
+        assert part.class_names == ("cat", "dog", "emu")
+    assert FederatedDataset.from_clients({"a": ([1], [0])}).class_names is None
+
+
+def test_texts_and_categories_of_rows():
+    pd = pytest.importorskip("pandas")
+    labels = ["low", "high", "low"]
+    ds = FederatedDataset.from_arrays(
+        [1, 2, 3], labels, ["a", "b", "a"], [1.0] * 3
+    )
+    assert ds.class_names == ("high", "low")
+    assert ds["a"][1].tolist() == [1, 1]
+    assert len(ds["a"]) == 3
+    column = pd.Series(pd.Categorical(labels, ["low", "high"]))
+    ds = FederatedDataset.from_arrays([1, 2, 3], column, ["a", "b", "a"])
+    assert ds.class_names == ("low", "high")
+    named = FederatedDataset.from_arrays(
+        [1, 2], [1, 0], ["a", "a"], class_names=["no", "yes"]
+    )
+    assert named.class_names == ("no", "yes")
+    with pytest.raises(ValueError, match="'cat' is not among"):
+        FederatedDataset.from_clients(
+            {"a": ([1], ["cat"])}, class_names=["dog"]
+        )
+
+
+def test_labels_of_rows_that_are_nan_name_the_client():
+    y = [0.0, 1.0, np.nan, 1.0]
+    with pytest.raises(ValueError, match="Client 'b': y is NaN in 1 of 2"):
+        FederatedDataset.from_arrays(y, y, ["a", "a", "b", "b"])
+    # In features they may be filled by a layer, or in `map`.
+    ds = FederatedDataset.from_arrays(y, [0, 1, 2, 3], ["a", "a", "b", "b"])
+    assert np.isnan(ds["b"][0][0])
 
 
 def test_from_arrays_groups_rows():

@@ -97,7 +97,12 @@ def _normalised(structure: Any) -> Any:
     return structure
 
 
-def read_tf_dataset(dataset: Any, who: str, batched: bool | None) -> el.Element:
+def read_tf_dataset(
+    dataset: Any,
+    who: str,
+    batched: bool | None,
+    text_labels: bool = False,
+) -> el.Element:
     """All examples of a `tf.data.Dataset` as an element.
 
     Raises:
@@ -111,7 +116,7 @@ def read_tf_dataset(dataset: Any, who: str, batched: bool | None) -> el.Element:
         )
     spec = _normalised(dataset.element_spec)
     if not isinstance(spec, (dict, tuple)) or (
-        isinstance(spec, tuple) and len(spec) not in (2, 3)
+        isinstance(spec, tuple) and len(spec) not in (1, 2, 3)
     ):
         raise ValueError(
             f"{who}: an element of the data set is {spec}. Expected (x, y), "
@@ -150,4 +155,6 @@ def read_tf_dataset(dataset: Any, who: str, batched: bool | None) -> el.Element:
             for values, name in zip(leaves, names, strict=True)
         ]
     filled = iter(stacked)
-    return el.as_element(el.map_arrays(lambda _: next(filled), spec), who)
+    return el.as_element(
+        el.map_arrays(lambda _: next(filled), spec), who, text_labels
+    )

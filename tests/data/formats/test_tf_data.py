@@ -106,9 +106,19 @@ def test_no_clients():
         FederatedDataset.from_tf_datasets([slices(X, Y)])
 
 
-def test_from_clients_points_the_way():
-    with pytest.raises(TypeError, match="from_tf_datasets"):
-        FederatedDataset.from_clients({"a": slices(X, Y)})
+def test_from_clients_reads_them_too():
+    ds = FederatedDataset.from_clients(
+        {"a": slices(X, Y), "b": slices(X, Y).batch(2), "c": (X[:1], Y[:1])}
+    )
+    for client_id, count in (("a", 5), ("b", 5), ("c", 1)):
+        x, y = ds[client_id]
+        np.testing.assert_array_equal(x, X[:count])
+        np.testing.assert_array_equal(y, Y[:count])
+
+
+def test_examples_without_labels():
+    (x,) = read(slices(X), batched=False)
+    np.testing.assert_array_equal(x, X)
 
 
 def test_to_tf_dataset():
