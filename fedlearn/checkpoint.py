@@ -113,7 +113,7 @@ class Checkpoint:
                 f"{self.path} was written with other versions: "
                 f"{'; '.join(changed)}. The run goes on; that it equals an "
                 "unbroken one, bit for bit, holds for the same versions.",
-                stacklevel=4,
+                stacklevel=5,
             )
         return Restored(
             written.state(like, client_state),

@@ -8,16 +8,27 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, executors, model_copy, model_work, seeds
+from fedlearn import (
+    backend,
+    executors,
+    keras_words,
+    model_copy,
+    model_work,
+    optimizers,
+    recipe,
+    representation,
+    seeds,
+)
 from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.aggregators.mean import Mean
 from fedlearn.broadcast import Broadcast
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.data.cohort import Cohort
+from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.evaluation import evaluate_values
 from fedlearn.functional_model import FunctionalModel, to_backend
+from fedlearn.names import AGGREGATORS, CLIENTS
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.server_state import ServerState
 from fedlearn.traffic import Traffic
@@ -40,10 +51,13 @@ class LearningProcess:
 
     Args:
         model: A compiled `keras.Model` with weights.
-        client: What a client computes.
-        server_optimizer: A Keras optimizer (or its name) that gets minus the
-            aggregate of the clients' updates as gradient.
-        aggregator: How updates become one.
+        client: What a client computes: a `fedlearn.LocalTraining`, or a
+            string as for `fedlearn.clients.get`.
+        server_optimizer: A Keras optimizer, or a string as for
+            `fedlearn.optimizers.get`, that gets minus the aggregate of the
+            clients' updates as gradient.
+        aggregator: How updates become one: an aggregator, or a string as for
+            `fedlearn.aggregators.get`.
         executor: `"auto"`, `"sequential"`, `"vectorized"`, or an instance of
             `fedlearn.executors.Executor`.
         broadcast_encoders: What happens to the trainable weights on their way
@@ -55,6 +69,7 @@ class LearningProcess:
         ValueError: If something that the model does can't be honoured.
     """
 
+    @keras_words.answers(keras_words.PROCESS)
     def __init__(
         self,
         model: keras.Model,
@@ -62,29 +77,34 @@ class LearningProcess:
         server_optimizer: str | keras.optimizers.Optimizer | None = None,
         aggregator: Aggregator | None = None,
         executor: Any = "auto",
-        broadcast_encoders: Sequence[Encoder] = (),
+        broadcast_encoders: Encoders = (),
     ):
         self._functional = FunctionalModel(model)
-        self.client = LocalTraining() if client is None else client
+        if client is None or isinstance(client, str):
+            client = recipe.get(
+                client or "fedavg", CLIENTS, LocalTraining, "client"
+            )
+        self.client = client
         if not hasattr(self.client, "build"):
             raise TypeError(
                 "`client` must be a fedlearn.LocalTraining (or another object "
-                f"with its methods). Received: {client!r}."
+                f"with its methods), or a string: {recipe.usages(CLIENTS)}. "
+                f"Received: {client!r}."
             )
-        self.aggregator = Mean() if aggregator is None else aggregator
-        if not isinstance(self.aggregator, Aggregator):
+        if isinstance(aggregator, Encoder):
             raise TypeError(
-                "`aggregator` must be a fedlearn.aggregators.Aggregator, or "
-                f"None for the weighted mean. Received: {aggregator!r}."
-                + (
-                    " Encoders go into an aggregator, such as Mean([...])."
-                    if isinstance(aggregator, Encoder)
-                    else ""
-                )
+                "Encoders go into an aggregator: "
+                f"aggregator=Mean([{aggregator!r}])."
             )
+        self.aggregator: Aggregator = recipe.get(
+            "mean" if aggregator is None else aggregator,
+            AGGREGATORS,
+            Aggregator,
+            "aggregator",
+        )
         if server_optimizer is None:
             server_optimizer = keras.optimizers.SGD(1.0)
-        self.server_optimizer = keras.optimizers.get(server_optimizer)
+        self.server_optimizer = optimizers.get(server_optimizer)
         self._server_optimizer = FunctionalOptimizer(
             self.server_optimizer, model.trainable_variables
         )
@@ -95,7 +115,7 @@ class LearningProcess:
         self._sequential: Any = None
         self._server_step = backend.jit(self._server_step_fn)
         self._aggregator_params = backend.jit(self.aggregator.params)
-        self.broadcast_encoders = tuple(broadcast_encoders)
+        self.broadcast_encoders = links(broadcast_encoders)
         self._traffic = Traffic(
             self.aggregator, self._functional, self.broadcast_encoders
         )
@@ -103,6 +123,25 @@ class LearningProcess:
         # A state, and how private its rounds were; see `RunPrivacy`.
         self._private_rounds: tuple[ServerState | None, dict[str, str]]
         self._private_rounds = (None, {})
+
+    def __repr__(self) -> str:
+        parts = {
+            "client": self.client,
+            "server_optimizer": self.server_optimizer,
+            "aggregator": self.aggregator,
+            "executor": self.executor,
+        }
+        if self.broadcast_encoders:
+            parts["broadcast_encoders"] = list(self.broadcast_encoders)
+        arguments = ", ".join(
+            f"{name}={representation.shown(part)}"
+            for name, part in parts.items()
+        )
+        done = "" if self.state is None else f", {self.state.round_num} rounds"
+        return (
+            f"<{type(self).__name__} of {representation.shown(self.model)}: "
+            f"{arguments}{done}>"
+        )
 
     # The process.
 
@@ -153,17 +192,20 @@ class LearningProcess:
         total = self._run(broadcast, cohort, client_seeds)
         return self.server_update(state, broadcast, total)
 
+    @keras_words.answers(keras_words.EVALUATE)
     def evaluate(
         self,
-        state: ServerState,
-        clients: Any,
+        state: Any = None,
+        clients: Any = None,
         per_client: bool = False,
         batch_size: int = 256,
     ) -> dict[str, Any]:
-        """Federated evaluation of the state's weights.
+        """Federated evaluation: `evaluate(clients)`, of what `fit` trained.
 
         Args:
-            state: Whose weights to evaluate.
+            state: Whose weights to evaluate. Without it, as in
+                `evaluate(clients)` or `evaluate(clients=clients)`, those of
+                `self.state`.
             clients: As in `next`.
             per_client: Whether to give each client's own metrics too.
             batch_size: Examples at a time.
@@ -172,7 +214,20 @@ class LearningProcess:
             Metrics merged over all examples, as if they were pooled, with
             `num_clients` and `num_examples`. With `per_client=True` also
             those of `fedlearn.metrics.per_client.statistics`.
+
+        Raises:
+            ValueError: If there is no state yet, or if the model can't take a
+                client's examples.
+            TypeError: If `state` isn't one, or there are no clients.
         """
+        if clients is None and not isinstance(state, ServerState):
+            state, clients = None, state
+        if clients is None:
+            raise TypeError(
+                "evaluate() got no clients. Expected evaluate(clients), or "
+                "evaluate(state, clients)."
+            )
+        state = self._given_or_last(state)
         return evaluate_values(
             self._functional,
             state.trainable,
@@ -181,6 +236,23 @@ class LearningProcess:
             per_client=per_client,
             batch_size=batch_size,
         )
+
+    def _given_or_last(self, state: Any) -> ServerState:
+        if isinstance(state, ServerState):
+            return state
+        if state is not None:
+            raise TypeError(
+                "`state` must be a ServerState, from `initialize`, `next`, "
+                f"`load_state` or `state`. Received: {type(state).__name__}. "
+                "Further arguments are given by name: "
+                "evaluate(clients, per_client=True)."
+            )
+        if self.state is None:
+            raise ValueError(
+                "There is no state yet: `fit` has not run. Train first, or "
+                "give a state, such as evaluate(process.initialize(), clients)."
+            )
+        return self.state
 
     # The halves.
 
@@ -307,6 +379,10 @@ class LearningProcess:
         It depends on the run's seed, the round and the client's id, and not
         on who else takes part or in which order; on nothing but the operating
         system's entropy where the client's `dp` has `secure_noise`.
+
+        Args:
+            state: Of the round before.
+            client_id: The client's id in the data.
         """
         dp = getattr(self.client, "dp", None)
         if dp is not None and dp.secure_noise:
@@ -357,6 +433,9 @@ class LearningProcess:
 
     def cohort(self, clients: Any) -> Cohort:
         """The clients of a round, checked against the model as they are read.
+
+        Args:
+            clients: As in `next`.
 
         Raises:
             ValueError: If there is none.
@@ -504,13 +583,17 @@ class LearningProcess:
         """
         return self._functional.model
 
-    def get_model(self, state: ServerState) -> keras.Model:
-        """A compiled copy of the model with the weights of `state`.
+    def get_model(self, state: ServerState | None = None) -> keras.Model:
+        """A compiled copy of the model with the weights of a state.
+
+        Args:
+            state: Whose; None for `self.state`.
 
         Raises:
             ValueError: If the model can't be copied: a subclassed model needs
-                `get_config`.
+                `get_config`; or if there is no state yet.
         """
+        state = self._given_or_last(state)
         model = model_copy.copy(self._functional.model)
         self.write_weights(state, model)
         return model
@@ -543,6 +626,7 @@ class LearningProcess:
 
     # The loop and its files, in files of their own.
 
+    @keras_words.answers(keras_words.FIT)
     def fit(
         self,
         data: Any,

@@ -298,7 +298,7 @@ class _Loop:
                 f"In round {round_num + 1} no client's update was finite, so "
                 "nothing was learned. The usual cause is a learning rate that "
                 "is too high, or NaN in the data.",
-                stacklevel=4,
+                stacklevel=6,
             )
         return state, logs
 

@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -286,7 +288,8 @@ def test_clients_that_are_refused(process, clients, error, match):
     ("arguments", "error", "match"),
     [
         ({"client": 3}, TypeError, "`client` must be a fedlearn.LocalTraining"),
-        ({"aggregator": "mean"}, TypeError, "`aggregator` must be"),
+        ({"aggregator": 3}, TypeError, "`aggregator` must be"),
+        ({"aggregator": "maen"}, ValueError, "Did you mean mean?"),
         ({"executor": "fast"}, ValueError, r"no executor 'fast'.*sequential"),
         (
             {"executor": fl.executors.Sequential},
@@ -318,3 +321,74 @@ def test_updates_are_not_added_to_anything_else():
     assert sum([update, update]).num_clients == 2
     with pytest.raises(TypeError):
         3 + update
+
+
+# Texts.
+
+
+def test_help_is_the_real_text():
+    """Each argument of each public method is explained where it is met."""
+    for name, method in inspect.getmembers(
+        fl.LearningProcess, inspect.isfunction
+    ):
+        if name.startswith("_"):
+            continue
+        text = inspect.getdoc(method)
+        assert "See `fedlearn" not in text, name
+        assert "See fedlearn" not in text, name
+        for argument in list(inspect.signature(method).parameters)[1:]:
+            found = f"{argument}:" in text or f"`{argument}`" in text
+            assert found or len(text.splitlines()) == 1, (name, argument)
+
+
+def test_evaluate_takes_the_last_state():
+    process = fl.FederatedAveraging(zoo.regression())
+    test = [zoo.line(8)]
+    with pytest.raises(ValueError, match="There is no state yet"):
+        process.evaluate(test)
+    with pytest.raises(ValueError, match="There is no state yet"):
+        process.get_model()
+    process.fit([zoo.line(12)], 1, verbose=0)
+    expected = process.evaluate(process.state, test)
+    assert process.evaluate(test) == expected
+    assert process.evaluate(clients=test) == expected
+    fresh = process.initialize()
+    assert process.evaluate(fresh, test) != expected
+    several = process.evaluate(test, per_client=True)
+    assert several["loss"] == expected["loss"]
+    zoo.assert_equal(
+        zoo.weights_of(process.get_model()), zoo.numpy(process.state.trainable)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((), "got no clients"),
+        (([zoo.line(8)], True), "given by name"),
+        ((zoo.line(8)[0], zoo.line(8)[1]), "`state` must be a ServerState"),
+    ],
+)
+def test_evaluate_of_what_is_no_state(arguments, match):
+    with pytest.raises(TypeError, match=match):
+        zoo.regression_process().evaluate(*arguments)
+
+
+def test_things_print_as_what_they_are():
+    process = fl.FederatedAveraging(
+        zoo.regression(keras.optimizers.SGD(0.1)),
+        client=fl.LocalTraining("adam", epochs=2, batch_size=8),
+        aggregator="krum:1",
+        executor=fl.attacks.AttackedExecutor("scaling:10", ["a", "b"]),
+    )
+    name = process.model.name
+    text = repr(process)
+    assert text == (
+        f"<FederatedAveraging of Sequential {name!r} (4 parameters): "
+        "client=LocalTraining(optimizer=Adam(learning_rate=0.001), "
+        "batch_size=8, epochs=2), server_optimizer=SGD(learning_rate=1.0), "
+        f"aggregator={process.aggregator!r}, executor=AttackedExecutor("
+        "Scaling(factor=10), 2 malicious, executor=Auto())>"
+    )
+    assert repr(fl.LocalTraining()) == "LocalTraining()"
+    assert repr(fl.attacks.LittleIsEnough()) == "LittleIsEnough(z=None)"

@@ -1,5 +1,8 @@
 """How the updates of many clients become one."""
 
+from typing import Any
+
+from fedlearn import recipe
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.bulyan import Bulyan
 from fedlearn.aggregators.centered_clipping import CenteredClipping
@@ -13,6 +16,31 @@ from fedlearn.aggregators.private_mean import PrivateMean
 from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.secure_sum import SecureSum
 from fedlearn.aggregators.trimmed_mean import TrimmedMean
+from fedlearn.names import AGGREGATORS
+
+
+def get(identifier: str | Aggregator, **arguments: Any) -> Aggregator:
+    """An aggregator from the string that stands for it, or itself.
+
+    Args:
+        identifier: A name, in lower case, and after a colon its numbers, as
+            on the command line: `"median"`, `"trimmed_mean:0.1"`,
+            `"krum:2,5"`.
+        **arguments: More for the constructor, such as `encoders`.
+
+    Raises:
+        ValueError: If there is none of that name, or its numbers are wrong.
+        TypeError: If it is neither a string nor an aggregator.
+
+    Example:
+
+    >>> get("trimmed_mean:0.1", encoders=["drive"])
+    TrimmedMean(fraction=0.1, encoders=(Drive(block_size=8192),))
+    """
+    return recipe.get(
+        identifier, AGGREGATORS, Aggregator, "aggregator", **arguments
+    )
+
 
 __all__ = [
     "Aggregator",
@@ -28,5 +56,6 @@ __all__ = [
     "RobustRule",
     "SecureSum",
     "TrimmedMean",
+    "get",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

@@ -1,6 +1,5 @@
 """Krum's selection, then a trimmed mean, of El Mhamdi et al. 2018."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from fedlearn.aggregators.sorted_rows import (
     middle,
     sorted_rows,
 )
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Value
 
 
 def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
@@ -109,7 +109,7 @@ class Bulyan(RobustRule):
     11
     """
 
-    def __init__(self, num_byzantine: int, encoders: Sequence[Encoder] = ()):
+    def __init__(self, num_byzantine: int, encoders: Encoders = ()):
         super().__init__(encoders)
         self.num_byzantine = checked_count("num_byzantine", num_byzantine)
 

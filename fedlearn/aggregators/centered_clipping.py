@@ -1,6 +1,5 @@
 """Updates clipped around the last aggregate, of Karimireddy et al. 2021."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,8 @@ from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
 from fedlearn.aggregators.distances import squared_norms, weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule, checked_count
 from fedlearn.aggregators.sorted_rows import median_of
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Spec, Value
 
 
 def centered_clip(
@@ -92,7 +92,7 @@ class CenteredClipping(RobustRule):
         self,
         tau: float | Literal["median"] = "median",
         num_iterations: int = 3,
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
     ):
         super().__init__(encoders)
         self.tau = checked_radius("tau", tau)

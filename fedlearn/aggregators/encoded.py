@@ -1,11 +1,10 @@
 """What aggregators share whose clients encode their updates."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.encoders.chain import Chain
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.chain import Chain, Encoders
+from fedlearn.encoders.encoder import Spec, Value
 
 
 class Encoded(Aggregator):
@@ -24,7 +23,7 @@ class Encoded(Aggregator):
         ValueError: If their order can't work.
     """
 
-    def __init__(self, encoders: Sequence[Encoder] = ()):
+    def __init__(self, encoders: Encoders = ()):
         self._chain = Chain(encoders)
         self.encoders = self._chain.encoders
         self.stateful = self._chain.stateful

@@ -1,6 +1,5 @@
 """The geometric median of updates, of Pillutla et al. 2022."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from keras import ops
@@ -16,7 +15,8 @@ from fedlearn.aggregators.robust_rule import (
     checked_count,
     checked_positive,
 )
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Value
 
 
 def weiszfeld_weights(
@@ -97,7 +97,7 @@ class GeometricMedian(RobustRule):
         weighting: Literal["uniform", "num_examples"] = "uniform",
         smoothing: float = 1e-6,
         num_iterations: int = 100,
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
     ):
         if weighting not in ("uniform", "num_examples"):
             raise ValueError(

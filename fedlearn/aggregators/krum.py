@@ -1,7 +1,6 @@
 """The update that is closest to its neighbours, of Blanchard et al. 2017."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from fedlearn.aggregators.robust_rule import (
     num_counted,
 )
 from fedlearn.aggregators.sorted_rows import row_numbers
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Value
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -124,7 +124,7 @@ class Krum(RobustRule):
         self,
         num_byzantine: int,
         num_selected: int = 1,
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
     ):
         super().__init__(encoders)
         self.num_byzantine = checked_count("num_byzantine", num_byzantine)

@@ -1,14 +1,14 @@
 """The mean of clients' updates, of McMahan et al. 2017."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from fedlearn.aggregators.encoded import Encoded
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Spec, Value
 
 _TOO_COARSE = ("float16", "bfloat16")
 
@@ -27,7 +27,8 @@ class Mean(Encoded):
 
     Args:
         encoders: What happens to an update on its way; clients encode left to
-            right, the server decodes right to left.
+            right, the server decodes right to left. Encoders, or strings as
+            for `fedlearn.encoders.get`; or one string, `"topk:0.01+range"`.
         weighting: `"num_examples"`, or `"uniform"`: every client that has
             examples counts the same.
         denominator: What the sum is divided by; None for the sum of the
@@ -60,7 +61,7 @@ class Mean(Encoded):
 
     def __init__(
         self,
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
         weighting: Literal["num_examples", "uniform"] = "num_examples",
         denominator: float | None = None,
         secure_noise: bool = False,

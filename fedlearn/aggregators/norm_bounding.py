@@ -1,6 +1,5 @@
 """The mean of updates clipped in norm, of Sun et al. 2019."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from keras import ops
@@ -9,7 +8,8 @@ from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
 from fedlearn.aggregators.distances import squared_norms, weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Value
 
 
 def clip_norm(value: Value, norm: float) -> Value:
@@ -91,7 +91,7 @@ class NormBounding(RobustRule):
     def __init__(
         self,
         norm: float | Literal["median"] = "median",
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
     ):
         super().__init__(encoders)
         self.norm = checked_radius("norm", norm)

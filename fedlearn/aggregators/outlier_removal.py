@@ -1,6 +1,5 @@
 """The mean of updates without those that are far too long."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
@@ -8,7 +7,8 @@ from keras import ops
 from fedlearn.aggregators.distances import squared_norms, weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule, checked_positive
 from fedlearn.aggregators.sorted_rows import median_of
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Value
 
 
 def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
@@ -56,7 +56,7 @@ class OutlierRemoval(RobustRule):
     3.0
     """
 
-    def __init__(self, factor: float = 3.0, encoders: Sequence[Encoder] = ()):
+    def __init__(self, factor: float = 3.0, encoders: Encoders = ()):
         super().__init__(encoders)
         self.factor = checked_positive("factor", factor)
         if self.factor <= 1:

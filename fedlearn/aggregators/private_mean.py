@@ -1,10 +1,10 @@
 """The mean with central differential privacy, put together rightly."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
+from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.clip import Clip
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.encoders.gaussian_noise import GaussianNoise
@@ -80,7 +80,7 @@ class PrivateMean(Mean):
         *,
         noise_multiplier: float,
         clients_per_round: float,
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
         delta: float | None = None,
         private_metrics: bool = False,
         secure_noise: bool = False,
@@ -98,7 +98,7 @@ class PrivateMean(Mean):
         self.clip_norm = clip_norm
         self.noise_multiplier = noise_multiplier
         self.clients_per_round = clients_per_round
-        self._wire = tuple(encoders)
+        self._wire = links(encoders)
         for encoder in self._wire:
             if encoder.bound == "sets" or encoder.noises:
                 raise ValueError(

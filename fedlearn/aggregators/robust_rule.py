@@ -1,6 +1,5 @@
 """What rules that look at each client's update by itself have in common."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -8,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from fedlearn.aggregators.encoded import Encoded
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Spec, Value
 
 
 class RobustRule(Encoded):
@@ -54,7 +54,7 @@ class RobustRule(Encoded):
 
     reduction: Literal["sum", "stack"] = "stack"
 
-    def __init__(self, encoders: Sequence[Encoder] = ()):
+    def __init__(self, encoders: Encoders = ()):
         super().__init__(encoders)
         for encoder in self.encoders:
             if encoder.decodes == "sum":

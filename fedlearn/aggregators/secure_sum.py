@@ -1,11 +1,11 @@
 """The mean by a modular sum, as secure aggregation computes it."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from fedlearn.aggregators.mean import Mean
-from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders import chain
+from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.encoders.uniform_quantization import UniformQuantization
 
@@ -50,7 +50,7 @@ class SecureSum(Mean):
 
     def __init__(
         self,
-        encoders: Sequence[Encoder] = (),
+        encoders: Encoders = (),
         *,
         clients_per_round: int,
         bits: int = 8,
@@ -64,7 +64,7 @@ class SecureSum(Mean):
         self.bits = bits
         self.value_range = value_range
         self.modulus_bits = modulus_bits
-        self._given = tuple(encoders)
+        self._given = chain.links(encoders)
         links = list(self._given)
         stochastic = True
         grid = links[-1] if links else None

@@ -1,13 +1,13 @@
 """The trimmed mean of each coordinate, of Yin et al. 2018."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
 from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.aggregators.sorted_rows import mean_between, sorted_rows
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Value
 
 
 def trimmed_mean(values: Value, weight: Any, fraction: float) -> Value:
@@ -62,7 +62,7 @@ class TrimmedMean(RobustRule):
     {'fraction': 0.2, 'encoders': ()}
     """
 
-    def __init__(self, fraction: float, encoders: Sequence[Encoder] = ()):
+    def __init__(self, fraction: float, encoders: Encoders = ()):
         if not 0 <= fraction < 0.5:
             raise ValueError(
                 "`fraction` is left out at each end, so it must be at least "

@@ -24,16 +24,19 @@ class FederatedAveraging(LearningProcess):
     Args:
         model: A compiled `keras.Model` with weights; it is only read until
             `fit` is done.
-        client: What a client computes; None for `LocalTraining()`, one epoch
-            in batches of 32 with the compiled optimizer.
-        server_optimizer: A Keras optimizer or its name; None for SGD with
-            learning rate 1, which adds the average.
-        aggregator: None for `aggregators.Mean(encoders=(),
-            weighting="num_examples")`.
+        client: What a client computes: a `LocalTraining`, or `"fedavg"`,
+            `"fedprox"` or `"fedprox:0.01"`; None for `LocalTraining()`, one
+            epoch in batches of 32 with the compiled optimizer.
+        server_optimizer: A Keras optimizer, or a name such as `"fedadam"` or
+            `"sgd:0.5"` (see `optimizers.get`); None for SGD with learning
+            rate 1, which adds the average.
+        aggregator: An aggregator, or a name such as `"median"` or
+            `"trimmed_mean:0.1"` (see `aggregators.get`); None for
+            `aggregators.Mean(encoders=(), weighting="num_examples")`.
         executor: How clients are run: `"auto"`, `"sequential"`,
             `"vectorized"`, or an instance.
         broadcast_encoders: Compression of the download, such as
-            `[fedlearn.encoders.UniformQuantization(8)]`.
+            `[fedlearn.encoders.UniformQuantization(8)]` or `"uniform:8"`.
 
     Raises:
         ValueError: If the model isn't compiled, has no weights, overrides

@@ -4,6 +4,7 @@ Two kinds: what is wrong with their data (`label_flip`, `backdoor`), and what
 they send instead of their updates (an `Attack` in `AttackedExecutor`).
 """
 
+from fedlearn import recipe
 from fedlearn.attacks.attack import Attack, HonestUpdates
 from fedlearn.attacks.attacked_executor import AttackedExecutor
 from fedlearn.attacks.backdoor import PixelTrigger, backdoor
@@ -14,6 +15,27 @@ from fedlearn.attacks.little_is_enough import LittleIsEnough
 from fedlearn.attacks.malicious import choose
 from fedlearn.attacks.scaling import Scaling
 from fedlearn.attacks.sign_flip import SignFlip
+from fedlearn.names import ATTACKS
+
+
+def get(identifier: str | Attack) -> Attack:
+    """An attack from the string that stands for it, or itself.
+
+    Args:
+        identifier: A name, in lower case, and after a colon its numbers:
+            `"sign_flip"`, `"scaling:10"`.
+
+    Raises:
+        ValueError: If there is none of that name, or its numbers are wrong.
+        TypeError: If it is neither a string nor an attack.
+
+    Example:
+
+    >>> get("scaling:10").factor
+    10
+    """
+    return recipe.get(identifier, ATTACKS, Attack, "attack")
+
 
 __all__ = [
     "Attack",
@@ -27,6 +49,7 @@ __all__ = [
     "SignFlip",
     "backdoor",
     "choose",
+    "get",
     "label_flip",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

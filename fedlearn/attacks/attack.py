@@ -55,3 +55,7 @@ class Attack:
             Arrays of the same shapes.
         """
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{n}={v!r}" for n, v in vars(self).items())
+        return f"{type(self).__name__}({arguments})"

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, executors
+from fedlearn import backend, executors, recipe
 from fedlearn.attacks.attack import Attack, HonestUpdates
 from fedlearn.executors.executor import Executor
+from fedlearn.names import ATTACKS
 
 
 class AttackedExecutor(Executor):
@@ -25,16 +26,17 @@ class AttackedExecutor(Executor):
     honest clients are run first.
 
     Args:
-        attack: What malicious clients send.
+        attack: What malicious clients send: an `Attack`, or a string as for
+            `fedlearn.attacks.get`.
         malicious: Their ids, for instance from `choose`. Those that don't
             take part in a round do nothing in it. Clients given as a list
             have the ids "0", "1", ....
         executor: Which runs the clients: a name or an instance.
 
     Raises:
-        TypeError: If `attack` isn't an `Attack`.
-        ValueError: In a round without any honest client, for an attack with
-            collusion.
+        TypeError: If `attack` is neither an `Attack` nor a string.
+        ValueError: If there is no attack of that name; in a round without any
+            honest client, for an attack with collusion.
 
     Example: two clients, of which one undoes what the other learns.
 
@@ -54,16 +56,11 @@ class AttackedExecutor(Executor):
 
     def __init__(
         self,
-        attack: Attack,
+        attack: str | Attack,
         malicious: Iterable[str],
         executor: str | Executor = "auto",
     ):
-        if not isinstance(attack, Attack):
-            raise TypeError(
-                "`attack` must be an instance of fedlearn.attacks.Attack. "
-                f"Received: {attack!r}."
-            )
-        self.attack = attack
+        self.attack = recipe.get(attack, ATTACKS, Attack, "attack")
         self.malicious = frozenset(str(i) for i in malicious)
         self.executor = executors.get(executor)
 
@@ -101,7 +98,10 @@ class AttackedExecutor(Executor):
         return run
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.executor!r})"
+        return (
+            f"{type(self).__name__}({self.attack!r}, "
+            f"{len(self.malicious)} malicious, executor={self.executor!r})"
+        )
 
 
 class _Part:

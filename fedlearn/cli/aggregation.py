@@ -5,37 +5,6 @@ from typing import Any
 
 from fedlearn.cli import compression
 from fedlearn.cli.errors import UsageError
-from fedlearn.cli.recipe import Recipe, make
-
-_AGGREGATORS = "fedlearn.aggregators:"
-
-AGGREGATORS = {
-    "mean": Recipe(_AGGREGATORS + "Mean"),
-    "median": Recipe(_AGGREGATORS + "Median"),
-    "trimmed_mean": Recipe(
-        _AGGREGATORS + "TrimmedMean", ("fraction",), num_required=1
-    ),
-    "krum": Recipe(
-        _AGGREGATORS + "Krum",
-        ("num_byzantine", "num_selected"),
-        num_required=1,
-    ),
-    "bulyan": Recipe(
-        _AGGREGATORS + "Bulyan", ("num_byzantine",), num_required=1
-    ),
-    "geometric_median": Recipe(_AGGREGATORS + "GeometricMedian"),
-    "centered_clipping": Recipe(
-        _AGGREGATORS + "CenteredClipping",
-        ("tau", "num_iterations"),
-    ),
-    "norm_bounding": Recipe(_AGGREGATORS + "NormBounding", ("norm",)),
-    "outlier_removal": Recipe(_AGGREGATORS + "OutlierRemoval", ("factor",)),
-    "secure_sum": Recipe(
-        _AGGREGATORS + "SecureSum",
-        ("value_range", "bits"),
-        num_required=1,
-    ),
-}
 
 
 def aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
@@ -51,11 +20,11 @@ def aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
             than the aggregator needs.
         ValueError: If the aggregator can't be made; says why.
     """
-    from fedlearn.aggregators import PrivateMean
+    from fedlearn import aggregators
 
     links = compression.encoders(flags)
     if privacy is not None:
-        return PrivateMean(
+        return aggregators.PrivateMean(
             privacy["clip_norm"],
             noise_multiplier=privacy["noise_multiplier"],
             clients_per_round=flags.clients_per_round,
@@ -67,7 +36,7 @@ def aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
     arguments: dict[str, Any] = {"encoders": links}
     if flags.aggregator.partition(":")[0] == "secure_sum":
         arguments["clients_per_round"] = flags.clients_per_round
-    made = make(flags.aggregator, AGGREGATORS, **arguments)
+    made = aggregators.get(flags.aggregator, **arguments)
     needed = getattr(made, "num_required", 1)
     if needed > flags.clients_per_round:
         raise UsageError(

@@ -4,24 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fedlearn.names import CLIENTS
+
 if TYPE_CHECKING:
     import keras
-
-OPTIMIZERS = (
-    "sgd",
-    "adam",
-    "adamw",
-    "adagrad",
-    "adadelta",
-    "adamax",
-    "nadam",
-    "rmsprop",
-    "lion",
-    "yogi",
-    "fedadagrad",
-    "fedadam",
-    "fedyogi",
-)
 
 
 class Algorithm(NamedTuple):
@@ -48,7 +34,9 @@ class Algorithm(NamedTuple):
 # the digits fastest: by the mean accuracy after rounds 5, 10, ..., 50.
 ALGORITHMS = {
     "fedavg": Algorithm("FedAvg"),
-    "fedprox": Algorithm("FedProx", proximal=0.1),
+    "fedprox": Algorithm(
+        "FedProx", proximal=dict(CLIENTS["fedprox"].options)["proximal"]
+    ),
     "fedavgm": Algorithm("FedAvgM", "sgd", 1.0, {"momentum": 0.9}),
     "fedadam": Algorithm("FedAdam", "fedadam", 0.05),
     "fedyogi": Algorithm("FedYogi", "fedyogi", 0.05),
@@ -62,7 +50,7 @@ def optimizer(
     """An optimizer by its name.
 
     Args:
-        name: One of `OPTIMIZERS`.
+        name: One of `fedlearn.names.OPTIMIZERS`.
         learning_rate: None for the optimizer's own default.
         **options: Its other arguments.
 
@@ -71,25 +59,8 @@ def optimizer(
     >>> float(optimizer("adam", 0.01).learning_rate)  # doctest: +ELLIPSIS
     0.0...
     """
-    import keras
+    from fedlearn import optimizers
 
     if learning_rate is not None:
         options["learning_rate"] = learning_rate
-    from fedlearn import optimizers
-
-    by_name: dict[str, Any] = {
-        "sgd": keras.optimizers.SGD,
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "adagrad": keras.optimizers.Adagrad,
-        "adadelta": keras.optimizers.Adadelta,
-        "adamax": keras.optimizers.Adamax,
-        "nadam": keras.optimizers.Nadam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "lion": keras.optimizers.Lion,
-        "yogi": optimizers.Yogi,
-        "fedadagrad": optimizers.FedAdagrad,
-        "fedadam": optimizers.FedAdam,
-        "fedyogi": optimizers.FedYogi,
-    }
-    return by_name[name](**options)
+    return optimizers.get(name, **options)

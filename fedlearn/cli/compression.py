@@ -5,36 +5,9 @@ from typing import Any
 from absl import flags as absl_flags
 
 from fedlearn.cli.errors import UsageError
-from fedlearn.cli.flag_types import define
-from fedlearn.cli.recipe import Named, Recipe, make_all, usages
-
-_ENCODERS = "fedlearn.encoders:"
-
-COMPRESSIONS = {
-    "float16": Recipe(_ENCODERS + "Cast", options=(("dtype", "float16"),)),
-    "bfloat16": Recipe(_ENCODERS + "Cast", options=(("dtype", "bfloat16"),)),
-    "uniform": Recipe(_ENCODERS + "UniformQuantization", ("bits",)),
-    "qsgd": Recipe(
-        _ENCODERS + "StochasticQuantization", ("levels", "bucket_size")
-    ),
-    "eden": Recipe(_ENCODERS + "Eden", ("bits",)),
-    "drive": Recipe(_ENCODERS + "Drive"),
-    "sign": Recipe(_ENCODERS + "SignSGD"),
-    "terngrad": Recipe(_ENCODERS + "TernGrad", ("clip_deviations",)),
-    "topk": Recipe(_ENCODERS + "TopK", ("fraction",), num_required=1),
-    "mask": Recipe(_ENCODERS + "RandomMask", ("fraction",), num_required=1),
-    "powersgd": Recipe(_ENCODERS + "PowerSGD", ("rank",)),
-    "rotation": Recipe(_ENCODERS + "HadamardRotation"),
-    "huffman": Recipe(
-        _ENCODERS + "EntropyCoding", options=(("method", "huffman"),)
-    ),
-    "range": Recipe(
-        _ENCODERS + "EntropyCoding", options=(("method", "range"),)
-    ),
-    "deflate": Recipe(
-        _ENCODERS + "EntropyCoding", options=(("method", "deflate"),)
-    ),
-}
+from fedlearn.cli.flag_types import Named, define
+from fedlearn.names import ENCODERS
+from fedlearn.recipe import usages
 
 # Unbiased, by making what they send larger: the error may be more than the
 # update, and feeding it back would make it larger still.
@@ -50,9 +23,9 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "compress",
         None,
         "how clients' updates are compressed, several joined with +, such as "
-        f"eden:2 or rotation+uniform:4+range: {usages(COMPRESSIONS)} "
+        f"eden:2 or rotation+uniform:4+range: {usages(ENCODERS)} "
         "(default: not)",
-        Named(COMPRESSIONS, joined=True),
+        Named(ENCODERS, joined=True),
     )
     absl_flags.DEFINE_bool(
         "error_feedback",
@@ -73,7 +46,7 @@ def encoders(flags: Any) -> list[Any]:
         UsageError: If there is nothing to feed back.
         ValueError: If the encoders can't do what they should.
     """
-    from fedlearn.encoders import ErrorFeedback
+    from fedlearn.encoders import ErrorFeedback, chain
 
     if flags.error_feedback and flags.compress is None:
         raise UsageError(
@@ -89,7 +62,7 @@ def encoders(flags: Any) -> list[Any]:
                 "later. Leave out --error_feedback, or take topk, sign or "
                 "powersgd."
             )
-    links = make_all(flags.compress, COMPRESSIONS) if flags.compress else []
+    links = list(chain.links(flags.compress or []))
     if not flags.error_feedback:
         return links
     # Entropy coding leaves nothing out, and has to come last.

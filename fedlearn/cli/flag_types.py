@@ -2,11 +2,12 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from fedlearn.cli.errors import did_you_mean
+from fedlearn.did_you_mean import did_you_mean
+from fedlearn.recipe import Recipe, normal, read
 
 
 class Whole(flags.ArgumentParser):
@@ -133,6 +134,37 @@ class Place(flags.ArgumentParser):
         if text in self._words or "://" in text:
             return text
         return os.path.abspath(os.path.expanduser(text))
+
+    def flag_type(self):
+        return "string"
+
+
+class Named(flags.ArgumentParser):
+    """One of some recipes by its name, with its numbers.
+
+    Args:
+        recipes: By name.
+        joined: Whether several may be joined with `+`.
+
+    Example:
+
+    >>> recipes = {"eden": Recipe("fedlearn.encoders:Eden", ("bits",))}
+    >>> Named(recipes).parse("EDEN:2")
+    'eden:2'
+    >>> Named(recipes).parse("edn:2")
+    Traceback (most recent call last):
+    ValueError: there is no 'edn'. Expected eden[:BITS]. Did you mean eden?
+    """
+
+    def __init__(self, recipes: Mapping[str, Recipe], joined: bool = False):
+        self._recipes = recipes
+        self._joined = joined
+
+    def parse(self, argument):
+        text = normal(str(argument))
+        for part in text.split("+") if self._joined else [text]:
+            read(part, self._recipes)
+        return text
 
     def flag_type(self):
         return "string"

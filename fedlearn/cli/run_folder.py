@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedlearn.cli.errors import UsageError, did_you_mean
+from fedlearn.cli.errors import UsageError
 from fedlearn.cli.model import is_code
+from fedlearn.did_you_mean import did_you_mean
 
 if TYPE_CHECKING:
     import keras

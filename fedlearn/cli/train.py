@@ -15,12 +15,13 @@ from fedlearn.cli import model as cli_model
 from fedlearn.cli import privacy as cli_privacy
 from fedlearn.cli.command import Command, Group
 from fedlearn.cli.errors import UsageError
-from fedlearn.cli.flag_types import Choice, Positive, Whole, define
+from fedlearn.cli.flag_types import Choice, Named, Positive, Whole, define
 from fedlearn.cli.objective import objective
-from fedlearn.cli.recipe import Named, usages
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.task import Task, task_of
 from fedlearn.cli.units import counted
+from fedlearn.names import AGGREGATORS, OPTIMIZERS
+from fedlearn.recipe import usages
 
 EXECUTORS = ("auto", "sequential", "vectorized")
 # What may differ when a run goes on.
@@ -71,12 +72,12 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         "passes of a client over its examples in a round",
         Whole(1),
     )
-    names = ", ".join(algorithms.OPTIMIZERS)
+    names = ", ".join(OPTIMIZERS)
     flag(
         "client_optimizer",
         None,
         f"one of {names} (default: sgd, or what a compiled model comes with)",
-        Choice(algorithms.OPTIMIZERS),
+        Choice(tuple(OPTIMIZERS)),
     )
     flag(
         "client_learning_rate",
@@ -89,7 +90,7 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         None,
         "the same choice, for fedavg and fedprox (default: sgd); the other "
         "algorithms are their server optimizer",
-        Choice(algorithms.OPTIMIZERS),
+        Choice(tuple(OPTIMIZERS)),
     )
     rates = ", ".join(
         f"{a.learning_rate:g} for {name}"
@@ -113,8 +114,8 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         "aggregator",
         "mean",
         "what the server makes of the updates, with its numbers, such as "
-        f"trimmed_mean:0.2: {usages(aggregation.AGGREGATORS)}",
-        Named(aggregation.AGGREGATORS),
+        f"trimmed_mean:0.2: {usages(AGGREGATORS)}",
+        Named(AGGREGATORS),
     )
     compression.define_flags(values)
     cli_privacy.define_flags(values)

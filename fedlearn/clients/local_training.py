@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, seeds
+from fedlearn import backend, keras_words, optimizers, representation, seeds
 from fedlearn.clients.example_dp import ExampleDP
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
 from fedlearn.optimizers.functional import FunctionalOptimizer
@@ -23,7 +23,8 @@ class LocalTraining:
     expected to come back.
 
     Args:
-        optimizer: A Keras optimizer or its name; None for the one that the
+        optimizer: A Keras optimizer, or a string as for
+            `fedlearn.optimizers.get`; None for the one that the
             model was compiled with. A `LearningRateSchedule` counts rounds
             here, since a client's own steps start anew in each round.
         batch_size: Examples a step. The last batch of an epoch is smaller
@@ -50,6 +51,7 @@ class LocalTraining:
     20
     """
 
+    @keras_words.answers(keras_words.CLIENT)
     def __init__(
         self,
         optimizer: str | keras.optimizers.Optimizer | None = None,
@@ -61,7 +63,7 @@ class LocalTraining:
         dp: ExampleDP | None = None,
     ):
         self.optimizer = (
-            None if optimizer is None else keras.optimizers.get(optimizer)
+            None if optimizer is None else optimizers.get(optimizer)
         )
         self.batch_size = _positive_int("batch_size", batch_size)
         self.epochs = _positive_int("epochs", epochs)
@@ -119,6 +121,9 @@ class LocalTraining:
             "proximal": self.proximal,
             "dp": None if self.dp is None else self.dp.get_config(),
         }
+
+    def __repr__(self) -> str:
+        return representation.call(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LocalTraining":

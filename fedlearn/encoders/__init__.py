@@ -1,5 +1,6 @@
 """What happens to an update on its way from a client to the server."""
 
+from fedlearn import recipe
 from fedlearn.encoders.adaptive_clip import AdaptiveClip
 from fedlearn.encoders.banded_matrix_noise import BandedMatrixNoise
 from fedlearn.encoders.cast import Cast
@@ -27,6 +28,27 @@ from fedlearn.encoders.tern_grad import TernGrad
 from fedlearn.encoders.top_k import TopK
 from fedlearn.encoders.tree_noise import TreeNoise
 from fedlearn.encoders.uniform_quantization import UniformQuantization
+from fedlearn.names import ENCODERS
+
+
+def get(identifier: str | Encoder) -> Encoder:
+    """An encoder from the string that stands for it, or itself.
+
+    Args:
+        identifier: A name, in lower case, and after a colon its numbers, as
+            on the command line: `"eden:2"`, `"topk:0.01"`, `"float16"`.
+
+    Raises:
+        ValueError: If there is none of that name, or its numbers are wrong.
+        TypeError: If it is neither a string nor an encoder.
+
+    Example:
+
+    >>> get("eden:2").bits
+    2
+    """
+    return recipe.get(identifier, ENCODERS, Encoder, "encoder")
+
 
 __all__ = [
     "AdaptiveClip",
@@ -53,6 +75,7 @@ __all__ = [
     "TopK",
     "TreeNoise",
     "UniformQuantization",
+    "get",
     "round_trip",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

@@ -8,8 +8,43 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, recipe
 from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.names import ENCODERS
+
+Encoders = str | Sequence[str | Encoder]
+"""How encoders are given; see `links`."""
+
+
+def links(encoders: Encoders) -> tuple[Encoder, ...]:
+    """The encoders that are given, some of them perhaps by name.
+
+    Args:
+        encoders: A list of encoders, or of strings as for
+            `fedlearn.encoders.get`; or one string that joins several with
+            `+`.
+
+    Raises:
+        TypeError: If an element is neither an `Encoder` nor a string.
+        ValueError: If there is no encoder of a name.
+
+    Example:
+
+    >>> rotation, quantization = links("rotation+uniform:4")
+    >>> quantization.bits
+    4
+    """
+    if isinstance(encoders, Encoder):
+        raise TypeError(
+            "`encoders` must be a list of encoders. Received one: give "
+            f"[{encoders!r}]."
+        )
+    if isinstance(encoders, str):
+        return tuple(recipe.make_all(encoders, ENCODERS))
+    return tuple(
+        recipe.get(encoder, ENCODERS, Encoder, "encoders")
+        for encoder in encoders
+    )
 
 
 class Chain:
@@ -19,7 +54,7 @@ class Chain:
     decoded on each summand is, before the sum; all the rest after it, once.
 
     Args:
-        encoders: The links, in the order in which a client applies them.
+        encoders: In the order in which a client applies them; see `links`.
 
     Where the server adds noise, what it hides must be bounded: by a link
     that clips before it, and by what the links after it do to the bound.
@@ -29,9 +64,9 @@ class Chain:
     there, and the sum can be turned back at once.
 
     Raises:
-        TypeError: If an element isn't an `Encoder`.
-        ValueError: If no place of the sum serves all links, or noise would
-            be added to what has no bound.
+        TypeError: If an element is neither an `Encoder` nor a string.
+        ValueError: If there is no encoder of a name, no place of the sum
+            serves all links, or noise would be added to what has no bound.
 
     Example: an encoder whose decoding needs each client's own scale, on the
     wire side of one that decodes the sum.
@@ -48,20 +83,8 @@ class Chain:
     ValueError: The encoders [OwnScale, Noise] can't work in this order: ...
     """
 
-    def __init__(self, encoders: Sequence[Encoder] = ()):
-        if isinstance(encoders, Encoder):
-            raise TypeError(
-                "`encoders` must be a list of encoders. Received one: give "
-                f"[{encoders!r}]."
-            )
-        self.encoders = tuple(encoders)
-        for encoder in self.encoders:
-            if not isinstance(encoder, Encoder):
-                raise TypeError(
-                    "`encoders` must be instances of "
-                    f"fedlearn.encoders.Encoder. Received {encoder!r} of type "
-                    f"{type(encoder).__name__}."
-                )
+    def __init__(self, encoders: Encoders = ()):
+        self.encoders = links(encoders)
         for encoder in self.encoders[:-1]:
             if encoder.variable_length:
                 raise ValueError(

@@ -1,11 +1,10 @@
 """What a message left out is added to the next one."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
-from fedlearn.encoders.chain import Chain
+from fedlearn.encoders.chain import Chain, Encoders
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
 
@@ -65,9 +64,9 @@ class ErrorFeedback(Encoder):
     decodes = "summand"
     stateful = True
 
-    def __init__(self, encoders: Sequence[Encoder]):
-        self.encoders = tuple(encoders)
-        self._chain = Chain(self.encoders)
+    def __init__(self, encoders: Encoders):
+        self._chain = Chain(encoders)
+        self.encoders = self._chain.encoders
         for encoder in self.encoders:
             name = type(encoder).__name__
             if encoder.noises or encoder.decodes == "sum":

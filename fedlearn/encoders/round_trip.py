@@ -1,6 +1,5 @@
 """What encoders do to a value, and how many bytes it takes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,12 +7,12 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, seeds, wire
-from fedlearn.encoders.chain import Chain
+from fedlearn.encoders.chain import Chain, Encoders
 from fedlearn.encoders.encoder import Encoder
 
 
 def round_trip(
-    encoders: Encoder | Sequence[Encoder], value: Any, seed: int = 0
+    encoders: Encoder | Encoders, value: Any, seed: int = 0
 ) -> tuple[Any, int]:
     """Sends a value from a client to a server, byte for byte.
 
@@ -21,7 +20,7 @@ def round_trip(
     read from these and decoded, as if one client took part in one round.
 
     Args:
-        encoders: One, or a list of them.
+        encoders: One, or several as for `Mean`.
         value: A float array, or nested lists, tuples and dicts of such.
         seed: Of the round and the client.
 

@@ -1,6 +1,38 @@
 """Server optimizers of the federated learning papers that Keras lacks."""
 
+from typing import Any
+
+import keras
+
+from fedlearn import recipe
+from fedlearn.names import OPTIMIZERS
 from fedlearn.optimizers.adaptive import FedAdagrad, FedAdam, FedYogi, Yogi
 
-__all__ = ["FedAdagrad", "FedAdam", "FedYogi", "Yogi"]
+
+def get(identifier: Any, **arguments: Any) -> keras.optimizers.Optimizer:
+    """An optimizer of fedlearn or of Keras, from its name, or itself.
+
+    Args:
+        identifier: A name, as `keras.optimizers.get` takes it, or one of
+            `"yogi"`, `"fedadam"`, `"fedyogi"`, `"fedadagrad"`; with a
+            learning rate after a colon: `"fedadam:0.05"`, `"sgd:0.1"`. Or a
+            configuration, or an optimizer.
+        **arguments: More for the constructor, where a name is given.
+
+    Raises:
+        ValueError: If there is none of that name, or its number is wrong.
+
+    Example:
+
+    >>> type(get("fedadam:0.05")).__name__
+    'FedAdam'
+    """
+    if isinstance(identifier, str):
+        known = recipe.normal(identifier).partition(":")[0] in OPTIMIZERS
+        if known or ":" in identifier:
+            return recipe.make(identifier, OPTIMIZERS, **arguments)
+    return keras.optimizers.get(identifier)
+
+
+__all__ = ["FedAdagrad", "FedAdam", "FedYogi", "Yogi", "get"]
 __dir__ = __all__.copy  # `dir` shows what is public

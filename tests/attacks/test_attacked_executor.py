@@ -233,6 +233,6 @@ def test_the_largest_z(num_honest, num_malicious, z):
 
 def test_an_attack_must_be_an_attack():
     with pytest.raises(
-        TypeError, match=r"instance of fedlearn\.attacks\.Attack"
+        TypeError, match=r"must be a fedlearn\.attacks\.Attack, or a str"
     ):
-        attacks.AttackedExecutor("sign_flip", ["a"])
+        attacks.AttackedExecutor(fl, ["a"])

@@ -1,7 +1,8 @@
 import keras
 import pytest
 
-from fedlearn.cli.algorithms import ALGORITHMS, OPTIMIZERS, optimizer
+from fedlearn.cli.algorithms import ALGORITHMS, optimizer
+from fedlearn.names import OPTIMIZERS
 from fedlearn.optimizers import FedAdagrad, FedAdam, FedYogi
 
 
