@@ -7,7 +7,7 @@ model comes out:
 
     train, test = fl.datasets.digits.load_data()
     model = fl.models.digits_cnn()
-    model.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("sgd", "sparse_categorical_crossentropy")
     process = fl.FederatedAveraging(model)
     process.fit(train, rounds=20, clients_per_round=10, validation_data=test)
     process.model.save("digits.keras")

@@ -1,5 +1,6 @@
 """The checkpoint of a run, from which it goes on exactly."""
 
+import copy
 import inspect
 import json
 import os
@@ -27,12 +28,14 @@ class Restored(NamedTuple):
     Attributes:
         state: The server's state.
         history: Lists of metrics, by name.
+        per_client: Such lists of each validation client, where kept.
         callbacks: What callbacks remember, from `callback_state`.
         stopped: Whether a callback had ended the run.
     """
 
     state: ServerState
     history: dict[str, list]
+    per_client: dict[str, dict[str, list]]
     callbacks: list[Any]
     stopped: bool
 
@@ -118,15 +121,22 @@ class Checkpoint:
         return Restored(
             written.state(like, client_state),
             facts["history"],
+            facts["per_client"],
             facts["callbacks"],
             facts["stopped"],
         )
 
     def _check_facts(self, facts: dict[str, Any]) -> None:
         history, callbacks = facts.get("history"), facts.get("callbacks")
+        per_client = facts.get("per_client")
         sound = (
             isinstance(history, dict)
-            and all(isinstance(v, list) for v in history.values())
+            and isinstance(per_client, dict)
+            and all(
+                isinstance(values, dict)
+                and all(isinstance(v, list) for v in values.values())
+                for values in (history, *per_client.values())
+            )
             and isinstance(callbacks, list)
             and all(
                 isinstance(c, dict)
@@ -150,6 +160,7 @@ class Checkpoint:
         history: dict[str, list],
         callbacks: list[Any],
         stopped: bool = False,
+        per_client: dict[str, dict[str, list]] | None = None,
     ) -> None:
         """Writes a round's checkpoint, unless writing takes too much time."""
         facts = {
@@ -157,6 +168,7 @@ class Checkpoint:
             "versions": self._versions,
             # Copied: the file may be written later, in the middle of a round.
             "history": {name: list(v) for name, v in history.items()},
+            "per_client": copy.deepcopy(per_client or {}),
             "callbacks": callbacks,
             "stopped": stopped,
         }

@@ -16,6 +16,7 @@ from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
 from fedlearn.data.class_names import listed
 from fedlearn.data.cohort import client_arrays
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.metrics.per_client import FEW
 from fedlearn.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler, Uniform
 
@@ -130,6 +131,7 @@ def fit(
     if restored is not None:
         restore_callbacks(user_callbacks, restored.callbacks)
         history.history.update(restored.history)
+        loop.per_client.update(restored.per_client)
         history.epoch.extend(range(first))
         # Without callbacks nothing stands in the way of going on.
         # A callback may have stopped it again already: a smaller budget.
@@ -145,6 +147,7 @@ def fit(
                 checkpoint.save_if_due(
                     state,
                     history=history.history,
+                    per_client=loop.per_client,
                     callbacks=callback_state(user_callbacks),
                     stopped=bool(model.stop_training),
                 )
@@ -161,6 +164,7 @@ def fit(
     for statement in privacy.state_in(history, int(process.state.round_num)):
         if _verbosity(verbose) and not _is_told(statement, user_callbacks):
             print(f"Privacy: {statement}.")
+    history.per_client = loop.per_client
     model.history = history
     return history
 
@@ -209,6 +213,10 @@ def _as_in_model(
     return state if same else now
 
 
+# What an evaluation gives beside the model's metrics.
+_BESIDE_METRICS = ("num_clients", "num_examples", "per_client", "statistics")
+
+
 class _Loop:
     """One round after another; all that changes is the state."""
 
@@ -234,6 +242,13 @@ class _Loop:
         self._callbacks = callback_list
         self._model = proxy
         self._warned = False
+        # The metrics of each validation client, where they are few.
+        self.per_client: dict[str, dict[str, list[float]]] = {}
+        self._by_name = (
+            validation is not None
+            and 1 < len(validation) <= FEW
+            and not process.aggregator.private_metrics
+        )
 
     def run_round(
         self, state: "ServerState", round_num: int
@@ -253,12 +268,18 @@ class _Loop:
         if self._validation is not None and _is_due(
             self._validation_freq, round_num + 1
         ):
-            metrics = process.evaluate(state, self._validation)
+            metrics = process.evaluate(
+                state, self._validation, per_client=self._by_name
+            )
             logs.update(
                 (f"val_{name}", value)
                 for name, value in metrics.items()
-                if name not in ("num_clients", "num_examples")
+                if name not in _BESIDE_METRICS
             )
+            for client_id, values in metrics.get("per_client", {}).items():
+                kept = self.per_client.setdefault(client_id, {})
+                for name, value in values.items():
+                    kept.setdefault(name, []).append(value)
         if self._sync:
             process.write_weights(state, self._model.wrapped)
         _set_rate(process, state)

@@ -21,11 +21,19 @@ def test_what_is_saved_is_loaded(state, tmp_path):
     one = Checkpoint(folder, {"seed": 1})
     assert one.load(like=state) is None
     history = {"loss": [1.0, float("nan"), float("inf")]}
-    one.save_if_due(at(state, 3), history=history, callbacks=[], stopped=True)
+    per_client = {"anna": {"loss": [1.0, 0.5]}}
+    one.save_if_due(
+        at(state, 3),
+        history=history,
+        callbacks=[],
+        stopped=True,
+        per_client=per_client,
+    )
     restored = Checkpoint(folder, {"seed": 1}).load(like=state)
     assert restored.stopped
     zoo.assert_equal(restored.state, at(state, 3))
     assert str(restored.history) == str(history)
+    assert restored.per_client == per_client
 
 
 def test_a_checkpoint_of_another_run_says_what_differs(state, tmp_path):

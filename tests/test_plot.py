@@ -72,8 +72,8 @@ def test_history_errors():
 
 
 def test_per_client_counts_every_client():
-    axes = fl.plot.per_client(evaluation([0.5, 0.5, 1.0, 0.75]))
-    assert sum(bar.get_height() for bar in axes.patches) == 4
+    axes = fl.plot.per_client(evaluation([0.5, 0.5, 1.0, 0.75] * 6))
+    assert sum(bar.get_height() for bar in axes.patches) == 24
     text = [t.get_text() for t in axes.get_legend().get_texts()]
     assert text[0] == "mean 68.8%, std 20.7%"
     assert text[1] == "median 62.5%"
@@ -82,12 +82,105 @@ def test_per_client_counts_every_client():
 @pytest.mark.parametrize(
     "values", [[1.0], [0.0, 0.0], [0.0, 1.0], [0.99] * 3, [1e9, 1e-9]]
 )
-def test_per_client_of_extreme_values(values):
+@pytest.mark.parametrize("times", [1, 21])
+def test_per_client_of_extreme_values(values, times):
+    def drawn(axes):
+        bars = [b.get_width() if times == 1 else 1 for b in axes.patches]
+        if times == 1:
+            assert bars == pytest.approx(sorted(values))
+            return len(bars)
+        return sum(bar.get_height() for bar in axes.patches)
+
+    values = values * times
     axes = fl.plot.per_client(evaluation(values, "f1"), "f1")
-    assert sum(bar.get_height() for bar in axes.patches) == len(values)
+    assert drawn(axes) == len(values)
     if max(values) <= 1:
-        axes = fl.plot.per_client(evaluation(values))
-        assert sum(bar.get_height() for bar in axes.patches) == len(values)
+        assert drawn(fl.plot.per_client(evaluation(values))) == len(values)
+
+
+def names_in(axes):
+    return [text.get_text() for text in axes.texts[::2]]
+
+
+def test_few_clients_are_bars_with_their_names():
+    axes = fl.plot.per_client(evaluation([0.5, 1.0, 0.75]))
+    assert names_in(axes) == ["0 (n = 5)", "2 (n = 5)", "1 (n = 5)"]
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.75, 1.0]
+    numbers = [text.get_text() for text in axes.texts[1::2]]
+    assert numbers == ["50.0%", "75.0%", "100.0%"]
+    (mean,) = axes.get_lines()
+    assert mean.get_xdata()[0] == 0.75
+    assert len(fl.plot.per_client(evaluation([0.5] * 20)).patches) == 20
+
+
+def fitted(values, by_client):
+    """Like what `fit` returns: by client, each metric's list."""
+    sizes = {"num_examples": [3.0] * 2}
+    return SimpleNamespace(
+        history=values,
+        per_client={i: {**c, **sizes} for i, c in by_client.items()},
+    )
+
+
+def test_what_fit_kept_by_client_is_drawn():
+    history = fitted(
+        {"loss": [3.0, 2.0], "val_loss": [2.0, 1.5]},
+        {"a": {"loss": [1.0, 0.5]}, "b": {"loss": [3.0, 2.5]}},
+    )
+    axes = fl.plot.per_client(history, "loss")
+    assert names_in(axes) == ["a (n = 3)", "b (n = 3)"]
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 2.5]
+    axes = fl.plot.history(history, "loss")
+    drawn = [line.get_ydata().tolist() for line in axes.get_lines()]
+    assert drawn == [[3.0, 2.0], [2.0, 1.5], [1.0, 0.5], [3.0, 2.5]]
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["training", "validation", "each client"]
+    with pytest.raises(ValueError, match="2 to 20 validation clients"):
+        fl.plot.per_client(fitted({"loss": [1.0]}, {}), "loss")
+
+
+def test_compare_draws_a_curve_a_run():
+    runs = {
+        "a": SimpleNamespace(history=HISTORY),
+        "b": {"loss": [3.0, 2.0], "val_loss": [2.5, 1.0], "f1": [0.1, 0.2]},
+    }
+    (axes,) = fl.plot.compare(runs)
+    assert title(axes) == "Validation loss"
+    first, second = axes.get_lines()
+    assert (first.get_xdata().tolist(), second.get_xdata().tolist()) == (
+        [2, 4],
+        [1, 2],
+    )
+    assert first.get_ydata().tolist() == [1.5, 0.7]
+    assert second.get_ydata().tolist() == [2.5, 1.0]
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["a", "b"]
+    assert first.get_color() != second.get_color()
+
+
+def test_compare_says_what_is_of_training():
+    axes = fl.plot.compare({"a": HISTORY, "b": {"loss": [3.0]}}, "loss")
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["a", "b (training)"]
+    axes = fl.plot.compare({"b": {"loss": [3.0]}}, "loss")
+    assert title(axes) == "Training loss"
+
+
+def test_compare_tells_many_runs_apart():
+    axes = fl.plot.compare({str(i): HISTORY for i in range(20)}, "loss")
+    kinds = {(x.get_color(), x.get_linestyle()) for x in axes.get_lines()}
+    assert len(kinds) == 20
+
+
+def test_compare_errors():
+    with pytest.raises(TypeError, match="Received: list"):
+        fl.plot.compare([HISTORY])
+    with pytest.raises(ValueError, match="no runs"):
+        fl.plot.compare({})
+    with pytest.raises(ValueError, match=r"'b' has no 'accuracy'\. It has: f1"):
+        fl.plot.compare({"a": HISTORY, "b": {"f1": [1.0]}}, "accuracy")
+    with pytest.raises(ValueError, match="no metric that all have"):
+        fl.plot.compare({"a": HISTORY, "b": {"f1": [1.0]}})
 
 
 def test_per_client_leaves_out_what_is_not_finite():

@@ -275,7 +275,11 @@ def test_kinds_of_validation_data(process, validation):
     history = fit(process, 1, validation_data=validation)
     if isinstance(validation, tuple):
         validation = [validation]
-    expected = process.evaluate(process.state, validation)["loss"]
+    # Few clients are evaluated one by one, so that each is known.
+    several = len(validation) > 1
+    expected = process.evaluate(process.state, validation, per_client=several)[
+        "loss"
+    ]
     assert history["val_loss"] == [expected]
 
 
@@ -653,6 +657,66 @@ def test_an_interrupted_run_goes_on_exactly(
     history, state = unbroken
     assert resumed == history
     zoo.assert_equal(process.state, state)
+
+
+SITES = zoo.clients((6, 3, 5), make=zoo.line)
+
+
+def test_the_validation_of_few_clients_is_kept_by_client(process):
+    history = process.fit(
+        DATA,
+        4,
+        validation_data=SITES,
+        validation_freq=2,
+        verbose=0,
+        initial_state=process.initialize(),
+    )
+    assert set(history.per_client) == set(SITES)
+    kept = history.per_client["client_1"]
+    assert [len(values) for values in kept.values()] == [2] * len(kept)
+    kernel, bias = zoo.numpy(process.state.trainable)
+    errors = {
+        i: np.mean((x @ kernel + bias - y) ** 2) for i, (x, y) in SITES.items()
+    }
+    for client_id, error in errors.items():
+        last = history.per_client[client_id]["loss"][-1]
+        assert last == pytest.approx(error, rel=1e-5)
+        sizes = history.per_client[client_id]["num_examples"]
+        assert sizes == [len(SITES[client_id][0])] * 2
+    pooled = np.average(list(errors.values()), weights=[6, 3, 5])
+    assert history.history["val_loss"][-1] == pytest.approx(pooled, rel=1e-5)
+    assert not [n for n in history.history if n.startswith("val_per")]
+
+
+def test_it_goes_on_with_the_checkpoint(process, tmp_path):
+    def run(rounds, folder):
+        return process.fit(
+            DATA,
+            rounds,
+            clients_per_round=2,
+            validation_data=SITES,
+            verbose=0,
+            initial_state=process.initialize(),
+            checkpoint_dir=folder,
+        ).per_client
+
+    run(2, tmp_path / "resumed")
+    assert run(4, tmp_path / "resumed") == run(4, tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("num_clients", [1, 21])
+def test_of_one_or_of_many_clients_it_is_not(process, num_clients):
+    many = zoo.clients((2,) * num_clients, make=zoo.line)
+    fit(process, 1, validation_data=many)
+    assert process.model.history.per_client == {}
+
+
+def test_nor_where_metrics_are_private():
+    private = fl.FederatedAveraging(
+        zoo.regression(), aggregator=fl.aggregators.Mean(private_metrics=True)
+    )
+    fit(private, 1, validation_data=SITES)
+    assert private.model.history.per_client == {}
 
 
 def test_an_interruption_inside_a_round(process, tmp_path, monkeypatch):

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+# Up to so many clients are known by name, as hospitals are: `fit` keeps the
+# validation of each, and pictures show them one by one.
+FEW = 20
+
 DECILES = tuple(f"decile_{i}" for i in range(1, 10))
 
 

@@ -3,9 +3,10 @@
 Each function draws on the axes it is given, or on new ones, and returns them.
 """
 
+from fedlearn.plot.compare import compare
 from fedlearn.plot.history import history
 from fedlearn.plot.labels import labels
 from fedlearn.plot.per_client import per_client
 
-__all__ = ["history", "labels", "per_client"]
+__all__ = ["compare", "history", "labels", "per_client"]
 __dir__ = __all__.copy  # `dir` shows what is public

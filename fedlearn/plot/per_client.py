@@ -5,20 +5,24 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.metrics.per_client import FEW
 from fedlearn.plot import style
 
 
 def per_client(
-    evaluation: Mapping[str, Any], metric: str = "accuracy", ax: Any = None
+    evaluation: Any, metric: str = "accuracy", ax: Any = None
 ) -> Any:
-    """Draws a histogram of a metric over clients, each counting once.
+    """Draws a metric over clients, each counting once.
 
-    Above it lie the nine deciles: the band holds the middle 80 % of the
-    clients, the dot is their mean.
+    Up to 20 clients are bars with names and numbers of examples, sorted by
+    the metric, and a line at the mean. More are a
+    histogram: above it lie the nine deciles; the band holds the middle 80 %
+    of the clients, the dot is their mean.
 
     Args:
         evaluation: From `process.evaluate` or `fl.evaluate` with
-            `per_client=True`.
+            `per_client=True`; or what `process.fit` returned, where it kept
+            validation by client: its last values are drawn.
         metric: Its name.
         ax: Axes to draw on; None for new ones.
 
@@ -36,29 +40,94 @@ def per_client(
     >>> per_client(evaluation).get_title(loc="left")
     'Clients by accuracy'
     """
-    clients = evaluation.get("per_client")
-    if not clients:
-        raise ValueError(
-            "The evaluation has no metrics of single clients. Evaluate with "
-            "`per_client=True`."
-        )
-    clients = [c for c in clients.values() if c["num_examples"]]
-    names = [n for n in (clients[0] if clients else {}) if n != "num_examples"]
+    clients = _clients_of(evaluation)
+    clients = {i: c for i, c in clients.items() if c["num_examples"]}
+    first = next(iter(clients.values()), {})
+    names = [n for n in first if n != "num_examples"]
     if metric not in names:
         raise ValueError(
             f"The evaluation has no metric {metric!r}. It has: "
             f"{', '.join(names) or 'no client with examples'}."
         )
-    values = np.array(
-        [np.nan if c[metric] is None else c[metric] for c in clients], float
-    )
-    left_out = int(np.sum(~np.isfinite(values)))
-    values = values[np.isfinite(values)]
-    if not len(values):
+    found = {
+        f"{client_id} (n = {int(c['num_examples']):,})": float(c[metric])
+        for client_id, c in clients.items()
+        if c[metric] is not None and np.isfinite(c[metric])
+    }
+    if not found:
         raise ValueError(f"No client's {metric!r} is a finite number.")
-    ax = style.new_axes(6, 3.8) if ax is None else ax
-    share = style.is_share(metric, values)
+    title = f"Clients by {style.words(metric).lower()}"
+    if left_out := len(clients) - len(found):
+        title += f" ({left_out} not finite)"
+    share = style.is_share(metric, found.values())
+    few = len(found) <= FEW
+    if ax is None:
+        ax = style.new_axes(6, 1.2 + 0.26 * len(found) if few else 3.8)
+    draw = _bars if few else _histogram
+    draw(ax, found, share)
+    style.title(ax, title)
+    style.key(ax, columns=3)
+    if share:
+        from matplotlib.ticker import PercentFormatter
 
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return ax
+
+
+def _clients_of(evaluation: Any) -> Mapping[str, Mapping[str, Any]]:
+    if isinstance(evaluation, Mapping):
+        clients = evaluation.get("per_client")
+        way = "Evaluate with `per_client=True`."
+    else:
+        kept = getattr(evaluation, "per_client", {})
+        clients = {
+            client_id: {name: values[-1] for name, values in c.items()}
+            for client_id, c in kept.items()
+        }
+        way = (
+            "`fit` keeps those of 2 to 20 validation clients. For others "
+            "draw `process.evaluate(clients, per_client=True)`."
+        )
+    if not clients:
+        raise ValueError(f"There are no metrics of single clients here. {way}")
+    return clients
+
+
+def _text(value: float, share: bool) -> str:
+    return f"{100 * value:.1f}%" if share else f"{value:.3g}"
+
+
+def _bars(ax: Any, found: Mapping[str, float], share: bool) -> None:
+    # The first is at the bottom.
+    names = sorted(found, key=lambda name: found[name])
+    values = np.array([found[name] for name in names])
+    ax.barh(range(len(names)), values, height=0.8, color=style.PALE_BLUE)
+    spread = f"mean {_text(values.mean(), share)}"
+    spread += f", std {_text(values.std(), share)}"
+    ax.axvline(values.mean(), color=style.ORANGE, linewidth=1.6, label=spread)
+    low, high = min(0.0, values.min()), max(0.0, values.max())
+    high = 1 if share else high
+    # Room at the right for a column of numbers that no line crosses.
+    ax.set_xlim(low, high + 0.16 * ((high - low) or 1))
+    height = 72 * ax.get_window_extent().height / ax.figure.dpi
+    text = {
+        "transform": ax.get_yaxis_transform(),
+        "fontsize": min(9.5, 0.6 * height / len(names)),
+        "color": style.INK,
+        "va": "center_baseline",
+    }
+    for y, (name, value) in enumerate(zip(names, values, strict=True)):
+        number = f"{100 * value:.1f}%" if share else f"{value:#.3g}"
+        ax.text(0.012, y, name, **text)
+        ax.text(0.99, y, number, ha="right", **text)
+    style.tidy(ax, grid="x")
+    ax.set_yticks([])
+    ax.set_xticks([t for t in ax.get_xticks() if low <= t <= high])
+    ax.set_ylim(-0.6, len(names) - 0.4)
+
+
+def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
+    values = np.array(list(found.values()))
     low, high = float(values.min()), float(values.max())
     if share:
         # Steps of 5 %, or of 2 % where all clients are close together; one
@@ -81,31 +150,22 @@ def per_client(
     tallest = int(counts.max())
     deciles = np.quantile(values, np.arange(1, 10) / 10)
 
-    def text(value):
-        return f"{100 * value:.1f}%" if share else f"{value:.3g}"
-
+    mean, std, median = (
+        _text(v, share) for v in (values.mean(), values.std(), deciles[4])
+    )
     labels = {
-        "mean": f"mean {text(values.mean())}, std {text(values.std())}",
-        "median": f"median {text(deciles[4])}",
+        "mean": f"mean {mean}, std {std}",
+        "median": f"median {median}",
         "deciles": "deciles",
     }
     _strip(ax, values, deciles, labels, tallest)
     style.tidy(ax)
-    title = f"Clients by {style.words(metric).lower()}"
-    if left_out:
-        title += f" ({left_out} not finite)"
-    style.title(ax, title)
-    style.key(ax, columns=3)
     ax.set_ylim(0, 1.24 * tallest)
     ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= 1.02 * tallest])
     if share:
-        from matplotlib.ticker import PercentFormatter
-
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         pad = 0.02 * (1 - edges[0])
         ax.set_xlim(edges[0] - pad, 1 + pad)
-    return ax
 
 
 def _strip(

@@ -10,6 +10,14 @@ INK = "#1F2933"
 GREY = "#66727F"
 FAINT = "#E4E7EB"
 PALE_BLUE = "#A9CFE6"
+PALE_ORANGE = "#F0BF9E"
+# For curves beside one another; yellow is too pale for a line.
+SEVERAL = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK)
+
+
+def dashes(number: int) -> str:
+    """How the curve of that number is drawn, once all colours are taken."""
+    return ("-", "--", ":", "-.")[number // len(SEVERAL) % 4]
 
 
 def new_axes(width: float, height: float) -> Any:
@@ -67,6 +75,17 @@ def key(axes: Any, columns: int) -> None:
         handlelength=1.2,
         handletextpad=0.5,
         columnspacing=1.1,
+        labelcolor=GREY,
+    )
+
+
+def side_key(axes: Any) -> None:
+    """A legend at the right, for many or long labels."""
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        frameon=False,
+        fontsize=9.5,
         labelcolor=GREY,
     )
 
