@@ -11,6 +11,7 @@ from keras import ops
 
 from fedlearn import model_checks
 from fedlearn.metrics import mergeable
+from fedlearn.model_trial import ModelTrial
 from fedlearn.stateless_scope import StatelessScope, current
 
 Arrays = list[Any]
@@ -66,19 +67,17 @@ class FunctionalModel:
         model_checks.check_model(model)
         self.model = model
         self.roles = _roles(model)
-        self._signatures: set[Any] = set()
+        self._trial = ModelTrial(self)
         self._no_examples: tuple | None = None
         self._num_classes = model_checks.num_classes(model)
         self._has_training_arg = getattr(model, "_call_has_training_arg", True)
         self._compute_loss_has_training_arg = (
             "training" in inspect.signature(model.compute_loss).parameters
         )
-        self._summing_metrics = {
-            id(metric)
-            for metric in mergeable.user_metrics(model)
-            if mergeable.is_sum(metric)
-            or mergeable.check_metric(metric, model_checks.output_shape(model))
-        }
+        for metric in mergeable.user_metrics(model):
+            if not mergeable.is_sum(metric):
+                shape = model_checks.output_shape(model)
+                mergeable.check_metric(metric, shape)
 
     @property
     def metrics_variables(self) -> list[keras.Variable]:
@@ -192,16 +191,7 @@ class FunctionalModel:
         if optimizer is not None:
             mapping += zip(optimizer.variables, optimizer_values, strict=True)
         with StatelessScope(mapping, collect_losses=True) as scope:
-            kwargs = {"training": training} if self._has_training_arg else {}
-            y_pred = model(x, **kwargs)
-            if self._compute_loss_has_training_arg:
-                kwargs = {"training": training}
-            else:
-                kwargs = {}
-            loss = model.compute_loss(
-                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
-            )
-            self._update_metrics(loss, x, y, y_pred, sample_weight)
+            _, loss = self.forward(x, y, sample_weight, training)
             if optimizer is not None:
                 loss = optimizer.scale_loss(loss)
             loss = current(loss)
@@ -214,14 +204,28 @@ class FunctionalModel:
         )
         return loss, after
 
-    def _update_metrics(self, loss, x, y, y_pred, sample_weight) -> None:
-        # What Keras's own train_step does: the loss tracker weighs each batch
-        # by its number of examples.
-        tracker = getattr(self.model, "_loss_tracker", None)
+    def forward(self, x, y, sample_weight, training) -> tuple[Any, Any]:
+        """The model's output and loss, for a `StatelessScope` around it.
+
+        It also does what Keras's own steps do to the metrics.
+        """
+        model = self.model
+        kwargs = {"training": training} if self._has_training_arg else {}
+        y_pred = model(x, **kwargs)
+        if self._compute_loss_has_training_arg:
+            kwargs = {"training": training}
+        else:
+            kwargs = {}
+        loss = model.compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
+        )
+        tracker = getattr(model, "_loss_tracker", None)
         if tracker is not None:
+            # The loss tracker weighs each batch by its number of examples.
             size = ops.shape(keras.tree.flatten(x)[0])[0]
             tracker.update_state(loss, sample_weight=size)
-        self.model.compute_metrics(x, y, y_pred, sample_weight)
+        model.compute_metrics(x, y, y_pred, sample_weight)
+        return y_pred, loss
 
     def frozen(self, non_trainable: Arrays) -> Arrays:
         """The values of the variables that nobody changes."""
@@ -252,60 +256,7 @@ class FunctionalModel:
         Raises:
             ValueError: If the model can't be run on the examples.
         """
-        arrays = batch
-        if not all(isinstance(a, np.ndarray) for a in batch):
-            arrays = keras.tree.flatten(batch)
-        key = (len(batch), *((a.shape[1:], a.dtype) for a in arrays))
-        if key in self._signatures:
-            return
-        model_checks.check_batch(self.model, batch, client_id)
-        try:
-            # On shapes alone: running the model would compile every one of
-            # its operations by itself on JAX.
-            one = keras.tree.map_structure(
-                lambda a: keras.KerasTensor(
-                    (1, *a.shape[1:]),
-                    "string" if a.dtype.kind in "SUO" else a.dtype.name,
-                ),
-                batch,
-            )
-            with keras.StatelessScope():  # metrics get variables at its end
-                _OnShapes(self._metrics_after)(one)
-        except Exception as error:
-            raise ValueError(
-                f"The model can't be run on the examples of client "
-                f"{client_id!r}: {model_checks.describe(batch)}. The model's "
-                f"input shape is {model_checks.input_shape(self.model)}, its "
-                f"output shape {model_checks.output_shape(self.model)}, its "
-                f"loss {self.model.loss!r}. Change the clients' arrays "
-                "(`dataset.map(fn)`), or the model's input, output or loss. "
-                f"Keras said: {error}"
-            ) from error
-        doubtful = self._doubtful_metrics()
-        if doubtful:
-            # The example twice: the metrics of two equal examples are twice
-            # the metrics of one, if they can be merged by summing.
-            values = [
-                self._metrics_after(
-                    keras.tree.map_structure(
-                        lambda a, n=n: ops.convert_to_tensor(
-                            np.repeat(a[:1], n, axis=0)
-                        ),
-                        batch,
-                    )
-                )
-                for n in (1, 2)
-            ]
-            for variable, a, b in zip(
-                self.metrics_variables, *values, strict=True
-            ):
-                if id(variable) in doubtful:
-                    mergeable.check_additive(
-                        doubtful[id(variable)],
-                        ops.convert_to_numpy(a),
-                        ops.convert_to_numpy(b),
-                    )
-        self._signatures.add(key)
+        self._trial.run(batch, client_id)
         if self._no_examples is None:
             self._no_examples = keras.tree.map_structure(
                 lambda a: np.zeros((0, *a.shape[1:]), a.dtype), batch
@@ -319,51 +270,6 @@ class FunctionalModel:
     def check_labels(self, y: Any, client_id: str) -> None:
         """Raises ValueError for integer labels outside the model's classes."""
         model_checks.check_labels(y, self._num_classes, client_id)
-
-    def _metrics_after(self, batch: tuple) -> Arrays:
-        """Values of `metrics_variables` after one batch, starting anew."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        # In a scope, so that no variable of the user's model changes. Keras
-        # looks up what it regularizes among the scope's values only.
-        mapping = [(v, v.value) for v in self.model.variables]
-        mapping += [
-            (v, ops.zeros(v.shape, v.dtype)) for v in self.metrics_variables
-        ]
-        with StatelessScope(mapping) as scope:
-            kwargs = {"training": False} if self._has_training_arg else {}
-            y_pred = self.model(x, **kwargs)
-            loss = self.model.compute_loss(
-                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
-            )
-            self._update_metrics(loss, x, y, y_pred, sample_weight)
-            return [scope.get_current_value(v) for v in self.metrics_variables]
-
-    def _doubtful_metrics(self) -> dict[int, str]:
-        """Names of the metrics that may not be sums, by id of variable.
-
-        Keras's trackers of the loss are means over batches by construction;
-        with a loss that sums they aren't means over examples, in Keras too.
-        """
-        known = {
-            id(getattr(self.model, "_loss_tracker", None)),
-            *self._summing_metrics,
-        }
-        compiled = getattr(self.model, "_compile_loss", None)
-        if compiled is not None:
-            known |= {id(m) for m in compiled.metrics}
-        metrics = []
-        compiled_metrics: Any = getattr(self.model, "_compile_metrics", None)
-        for metric in self.model.metrics:
-            if metric is compiled_metrics:
-                metrics += compiled_metrics.metrics
-            else:
-                metrics.append(metric)
-        return {
-            id(v): metric.name
-            for metric in metrics
-            if id(metric) not in known and not mergeable.is_sum(metric)
-            for v in metric.variables
-        }
 
 
 def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:
@@ -381,17 +287,6 @@ def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:
         result = ops.reshape(result, (-1,))
         for i in range(result.shape[0]):
             flat[f"{name}_{i}"] = result[i]
-
-
-class _OnShapes(keras.Operation):
-    """A function run on `keras.KerasTensor`s: shapes and dtypes alone."""
-
-    def __init__(self, fn: Any):
-        super().__init__()
-        self._fn = fn
-
-    def call(self, batch: tuple) -> Any:
-        return self._fn(batch)
 
 
 def _roles(model: keras.Model) -> _Roles:

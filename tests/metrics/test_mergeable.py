@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import fedlearn as fl
 from fedlearn.metrics import mergeable, per_client
 
 
@@ -60,15 +61,32 @@ def test_what_assigns_is_refused(fn, start, shape):
 def test_what_adds_is_taken_and_left_as_it_was(shape):
     metric = Running(summed)
     metric.value.assign(5.0)
-    assert mergeable.check_metric(metric, shape)
+    mergeable.check_metric(metric, shape)
     assert float(metric.result()) == 5
 
 
-def test_what_takes_no_made_up_example_is_not_known():
+class Lazy(Running):
+    """Makes one of its variables of the first batch's shape."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if not hasattr(self, "sums"):
+            self.sums = self.add_weight((y_pred.shape[-1],), "zeros")
+        self.sums.assign_add(ops.sum(y_pred, axis=0))
+
+
+def test_what_makes_its_variables_late_makes_none_of_made_up_examples():
+    metric = Lazy(summed)
+    mergeable.check_metric(metric, None)
+    assert len(metric.variables) == 1
+    metric.update_state(np.zeros((2, 7)), np.ones((2, 7)))
+    np.testing.assert_array_equal(ops.convert_to_numpy(metric.sums), [2] * 7)
+
+
+def test_what_takes_no_made_up_example_is_left_for_real_ones():
     def picky(value, y_true, y_pred):
         raise ValueError("7 columns, please")
 
-    assert not mergeable.check_metric(Running(picky), (None, 3))
+    mergeable.check_metric(Running(picky), (None, 3))
 
 
 ARGUMENTS = {
@@ -84,28 +102,40 @@ ARGUMENTS = {
 }
 
 
+def updated(metric):
+    def update(values, batch):
+        mapping = zip(metric.variables, values, strict=True)
+        with keras.StatelessScope(mapping) as scope:
+            metric.update_state(*batch)
+            return [scope.get_current_value(v) for v in metric.variables]
+
+    return update
+
+
+def check(metric, y_true, y_pred):
+    metric.update_state(y_true, y_pred)  # which may make variables
+    names = {id(v): metric.name for v in metric.variables}
+    return mergeable.check_updates(
+        updated(metric), metric.variables, names, (y_true, y_pred)
+    )
+
+
 @pytest.mark.backend_free
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
 @pytest.mark.parametrize("cls", mergeable._SUMS, ids=lambda v: v.__name__)
 def test_what_is_known_to_be_a_sum_is_one(cls):
-    def make():
-        return cls(**ARGUMENTS.get(cls.__name__, {}))
-
-    assert mergeable.is_sum(make())
-    taken = [
-        mergeable.check_metric(make(), shape)
-        for shape in ((None, 1), (None, 3), (None, 2, 3))
-    ]
-    assert any(taken)
-
-
-@pytest.mark.parametrize(("factor", "fine"), [(1.0, False), (2.0, True)])
-def test_twice_the_example_doubles_a_sum(factor, fine):
-    one = np.array([0.0, 3.0])
-    if fine:
-        mergeable.check_additive("m", one, factor * one)
+    rng = np.random.default_rng(0)
+    y_pred = rng.uniform(0.1, 0.9, (4, 3)).astype("float32")
+    labels = np.array([0, 2, 1, 2], "int32")
+    dense = np.eye(3, dtype="float32")[labels]
+    metric = cls(**ARGUMENTS.get(cls.__name__, {}))
+    assert mergeable.is_sum(metric)
+    if cls.__name__.startswith("Sparse") or cls is fl.metrics.MaskedAccuracy:
+        assert check(metric, labels, y_pred)
+    elif cls in (keras.metrics.IoU, keras.metrics.MeanIoU):
+        assert check(metric, labels, labels[::-1].copy())
     else:
-        with pytest.raises(ValueError, match="'m' can't be merged"):
-            mergeable.check_additive("m", one, factor * one)
+        assert check(metric, dense, y_pred)
 
 
 def test_plain_means_are_known_by_their_class():
