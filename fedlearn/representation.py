@@ -10,7 +10,8 @@ def call(thing: Any) -> str:
     """The call that makes an object, without arguments at their defaults.
 
     Args:
-        thing: Has its constructor's arguments as attributes.
+        thing: Has its constructor's arguments in `get_config`, or as
+            attributes.
 
     Example:
 
@@ -18,9 +19,13 @@ def call(thing: Any) -> str:
     >>> LocalTraining("sgd", epochs=5)
     LocalTraining(optimizer=SGD(learning_rate=0.01), epochs=5)
     """
+    config = thing.get_config() if hasattr(thing, "get_config") else {}
+    parameters = inspect.signature(type(thing)).parameters
     arguments = []
-    for name, parameter in inspect.signature(type(thing)).parameters.items():
-        value = getattr(thing, name, parameter.default)
+    for name, parameter in parameters.items():
+        value = config.get(name)
+        if name not in config or isinstance(value, dict):  # serialised
+            value = getattr(thing, name, parameter.default)
         if value is parameter.default or (
             type(value) is type(parameter.default)
             and value == parameter.default

@@ -387,8 +387,15 @@ def test_things_print_as_what_they_are():
         f"<FederatedAveraging of Sequential {name!r} (4 parameters): "
         "client=LocalTraining(optimizer=Adam(learning_rate=0.001), "
         "batch_size=8, epochs=2), server_optimizer=SGD(learning_rate=1.0), "
-        f"aggregator={process.aggregator!r}, executor=AttackedExecutor("
+        "aggregator=Krum(num_byzantine=1), executor=AttackedExecutor("
         "Scaling(factor=10), 2 malicious, executor=Auto())>"
     )
     assert repr(fl.LocalTraining()) == "LocalTraining()"
     assert repr(fl.attacks.LittleIsEnough()) == "LittleIsEnough(z=None)"
+    private = fl.aggregators.PrivateMean(
+        0.5, noise_multiplier=1.0, clients_per_round=5, encoders="eden:2"
+    )
+    assert repr(private) == (
+        "PrivateMean(clip_norm=0.5, noise_multiplier=1.0, "
+        "clients_per_round=5, encoders=(Eden(bits=2),))"
+    )

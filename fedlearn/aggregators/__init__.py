@@ -35,7 +35,7 @@ def get(identifier: str | Aggregator, **arguments: Any) -> Aggregator:
     Example:
 
     >>> get("trimmed_mean:0.1", encoders=["drive"])
-    TrimmedMean(fraction=0.1, encoders=(Drive(block_size=8192),))
+    TrimmedMean(fraction=0.1, encoders=(Drive(),))
     """
     return recipe.get(
         identifier, AGGREGATORS, Aggregator, "aggregator", **arguments

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fedlearn import representation
 from fedlearn.encoders.encoder import Spec, Value
 
 
@@ -180,10 +181,7 @@ class Aggregator:
         return {}
 
     def __repr__(self) -> str:
-        arguments = ", ".join(
-            f"{name}={value!r}" for name, value in self.get_config().items()
-        )
-        return f"{type(self).__name__}({arguments})"
+        return representation.call(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Aggregator":

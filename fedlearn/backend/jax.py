@@ -6,8 +6,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from fedlearn.backend.compile_clock import clock
+
 LOOPS_IN_GRAPH = False
 CAN_VMAP = True
+
+
+def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
+    # Tracing is timed by the clock itself; lowering and XLA are told here.
+    if event.startswith("/jax/core/compile/") and "trace" not in event:
+        clock.add(duration_secs)
+
+
+jax.monitoring.register_event_duration_secs_listener(_on_duration)
 
 
 def jit(
@@ -17,7 +28,7 @@ def jit(
         free,
         loose,
     )  # XLA has no dynamic shapes: another length is compiled anew.
-    return jax.jit(fn)
+    return jax.jit(clock.traces(fn))
 
 
 def value_and_grad(fn: Callable) -> Callable:

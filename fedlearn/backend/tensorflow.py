@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fedlearn.backend.compile_clock import clock
+
 LOOPS_IN_GRAPH = True
 CAN_VMAP = True
 
@@ -18,7 +20,9 @@ CAN_VMAP = True
 def jit(
     fn: Callable, free: Sequence[int] = (), loose: Sequence[int] = ()
 ) -> Callable:
-    compiled = tf.function(fn, reduce_retracing=True, autograph=False)
+    compiled = tf.function(
+        clock.traces(fn), reduce_retracing=True, autograph=False
+    )
     # Each process has functions of its own, traced once or twice each; the
     # warning counts them all together by name.
     compiled._omit_frequent_tracing_warning = True

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from fedlearn import representation
+
 Value = list[Any]
 """An update: one float array for each variable that clients change."""
 
@@ -252,10 +254,7 @@ class Encoder:
         return {}
 
     def __repr__(self) -> str:
-        arguments = ", ".join(
-            f"{name}={value!r}" for name, value in self.get_config().items()
-        )
-        return f"{type(self).__name__}({arguments})"
+        return representation.call(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Encoder":

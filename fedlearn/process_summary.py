@@ -1,0 +1,103 @@
+"""What a process is and what its rounds take, as a table."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fedlearn import representation, training
+from fedlearn.cli.units import counted, in_bytes
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.run_privacy import RunPrivacy
+from fedlearn.samplers import Sampler
+from fedlearn.traffic import Traffic
+
+if TYPE_CHECKING:
+    from fedlearn.process import LearningProcess
+
+
+def lines(
+    process: "LearningProcess",
+    data: Any = None,
+    rounds: int | None = None,
+    clients_per_round: int | None = None,
+    sampler: Sampler | None = None,
+) -> Iterator[str]:
+    """What `LearningProcess.summary` prints."""
+    yield type(process).__name__
+    for name, text in _facts(process, data, rounds, clients_per_round, sampler):
+        yield f"  {name:<17}{text}"
+
+
+def _facts(process, data, rounds, clients_per_round, sampler):
+    model = process.model
+    trained = sum(math.prod(v.shape) for v in model.trainable_variables)
+    yield (
+        "model",
+        f"{type(model).__name__} {model.name!r}, "
+        f"{model.count_params():,} parameters, {trained:,} of them trained",
+    )
+    client = getattr(process.client, "optimizer", None) or model.optimizer
+    yield "client", representation.shown(process.client)
+    yield "its optimizer", representation.shown(client)
+    yield "aggregator", representation.shown(process.aggregator)
+    yield "server optimizer", representation.shown(process.server_optimizer)
+    yield "clients are run", process.executor.plan(process.program)
+    dataset = None if data is None else training._as_dataset(data, process)
+    yield from _traffic(process, dataset)
+    state = process.state
+    if dataset is not None:
+        seed = 0 if state is None else int(state.seed)
+        chosen = training._sampler(dataset, sampler, clients_per_round, seed)
+        yield "take part", _who(chosen, dataset)
+        yield from _privacy(RunPrivacy(process, dataset, chosen), rounds)
+    elif process.aggregator.adds_noise or getattr(process.client, "dp", None):
+        yield "privacy", "depends on who is drawn: give `data`, as to fit"
+    if state is not None:
+        yield "trained", counted(int(state.round_num), "round")
+
+
+def _traffic(
+    process: "LearningProcess", data: FederatedDataset | None
+) -> Iterator[tuple[str, str]]:
+    """Bytes of one client in one round, measured on messages."""
+    model = process.functional_model
+    if data is not None:  # whose examples Keras builds its metrics with
+        first = next((i for i in data if data.num_examples(i)), None)
+        if first is not None:
+            process.cohort(data.select([first])).read(0)
+    # Another one than the process's, which remembers what it has measured:
+    # without metrics, messages are shorter.
+    traffic = Traffic(process.aggregator, model, process.broadcast_encoders)
+    state = process.initialize() if process.state is None else process.state
+    broadcast = process.broadcast(state)
+    more = ", and its metrics" if model.no_examples is None else ""
+    if process.aggregator.variable_length:
+        sent = "as many bytes as its update takes: see `bytes_up`"
+    else:
+        size = traffic.bytes_up(lambda: process._zero_message(broadcast))
+        sent = f"{in_bytes(size)} a round{more}"
+    yield "a client sends", sent
+    yield "a client gets", f"{in_bytes(traffic.bytes_down(broadcast))} a round"
+
+
+def _who(sampler: Sampler | None, data: FederatedDataset) -> str:
+    if sampler is None:
+        return f"all {counted(len(data), 'client')} in every round"
+    return (
+        f"{sampler.clients_per_round:g} of "
+        f"{counted(len(sampler.client_ids), 'client')} in a round "
+        f"({type(sampler).__name__})"
+    )
+
+
+def _privacy(
+    privacy: RunPrivacy, rounds: int | None
+) -> Iterator[tuple[str, str]]:
+    for guarantee in privacy.guarantees:
+        number = 1 if rounds is None else rounds
+        yield (
+            "privacy",
+            f"{guarantee.log_name} {guarantee.epsilon(number):.4g} after "
+            f"{counted(number, 'round')}, at delta {guarantee.delta:.3g}, for "
+            f"one {guarantee.unit}",
+        )
