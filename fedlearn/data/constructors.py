@@ -421,7 +421,7 @@ class Constructors:
         """From a file that `save` wrote.
 
         Opens in milliseconds and holds only the clients that are being read;
-        each costs one slice of the file.
+        each costs one slice of the file, and is compared with its checksum.
 
         Args:
             path: The file.
@@ -436,7 +436,8 @@ class Constructors:
         """
         from fedlearn.data.formats.compact_file import open_compact_file
 
-        return cls(open_compact_file(path))
+        source = open_compact_file(path)
+        return cls(source, class_names=source.class_names)
 
     @classmethod
     def from_tff_sqlite(

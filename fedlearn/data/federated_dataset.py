@@ -382,8 +382,8 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         be written or read (`fedlearn.data.formats.compact_file` has its
         layout). Integers take as few bytes as hold them, and floats of up to
         256 different values, such as those of images, one byte each; what is
-        read again has the same dtypes and bits. The file appears under its
-        name when it is complete.
+        read again has the same dtypes and bits, which checksums vouch for.
+        The file appears under its name when it is complete.
 
         Args:
             path: Where to; a file that is there is replaced.
@@ -405,7 +405,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
 
         counts = {i: self.num_examples(i) for i in self._client_ids}
         elements = (self._source.load(i) for i in self._client_ids)
-        write_compact_file(path, counts, elements)
+        write_compact_file(path, counts, elements, self._class_names)
 
     def to_tff_sqlite(
         self, path: str | PathLike[str], split: str = "train"

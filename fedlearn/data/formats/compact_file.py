@@ -1,8 +1,15 @@
 """The compact file: every client's examples, one slice away.
 
-An HDF5 file, so that other programs read it too. Version 1 holds::
+An HDF5 file, so that other programs read it too. Version 2 holds::
 
-    attributes   format = "fedlearn clients", version = 1, structure (JSON)
+    attributes   format = "fedlearn clients", version = 2, checksum
+    about        JSON in UTF-8, as uint8: an object of
+                 structure, the structure of an element with the number of a
+                 group in place of each array;
+                 dtypes, what the groups are handed out as, a list in the
+                 order of their numbers: of NumPy, or "bytes" or "str";
+                 class_names, a list, or null where labels have no names
+    checksums    uint32, one a client: of its arrays
     client_ids   bytes (uint8, the ids in UTF-8, end to end)
                  ends (int64, one a client)
     ends         int64, one a client: where its examples end
@@ -12,14 +19,19 @@ An HDF5 file, so that other programs read it too. Version 1 holds::
       text       starts and lengths, of shape (examples, ...), and pool, the
                  bytes that they point into
 
-`structure` is the structure of an element with the number of a group in
-place of each array. A group's attribute `dtype` is what is handed out:
-a NumPy dtype, or "bytes" or "str".
+Checksums are CRC-32: of a client's arrays as they are handed out
+(`fedlearn.data.formats.checksum`), compared whenever it is read; and, in
+`checksum`, of all else that the file says, compared when it is opened.
+Version 1 had none, and the structure and the dtypes as attributes of the file
+and of the groups; it is read as it is. Such texts of no fixed length lie in
+HDF5's global heap, which has no checksums, and where the flip of a byte can
+make the library search for ever.
 """
 
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,17 +39,19 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
+from fedlearn.data.class_names import check_class_names
 from fedlearn.data.columns import (
     Column,
     NumberColumn,
     TextColumn,
     column_for,
 )
+from fedlearn.data.formats.checksum import checksum
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.sources import ClientColumns
 
 FORMAT = "fedlearn clients"
-VERSION = 1
+VERSION = 2
 
 # Pieces in which texts are stored; one is read at a time.
 _POOL_CHUNK = 1 << 16
@@ -92,6 +106,7 @@ class CompactWriter:
     Args:
         path: The file to write; what is there is replaced.
         counts: Number of examples by client id, in the order of the file.
+        class_names: Of the labels, where they have names.
 
     Example:
 
@@ -105,9 +120,13 @@ class CompactWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], counts: dict[str, int]
+        self,
+        path: str | os.PathLike[str],
+        counts: dict[str, int],
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         self._path = Path(path)
+        self._class_names = class_names
         self._ids = tuple(counts)
         self._ends = np.cumsum([*counts.values()], dtype=np.int64)
         self._columns: Any = None
@@ -189,10 +208,60 @@ class CompactWriter:
         structure = el.map_arrays(
             lambda c: _name_column(arrays, next(numbers), c), self._columns
         )
-        file.attrs["structure"] = json.dumps(_to_json(structure))
+        about = {
+            "structure": _to_json(structure),
+            "dtypes": [_handed_out(c) for c in el.arrays(self._columns)],
+            "class_names": self._class_names,
+        }
+        file["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        file["checksums"] = self._checksums()
+        file.attrs["checksum"] = _rest_checksum(
+            file["about"][:], self._ids, self._ends, file["checksums"][:]
+        )
         file.attrs["version"] = VERSION
         # Last: a file without it is not complete.
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = np.bytes_(FORMAT)
+
+    def _checksums(self) -> np.ndarray:
+        """Read again from the file, so that they vouch for what is in it."""
+        row_bytes = 1 + sum(
+            int(np.prod(s.shape, dtype=int)) * s.dtype.itemsize
+            for s in el.arrays(self._spec)
+        )
+        offsets = [0, *self._ends.tolist()]
+        sums = np.zeros(len(self._ids), np.uint32)
+        first = 0
+        while first < len(sums):
+            # As many clients at a time as are quick to read.
+            last = first + 1
+            start = offsets[first]
+            while (
+                last < len(sums)
+                and (offsets[last + 1] - start) * row_bytes < _WRITE_BYTES
+            ):
+                last += 1
+            block = el.map_arrays(
+                lambda c, a=start, b=offsets[last]: c.read(a, b),
+                self._columns,
+            )
+            for k in range(first, last):
+                rows = slice(offsets[k] - start, offsets[k + 1] - start)
+                sums[k] = checksum(el.take(block, rows))
+            first = last
+        return sums
+
+
+def _rest_checksum(
+    about: np.ndarray,
+    ids: tuple[str, ...],
+    ends: np.ndarray,
+    checksums: np.ndarray,
+) -> int:
+    """CRC-32 of what a file says beside its arrays."""
+    value = zlib.crc32(json.dumps(ids).encode())
+    for numbers in (about, ends.astype("<i8"), checksums.astype("<u4")):
+        value = zlib.crc32(numbers.tobytes(), value)
+    return value
 
 
 def _texts_as_objects(array: np.ndarray) -> np.ndarray:
@@ -232,25 +301,30 @@ def _from_json(value: Any) -> Any:
 def _name_column(arrays: Any, number: int, column: Column) -> int:
     group = arrays.create_group(str(number))
     if isinstance(column, TextColumn):
-        group.attrs["dtype"] = "str" if column.text else "bytes"
         group["starts"] = column.starts
         group["lengths"] = column.lengths
         group["pool"] = column.pool.dataset
     else:
-        group.attrs["dtype"] = column.dtype.str
         group["values"] = column.values
         if column.table is not None:
             group["table"] = column.table
     return number
 
 
+def _handed_out(column: Column) -> str:
+    if isinstance(column, TextColumn):
+        return "str" if column.text else "bytes"
+    return column.dtype.str
+
+
 def write_compact_file(
     path: str | os.PathLike[str],
     counts: dict[str, int],
     elements: Iterable[el.Element],
+    class_names: tuple[str, ...] | None = None,
 ) -> None:
     """Writes clients in the order of the file, one element at a time."""
-    with CompactWriter(path, counts) as writer:
+    with CompactWriter(path, counts, class_names) as writer:
         place = 0
         for element in elements:
             total = el.num_examples(element)
@@ -330,7 +404,7 @@ def _read_ids(file: Any) -> tuple[str, ...]:
     return ids
 
 
-def _open_column(group: Any, total: int) -> Column:
+def _open_column(group: Any, name: str, total: int) -> Column:
     import h5py
 
     def dataset(name: str) -> Any:
@@ -341,7 +415,6 @@ def _open_column(group: Any, total: int) -> Column:
             )
         return child
 
-    name = str(group.attrs["dtype"])
     if name in ("bytes", "str"):
         starts, lengths = dataset("starts"), dataset("lengths")
         pool = _child(group, "pool", h5py.Dataset)
@@ -361,6 +434,26 @@ def _open_column(group: Any, total: int) -> Column:
     return NumberColumn.of(values, table, dtype)
 
 
+def _number_attribute(file: Any, name: str) -> int | None:
+    """An integer that lies in the file's header; None if there is none."""
+    if name not in file.attrs:
+        return None
+    attribute = file.attrs.get_id(name)
+    if attribute.dtype.kind not in "iu" or attribute.shape != ():
+        raise ValueError(f"its attribute {name!r} is no integer")
+    return int(file.attrs[name])
+
+
+def _fixed_attribute(file: Any, name: str) -> str | None:
+    """A text that lies in the file's header, and not in its heap."""
+    if name not in file.attrs:
+        return None
+    attribute = file.attrs.get_id(name)
+    if attribute.dtype.kind != "S" or attribute.shape != ():
+        raise ValueError(f"its attribute {name!r} is no text of fixed length")
+    return bytes(file.attrs[name]).decode()
+
+
 class CompactFile(ClientColumns):
     """The clients of a compact file, each read when it is asked for.
 
@@ -371,6 +464,8 @@ class CompactFile(ClientColumns):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         import h5py
 
+        self._checksums: np.ndarray | None = None
+        self.class_names: tuple[str, ...] | None = None
         self.path = Path(path).absolute()
         if not self.path.exists():
             raise FileNotFoundError(f"There is no file {self.path}.")
@@ -396,34 +491,97 @@ class CompactFile(ClientColumns):
         import h5py
 
         file = self._file
-        found = file.attrs.get("format")
+        version = _number_attribute(file, "version")
+        if version is None:
+            raise FormatError(
+                f"{self.path} is an HDF5 file, but no complete compact file: "
+                "it has no version. Expected what FederatedDataset.save "
+                "writes."
+            )
+        if version not in (1, VERSION):
+            raise FormatError(
+                f"{self.path} is of version {version}, and this release "
+                f"reads versions 1 to {VERSION}. Make the file again."
+            )
+        found = (
+            file.attrs.get("format")
+            if version == 1
+            else _fixed_attribute(file, "format")
+        )
         if found != FORMAT:
             raise FormatError(
                 f"{self.path} is an HDF5 file, but no complete compact file: "
                 f"its format is {found!r}, expected {FORMAT!r}."
             )
-        version = file.attrs.get("version")
-        if version != VERSION:
-            raise FormatError(
-                f"{self.path} is of version {version}, and this release "
-                f"reads version {VERSION}. Make the file again."
-            )
+        if (version == 1) != ("checksums" not in file):
+            raise ValueError(f"it is of version {version}, but has checksums")
         ids = _read_ids(file)
         offsets = _ends(file, "ends", None)
         if len(offsets) != len(ids) + 1:
             raise ValueError(f"it has {len(ids):,} ids, but other ends")
         groups = _child(file, "arrays", h5py.Group)
         total = int(offsets[-1])
-        structure = _from_json(json.loads(file.attrs["structure"]))
+        if version == 1:
+            structure = _from_json(json.loads(file.attrs["structure"]))
+            dtypes = {
+                n: str(_child(groups, str(n), h5py.Group).attrs["dtype"])
+                for n in el.arrays(structure)
+            }
+        else:
+            about = self._check_rest(ids, offsets[1:])
+            structure = _from_json(about["structure"])
+            dtypes = dict(enumerate(about["dtypes"]))
+            self.class_names = check_class_names(about["class_names"])
         columns = el.map_arrays(
-            lambda n: _open_column(_child(groups, str(n), h5py.Group), total),
+            lambda n: _open_column(
+                _child(groups, str(n), h5py.Group), dtypes[n], total
+            ),
             structure,
         )
         return ids, offsets, columns
 
+    def _check_rest(
+        self, ids: tuple[str, ...], ends: np.ndarray
+    ) -> dict[str, Any]:
+        """What the file says of its arrays, once all of it is checked."""
+        import h5py
+
+        about = _child(self._file, "about", h5py.Dataset)[:]
+        self._checksums = _child(self._file, "checksums", h5py.Dataset)[:]
+        if self._checksums.shape != (len(ids),):
+            raise ValueError("it has checksums of other clients")
+        expected = _number_attribute(self._file, "checksum")
+        if _rest_checksum(about, ids, ends, self._checksums) != expected:
+            raise ValueError("its checksum doesn't match")
+        return json.loads(about.tobytes())
+
+    def all_examples(self) -> el.Element:
+        element = super().all_examples()
+        offsets = self._offsets.tolist()
+        for client_id, rows in zip(
+            self.client_ids, itertools.pairwise(offsets), strict=True
+        ):
+            self._check(client_id, el.take(element, slice(*rows)))
+        return element
+
+    def _check(self, client_id: str, element: el.Element) -> None:
+        if self._checksums is None:
+            return
+        k = self._index[client_id]
+        if checksum(element) != int(self._checksums[k]):
+            raise FormatError(
+                f"{self.path}: client {client_id!r} cannot be read: its "
+                "checksum doesn't match, so the file is damaged. Make it "
+                "again."
+            )
+
     def load(self, client_id: str) -> el.Element:
         try:
-            return super().load(client_id)
+            element = super().load(client_id)
+            self._check(client_id, element)
+            return element
+        except FormatError:
+            raise
         except (OSError, ValueError) as error:
             raise FormatError(
                 f"{self.path}: client {client_id!r} cannot be read: {error}. "

@@ -245,17 +245,41 @@ def test_what_a_hostile_file_may_hold(path, tmp_path, spoil, name):
         FederatedDataset.load(path)
 
 
+def _about(file, text=None, **changes):
+    """Says something else, and vouches for it, as a hostile author would."""
+    about = json.loads(file["about"][:].tobytes()) | changes
+    data = (text or json.dumps(about)).encode()
+    _replace(file, "about", np.frombuffer(data, np.uint8))
+    ids = compact_file._read_ids(file)
+    file.attrs["checksum"] = compact_file._rest_checksum(
+        file["about"][:], ids, file["ends"][:], file["checksums"][:]
+    )
+
+
+def _dtype(file, number, name):
+    dtypes = json.loads(file["about"][:].tobytes())["dtypes"]
+    dtypes[number] = name
+    _about(file, dtypes=dtypes)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda f: f.attrs.__delitem__("format"),
+        lambda f: f.attrs.__setitem__("format", "fedlearn clients"),
+        lambda f: f.attrs.__setitem__("version", "2"),
+        lambda f: f.attrs.__delitem__("version"),
+        lambda f: f.attrs.__delitem__("checksum"),
+        lambda f: _replace(f, "checksums", f["checksums"][:-1]),
+        lambda f: _about(f, dtypes=[]),
+        lambda f: _about(f, class_names=["a", "a"]),
         lambda f: f.attrs.__setitem__("version", 99),
-        lambda f: f.attrs.__setitem__("structure", "{"),
-        lambda f: f.attrs.__setitem__("structure", "[" * 100_000),
-        lambda f: f.attrs.__setitem__("structure", '{"tuple": [0, 99]}'),
-        lambda f: f.attrs.__setitem__("structure", '{"tuple": []}'),
-        lambda f: f["arrays/4"].attrs.__setitem__("dtype", "O"),
-        lambda f: f["arrays/4"].attrs.__setitem__("dtype", "M8[s]"),
+        lambda f: _about(f, "{"),
+        lambda f: _about(f, "[" * 100_000),
+        lambda f: _about(f, structure={"tuple": [0, 99]}),
+        lambda f: _about(f, structure={"tuple": []}),
+        lambda f: _dtype(f, 4, "O"),
+        lambda f: _dtype(f, 4, "M8[s]"),
         lambda f: _replace(f, "arrays/4/values", np.zeros(3)),
         lambda f: _replace(f, "ends", f["ends"][:][::-1]),
         lambda f: _replace(f, "ends", f["ends"][:-1]),
@@ -284,7 +308,8 @@ def test_texts_that_point_elsewhere(path):
 
 def test_the_structure_is_plain_json(path):
     with h5py.File(path) as file:
-        structure = json.loads(file.attrs["structure"])
+        about = json.loads(file["about"][:].tobytes())
+    structure = about["structure"]
     assert structure == {
         "tuple": [
             {"dict": [["image", 0], ["text", 1]]},
@@ -297,3 +322,89 @@ def test_the_structure_is_plain_json(path):
         [2, 3],
         4,
     )
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A data set with names of classes, and its file."""
+    ds = FederatedDataset.from_clients(
+        {
+            "ann": (["to be", "or"], ["b", "a"], [0.5, 1.5]),
+            "bob": (["not"], ["c"], [2.5]),
+        }
+    )
+    ds.save(tmp_path / "named.h5")
+    return ds, tmp_path / "named.h5"
+
+
+def test_names_of_classes(named):
+    ds, path = named
+    assert FederatedDataset.load(path).class_names == ("a", "b", "c")
+    ds.map(lambda c: c[:2]).save(path)
+    assert FederatedDataset.load(path).class_names == ("a", "b", "c")
+
+
+def test_files_without_checksums(dataset, path):
+    with h5py.File(path, "r+") as file:
+        about = json.loads(file["about"][:].tobytes())
+        for number, dtype in enumerate(about["dtypes"]):
+            file[f"arrays/{number}"].attrs["dtype"] = dtype
+        file.attrs["structure"] = json.dumps(about["structure"])
+        file.attrs["format"] = "fedlearn clients"
+        file.attrs["version"] = 1
+    with pytest.raises(FormatError, match="version 1, but has checksums"):
+        FederatedDataset.load(path)
+    with h5py.File(path, "r+") as file:
+        del file["checksums"]
+    assert_same(FederatedDataset.load(path), dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("arrays/4/values", 7.5), ("arrays/0/table", 0.125)]
+)
+def test_another_number(path, name, value):
+    with h5py.File(path, "r+") as file:
+        file[name][:] = value
+    loaded = FederatedDataset.load(path)
+    with pytest.raises(FormatError, match="'ann' cannot be read: its checksum"):
+        loaded["ann"]
+    with pytest.raises(FormatError, match="checksum"):
+        loaded.pooled()
+    assert loaded.num_examples("ann") == 2
+
+
+def test_other_ids_dtypes_or_names(named):
+    _, path = named
+    whole = path.read_bytes()
+    for spoil in (
+        lambda f: f["client_ids/bytes"].__setitem__(0, ord("A")),
+        lambda f: f["ends"].__setitem__(0, 1),
+        lambda f: f["about"].__setitem__(-3, ord("d")),
+        lambda f: f["checksums"].__setitem__(0, 1),
+    ):
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            spoil(file)
+        with pytest.raises(FormatError, match="its checksum doesn't match"):
+            FederatedDataset.load(path)
+
+
+def test_a_flipped_byte_is_an_error_or_changes_nothing(named):
+    ds, path = named
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    errors = 0
+    for place in rng.integers(0, len(whole), 600).tolist():
+        flipped = whole[place] ^ int(rng.integers(1, 256))
+        # A file of its own: HDF5 takes the same one for that it has open.
+        changed = path.with_name(f"{place}.h5")
+        changed.write_bytes(
+            whole[:place] + bytes([flipped]) + whole[place + 1 :]
+        )
+        try:
+            loaded = FederatedDataset.load(changed)
+            assert loaded.class_names == ds.class_names
+            assert_same(loaded, ds)
+        except FormatError:
+            errors += 1
+    assert errors > 30
