@@ -5,6 +5,7 @@ that a file of the final name is whole. What a broken attempt left is
 continued by the next one, in this process or another.
 """
 
+import contextlib
 import email.utils
 import hashlib
 import http.client
@@ -80,9 +81,15 @@ class _Wanted(NamedTuple):
         """Remembers where the partial file is from, and which version."""
         return self.beside("partial.json")
 
+    @property
+    def checked(self) -> Path:
+        """Says which checksum the file was found to have, and when."""
+        return self.beside("checked.json")
+
     def discard(self) -> None:
         self.partial.unlink(missing_ok=True)
         self.origin.unlink(missing_ok=True)
+        self.checked.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
         if self.target.is_dir():
@@ -99,7 +106,36 @@ class _Wanted(NamedTuple):
                 "it is incomplete or another version. Delete it to have it "
                 f"fetched from {self.url}, or put the right file there."
             )
+        if self.sha256 is not None and not self._is_checked():
+            with open(self.target, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != self.sha256:
+                raise DownloadError(
+                    f"{self.target} has the SHA-256 {digest}. Expected "
+                    f"{self.sha256}: it is damaged or another version. Delete "
+                    f"it to have it fetched from {self.url}, or put the right "
+                    "file there."
+                )
+            self.remember_checked()
         return True
+
+    def _is_checked(self) -> bool:
+        try:
+            return json.loads(self.checked.read_text("utf-8")) == self._stamp()
+        except (OSError, ValueError):
+            return False
+
+    def _stamp(self) -> list[Any]:
+        """What changes when the file does, without reading it."""
+        stat = self.target.stat()
+        return [self.sha256, stat.st_size, stat.st_mtime_ns]
+
+    def remember_checked(self) -> None:
+        """So that the next process need not read all of the file."""
+        if self.sha256 is not None:
+            # In a folder without write access it is checked every time.
+            with contextlib.suppress(OSError):
+                self.checked.write_text(json.dumps(self._stamp()), "utf-8")
 
 
 def _readable(num_bytes: float) -> str:
@@ -427,6 +463,7 @@ def _fetch(
         wanted.discard()
         raise _FailedError(wrong)
     os.replace(wanted.partial, wanted.target)
+    wanted.remember_checked()
     wanted.origin.unlink(missing_ok=True)
 
 
@@ -462,9 +499,11 @@ def download(
 ) -> Path:
     """Fetches a file, unless it is there.
 
-    A file that is there is used as it is: it was checked before it got its
-    name. Only its size is compared, where `size` is given; one of another
-    size, which somebody must have put there, is an error and stays.
+    A file that is there is used. Its size is compared, where `size` is given,
+    and once its checksum, where `sha256` is: `<target>.checked.json` remembers
+    that, until the file changes. Checking takes a second or two for each
+    gigabyte. A file of another size or checksum, which somebody must have put
+    there, is an error and stays.
 
     Several processes may ask for one file at once: one fetches it, the others
     wait and find it. An attempt that broke off is continued where the server

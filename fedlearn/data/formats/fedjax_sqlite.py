@@ -18,12 +18,9 @@ from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.one_by_one import OneByOne, checked_ids
 from fedlearn.data.formats.packed_arrays import unpack_arrays
 from fedlearn.data.formats.sqlite_tables import check_tables
+from fedlearn.data.formats.unpacked import most_unpacked
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
-
-# A few kilobytes can be made to unpack to gigabytes. The largest client of
-# the published files takes some tens of megabytes.
-_MAX_CLIENT_BYTES = 1 << 30
 
 
 @contextlib.contextmanager
@@ -48,13 +45,14 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _decompress(data: bytes) -> bytes:
     unpacker = zlib.decompressobj()
+    most = most_unpacked(len(data))
     try:
-        plain = unpacker.decompress(data, _MAX_CLIENT_BYTES)
+        plain = unpacker.decompress(data, most)
     except zlib.error as error:
         raise ValueError(f"its data is no zlib stream ({error})") from error
     if unpacker.unconsumed_tail:
         raise ValueError(
-            f"its data unpacks to more than {_MAX_CLIENT_BYTES:,} bytes"
+            f"its {len(data):,} bytes unpack to more than {most:,}"
         )
     if not unpacker.eof or unpacker.unused_data:
         raise ValueError("its data is no whole zlib stream")

@@ -4,6 +4,7 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -11,9 +12,9 @@ import numpy as np
 
 from fedlearn.data.element import PARTS
 from fedlearn.data.formats.format_error import FormatError
+from fedlearn.data.formats.unpacked import most_unpacked
 
-# No DEFLATE stream unpacks to more than this many times its length.
-_MAX_RATIO = 1032
+_CHUNK_BYTES = 1 << 20
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -40,9 +41,31 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
             f"it declares the shape {shape} of {dtype}, {declared:,} bytes, "
             f"but has {size - file.tell():,}"
         )
-    array = np.frombuffer(file.read(declared), dtype)
+    flat = np.empty(math.prod(shape), dtype)
+    # Piece by piece: reading all at once would hold it three times.
+    view = memoryview(flat.view(np.uint8).data if declared else b"")
+    done = 0
+    while done < declared:
+        piece = file.read(min(_CHUNK_BYTES, declared - done))
+        if not piece:
+            raise EOFError("it ends within its numbers")
+        view[done : done + len(piece)] = piece
+        done += len(piece)
     file.read(1)  # compares the checksum, at the end of the stream
-    return array.reshape(shape, order="F" if fortran_order else "C")
+    return flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _check_size(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    # Of the whole file: several entries may point to the same bytes.
+    packed = path.stat().st_size
+    unpacked = sum(info.file_size for info in infos)
+    if unpacked > most_unpacked(packed):
+        raise ValueError(
+            f"it has {packed:,} bytes and unpacks to {unpacked:,}, as files "
+            "do that are made to fill the memory. If it is yours, write it "
+            "with numpy.savez, which doesn't compress, or read it yourself: "
+            "from_files(folder, read=...)"
+        )
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
@@ -53,8 +76,9 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
         else a dict of them all.
 
     Raises:
-        FormatError: If it is no such file, is damaged or cut short, or holds
-            Python objects.
+        FormatError: If it is no such file, is damaged or cut short, holds
+            Python objects, or unpacks to over 64 MiB and a hundred times its
+            size.
 
     Example:
 
@@ -67,6 +91,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(archive.infolist(), path)
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if name in arrays:
@@ -76,8 +101,6 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
                     zipfile.ZIP_DEFLATED,
                 ):
                     raise ValueError("it is compressed in an unusual way")
-                if info.file_size > _MAX_RATIO * info.compress_size:
-                    raise ValueError(f"its array {name!r} is too large")
                 with archive.open(info) as file:
                     arrays[name] = _read_array(file, info.file_size)
     except FileNotFoundError:

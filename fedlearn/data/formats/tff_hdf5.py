@@ -16,12 +16,10 @@ import numpy as np
 from fedlearn.data import element as el
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.one_by_one import OneByOne, checked_ids
+from fedlearn.data.formats.unpacked import most_unpacked
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ARCHIVE_MAGICS = (b"BZh", b"\x1f\x8b", b"\xfd7zXZ\0", b"PK\x03\x04")
-
-# No DEFLATE stream unpacks to more than this many times its length.
-_MAX_RATIO = 1032
 
 # All rows of text may point at one long string, so that a small file would
 # fill the memory; this many are read before the total is looked at.
@@ -129,7 +127,7 @@ def _check_stored(dataset: h5py.Dataset, where: str, file_bytes: int) -> None:
     declared = math.prod(dataset.shape) * dataset.id.get_type().get_size()
     stored = dataset.id.get_storage_size()
     packed = dataset.id.get_create_plist().get_nfilters() > 0
-    complete = declared <= stored * (_MAX_RATIO if packed else 1)
+    complete = declared <= (most_unpacked(stored) if packed else stored)
     if complete and declared and dataset.chunks:
         pairs = zip(dataset.shape, dataset.chunks, strict=True)
         chunks = math.prod(-(-length // chunk) for length, chunk in pairs)

@@ -128,7 +128,8 @@ def target(tmp_path):
 
 def check(target, data=DATA):
     assert target.read_bytes() == data
-    assert os.listdir(target.parent) == [target.name]
+    left = {name for name in os.listdir(target.parent)}
+    assert left - {f"{target.name}.checked.json"} == {target.name}
 
 
 def test_whole_file(script, target, waits, capsys):
@@ -155,10 +156,46 @@ def test_relative_target_becomes_absolute(
 def test_file_that_is_there_is_used(script, target):
     target.parent.mkdir()
     target.write_bytes(OTHER)
-    assert download(script.url(), target, sha256=SHA) == target
     assert download(script.url(), target, size=len(OTHER)) == target
     check(target, OTHER)
     assert script.requests == []
+
+
+def test_file_of_another_checksum_is_an_error_and_stays(script, target):
+    target.parent.mkdir()
+    target.write_bytes(OTHER)
+    for _ in range(2):
+        with pytest.raises(DownloadError, match=f"SHA-256.*{SHA}.*Delete it"):
+            download(script.url(), target, sha256=SHA, size=len(DATA))
+    assert os.listdir(target.parent) == [target.name]
+    check(target, OTHER)
+    assert script.requests == []
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_a_checksum_is_compared_once(script, target, monkeypatch, fetched):
+    if fetched:
+        script.answers = [whole()]
+    else:
+        target.parent.mkdir()
+        target.write_bytes(DATA)
+    download(script.url(), target, sha256=SHA)
+
+    def no_more(*args):
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", no_more)
+        assert download(script.url(), target, sha256=SHA) == target
+    # Damage of the same size, and another version that is wanted.
+    os.utime(target, ns=(1, 1))
+    target.write_bytes(DATA[:-1] + b"!")
+    with pytest.raises(DownloadError, match="SHA-256"):
+        download(script.url(), target, sha256=SHA)
+    target.write_bytes(DATA)
+    download(script.url(), target, sha256=SHA)
+    with pytest.raises(DownloadError, match="SHA-256"):
+        download(script.url(), target, sha256="0" * 64)
 
 
 def test_file_of_another_size_is_an_error_and_stays(script, target):

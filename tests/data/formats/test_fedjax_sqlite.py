@@ -163,8 +163,8 @@ def test_bad_client(write, bad, match):
 
 def test_unpacks_to_too_much(write, monkeypatch):
     source = read_fedjax_sqlite(write(GOOD))
-    monkeypatch.setattr(fedjax_sqlite, "_MAX_CLIENT_BYTES", 100)
-    with pytest.raises(FormatError, match="more than 100 bytes"):
+    monkeypatch.setattr(fedjax_sqlite, "most_unpacked", lambda packed: 100)
+    with pytest.raises(FormatError, match="unpack to more than 100"):
         source.load("b")
 
 

@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -111,3 +112,41 @@ def test_other_archives(tmp_path):
         read_npz(path)
     with pytest.raises(FileNotFoundError):
         read_npz(tmp_path / "nothing.npz")
+
+
+def test_what_unpacks_to_too_much(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros(1 << 25, "float32"))
+    assert path.stat().st_size < 1 << 18
+    with pytest.raises(FormatError, match=r"unpacks to 134,217,856.*read="):
+        read_npz(path)
+    # Less than 64 MiB is never too much.
+    np.savez_compressed(path, x=np.zeros(1 << 23, "float32"))
+    assert read_npz(path)["x"].shape == (1 << 23,)
+
+
+def test_entries_that_share_their_bytes(tmp_path):
+    """Every entry is within the limits, and all together are not."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros(1 << 23, "float32"))
+    with zipfile.ZipFile(path, "a") as archive:
+        (info,) = archive.infolist()
+        archive.filelist += [info] * 5
+        archive._didModify = True
+    with pytest.raises(FormatError, match="unpacks to 201,327,360"):
+        read_npz(path)
+
+
+def test_memory_is_that_of_the_arrays(tmp_path):
+    path = tmp_path / "a.npz"
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, 1 << 24).astype("uint8")
+    np.savez_compressed(path, x=x)
+    tracemalloc.start()
+    try:
+        got = read_npz(path)["x"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(got, x)
+    assert peak < 1.5 * x.nbytes
