@@ -167,17 +167,44 @@ def __getattr__(name: str) -> Any:
     elif name in _SUBMODULES:
         value = _import(f"{__name__}.{name}")
     else:
-        import difflib
-
-        public = {n.lower(): n for n in (*_DEFINED_IN, *_SUBMODULES)}
-        near = difflib.get_close_matches(name.lower(), public, n=1)
-        hint = f" Did you mean {public[near[0]]!r}?" if near else ""
         raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}.{hint}"
+            f"module {__name__!r} has no attribute {name!r}.{_hint(name)}"
         )
     # Found once, a name is an ordinary module attribute from then on.
     globals()[name] = value
     return value
+
+
+# Algorithms that are arguments of one class.
+_ARGUMENTS_OF = {
+    "FedAvg": "FederatedAveraging(model)",
+    "FedAvgM": "FederatedAveraging(model, server_optimizer="
+    "keras.optimizers.SGD(1.0, momentum=0.9))",
+    "FedProx": "FederatedAveraging(model, client="
+    "fl.LocalTraining(proximal=0.1))",
+}
+
+
+def _hint(name: str) -> str:
+    import difflib
+    import importlib.util
+    import pathlib
+    import re
+
+    if importlib.util.find_spec(f"{__name__}.{name}"):
+        return ""  # Python asks for a module here before it imports it
+    if name in _ARGUMENTS_OF:
+        return f" Write fl.{_ARGUMENTS_OF[name]}."
+    public = {n.lower(): n for n in (*_DEFINED_IN, *_SUBMODULES)}
+    near = difflib.get_close_matches(name.lower(), public, n=1)
+    if near:
+        return f" Did you mean {public[near[0]]!r}?"
+    # Read as text: whoever asks with `hasattr` wants nothing imported.
+    listed = re.compile(rf'__all__ = \[[^]]*"{re.escape(name)}"')
+    for file in sorted(pathlib.Path(__file__).parent.glob("*/__init__.py")):
+        if listed.search(file.read_text(encoding="utf-8")):
+            return f" It is fl.{file.parent.name}.{name}."
+    return ""
 
 
 def _import(module: str) -> Any:

@@ -19,6 +19,13 @@ def check_model(model: Any) -> None:
             "train with. Call `model.compile(optimizer=..., loss=..., "
             "metrics=[...])` before it is given to fedlearn."
         )
+    weights = getattr(model._compile_loss, "_user_loss_weights", None)
+    if any(isinstance(w, str) for w in keras.tree.flatten(weights)):
+        raise ValueError(
+            f"The model {model.name!r} is compiled with loss_weights="
+            f"{weights!r}: the third argument of `compile`. For metrics write "
+            f"`model.compile(optimizer, loss, metrics={weights!r})`."
+        )
     if not model.built or not model.weights:
         raise ValueError(
             f"The model {model.name!r} has no weights yet: Keras creates them "

@@ -85,7 +85,7 @@ class LearningProcess:
                 client or "fedavg", CLIENTS, LocalTraining, "client"
             )
         self.client = client
-        if not hasattr(self.client, "build"):
+        if isinstance(client, type) or not hasattr(self.client, "build"):
             raise TypeError(
                 "`client` must be a fedlearn.LocalTraining (or another object "
                 f"with its methods), or a string: {recipe.usages(CLIENTS)}. "

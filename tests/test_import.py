@@ -115,6 +115,30 @@ def test_unknown_name_suggests_a_near_one(wrong, right):
         getattr(fl, wrong)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Krum", "It is fl.aggregators.Krum."),
+        ("FedAdam", "It is fl.optimizers.FedAdam."),
+        ("digits", "It is fl.datasets.digits."),
+        ("FedAvg", "Write fl.FederatedAveraging(model)."),
+        ("FedProx", "fl.LocalTraining(proximal=0.1))."),
+    ],
+)
+def test_a_name_of_another_place_is_found(name, hint):
+    with pytest.raises(AttributeError, match=re.escape(hint)):
+        getattr(fl, name)
+
+
+def test_looking_for_a_name_imports_nothing():
+    code = (
+        "import sys, fedlearn; hasattr(fedlearn, 'Krum'); "
+        "from fedlearn import portable_math; "
+        f"print([m for m in {HEAVY} if m in sys.modules and m != 'numpy'])"
+    )
+    assert run(code) == "[]"
+
+
 def test_unknown_name_without_a_near_one():
     with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'\.$"):
         _ = fl.xyzzy

@@ -166,6 +166,11 @@ def test_compare_says_what_is_of_training():
     assert title(axes) == "Training loss"
 
 
+def test_runs_of_no_rounds_are_drawn_without_a_warning():
+    fl.plot.compare({"a": {"loss": []}})
+    fl.plot.history({"loss": []})
+
+
 def test_compare_tells_many_runs_apart():
     axes = fl.plot.compare({str(i): HISTORY for i in range(20)}, "loss")
     kinds = {(x.get_color(), x.get_linestyle()) for x in axes.get_lines()}
@@ -175,6 +180,8 @@ def test_compare_tells_many_runs_apart():
 def test_compare_errors():
     with pytest.raises(TypeError, match="Received: list"):
         fl.plot.compare([HISTORY])
+    with pytest.raises(TypeError, match="history of 'b' must be what"):
+        fl.plot.compare({"a": HISTORY, "b": None})
     with pytest.raises(ValueError, match="no runs"):
         fl.plot.compare({})
     with pytest.raises(ValueError, match=r"'b' has no 'accuracy'\. It has: f1"):

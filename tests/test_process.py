@@ -288,6 +288,11 @@ def test_clients_that_are_refused(process, clients, error, match):
     ("arguments", "error", "match"),
     [
         ({"client": 3}, TypeError, "`client` must be a fedlearn.LocalTraining"),
+        (
+            {"client": fl.LocalTraining},
+            TypeError,
+            "`client` must be a fedlearn",
+        ),
         ({"aggregator": 3}, TypeError, "`aggregator` must be"),
         ({"aggregator": "maen"}, ValueError, "Did you mean mean?"),
         ({"executor": "fast"}, ValueError, r"no executor 'fast'.*sequential"),

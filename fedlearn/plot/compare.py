@@ -54,7 +54,10 @@ def compare(
         )
     if not histories:
         raise ValueError("There are no runs to compare.")
-    runs = {str(name): values_of(h) for name, h in histories.items()}
+    runs = {
+        str(name): values_of(history, f"The history of {name!r}")
+        for name, history in histories.items()
+    }
     found = {name: metrics_in(values) for name, values in runs.items()}
     common = [
         metric

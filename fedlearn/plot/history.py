@@ -127,7 +127,7 @@ def finish(ax: Any, metric: str, num_rounds: int, drawn: Any) -> None:
         ax.set_ylim(bottom=0 if low < 0.5 else None, top=1.02)
     elif low >= 0:
         ax.set_ylim(bottom=0)
-    ax.set_xlim(0 if num_rounds > 14 else 0.5, num_rounds + 0.5)
+    ax.set_xlim(0 if num_rounds > 14 else 0.5, max(num_rounds, 1) + 0.5)
 
 
 def panels(count: int) -> list[Any]:
@@ -144,12 +144,14 @@ def panels(count: int) -> list[Any]:
     return list(axes[0])
 
 
-def values_of(history: Any) -> Mapping[str, Sequence[float]]:
+def values_of(
+    history: Any, what: str = "`history`"
+) -> Mapping[str, Sequence[float]]:
     """The lists of what `fit` returned, or of a dict of lists."""
     values = getattr(history, "history", history)
     if not isinstance(values, Mapping):
         raise TypeError(
-            "`history` must be what `process.fit` returned, or a dict of "
-            f"lists. Received: {type(history).__name__}."
+            f"{what} must be what `process.fit` returned, or a dict of lists. "
+            f"Received: {type(history).__name__}."
         )
     return values

@@ -300,6 +300,13 @@ def test_a_model_that_is_not_compiled_is_refused():
         fl.evaluate(model, [zoo.line(2)])
 
 
+def test_metrics_in_the_place_of_loss_weights_are_named():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse", ["accuracy"])
+    with pytest.raises(ValueError, match="third argument of `compile`"):
+        fl.FederatedAveraging(model)
+
+
 def test_a_model_without_weights_is_refused():
     model = keras.Sequential([layers.Dense(1)])
     model.compile("sgd", loss="mse")

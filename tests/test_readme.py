@@ -1,0 +1,116 @@
+"""What the README shows runs, in this order, as it stands there."""
+
+import ast
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from fedlearn.cli import main
+
+# On the default backend; what it shows is tested on each by itself.
+pytestmark = [pytest.mark.backend_free, pytest.mark.integration]
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def block(start, **numbers):
+    """The block that begins so, with fewer rounds."""
+    (code,) = [b for b in BLOCKS if b.startswith(start)]
+    for words, fewer in numbers.items():
+        assert words in code
+        code = code.replace(words, fewer)
+    return code
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """The names that the first block leaves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("readme"))
+        names = {}
+        exec(block("import keras", **{"rounds=50": "rounds=2"}), names)
+        assert pathlib.Path("digits.keras").exists()
+    return names
+
+
+def test_the_first_block(names):
+    assert len(names["history"].history["val_accuracy"]) == 2
+
+
+def test_one_level_down(names):
+    code = block("sampler =", **{"range(50)": "range(1)"})
+    exec(code, names)
+    assert names["metrics"]["statistics"]["accuracy"]["mean"] > 0
+
+
+def test_privacy(names):
+    exec(block("fl.FederatedAveraging(\n"), names)
+
+
+def test_partitions(names):
+    x, y = load_digits(return_X_y=True)
+    there = {
+        **names,
+        "x": x.reshape(-1, 8, 8).astype("float32"),
+        "y": y,
+        "coarse": y // 2,
+        "city": y.astype(str),
+    }
+    lines = block("fl.partition").splitlines()
+    for line in lines:
+        assert len(eval(line, there)) == (
+            500 if "500" in line else 10 if "city" in line else 100
+        )
+
+
+def test_the_table_of_algorithms(names):
+    rows = re.findall(r"^\| Fed\w+ .*\| `(\w+)=(.*)` \|$", TEXT, re.MULTILINE)
+    assert len(rows) >= 5
+    there = {**names, "LocalTraining": names["fl"].LocalTraining}
+    for argument, code in rows:
+        names["fl"].FederatedAveraging(
+            names["model"], **{argument: eval(code, there)}
+        )
+
+
+def test_own_data(names, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    tf = pytest.importorskip("tensorflow")
+    monkeypatch.chdir(tmp_path)
+    x, y = np.ones((4, 2)), np.arange(4)
+    people = ["anna", "ben", "anna", "ben"]
+    frame = pandas.DataFrame({"user": people, "steps": y, "activity": y})
+    named = {"user": "hospital", "activity": "outcome"}
+    frame.rename(columns=named).to_csv("visits.csv", index=False)
+    pathlib.Path("clients").mkdir()
+    for name in ("anna", "ben"):
+        np.savez(f"clients/{name}.npz", x=x, y=y)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    there = {
+        **names,
+        **{"df": frame, "x": x, "y": y, "client_ids": people},
+        **{"x1": x, "y1": y, "x2": x, "y2": y},
+        **{"dataset1": dataset, "dataset2": dataset},
+    }
+    # Files of other libraries, which have tests of their own.
+    others = ("from_hugging_face", "from_leaf", "from_tff_sqlite")
+    for statement in ast.parse(block("fl.FederatedDataset")).body:
+        code = ast.unparse(statement)
+        if not any(name in code for name in others):
+            assert len(eval(code, there)) == 2
+
+
+def test_command_lines():
+    (block,) = re.findall(r"```\n(fedlearn train.*?)```", TEXT, re.DOTALL)
+    lines = re.findall(r"^fedlearn (.*?)(?: +#.*)?$", block, re.MULTILINE)
+    assert len(lines) > 5
+    for line in lines:
+        command, *rest = shlex.split(line)
+        # Ends the process where a flag or its value is wrong.
+        main._parse(main._command(command), [command, *rest])
