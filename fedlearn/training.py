@@ -16,6 +16,7 @@ from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
 from fedlearn.data.class_names import listed
 from fedlearn.data.cohort import client_arrays
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.left_out import LeftOut
 from fedlearn.metrics.per_client import FEW
 from fedlearn.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler, Uniform
@@ -161,6 +162,7 @@ def fit(
         privacy.remember(state)
         if checkpoint is not None:
             checkpoint.save_latest()
+    loop.left_out.tell(stacklevel=4, more=True)
     for statement in privacy.state_in(history, int(process.state.round_num)):
         if _verbosity(verbose) and not _is_told(statement, user_callbacks):
             print(f"Privacy: {statement}.")
@@ -242,6 +244,7 @@ class _Loop:
         self._callbacks = callback_list
         self._model = proxy
         self._warned = False
+        self.left_out = LeftOut()
         # The metrics of each validation client, where they are few.
         self.per_client: dict[str, dict[str, list[float]]] = {}
         self._by_name = (
@@ -309,16 +312,20 @@ class _Loop:
                 }
             cohort = self._data.select(ids)
         state, logs = self._process.next(state, cohort)
-        if (
-            logs.get("num_rejected")
-            and not logs["num_clients"]
-            and not self._warned
-        ):
+        rejected = int(logs.get("num_rejected") or 0)
+        if not rejected:
+            return state, logs
+        nothing = (
+            f"In round {round_num + 1} no client's update was finite, so "
+            "nothing was learned. "
+        )
+        before = "" if logs["num_clients"] else nothing
+        if self.left_out.look(cohort, rejected):
+            self.left_out.tell(stacklevel=6, before=before)
+        elif before and not self._warned:
             self._warned = True
             warnings.warn(
-                f"In round {round_num + 1} no client's update was finite, so "
-                "nothing was learned. The usual cause is a learning rate that "
-                "is too high, or NaN in the data.",
+                f"{before}The usual cause is a learning rate that is too high.",
                 stacklevel=6,
             )
         return state, logs
