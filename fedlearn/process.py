@@ -429,7 +429,8 @@ class LearningProcess:
                 for i in self._functional.roles.state
             ),
         ]
-        return [keras.KerasTensor(v.shape, v.dtype) for v in variables]
+        # Of the values: JAX without 64 bits holds float64 in 32.
+        return [keras.KerasTensor(v.shape, v.value.dtype) for v in variables]
 
     def cohort(self, clients: Any) -> Cohort:
         """The clients of a round, checked against the model as they are read.

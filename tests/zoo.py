@@ -5,6 +5,7 @@ all tests of a session, because compiling is what costs: their methods are
 pure, and only `fit` changes anything (`process.state`, the model's weights).
 """
 
+import contextlib
 import functools
 import re
 
@@ -13,6 +14,19 @@ import numpy as np
 from keras import layers, ops
 
 import fedlearn as fl
+from fedlearn import backend
+
+
+@contextlib.contextmanager
+def floats(dtype):
+    """Where a dtype exists: JAX has float64 only if it is told so."""
+    if dtype != "float64" or backend.name != "jax":
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
 
 
 def set_weights(model, seed=0):

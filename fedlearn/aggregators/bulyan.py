@@ -34,9 +34,9 @@ def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
         num_byzantine: `f`, how many clients may be malicious.
 
     Returns:
-        Float32 of shape `(n,)`: one for the chosen, zero for others.
+        Floats of shape `(n,)`: one for the chosen, zero for others.
     """
-    counts = ops.cast(weight > 0, "float32")
+    counts = ops.cast(weight > 0, weight.dtype)
 
     def take_best(step, left):
         ranks = krum_ranks(distances, left, num_byzantine)
@@ -80,7 +80,10 @@ def _around_median(ordered, num_rows, width, num_left_out):
     ends = ops.clip(starts + width - 1, 0, last)
     low = ops.take(ordered, ops.minimum(starts, last), axis=0)
     high = ops.take(ordered, ends, axis=0)
-    start = ops.argmin(ops.maximum(median - low, high - median), axis=0)
+    farther = ops.maximum(median - low, high - median)
+    # Keras's `argmin` on JAX makes float32 of float64, and 1e59 infinite.
+    closest = farther == ops.min(farther, axis=0)
+    start = ops.argmax(ops.cast(closest, "float32"), axis=0)
     start = ops.cast(start, "int32")
     return mean_between(ordered, start, start + width)
 
@@ -119,7 +122,7 @@ class Bulyan(RobustRule):
 
     def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
         del noise
-        distances = squared_distances(gram(values))
+        distances = squared_distances(gram(values, weight).products)
         chosen = krum_selection(distances, weight, self.num_byzantine)
         return mean_around_median(values, chosen, 2 * self.num_byzantine)
 

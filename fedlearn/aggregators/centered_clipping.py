@@ -6,9 +6,10 @@ import numpy as np
 from keras import ops
 
 from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
-from fedlearn.aggregators.distances import squared_norms, weighted_sum
+from fedlearn.aggregators.distances import weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule, checked_count
 from fedlearn.aggregators.sorted_rows import median_of
+from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Spec, Value
 
@@ -42,13 +43,13 @@ def centered_clip(
     >>> float(centered_clip([stack], ops.ones(2), center, 1.0, 1)[0][0])
     0.75
     """
-    counts = ops.cast(weight > 0, "float32")
+    counts = ops.cast(weight > 0, norms.wide_dtype(values))
     shares = counts / ops.maximum(ops.sum(counts), 1.0)
     for _ in range(num_iterations):
         ways = [v - c for v, c in zip(values, center, strict=True)]
-        norms = ops.sqrt(squared_norms(ways))
-        radius = median_of(norms, weight) if tau == "median" else tau
-        moves = weighted_sum(ways, shares * clip_factors(norms, radius))
+        lengths = norms.l2_of_rows(ways)
+        radius = median_of(lengths, weight) if tau == "median" else tau
+        moves = weighted_sum(ways, shares * clip_factors(lengths, radius))
         center = [c + m for c, m in zip(center, moves, strict=True)]
     return center
 
@@ -99,7 +100,7 @@ class CenteredClipping(RobustRule):
         self.num_iterations = checked_count("num_iterations", num_iterations, 1)
 
     def init_rule(self, spec: Spec) -> Any:
-        return [ops.zeros(s.shape, "float32") for s in spec]
+        return [ops.zeros(s.shape, norms.wide_dtype([s])) for s in spec]
 
     def draw_rule(self, state: Any) -> Any:
         # In `params` it would be sent to every client, for nothing.
@@ -111,7 +112,7 @@ class CenteredClipping(RobustRule):
         )
 
     def update_rule(self, state: Any, total: Any, noise: Any) -> Any:
-        values = [ops.cast(v, "float32") for v in total["value"]]
+        values = [norms.widened_array(v) for v in total["value"]]
         moved = self.aggregate(values, total["weight"], noise)
         enough = self._is_enough(total["weight"])
         return [

@@ -23,12 +23,12 @@ def clip_factors(norms: Any, radius: Any) -> Any:
     """What brings vectors of these norms to a radius, and no shorter ones.
 
     Args:
-        norms: Float32 of shape `(n,)`.
+        norms: Floats of shape `(n,)`.
         radius: A scalar, at least 0.
 
     Returns:
-        Of shape `(n,)`: `min(1, radius / norm)`; zero where float32 can't
-        hold the norm.
+        Of shape `(n,)`: `min(1, radius / norm)`; zero where their
+        dtype can't hold the norm.
 
     Example:
 
@@ -36,6 +36,7 @@ def clip_factors(norms: Any, radius: Any) -> Any:
     >>> ops.convert_to_numpy(factors).tolist()
     [1.0, 1.0, 0.5]
     """
+    radius = ops.cast(radius, norms.dtype)
     long = norms > radius
     # Without a zero in the denominator, also where the result isn't used.
     factors = ops.where(long, radius / ops.where(long, norms, 1.0), 1.0)

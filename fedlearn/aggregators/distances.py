@@ -1,62 +1,120 @@
 """Distances among updates, and combinations of them, by one matrix product.
 
-The Gram matrix of `n` updates holds all that the geometry of `n` points is
-made of. It costs one product of an `(n, d)` matrix with its transpose; what
-follows is of size `(n, n)`, whatever the number `d` of parameters.
+The Gram matrix of `n` points holds all that their geometry is made of. It
+costs one product of an `(n, d)` matrix with its transpose; what follows is of
+size `(n, n)`, whatever the number `d` of parameters.
+
+A Gram matrix of the updates themselves would lose the digits of distances
+that are short beside the updates, those of clients that agree. So it is taken
+around an update from which most others aren't far.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
+from fedlearn.aggregators.sorted_rows import median_of
+from fedlearn.encoders import norms
 from fedlearn.encoders.encoder import Value
 
 
-def gram(values: Value) -> Any:
+class Gram(NamedTuple):
+    """Inner products of all pairs of updates, around one of them.
+
+    Attributes:
+        products: Of shape `(n, n)`; not finite where the dtype can't hold a
+            product, of an update that is far from most.
+        unit: A scalar, the length that is 1 there: about how far updates are
+            from the one in the middle, so that no squares of distances
+            overflow or vanish.
+    """
+
+    products: Any
+    unit: Any
+
+
+def gram(values: Value, weight: Any) -> Gram:
     """The inner products of all pairs of updates.
 
     Args:
-        values: Arrays of shape `(n, ...)`, one a variable.
-
-    Returns:
-        An array of shape `(n, n)`. Where a product exceeds float32 it isn't
-        finite.
+        values: Float32 or float64 arrays of shape `(n, ...)`, one a variable.
+        weight: Of shape `(n,)`; zero for rows that don't count.
 
     Example:
 
-    >>> ops.convert_to_numpy(gram([ops.array([[1.0], [2.0]])])).tolist()
-    [[1.0, 2.0], [2.0, 4.0]]
+    >>> found = gram([ops.array([[1.0], [2.0], [4.0]])], ops.ones(3))
+    >>> distances = squared_distances(found.products) * found.unit**2
+    >>> ops.convert_to_numpy(ops.sqrt(distances)).tolist()
+    [[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]]
     """
+    # Around zero at first, to see who is in the middle. By those few digits
+    # that may be somebody a bit outside, by what they hide: some 3e-4 of an
+    # update's norm in float32, and then a thousand times smaller distances
+    # have all their digits but three.
+    zero = [ops.zeros_like(v[:1]) for v in values]
+    rough = squared_distances(_gram_around(zero, values, weight).products)
+    middle = ops.argmin(_median_distances(rough, weight))
+    origin = [ops.take(v, middle, axis=0)[None] for v in values]
+    return _gram_around(origin, values, weight)
+
+
+def _gram_around(origin: Value, values: Value, weight: Any) -> Gram:
+    dtype = norms.wide_dtype(values)
     # Variable by variable: joining them would copy all the updates.
-    rows = [ops.reshape(v, (ops.shape(v)[0], -1)) for v in values]
-    return sum(ops.matmul(r, ops.transpose(r)) for r in rows)
+    largest = ops.zeros(ops.shape(weight), dtype)
+    for v, o in zip(values, origin, strict=True):
+        largest = ops.maximum(
+            largest, ops.cast(norms.linf_of_rows([v - o]), dtype)
+        )
+    unit = median_of(largest, weight * ops.cast(largest > 0, weight.dtype))
+    usable = ops.logical_and(unit > 0, ops.isfinite(unit))
+    unit = ops.where(usable, unit, ops.ones_like(unit))
+    # A number whose reciprocal is one, too.
+    largest_unit = 2.0 ** (1000 if dtype == "float64" else 100)
+    unit = ops.clip(unit, 1 / largest_unit, largest_unit)
+    products = ops.zeros((), dtype)
+    for v, o in zip(values, origin, strict=True):
+        rows = (v - o) / ops.cast(unit, v.dtype)
+        rows = ops.reshape(rows, (ops.shape(v)[0], math.prod(v.shape[1:])))
+        products += ops.cast(ops.matmul(rows, ops.transpose(rows)), dtype)
+    return Gram(products, unit)
+
+
+def _median_distances(distances: Any, weight: Any) -> Any:
+    """How far most of those that count are, of shape `(n,)`."""
+    counts = weight > 0
+    kept = ops.where(counts[None, :], distances, math.inf)
+    ordered = ops.sort(kept, axis=1)
+    half = ops.sum(ops.cast(counts, "int32")) // 2
+    found = ops.take(ordered, half, axis=1)
+    return ops.where(counts, found, math.inf)
 
 
 def squared_distances(products: Any) -> Any:
-    """The squared Euclidean distances of all pairs of updates.
+    """The squared Euclidean distances of all pairs of points.
 
     Args:
-        products: From `gram`.
+        products: Their inner products, of shape `(n, n)`.
 
     Returns:
-        An array of shape `(n, n)`, zero on the diagonal; infinite where float32
-        can't hold the distance.
+        An array of shape `(n, n)`, zero on the diagonal; infinite where its
+        dtype can't hold the distance.
     """
     squares = ops.diagonal(products)
     # A product rounds differently from its mirror image; distances mustn't.
     both = products + ops.transpose(products)
     found = squares[:, None] + squares[None, :] - both
-    # inf - inf, of an update too long for float32, is no small distance.
+    # inf - inf, of an update too long for its dtype, is no small distance.
     found = ops.where(ops.isfinite(found), ops.maximum(found, 0.0), math.inf)
     return ops.where(_is_diagonal(products), ops.zeros_like(found), found)
 
 
 def squared_distances_to(products: Any, weights: Any) -> Any:
-    """Squared distances of all updates to a weighted sum of them.
+    """Squared distances of all points to a weighted sum of them.
 
     Args:
-        products: From `gram`, finite.
+        products: Their inner products, finite.
         weights: Of shape `(n,)`, with sum 1.
     """
     with_sum = ops.matmul(products, weights[:, None])[:, 0]
@@ -76,19 +134,14 @@ def weighted_sum(values: Value, weights: Any) -> Value:
     """
     return [
         ops.reshape(
-            ops.matmul(weights[None], ops.reshape(v, (ops.shape(v)[0], -1))),
+            ops.matmul(
+                ops.cast(weights, v.dtype)[None],
+                ops.reshape(v, (ops.shape(v)[0], math.prod(v.shape[1:]))),
+            ),
             ops.shape(v)[1:],
         )
         for v in values
     ]
-
-
-def squared_norms(values: Value) -> Any:
-    """The squared L2 norm of each update, of shape `(n,)`."""
-    return sum(
-        ops.sum(ops.square(v), axis=tuple(range(1, len(v.shape))))
-        for v in values
-    )
 
 
 def _is_diagonal(square: Any) -> Any:

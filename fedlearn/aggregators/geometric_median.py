@@ -1,11 +1,13 @@
 """The geometric median of updates, of Pillutla et al. 2022."""
 
+import math
 from typing import Any, Literal
 
 from keras import ops
 
 from fedlearn import backend
 from fedlearn.aggregators.distances import (
+    Gram,
     gram,
     squared_distances_to,
     weighted_sum,
@@ -20,7 +22,7 @@ from fedlearn.encoders.encoder import Value
 
 
 def weiszfeld_weights(
-    products: Any, weight: Any, smoothing: float, num_iterations: int
+    points: Gram, weight: Any, smoothing: float, num_iterations: int
 ) -> Any:
     """What each update counts for in the geometric median.
 
@@ -30,7 +32,7 @@ def weiszfeld_weights(
     products alone.
 
     Args:
-        products: Of all pairs of updates, of shape `(n, n)`.
+        points: Of the updates, from `gram`.
         weight: `w`, of shape `(n,)`; zero for rows that don't count.
         smoothing: A distance, above 0.
         num_iterations: How often.
@@ -41,10 +43,13 @@ def weiszfeld_weights(
     Example: three points in a line, the third one far away.
 
     >>> x = ops.array([[0.0], [1.0], [1000.0]])
-    >>> b = weiszfeld_weights(gram([x]), ops.ones(3), 1e-6, 100)
+    >>> points = gram([x], ops.ones(3))
+    >>> b = weiszfeld_weights(points, ops.ones(3), 1e-6, 100)
     >>> abs(float(ops.sum(b * x[:, 0])) - 1) < 1e-2
     True
     """
+    products, weight = points.products, ops.cast(weight, points.unit.dtype)
+    least = smoothing / points.unit
     # A row too long for its square to be a number would spoil all the others.
     weight = ops.where(
         ops.isfinite(ops.diagonal(products)), weight, ops.zeros_like(weight)
@@ -56,14 +61,19 @@ def weiszfeld_weights(
         ops.zeros_like(products),
     )
 
-    def normalize(b):
-        return b / ops.maximum(ops.sum(b), 1e-30)
+    total = ops.sum(weight)
 
     def step(_, b):
         far = ops.sqrt(squared_distances_to(products, b))
-        return normalize(weight / ops.maximum(far, smoothing))
+        far = ops.maximum(far, least)
+        # Over the shortest, so that no quotient overflows or vanishes.
+        nearest = ops.min(ops.where(counts, far, math.inf))
+        b = weight * ops.where(counts, nearest / far, ops.zeros_like(far))
+        return b / ops.where(total > 0, ops.sum(b), 1.0)
 
-    return backend.loop(num_iterations, step, normalize(weight))
+    return backend.loop(
+        num_iterations, step, weight / ops.where(total > 0, total, 1.0)
+    )
 
 
 class GeometricMedian(RobustRule):
@@ -117,7 +127,7 @@ class GeometricMedian(RobustRule):
     def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
         del noise
         shares = weiszfeld_weights(
-            gram(values), weight, self.smoothing, self.num_iterations
+            gram(values, weight), weight, self.smoothing, self.num_iterations
         )
         return weighted_sum(values, shares)
 

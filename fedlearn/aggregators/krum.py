@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -20,14 +21,13 @@ from fedlearn.aggregators.sorted_rows import row_numbers
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
 
-_LARGEST = float(np.finfo(np.float32).max)
-
 
 def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
     """How far each update is from those that are closest to it.
 
     Args:
-        distances: Squared distances of all pairs, of shape `(n, n)`.
+        distances: Squared distances of all pairs, of shape `(n, n)`, in any
+            unit.
         weight: Of shape `(n,)`; zero for rows that don't count.
         num_byzantine: `f`, how many clients may be malicious.
 
@@ -39,7 +39,8 @@ def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
     Example: the last of five points is far from all.
 
     >>> x = ops.array([[0.0], [1.0], [2.0], [4.0], [100.0]])
-    >>> scores = krum_scores(squared_distances(gram([x])), ops.ones(5), 1)
+    >>> distances = squared_distances(ops.matmul(x, ops.transpose(x)))
+    >>> scores = krum_scores(distances, ops.ones(5), 1)
     >>> ops.convert_to_numpy(scores).tolist()
     [5.0, 2.0, 5.0, 13.0, 18820.0]
     """
@@ -65,7 +66,8 @@ def krum_ranks(distances: Any, weight: Any, num_byzantine: int) -> Any:
     Example:
 
     >>> x = ops.array([[0.0], [1.0], [2.0], [4.0], [100.0]])
-    >>> ranks = krum_ranks(squared_distances(gram([x])), ops.ones(5), 1)
+    >>> distances = squared_distances(ops.matmul(x, ops.transpose(x)))
+    >>> ranks = krum_ranks(distances, ops.ones(5), 1)
     >>> ops.convert_to_numpy(ranks).tolist()
     [2, 0, 1, 3, 4]
     """
@@ -88,7 +90,8 @@ def _sum_of_closest(distances, weight, count):
     ordered = ops.sort(kept, axis=1)
     near = ops.where(numbers[None, :] < count, ordered, ops.zeros_like(ordered))
     # What is infinitely far still comes before what doesn't count.
-    total = ops.minimum(ops.sum(near, axis=1), _LARGEST)
+    dtype = keras.backend.standardize_dtype(distances.dtype)
+    total = ops.minimum(ops.sum(near, axis=1), float(np.finfo(dtype).max))
     return ops.where(counts, total, math.inf)
 
 
@@ -142,10 +145,10 @@ class Krum(RobustRule):
 
     def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
         del noise
-        distances = squared_distances(gram(values))
+        distances = squared_distances(gram(values, weight).products)
         ranks = krum_ranks(distances, weight, self.num_byzantine)
         selected = ranks < self.num_selected
-        shares = ops.cast(selected, "float32") / self.num_selected
+        shares = ops.cast(selected, weight.dtype) / self.num_selected
         return weighted_sum(values, shares)
 
     def get_config(self) -> dict[str, Any]:

@@ -5,33 +5,12 @@ from typing import Any, Literal
 from keras import ops
 
 from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
-from fedlearn.aggregators.distances import squared_norms, weighted_sum
+from fedlearn.aggregators.distances import weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
+from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
-
-
-def clip_norm(value: Value, norm: float) -> Value:
-    """An update, scaled down to an L2 norm over all its arrays.
-
-    Args:
-        value: Float arrays.
-        norm: The largest norm, above 0.
-
-    Returns:
-        Arrays of the same shapes. An update whose norm float32 can't hold
-        becomes zero.
-
-    Example:
-
-    >>> clipped = clip_norm([ops.array([3.0]), ops.array([4.0])], 1.0)
-    >>> round(float(clipped[0][0]), 6), round(float(clipped[1][0]), 6)
-    (0.6, 0.8)
-    """
-    square = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in value)
-    scale = clip_factors(ops.sqrt(square), norm)
-    return [v * ops.cast(scale, v.dtype) for v in value]
 
 
 def mean_within_median_norm(values: Value, weight: Any) -> Value:
@@ -50,9 +29,9 @@ def mean_within_median_norm(values: Value, weight: Any) -> Value:
     >>> round(float(mean_within_median_norm([stack], ops.ones(3))[0][0]), 4)
     0.3333
     """
-    norms = ops.sqrt(squared_norms(values))
-    factors = clip_factors(norms, median_of(norms, weight))
-    counts = ops.cast(weight > 0, "float32")
+    lengths = norms.l2_of_rows(values)
+    factors = clip_factors(lengths, median_of(lengths, weight))
+    counts = ops.cast(weight > 0, lengths.dtype)
     shares = counts / ops.maximum(ops.sum(counts), 1.0)
     return weighted_sum(values, shares * factors)
 
@@ -101,7 +80,9 @@ class NormBounding(RobustRule):
         summand = super().summand(message, num_examples, params)
         if self.norm == "median":
             return summand
-        return {**summand, "value": clip_norm(summand["value"], self.norm)}
+        value = summand["value"]
+        clipped = norms.scale_down(value, norms.l2(value), self.norm)
+        return {**summand, "value": clipped}
 
     def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
         del noise

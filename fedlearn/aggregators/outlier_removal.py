@@ -4,9 +4,10 @@ from typing import Any
 
 from keras import ops
 
-from fedlearn.aggregators.distances import squared_norms, weighted_sum
+from fedlearn.aggregators.distances import weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule, checked_positive
 from fedlearn.aggregators.sorted_rows import median_of
+from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
 
@@ -29,10 +30,10 @@ def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
     >>> ops.convert_to_numpy(ordinary).tolist()
     [True, True, True, False]
     """
-    norms = ops.sqrt(squared_norms(values))
-    median = median_of(norms, weight)
+    lengths = norms.l2_of_rows(values)
+    median = median_of(lengths, weight)
     # An infinite median is no reason to let an infinite norm pass.
-    short = ops.logical_and(norms <= factor * median, ops.isfinite(norms))
+    short = ops.logical_and(lengths <= factor * median, ops.isfinite(lengths))
     return ops.logical_and(weight > 0, short)
 
 
@@ -67,7 +68,8 @@ class OutlierRemoval(RobustRule):
 
     def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
         del noise
-        kept = ops.cast(is_ordinary(values, weight, self.factor), "float32")
+        kept = is_ordinary(values, weight, self.factor)
+        kept = ops.cast(kept, norms.wide_dtype(values))
         return weighted_sum(values, kept / ops.maximum(ops.sum(kept), 1.0))
 
     def get_config(self) -> dict[str, Any]:

@@ -30,8 +30,9 @@ class PrivateMean(Mean):
       Poisson sampling counts on nobody to know, and whether one was left out
       because its update wasn't finite. With messages of variable length
       `bytes_up` also tells how long they were.
-    * Floating-point noise is not the noise of the theory (Mironov 2012, "On
-      significance of the least significant bits").
+    * Sums of floats are rounded while they are added up. (Of what is
+      released the last bits tell nothing: sum and noise are rounded to
+      multiples of one step, see `fedlearn.encoders.noise_grid`.)
     * Other runs. Each run on the same clients has an epsilon of its own;
       together they cost the sum, of the deltas too. A second `fit` of a
       process is the same run, and its epsilon counts the rounds of both; one

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn.aggregators.encoded import Encoded
+from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Spec, Value
 
@@ -76,10 +77,11 @@ class RobustRule(Encoded):
         """The aggregate of a round's updates, if there are enough.
 
         Args:
-            values: Float32 arrays of shape `(n, ...)`, one a variable; row
-                `k` is client `k`'s. Rows that don't count are zeros.
-            weight: From `weight`, float32 of shape `(n,)`; zero for rows that
-                don't count.
+            values: Float32 arrays of shape `(n, ...)`, one a variable, and
+                float64 where the variable is; row `k` is client `k`'s. Rows
+                that don't count are zeros.
+            weight: From `weight`, of shape `(n,)`, float64 if an array is;
+                zero for rows that don't count.
             noise: From `draw_rule`.
 
         Returns:
@@ -149,8 +151,10 @@ class RobustRule(Encoded):
         values, weight = total["value"], total["weight"]
         if values[0].shape[0] is not None:
             self.check_cohort(values[0].shape[0])
-        wide = [ops.cast(v, "float32") for v in values]
-        aggregate = self.aggregate(wide, weight, noise["rule"])
+        wide = [norms.widened_array(v) for v in values]
+        aggregate = self.aggregate(
+            wide, ops.cast(weight, norms.wide_dtype(wide)), noise["rule"]
+        )
         enough = self._is_enough(weight)
         return [
             ops.cast(ops.where(enough, a, ops.zeros_like(a)), v.dtype)

@@ -21,7 +21,7 @@ Every module has the same names:
   differ from backend to backend: see `fedlearn.threefry` for those that don't.
 * `random_dither(seed, shape)`: as `random_uniform`, but multiples of 2**-16,
   which take half as many random bits.
-* `sum_of_squares(array)`: of a float32 array, in one pass where it matters.
+* `sum_of_squares(array)`: of a float array, in one pass where it matters.
 * `compile_clock.clock.seconds`: how long tracing and compiling took so far.
 * `to_numpy(tree)`: the arrays of a pytree on the host.
 * `LOOPS_IN_GRAPH`: whether a client's loop over batches belongs inside the

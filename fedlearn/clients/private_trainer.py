@@ -239,21 +239,19 @@ class PrivateTrainer(LocalTrainer):
         )
         # The model's loss has the regularizers in it, which are not of this
         # example: `_penalty` adds them, outside the clip.
-        return loss - ops.cast(self._regularization(trainable), loss.dtype), (
-            after
-        )
+        return loss - self._regularization(trainable, loss.dtype), after
 
-    def _regularization(self, trainable):
+    def _regularization(self, trainable, dtype):
         return sum(
             (
-                ops.sum(penalty(trainable[i]))
+                ops.cast(ops.sum(penalty(trainable[i])), dtype)
                 for i, penalty in self._regularized
             ),
-            start=ops.zeros(()),
+            start=ops.zeros((), dtype),
         )
 
     def _penalty(self, trainable, broadcast):
-        penalty = ops.cast(self._regularization(trainable), "float32")
+        penalty = self._regularization(trainable, "float32")
         if self.config.proximal:
             penalty += self._distance(trainable, broadcast, "float32")
         return penalty, ()

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn.encoders import norms
+from fedlearn.encoders import noise_grid, norms
 from fedlearn.encoders.clip import smaller
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
@@ -76,8 +76,8 @@ class AdaptiveClip(Encoder):
                 "`target_quantile` must be in [0, 1]. Received: "
                 f"{target_quantile!r}."
             )
+        norms.check_bound("initial_norm", initial_norm)
         for name, number in [
-            ("initial_norm", initial_norm),
             ("learning_rate", learning_rate),
             ("clients_per_round", clients_per_round or 1),
         ]:
@@ -112,7 +112,7 @@ class AdaptiveClip(Encoder):
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         norm = norms.l2(value)
-        above = ops.cast(norm > params, "float32")
+        above = ops.cast(norm > ops.cast(params, norm.dtype), "float32")
         stats = {"bits": 0.5 - above, "count": ops.ones_like(above)}
         return norms.scale_down(value, norm, params), stats
 
@@ -121,14 +121,19 @@ class AdaptiveClip(Encoder):
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
         if self.count_noise_multiplier == 0:
-            return np.zeros((), np.float32)
-        return np.asarray(rng.standard_normal(), np.float32)
+            return ()
+        return noise_grid.to_steps(noise_grid.draw((), rng), "int32")
 
     def update(
         self, state: Any, stats: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
-        # Sensitivity 1/2: see the class.
-        bits = stats["bits"] + 0.5 * self.count_noise_multiplier * noise
+        bits = stats["bits"]
+        if self.count_noise_multiplier:
+            # Sensitivity 1/2: see the class.
+            std = noise_grid.standard_deviation(
+                self.count_noise_multiplier, 0.5, 1
+            )
+            bits = noise_grid.add(bits, noise, std)
         if self.clients_per_round is None:
             nobody = stats["count"] == 0
             share = bits / ops.where(nobody, 1.0, stats["count"]) + 0.5

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn.encoders import sum_noise
+from fedlearn.encoders import noise_grid
 from fedlearn.encoders.encoder import Spec
 from fedlearn.encoders.sum_noise import SumNoise
 from fedlearn.privacy.banded import BandedMatrix, square_root_coefficients
@@ -46,7 +46,7 @@ class BandedMatrixNoise(SumNoise):
     >>> first = encoder.draw(state, rng)
     >>> state, _ = encoder.update(state, (), first)
     >>> second = encoder.draw(state, rng)
-    >>> float(np.corrcoef(first["unit"][0], second["unit"][0])[0, 1]) < -0.3
+    >>> float(np.corrcoef(first["steps"][0], second["steps"][0])[0, 1]) < -0.3
     True
     """
 
@@ -72,34 +72,32 @@ class BandedMatrixNoise(SumNoise):
         return len(self.coefficients)
 
     def init(self, spec: Spec) -> Any:
-        # The last round comes first.
+        super().init(spec)
+        # The last round comes first. As whole numbers of steps: the noise of
+        # a round is made of what was added in those before it.
         return {
             "last": [
-                ops.zeros((self.bands - 1, *s.shape), "float32") for s in spec
+                ops.zeros((self.bands - 1, *s.shape), noise_grid.steps_dtype(s))
+                for s in spec
             ]
         }
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        first, *rest = np.asarray(self.coefficients, np.float32)
-        last = [ops.convert_to_numpy(array) for array in state["last"]]
-        new = sum_noise.normal([array.shape[1:] for array in last], rng)
-        return {
-            "unit": [
-                np.asarray(
-                    (z - np.tensordot(np.asarray(rest, z.dtype), x, axes=1))
-                    / first,
-                    np.float32,
-                )
-                for z, x in zip(new, last, strict=True)
-            ]
-        }
+        first, *rest = self.coefficients
+        steps = []
+        for last in map(ops.convert_to_numpy, state["last"]):
+            noise = noise_grid.draw(last.shape[1:], rng)
+            for c, x in zip(rest, last, strict=True):
+                noise -= c / noise_grid.STEPS_PER_DEVIATION * x
+            steps.append(noise_grid.to_steps(noise / first, last.dtype.name))
+        return {"steps": steps}
 
     def update(
         self, state: Any, stats: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
         last = [
-            ops.concatenate([unit[None], old])[: self.bands - 1]
-            for unit, old in zip(noise["unit"], state["last"], strict=True)
+            ops.concatenate([steps[None], old])[: self.bands - 1]
+            for steps, old in zip(noise["steps"], state["last"], strict=True)
         ]
         return {"last": last}, {}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from fedlearn import backend, recipe
+from fedlearn import recipe
+from fedlearn.encoders import norms
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.names import ENCODERS
 
@@ -257,7 +257,8 @@ class Chain:
         """What is added to other clients', of one client's message."""
         value = self._decode(value, params, self.num_decoded_on_sum)
         if self.clips_again:
-            value = scale_to_norm(value, self._bound_before_noise(params))
+            bound = self._bound_before_noise(params)
+            value = norms.scale_down(value, norms.l2(value), bound)
         return value
 
     def decode_sum(self, value: Any, params: Any, noise: Any) -> Value:
@@ -375,15 +376,3 @@ def link_seed(seed: Any, position: int) -> Any:
     steps = np.array([0x3C6EF372, 0x1B873593], np.int32)
     with np.errstate(over="ignore"):
         return seed + steps * np.int32(position)
-
-
-def scale_to_norm(value: Value, bound: Any) -> Value:
-    """`value`, scaled down to an L2 norm of at most `bound`.
-
-    Args:
-        value: A list of float arrays, whose norm is that of all together.
-        bound: A float32 scalar.
-    """
-    squares = sum(backend.sum_of_squares(ops.cast(v, "float32")) for v in value)
-    scale = ops.minimum(1.0, bound / ops.maximum(ops.sqrt(squares), 1e-30))
-    return [v * ops.cast(scale, v.dtype) for v in value]

@@ -44,10 +44,7 @@ class Clip(Encoder):
     bound = "sets"
 
     def __init__(self, norm: float, kind: Kind = "global"):
-        if not 0 < norm < math.inf:
-            raise ValueError(
-                f"`norm` must be a positive number. Received: {norm!r}."
-            )
+        norms.check_bound("norm", norm)
         if kind not in get_args(Kind):
             raise ValueError(
                 f"`kind` must be one of {get_args(Kind)}. Received: {kind!r}."
@@ -72,9 +69,10 @@ class Clip(Encoder):
                 norms.scale_down([v], length, bound)[0]
                 for v, length in zip(value, lengths, strict=True)
             ]
-            largest = ops.zeros((), "float32")
+            dtype = norms.wide_dtype(value)
+            largest = ops.zeros((), dtype)
             for length in lengths:
-                largest = ops.maximum(largest, length)
+                largest = ops.maximum(largest, ops.cast(length, dtype))
         elif self.kind == "linf":
             bound, largest = self.norm, norms.linf(value)
             clipped = [_cut_off(v, bound, largest) for v in value]

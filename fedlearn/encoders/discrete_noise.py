@@ -47,7 +47,9 @@ class DiscreteNoise(Encoder):
     that makes the vector longer than `rounded_norm`, which happens with
     probability `beta` at most. Then it is rounded towards zero, which makes
     no vector longer. (Kairouz et al. 2021 draw again; that is not a fixed
-    amount of work.) So the sensitivity is exact, and the bias is at most
+    amount of work.) Updates are clipped to a little less than `norm`, some
+    1e-5 of it, for what float32 rounds. So no client's integers are longer
+    than the sensitivity, whatever the number of bits, and the bias is at most
     `beta * granularity * sqrt(size)` in norm.
 
     The noise of all `clients_per_round` clients together has the deviation
@@ -83,10 +85,7 @@ class DiscreteNoise(Encoder):
                 "`noise_multiplier` must be a number of at least 0. Received: "
                 f"{noise_multiplier!r}."
             )
-        if not 0 < norm < math.inf:
-            raise ValueError(
-                f"`norm` must be a positive number. Received: {norm!r}."
-            )
+        norms.check_bound("norm", norm)
         if granularity is not None and not 0 < granularity < math.inf:
             raise ValueError(
                 "`granularity` must be a positive number, or None for the "
@@ -162,10 +161,17 @@ class DiscreteNoise(Encoder):
         return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
+        # In the update's own dtype first: 1e59 of a float64 model isn't
+        # infinite. Then so that the bound is proven in float32.
+        value = norms.scale_down(value, norms.l2(value), self.norm)
         flat = flat_vector.flatten(value)
         size = flat.shape[0]
         plan = self.plan(size)
-        (flat,) = norms.scale_down([flat], norms.l2([flat]), self.norm)
+        (flat,) = norms.scale_down(
+            [flat],
+            ops.sqrt(sum_of_squares(flat)),
+            self.norm * (1 - summing_error(size)),
+        )
         integers = _rounded(
             flat / np.float32(plan.granularity), plan.sensitivity, seed
         )
@@ -252,10 +258,48 @@ def _rounded(scaled: Any, sensitivity: float, seed: Any) -> Any:
     low = ops.floor(scaled)
     rounded = low + ops.cast(uniform < scaled - low, "float32")
     # The margin is for the rounding of this very sum.
-    limit = np.float32(sensitivity**2 * (1 - 2.0**-18))
-    fits = ops.sum(ops.square(rounded)) <= limit
+    margin = summing_error(scaled.shape[0])
+    limit = np.float32(sensitivity**2 * (1 - margin))
+    fits = sum_of_squares(rounded) <= limit
     towards_zero = ops.sign(scaled) * ops.floor(ops.abs(scaled))
-    return ops.cast(ops.where(fits, rounded, towards_zero), "int32")
+    integers = ops.where(fits, rounded, towards_zero)
+    # No conversion is defined beyond int32, and what is cut off is shorter.
+    return ops.cast(ops.clip(integers, -(2.0**30), 2.0**30), "int32")
+
+
+_TERMS = 32
+
+
+def sum_of_squares(vector: Any) -> Any:
+    """The sum of the squares of float32 numbers, with a bound on its error.
+
+    A sum of `m` numbers of at least 0 has a relative error of at most
+    `(m - 1) * 2**-24`, in whatever order a backend adds them up. So no more
+    than 32 are added at once. See `summing_error`.
+    """
+    terms = ops.square(vector)
+    while terms.shape[0] > 1:
+        missing = -terms.shape[0] % _TERMS
+        rows = ops.reshape(ops.pad(terms, ((0, missing),)), (-1, _TERMS))
+        terms = ops.sum(rows, axis=1)
+    return ops.sum(terms)
+
+
+def summing_error(size: int) -> float:
+    """A bound on the relative error of `sum_of_squares`, and a bit more.
+
+    The bit more is for what else is rounded: squares, a square root, a scale
+    and the granularity, each by `2**-24`, and a limit in float32.
+
+    Example:
+
+    >>> summing_error(1_000_000) < 1e-5
+    True
+    """
+    levels = 0
+    while size > 1:
+        size, levels = -(-size // _TERMS), levels + 1
+    return (levels * (_TERMS - 1) + 16) * 2.0**-24
 
 
 def rounded_norm(norm: float, size: int, beta: float) -> float:

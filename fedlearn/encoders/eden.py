@@ -147,7 +147,7 @@ class Eden(Encoder):
             blocks.append(gaussian_quantizer.values(codes, bits))
             missing -= count
         if missing:
-            blocks.append(ops.zeros((shape[0], missing)))
+            blocks.append(ops.zeros((shape[0], missing), "float32"))
         joined = ops.concatenate(blocks, axis=1) if blocks[1:] else blocks[0]
         joined = joined * value["scales"][:, None]
         vector = rotate_back(joined, value["seed"], shape, size)

@@ -131,7 +131,7 @@ class FixedPoint(Encoder):
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         reach = ops.maximum(params["range"], 1e-30)
         encoded, exact = [], []
-        clipped = ops.zeros(())
+        clipped = ops.zeros((), "float32")
         for i, v in enumerate(value):
             v = ops.cast(v, "float32")
             scaled = ops.clip(v / reach, -1.0, 1.0) * self._top
@@ -148,7 +148,7 @@ class FixedPoint(Encoder):
             encoded.append(ops.bitwise_and(codes, self._mask))
             exact.append(codes)
             clipped += ops.sum(ops.cast(ops.abs(v) > reach, "float32"))
-        stats = {"clipped": clipped, "count": ops.ones(())}
+        stats = {"clipped": clipped, "count": ops.ones((), "float32")}
         if self._may_overflow:
             stats["exact"] = [ops.cast(e, "float32") for e in exact]
         return encoded, stats
@@ -186,7 +186,7 @@ class FixedPoint(Encoder):
                 )
                 for e in stats["exact"]
             ]
-            metrics["num_overflows"] = sum(out, ops.zeros(()))
+            metrics["num_overflows"] = sum(out, ops.zeros((), "float32"))
         return state, metrics
 
     def sensitivity(self, bound: Any, params: Any) -> Any:

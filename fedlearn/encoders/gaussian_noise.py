@@ -2,8 +2,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.encoders import flat_vector, sum_noise
-from fedlearn.encoders.encoder import Spec
+from fedlearn.encoders import noise_grid
 from fedlearn.encoders.sum_noise import SumNoise
 
 
@@ -34,9 +33,13 @@ class GaussianNoise(SumNoise):
     True
     """
 
-    def init(self, spec: Spec) -> Any:
-        return {"like": flat_vector.shapes(spec)}
-
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        shapes = [tuple(like.shape)[1:] for like in state["like"]]
-        return {"unit": sum_noise.normal(shapes, rng)}
+        return {
+            "steps": [
+                noise_grid.to_steps(
+                    noise_grid.draw(like.shape[1:], rng),
+                    noise_grid.steps_dtype(like),
+                )
+                for like in state["like"]
+            ]
+        }

@@ -16,7 +16,9 @@ class LocalGaussianNoise(Encoder):
     Gaussian mechanism with noise multiplier `std / (2 * norm)`. The mean of
     `n` clients has noise of deviation `std / sqrt(n)`.
 
-    The normal numbers come from Box and Muller 1958, with uniform numbers of
+    The noise is float32, whatever the update is, and its last bits are not
+    those of the theory (Mironov 2012, "On significance of the least
+    significant bits for differential privacy"). The normal numbers come from Box and Muller 1958, with uniform numbers of
     23 bits; none is larger than 5.7 deviations.
 
     Args:
@@ -51,7 +53,9 @@ class LocalGaussianNoise(Encoder):
         noisy, start = [], 0
         for v, size in zip(value, sizes, strict=True):
             noise = ops.reshape(draws[start : start + size], tuple(v.shape))
-            noisy.append(v + ops.cast(noise, v.dtype))
+            # In the noise's own dtype: of a float64 sum of both the last bits
+            # would be those of the update.
+            noisy.append(ops.cast(ops.cast(v, "float32") + noise, v.dtype))
             start += size
         return noisy, ()
 

@@ -20,7 +20,7 @@ def largest_magnitude(vector: Any) -> Any:
     3.0
     """
     if vector.shape[0] == 0:
-        return ops.zeros(())
+        return ops.zeros((), "float32")
     # Cheaper than a pass of `abs`.
     return ops.maximum(ops.max(vector), -ops.min(vector))
 

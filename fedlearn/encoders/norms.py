@@ -1,11 +1,19 @@
-"""Norms of updates, as what clips them needs them."""
+"""Norms of updates, as what clips them needs them.
+
+They are taken in the widest dtype of the update, float32 at least: what is
+finite has a norm then, and 1e59 of a float64 model isn't infinite.
+"""
 
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 from fedlearn import backend
 from fedlearn.encoders.encoder import Value
+
+_FLOAT32 = np.finfo(np.float32)
 
 
 def l2(value: Value) -> Any:
@@ -19,16 +27,16 @@ def l2(value: Value) -> Any:
         value: A list of float arrays.
 
     Returns:
-        A float32 scalar.
+        A scalar of `wide_dtype(value)`.
 
     Example:
 
     >>> float(l2([ops.array([3e30]), ops.array([[4e30]])])) > 4.9e30
     True
     """
-    arrays = _float32(value)
+    arrays = widened(value)
     if not arrays:
-        return ops.zeros((), "float32")
+        return ops.zeros((), wide_dtype(value))
     squares = sum(backend.sum_of_squares(a) for a in arrays)
     ordinary = ops.logical_and(squares > 1e-20, ops.isfinite(squares))
     return ops.cond(
@@ -37,25 +45,77 @@ def l2(value: Value) -> Any:
 
 
 def _l2_of_any(arrays: Value) -> Any:
-    largest = linf(arrays)
-    unit = ops.where(largest == 0, ops.ones_like(largest), largest)
-    return largest * ops.sqrt(
+    unit = _divisor(linf(arrays))
+    return unit * ops.sqrt(
         sum(backend.sum_of_squares(a / unit) for a in arrays)
     )
 
 
+def _divisor(magnitude: Any) -> Any:
+    """What to divide by so that numbers of a magnitude become moderate.
+
+    It is 2**30 nearer to 1 than the magnitude. By the magnitude itself, XLA
+    multiplies with a reciprocal that may be infinite, or flushed to zero.
+    """
+    usable = ops.logical_and(magnitude > 0, ops.isfinite(magnitude))
+    nearer = ops.where(magnitude > 1, magnitude * 2.0**-30, magnitude * 2.0**30)
+    # Of NaN the norm is NaN.
+    return ops.where(usable, nearer, ops.ones_like(magnitude))
+
+
+def l2_of_rows(values: Value) -> Any:
+    """The L2 norm of each update of a stack.
+
+    Args:
+        values: Float arrays of shape `(n, ...)`, one a variable.
+
+    Returns:
+        Of shape `(n,)` and `wide_dtype(values)`. Infinite only where the norm
+        itself is too large for it.
+
+    Example:
+
+    >>> norms = l2_of_rows([ops.array([[3e30, 4e30], [0.0, 0.0]])])
+    >>> float(norms[0]) > 4.9e30, float(norms[1])
+    (True, 0.0)
+    """
+    arrays = widened(values)
+    if not arrays:
+        return ops.zeros(ops.shape(values[0])[:1], wide_dtype(values))
+
+    def root(arrays):
+        return ops.sqrt(sum(_over_columns(ops.sum, a * a) for a in arrays))
+
+    def of_any():
+        unit = _divisor(linf_of_rows(arrays))
+        return unit * root([a / _along(unit, a) for a in arrays])
+
+    norms = root(arrays)
+    ordinary = ops.logical_and(norms > 1e-10, ops.isfinite(norms))
+    return ops.cond(ops.all(ordinary), lambda: norms, of_any)
+
+
+def linf_of_rows(values: Value) -> Any:
+    """The largest magnitude of each update of a stack, of shape `(n,)`."""
+    arrays = widened(values)
+    largest = ops.zeros(ops.shape(values[0])[:1], wide_dtype(values))
+    for a in arrays:
+        largest = ops.maximum(largest, _over_columns(ops.max, ops.abs(a)))
+    return largest
+
+
 def l1(value: Value) -> Any:
-    """The sum of magnitudes, a float32 scalar."""
+    """The sum of magnitudes, a scalar of `wide_dtype(value)`."""
     return sum(
-        (ops.sum(ops.abs(a)) for a in _float32(value)),
-        start=ops.zeros((), "float32"),
+        (ops.sum(ops.abs(a)) for a in widened(value)),
+        start=ops.zeros((), wide_dtype(value)),
     )
 
 
 def linf(value: Value) -> Any:
-    """The largest magnitude, a float32 scalar."""
-    largest = ops.zeros((), "float32")
-    for a in _float32(value):
+    """The largest magnitude, a scalar of `wide_dtype(value)`."""
+    largest = ops.zeros((), wide_dtype(value))
+    for a in widened(value):
         largest = ops.maximum(largest, ops.max(ops.abs(a)))
     return largest
 
@@ -67,15 +127,63 @@ def scale_down(value: Value, norm: Any, bound: Any) -> Value:
 
     Args:
         value: A list of float arrays.
-        norm: Theirs, a float32 scalar.
-        bound: A float or a float32 scalar.
+        norm: Theirs, a scalar.
+        bound: A float or a scalar.
     """
+    bound = ops.cast(bound, norm.dtype)
     above = norm > bound
-    # Of the branch that isn't taken nothing may come through, not even 0 / 0.
-    scale = ops.where(above, bound / ops.where(above, norm, 1.0), 1.0)
-    return [v * ops.cast(scale, v.dtype) for v in value]
+    one = ops.ones_like(norm)
+    unit = ops.where(above, _divisor(norm), one)
+    # One after the other: the quotient of bound and norm may be too small to
+    # be a number. An infinite norm makes zeros.
+    rest = ops.where(above, unit / norm, one)
+    bound = ops.where(above, bound, one)
+
+    return [
+        ops.cast(_times(widened_array(v), unit, rest, bound), v.dtype)
+        for v in value
+    ]
 
 
-def _float32(value: Value) -> Value:
+def _times(array: Any, unit: Any, rest: Any, bound: Any) -> Any:
+    unit, rest, bound = (ops.cast(s, array.dtype) for s in (unit, rest, bound))
+    return array / unit * rest * bound
+
+
+def wide_dtype(value: Value) -> str:
+    """`"float64"` if an array is of it, else `"float32"`."""
+    dtypes = {keras.backend.standardize_dtype(v.dtype) for v in value}
+    return "float64" if "float64" in dtypes else "float32"
+
+
+def widened(value: Value) -> Value:
+    """The arrays that have elements, in `wide_dtype(value)`."""
     # The largest of no numbers isn't defined; their norm is 0.
-    return [ops.cast(v, "float32") for v in value if 0 not in v.shape]
+    dtype = wide_dtype(value)
+    return [ops.cast(v, dtype) for v in value if 0 not in v.shape]
+
+
+def widened_array(array: Any) -> Any:
+    """An array in float32, or in float64 if it is of that."""
+    return ops.cast(array, wide_dtype([array]))
+
+
+def check_bound(name: str, value: Any) -> None:
+    """Raises a ValueError unless a value is a bound on norms.
+
+    Bounds are float32 at clients. One that is subnormal there may be taken
+    for zero, and one that is too large for infinite.
+    """
+    if not float(_FLOAT32.tiny) <= value <= float(_FLOAT32.max):
+        raise ValueError(
+            f"`{name}` must be a positive number that float32 holds, "
+            f"{_FLOAT32.tiny:.3g} to {_FLOAT32.max:.3g}. Received: {value!r}."
+        )
+
+
+def _over_columns(reduce: Any, array: Any) -> Any:
+    return reduce(ops.reshape(array, (ops.shape(array)[0], -1)), axis=1)
+
+
+def _along(vector: Any, stack: Any) -> Any:
+    return ops.reshape(vector, (-1,) + (1,) * (len(stack.shape) - 1))

@@ -72,7 +72,9 @@ class RandomMask(Encoder):
         like = params["like"]
         size = flat_vector.size(like)
         places = self._places(size, params["seed"])[:, None]
-        vector = ops.scatter_update(ops.zeros((size,)), places, value[0])
+        vector = ops.scatter_update(
+            ops.zeros((size,), "float32"), places, value[0]
+        )
         return flat_vector.unflatten(vector, like)
 
     def _strata(self, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ class SignSGD(Encoder):
             vector = flat_vector.flatten([v])
             codes.append(bit_packing.pack(ops.cast(vector >= 0, "uint8"), 1))
             scales.append(_mean_magnitude(vector))
-        stacked = ops.stack(scales) if scales else ops.zeros((0,))
+        stacked = ops.stack(scales) if scales else ops.zeros((0,), "float32")
         return {"codes": codes, "scales": stacked}, ()
 
     def decode(self, value: Any, params: Any) -> Value:
@@ -73,7 +73,7 @@ class SignSGD(Encoder):
 
 def _mean_magnitude(vector: Any) -> Any:
     if vector.shape[0] == 0:
-        return ops.zeros(())
+        return ops.zeros((), "float32")
     # The sum of huge numbers may be too large for a float; their mean isn't.
     largest = largest_magnitude(vector)
     scale = ops.where(largest < 1e-37, 1.0, largest)

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-import numpy as np
 from keras import ops
 
+from fedlearn.encoders import flat_vector, noise_grid
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
@@ -13,14 +13,12 @@ from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 class SumNoise(Encoder):
     """The interface of noise that the server adds to the sum of updates.
 
-    Clients send what they get. `draw` makes the noise on the host, in units
-    of its standard deviation, as `{"unit": a list of float32 arrays, ...}`;
-    `decode_sum` adds it, scaled to the largest L2 norm of one client's part of
-    the sum, which `with_sensitivity` is told.
-
-    The numbers are floats, and a float's last bits can tell more than the
-    accounting says (Mironov 2012, "On significance of the least significant
-    bits for differential privacy").
+    Clients send what they get. `draw` makes the noise on the host, as whole
+    numbers of steps of 2**-24 standard deviations: `{"steps": a list of
+    arrays, ...}`. `decode_sum` adds it, scaled to the largest L2 norm of one
+    client's part of the sum, which `with_sensitivity` is told. The sum is
+    rounded to such steps too, so that its last bits don't tell more than the
+    accounting says: see `fedlearn.encoders.noise_grid`.
 
     Args:
         noise_multiplier: The standard deviation of the noise, per unit of
@@ -42,24 +40,39 @@ class SumNoise(Encoder):
             )
         self.noise_multiplier = noise_multiplier
 
+    def init(self, spec: Spec) -> Any:
+        # Raises where steps would be too long.
+        if self.noise_multiplier:
+            noise_grid.standard_deviation(
+                self.noise_multiplier, 1.0, flat_vector.spec_size(spec)
+            )
+        return {"like": flat_vector.shapes(spec)}
+
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         return value, ()
 
     def with_sensitivity(self, params: Any, bound: Any) -> Any:
         if self.noise_multiplier == 0:
-            return {"std": ops.zeros((), "float32")}
+            return {}
         if isinstance(bound, float) and math.isinf(bound):
             raise ValueError(
                 f"{type(self).__name__} was asked to hide updates without a "
                 "bound on their norm. Put a clip, such as Clip(norm), before "
                 "it."
             )
-        return {"std": ops.cast(self.noise_multiplier * bound, "float32")}
+        return {"bound": ops.cast(bound, "float32")}
 
     def decode_sum(self, value: Value, params: Any, noise: Any) -> Value:
+        if self.noise_multiplier == 0:
+            return value
+        std = noise_grid.standard_deviation(
+            self.noise_multiplier,
+            params["bound"],
+            sum(math.prod(v.shape) for v in value),
+        )
         return [
-            v + ops.cast(params["std"] * unit, v.dtype)
-            for v, unit in zip(value, noise["unit"], strict=True)
+            noise_grid.add(v, steps, std)
+            for v, steps in zip(value, noise["steps"], strict=True)
         ]
 
     def dp_event(self, spec: Spec | None = None) -> Any:
@@ -68,11 +81,3 @@ class SumNoise(Encoder):
 
     def get_config(self) -> dict[str, Any]:
         return {"noise_multiplier": self.noise_multiplier}
-
-
-def normal(shapes: Any, rng: np.random.Generator) -> list[np.ndarray]:
-    """Standard normal numbers of given shapes, float32."""
-    return [
-        rng.standard_normal(tuple(map(int, shape)), np.float32)
-        for shape in shapes
-    ]

@@ -89,7 +89,7 @@ class TernGrad(Encoder):
             trits = ops.cast(ops.minimum(trits, 2.5), "uint8")
             codes.append(bit_packing.pack_trits(trits))
             scales.append(scale)
-        stacked = ops.stack(scales) if scales else ops.zeros((0,))
+        stacked = ops.stack(scales) if scales else ops.zeros((0,), "float32")
         return {"codes": codes, "scales": stacked}, ()
 
     def decode(self, value: Any, params: Any) -> Value:

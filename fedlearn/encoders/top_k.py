@@ -72,7 +72,7 @@ class TopK(Encoder):
         return {"values": values, "indices": indices}, ()
 
     def decode(self, value: Any, params: Any) -> Value:
-        zeros = ops.zeros((flat_vector.size(params),))
+        zeros = ops.zeros((flat_vector.size(params),), "float32")
         indices = ops.cast(value["indices"], "int32")[:, None]
         vector = ops.scatter_update(zeros, indices, value["values"])
         return flat_vector.unflatten(vector, params)

@@ -1,10 +1,11 @@
 import math
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
-from fedlearn.encoders import sum_noise
+from fedlearn.encoders import noise_grid
 from fedlearn.encoders.encoder import Spec
 from fedlearn.encoders.sum_noise import SumNoise
 from fedlearn.privacy.tree import Tree
@@ -85,9 +86,15 @@ class TreeNoise(SumNoise):
         return (self.restart_every or self.max_rounds).bit_length()
 
     def init(self, spec: Spec) -> Any:
+        super().init(spec)
+        # Nodes are kept as the whole numbers of steps that were added, so
+        # that those made of them later are made of what was released.
         return {
             "nodes": [
-                ops.zeros((self.num_levels, *s.shape), "float32") for s in spec
+                ops.zeros(
+                    (self.num_levels, *s.shape), noise_grid.steps_dtype(s)
+                )
+                for s in spec
             ],
             "round": ops.zeros((), "int32"),
         }
@@ -106,34 +113,33 @@ class TreeNoise(SumNoise):
         level = step.level
         # What ends with this node, and what of it is part of its noise: it
         # takes the place of all nodes below it.
-        change = (step.of_nodes - 1)[:level].astype(np.float32)
-        shapes = [tuple(nodes.shape)[1:] for nodes in state["nodes"]]
-        unit = [
-            np.float32(step.of_new) * z
-            + np.tensordot(
-                change, ops.convert_to_numpy(nodes[:level]), axes=1
-            ).astype(np.float32)
-            for z, nodes in zip(
-                sum_noise.normal(shapes, rng), state["nodes"], strict=True
-            )
-        ]
+        change = (step.of_nodes - 1)[:level] / noise_grid.STEPS_PER_DEVIATION
+        steps = []
+        for nodes in state["nodes"]:
+            noise = step.of_new * noise_grid.draw(nodes.shape[1:], rng)
+            below = ops.convert_to_numpy(nodes[:level])
+            for weight, node in zip(change, below, strict=True):
+                noise += weight * node
+            dtype = keras.backend.standardize_dtype(nodes.dtype)
+            steps.append(noise_grid.to_steps(noise, dtype))
         levels = np.arange(self.num_levels)
         return {
-            "unit": unit,
-            "ends": (levels < level).astype(np.float32),
-            "begins": (levels == level).astype(np.float32),
-            "stays": ((levels > level) & (position > 0)).astype(np.float32),
+            "steps": steps,
+            "ends": (levels < level).astype(np.int32),
+            "begins": (levels == level).astype(np.int32),
+            "stays": ((levels > level) & (position > 0)).astype(np.int32),
         }
 
     def update(
         self, state: Any, stats: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
         def along(weights, nodes):
-            return ops.reshape(weights, (-1,) + (1,) * (len(nodes.shape) - 1))
+            shape = (-1,) + (1,) * (len(nodes.shape) - 1)
+            return ops.cast(ops.reshape(weights, shape), nodes.dtype)
 
         nodes = []
-        for old, unit in zip(state["nodes"], noise["unit"], strict=True):
-            new = unit + ops.sum(along(noise["ends"], old) * old, axis=0)
+        for old, steps in zip(state["nodes"], noise["steps"], strict=True):
+            new = steps + ops.sum(along(noise["ends"], old) * old, axis=0)
             nodes.append(
                 along(noise["stays"], old) * old
                 + along(noise["begins"], old) * new

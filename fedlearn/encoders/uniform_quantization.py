@@ -118,7 +118,7 @@ class UniformQuantization(Encoder):
             # Converting to integers rounds down: nothing here is negative.
             codes.append(bit_packing.pack(ops.cast(steps, "uint8"), self.bits))
             ranges.append(ops.stack([low, step]))
-        ranges = ops.stack(ranges) if ranges else ops.zeros((0, 2))
+        ranges = ops.stack(ranges) if ranges else ops.zeros((0, 2), "float32")
         return {"codes": codes, "ranges": ranges}, ()
 
     def decode(self, value: Any, params: Any) -> Value:
@@ -140,7 +140,7 @@ class UniformQuantization(Encoder):
 
     def _grid(self, vector: Any) -> tuple[Any, Any]:
         if vector.shape[0] == 0:
-            return ops.zeros(()), ops.zeros(())
+            return ops.zeros((), "float32"), ops.zeros((), "float32")
         low, high = ops.min(vector), ops.max(vector)
         if self.clip_range is not None:
             # NaN and infinite numbers must not vanish by clipping.

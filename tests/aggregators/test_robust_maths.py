@@ -23,6 +23,8 @@ from fedlearn.aggregators import (
     sorting_network,
     trimmed_mean,
 )
+from fedlearn.encoders import norms
+from tests.zoo import floats
 
 
 def updates(num_clients, seed=0, num_outliers=0, size=1e3):
@@ -108,42 +110,50 @@ def slow_norm_bounding(X):
     return (X * np.minimum(1, np.median(norms) / norms)).mean(axis=0)
 
 
+def pairs(values, weight=None):
+    """Squared distances of all pairs, in the updates' own unit."""
+    if weight is None:
+        weight = ops.ones(len(values[0]))
+    found = distances.gram(values, weight)
+    return distances.squared_distances(found.products) * found.unit**2
+
+
 def fast_krum(values, weight, num_byzantine=1):
+    points = distances.gram(values, weight)
     ranks = krum.krum_ranks(
-        distances.squared_distances(distances.gram(values)),
-        weight,
-        num_byzantine,
+        distances.squared_distances(points.products), weight, num_byzantine
     )
-    return distances.weighted_sum(values, ops.cast(ranks == 0, "float32"))
+    return distances.weighted_sum(values, ops.cast(ranks == 0, weight.dtype))
 
 
 def fast_bulyan(values, weight):
+    points = distances.gram(values, weight)
     chosen = bulyan.krum_selection(
-        distances.squared_distances(distances.gram(values)), weight, 1
+        distances.squared_distances(points.products), weight, 1
     )
     return bulyan.mean_around_median(values, chosen, 2)
 
 
 def fast_geometric_median(values, weight):
     shares = geometric_median.weiszfeld_weights(
-        distances.gram(values), weight, 1e-6, 300
+        distances.gram(values, weight), weight, 1e-6, 300
     )
     return distances.weighted_sum(values, shares)
 
 
 def fast_centered_clip(values, weight):
-    center = [ops.full(v.shape[1:], 0.5) for v in values]
+    center = [ops.full(v.shape[1:], 0.5, v.dtype) for v in values]
     return centered_clipping.centered_clip(values, weight, center, 1.5, 3)
 
 
 def fast_adaptive_clip(values, weight):
-    center = [ops.full(v.shape[1:], 0.5) for v in values]
+    center = [ops.full(v.shape[1:], 0.5, v.dtype) for v in values]
     return centered_clipping.centered_clip(values, weight, center, "median", 3)
 
 
 def fast_outlier_removal(values, weight):
     kept = outlier_removal.is_ordinary(values, weight, 1.2)
-    kept = ops.cast(kept, "float32")
+    kept = ops.cast(kept, weight.dtype)
     return distances.weighted_sum(values, kept / ops.sum(kept))
 
 
@@ -189,6 +199,7 @@ def run(rule, values, weight=None):
     """A rule's aggregate as one vector."""
     if weight is None:
         weight = np.ones(len(values[0]), "float32")
+    weight = weight.astype(norms.wide_dtype(values))
     found = compiled(rule)(tensors(values), ops.convert_to_tensor(weight))
     return as_vector(found)
 
@@ -266,6 +277,103 @@ def test_updates_in_another_unit_give_the_aggregate_in_that_unit(rule):
     known = run(rule, values)
     found = run(rule, [8 * v for v in values])
     np.testing.assert_allclose(found, 8 * known, rtol=1e-4, atol=100)
+
+
+@pytest.mark.parametrize("apart", [1e-3, 1e-5])
+@pytest.mark.parametrize("outlier", [0.0, 30.0, 1e6])
+def test_clients_that_agree_are_told_apart(apart, outlier):
+    """Updates that differ by a 1000th or a 100,000th of their norm.
+
+    In float32 the squares of their norms have lost what tells them apart.
+    """
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        common = rng.normal(size=400)
+        X = common + apart * rng.normal(size=(12, 400))
+        X[-2:] += apart * outlier * rng.normal(size=400)
+        values = [X[:, :100].astype("float32"), X[:, 100:].astype("float32")]
+        X = as_matrix(values).astype("float64")
+        scores = slow_krum_scores(X, 2)
+        found = ops.convert_to_numpy(
+            krum.krum_scores(pairs(tensors(values)), ops.ones(12), 2)
+        )
+        np.testing.assert_allclose(found[:10], scores[:10], rtol=1e-3)
+        order = np.argsort(scores)
+        if scores[order[1]] > 1.002 * scores[order[0]]:
+            chosen = fast_krum(tensors(values), ops.ones(12), 2)
+            np.testing.assert_array_equal(as_vector(chosen), X[order[0]])
+        spread = np.linalg.norm(X[:10] - X[:10].mean(axis=0), axis=1).mean()
+        found = fast_geometric_median(tensors(values), ops.ones(12))
+        off = as_vector(found) - slow_geometric_median(X, np.ones(12))
+        # What float32 rounds off the median itself is 0.3 % at 1e-5 apart,
+        # and off the sum that it is another 1 %.
+        assert np.linalg.norm(off) < 2e-2 * spread
+
+
+@rules
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        ("float32", 1e20),
+        ("float32", 1e36),
+        ("float64", 1e25),
+        ("float64", 1e59),
+        ("float64", 1e154),
+        ("float64", 1e300),
+    ],
+)
+def test_a_finite_update_has_no_more_say_for_being_huge(rule, dtype, size):
+    """Squares overflow at 1.8e19 in float32, and 1e59 isn't finite there."""
+    found = []
+    with floats(dtype):
+        for length in (1e8, size):
+            values = [v.astype(dtype) for v in updates(9)]
+            for v in values:
+                v[-1] = length
+            found.append(run(rule, values))
+    honest = as_matrix(updates(9))[:8].astype("float64")
+    middle = honest.mean(axis=0)
+    reach = np.linalg.norm(honest - middle, axis=1).max()
+    assert np.linalg.norm(found[1] - middle) <= reach
+    if rule not in ("bulyan", "geometric_median"):
+        # One settles ties by distances to all, the other leaves out what is
+        # too far for its square.
+        np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
+
+
+@rules
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        ("float32", 1e-30),
+        ("float32", 1e30),
+        ("float64", 1e-200),
+        ("float64", 1e250),
+    ],
+)
+def test_updates_of_any_magnitude_have_their_aggregate(rule, dtype, unit):
+    """Squares would all be zero, or all infinite."""
+    if rule == "centered_clip" or (rule == "adaptive_clip" and unit < 1):
+        pytest.skip("a length, or a center, in the updates' unit")
+    _, slow = RULES[rule]
+    values = updates(9)
+    with floats(dtype):
+        wide = [(unit * v.astype("float64")).astype(dtype) for v in values]
+        found = run(rule, wide).astype("longdouble")
+    expected = slow(as_matrix(values).astype("float64"))
+    if rule == "geometric_median" and unit < 1e-6:
+        # All distances are below the smoothing.
+        expected = as_matrix(values).mean(axis=0)
+    if rule == "adaptive_clip":
+        expected = slow_centered_clip(
+            as_matrix(values).astype("float64"), 0.0, "median", 3
+        )
+    np.testing.assert_allclose(
+        (found / np.longdouble(unit)).astype("float64"),
+        expected,
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 def test_an_adaptive_radius_in_one_dimension():
@@ -361,7 +469,7 @@ def test_how_many_are_trimmed(fraction, num_clients, cut):
 def test_krum_scores(num_byzantine):
     values = updates(8, num_outliers=num_byzantine)
     found = krum.krum_scores(
-        distances.squared_distances(distances.gram(tensors(values))),
+        pairs(tensors(values)),
         ops.ones(8),
         num_byzantine,
     )
@@ -376,9 +484,7 @@ def test_of_equal_scores_the_one_closest_to_all_wins():
     points = np.array([[9.0], [0.0], [1.0], [6.0], [90.0]], "float32")
     for order in itertools.islice(itertools.permutations(range(5)), 0, 120, 7):
         found = krum.krum_ranks(
-            distances.squared_distances(
-                distances.gram(tensors([points[list(order)]]))
-            ),
+            pairs(tensors([points[list(order)]])),
             ops.ones(5),
             2,
         )
@@ -391,20 +497,20 @@ def test_of_equal_scores_the_one_closest_to_all_wins():
 def test_distances_equal_those_of_the_points():
     values = updates(6)
     X = as_matrix(values).astype(float)
-    products = distances.gram(tensors(values))
+    points = distances.gram(tensors(values), ops.ones(6))
     expected = [[np.sum((x - y) ** 2) for y in X] for x in X]
     np.testing.assert_allclose(
-        ops.convert_to_numpy(distances.squared_distances(products)),
+        ops.convert_to_numpy(pairs(tensors(values))),
         expected,
         rtol=1e-4,
         atol=1e-5,
     )
     weights = np.arange(6, dtype="float32") / 15
     to_sum = distances.squared_distances_to(
-        products, ops.convert_to_tensor(weights)
+        points.products, ops.convert_to_tensor(weights)
     )
     np.testing.assert_allclose(
-        ops.convert_to_numpy(to_sum),
+        ops.convert_to_numpy(to_sum * points.unit**2),
         np.sum((X - weights @ X) ** 2, axis=1),
         rtol=1e-4,
         atol=1e-5,
@@ -464,7 +570,9 @@ def test_the_window_around_the_median_holds_its_nearest_values():
 def test_an_update_within_the_norm_stays_and_one_beyond_is_scaled():
     value = [np.full((2, 2), 2.0, "float32"), np.full(9, 1.0, "float32")]
     for norm, scale in ((6.0, 1.0), (5.0, 1.0), (2.5, 0.5)):
-        found = norm_bounding.clip_norm(tensors(value), norm)
+        rule = norm_bounding.NormBounding(norm)
+        message = tensors(value), ()
+        found = rule.summand(message, ops.ones(()), ())["value"]
         for a, b in itertools.zip_longest(found, value):
             np.testing.assert_allclose(
                 ops.convert_to_numpy(a), scale * b, rtol=1e-6

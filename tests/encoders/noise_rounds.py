@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
+from fedlearn.encoders import noise_grid
 
 SPEC = [
     keras.KerasTensor((50, 20), "float32"),
@@ -96,6 +97,11 @@ def flat(value):
     return np.concatenate([np.ravel(v) for v in value]).astype(float)
 
 
+def deviations(noise):
+    """Drawn noise, in units of its deviation."""
+    return flat(noise["steps"]) / noise_grid.STEPS_PER_DEVIATION
+
+
 def assert_std(samples, expected):
     """That independent normal samples of mean 0 have a deviation.
 
@@ -115,12 +121,12 @@ class UnitVectors:
     """
 
     def __init__(self, num_draws):
-        self.rows = iter(np.eye(num_draws, dtype=np.float32))
+        self.rows = iter(np.eye(num_draws))
 
-    def standard_normal(self, shape, dtype):
+    def standard_normal(self, shape):
         row = next(self.rows)
-        assert (shape, dtype) == (row.shape, row.dtype)
-        return row
+        assert shape == row.shape
+        return row.copy()
 
 
 def noises(encoder, num_rounds, rng, spec=None):
@@ -131,5 +137,5 @@ def noises(encoder, num_rounds, rng, spec=None):
     for _ in range(num_rounds):
         noise = encoder.draw(state, rng)
         state, _ = encoder.update(state, (), noise)
-        rows.append(flat(noise["unit"]))
+        rows.append(deviations(noise))
     return np.array(rows)

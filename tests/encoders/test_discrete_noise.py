@@ -3,6 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from fedlearn import privacy, samplers
 from fedlearn.aggregators import Mean
@@ -307,3 +308,24 @@ def test_what_cannot_be_is_refused(kind, arguments):
 def test_a_config_makes_an_equal_encoder(kind):
     config = kind(1.0, 2.0, 10, bits=12).get_config()
     assert kind.from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 30])
+@pytest.mark.parametrize("size", [1, 33, 1000, 20_000])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e12, 1e30])
+def test_no_integers_are_longer_than_the_sensitivity(bits, size, scale):
+    """What is called exact, counted in whole numbers of Python.
+
+    With 30 bits a number has more digits than float32.
+    """
+    encoder = Skellam(0.0, 1.0, clients_per_round=1, bits=bits)
+    plan = encoder.plan(size)
+    rng = np.random.default_rng(size)
+    for k in range(3):
+        value = (scale * rng.normal(size=size)).astype("float32")
+        seed = np.array([k, size], np.int32)
+        (sent,), _ = encoder.encode([ops.convert_to_tensor(value)], (), seed)
+        integers = [int(v) for v in ops.convert_to_numpy(sent)]
+        half = 2 ** (bits - 1)
+        centred = [(v + half) % 2**bits - half for v in integers]
+        assert math.sqrt(sum(v * v for v in centred)) <= plan.sensitivity
