@@ -18,8 +18,9 @@ class LocalGaussianNoise(Encoder):
 
     The noise is float32, whatever the update is, and its last bits are not
     those of the theory (Mironov 2012, "On significance of the least
-    significant bits for differential privacy"). The normal numbers come from Box and Muller 1958, with uniform numbers of
-    23 bits; none is larger than 5.7 deviations.
+    significant bits for differential privacy"). The normal numbers come from
+    Box and Muller 1958, with uniform numbers of 23 bits; none is larger than
+    5.7 deviations.
 
     Args:
         std: The standard deviation of the noise; 0 for none.
