@@ -109,7 +109,11 @@ def differences(was: Any, now: Any) -> list[str]:
 
 
 def _differences(path: str, was: Any, now: Any) -> Iterator[str]:
-    if isinstance(was, dict) and isinstance(now, dict):
+    kinds = _kind(was), _kind(now)
+    if None not in kinds and kinds[0] != kinds[1]:
+        # Of another kind all else is another, too.
+        yield f"{path} was {kinds[0]} and is now {kinds[1]}"
+    elif isinstance(was, dict) and isinstance(now, dict):
         for key in dict.fromkeys((*was, *now)):
             deeper = f"{path}.{key}" if path else key
             if path == "data" and was.get(key) != now.get(key):
@@ -137,8 +141,17 @@ _DATA = {
 }
 
 
+def _kind(described: Any) -> str | None:
+    """The name of the class of something that `describe` described."""
+    if not isinstance(described, dict):
+        return None
+    kind = described.get("class")
+    return kind["class"] if isinstance(kind, dict) else kind
+
+
 def _short(value: Any) -> str:
-    text = str(value)
+    # Numbers of float32 have seven digits.
+    text = f"{value:.7g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 120 else f"{text[:100]} ... {text[-15:]}"
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn import log_files
 from fedlearn.checkpoint import Checkpoint
 from tests import zoo
 
@@ -846,15 +845,6 @@ def test_rows_of_rounds_that_a_kill_lost_are_taken_back(process, tmp_path):
         run(4)
         assert csv_epochs(path) == [0, 1, 2, 3]
         assert path.read_bytes() == whole
-
-
-def test_rows_of_an_earlier_run_in_the_same_file_stay(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("epoch;loss\n" + "".join(f"{i};1\n" for i in [0, 1, 2] * 2))
-    log_files.cut(path, 1, ";")
-    assert path.read_text() == "epoch;loss\n0;1\n1;1\n2;1\n0;1\n"
-    log_files.cut(path, 1, ";")
-    assert path.read_text() == "epoch;loss\n0;1\n1;1\n2;1\n0;1\n"
 
 
 SCRIPT = """

@@ -213,9 +213,16 @@ def test_an_order_that_cannot_work_is_refused_at_construction(kinds, make):
         make([kind() for kind in kinds])
 
 
-@pytest.mark.parametrize("encoder", [Halve, "halve", None])
-def test_what_is_no_encoder_is_refused(encoder):
-    with pytest.raises(TypeError, match="instances of"):
+@pytest.mark.parametrize(
+    ("encoder", "error", "match"),
+    [
+        (Halve, TypeError, r"Make an instance of it: Halve\(\.\.\.\)"),
+        ("halve", ValueError, "there is no 'halve'"),
+        (None, TypeError, "must be a fedlearn.encoders.Encoder, or a string"),
+    ],
+)
+def test_what_is_no_encoder_is_refused(encoder, error, match):
+    with pytest.raises(error, match=match):
         Chain([encoder])
 
 
@@ -288,7 +295,7 @@ def test_all_kinds_train_in_a_process():
 
 
 def test_one_encoder_is_no_list():
-    with pytest.raises(TypeError, match=r"give \[Clip\(norm=1\.0, kind="):
+    with pytest.raises(TypeError, match=r"give \[Clip\(norm=1\.0\)\]"):
         fl.aggregators.Mean(fl.encoders.Clip(1.0))
     model = zoo.regression()
     with pytest.raises(TypeError, match=r"such as Mean\(\[\.\.\.\]\)"):
