@@ -1,6 +1,6 @@
 """Federated evaluation of any compiled Keras model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -64,8 +64,20 @@ def evaluate_values(
     cohort: Cohort,
     per_client: bool = False,
     batch_size: int = 256,
+    own_non_trainable: Callable[[str], Arrays] | None = None,
 ) -> dict[str, Any]:
-    """`evaluate` for weights that are not in the model's variables."""
+    """`evaluate` for weights that are not in the model's variables.
+
+    Args:
+        model: Whose functions to run.
+        trainable: Values of `model.model.trainable_variables`.
+        non_trainable: Values of `model.model.non_trainable_variables`.
+        cohort: The clients.
+        per_client: As for `evaluate`.
+        batch_size: As for `evaluate`.
+        own_non_trainable: From a client's id to its own `non_trainable`, if
+            clients have them.
+    """
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be at least 1. Received: {batch_size!r}."
@@ -77,12 +89,12 @@ def evaluate_values(
     # lose their last digits in float32.
     total: list[Any] = []
 
-    def run(batches) -> list[np.ndarray]:
+    def run(batches, others=non_trainable) -> list[np.ndarray]:
         nonlocal total
-        values = model.start(trainable, non_trainable).metrics
+        values = model.start(trainable, others).metrics
         for batch in batches:
             batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-            values = add_batch(trainable, non_trainable, values, batch)
+            values = add_batch(trainable, others, values, batch)
         values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
         # The model's metrics exist once the first client has been read.
         total = total or [np.zeros_like(v) for v in values]
@@ -99,13 +111,20 @@ def evaluate_values(
         numbers = backend.to_numpy(result(arrays))
         return {name: float(value) for name, value in numbers.items()}
 
-    if per_client:
+    if per_client or own_non_trainable is not None:
         for client in cohort:
             num_examples += client.num_examples
-            clients[client.id] = {
-                **metrics_of(run(_slices(client.data, batch_size))),
-                "num_examples": float(client.num_examples),
-            }
+            own = (
+                non_trainable
+                if own_non_trainable is None
+                else own_non_trainable(client.id)
+            )
+            values = run(_slices(client.data, batch_size), own)
+            if per_client:
+                clients[client.id] = {
+                    **metrics_of(values),
+                    "num_examples": float(client.num_examples),
+                }
     else:
         for batches, size in _pooled(cohort, batch_size):
             num_examples += size

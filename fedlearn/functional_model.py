@@ -1,6 +1,5 @@
 """A compiled Keras model as pure functions of its variables' values."""
 
-import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import model_checks
+from fedlearn import backend, model_checks, variable_roles
 from fedlearn.metrics import mergeable
 from fedlearn.model_trial import ModelTrial
 from fedlearn.stateless_scope import StatelessScope, current
@@ -36,18 +35,6 @@ class Variables(NamedTuple):
     metrics: Arrays
 
 
-@dataclasses.dataclass(frozen=True)
-class _Roles:
-    """Positions in `model.non_trainable_variables`, by what happens to them.
-
-    Positions and not names: names of Keras 3 variables aren't unique.
-    """
-
-    state: tuple[int, ...]
-    local: tuple[int, ...]
-    frozen: tuple[int, ...]
-
-
 class FunctionalModel:
     """The pure functions of a compiled `keras.Model`.
 
@@ -56,6 +43,8 @@ class FunctionalModel:
 
     Args:
         model: A compiled model whose weights exist.
+        frozen_statistics: Whether layers that keep statistics leave them as
+            they are, and use them in training too, as in inference.
 
     Raises:
         ValueError: If the model isn't compiled, has no weights yet, overrides
@@ -63,10 +52,16 @@ class FunctionalModel:
             over clients.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, frozen_statistics: bool = False):
         model_checks.check_model(model)
         self.model = model
-        self.roles = _roles(model)
+        self.roles = variable_roles.roles(model)
+        self._inferring: list[keras.Layer] = []
+        if frozen_statistics:
+            self._inferring = variable_roles.layers_with(
+                model, self.roles.state
+            )
+            self.roles = self.roles.with_frozen_state()
         self._trial = ModelTrial(self)
         self._no_examples: tuple | None = None
         self._num_classes = model_checks.num_classes(model)
@@ -91,7 +86,10 @@ class FunctionalModel:
     def random_seeds(self) -> list[bool]:
         """Which of `roles.local` are random seeds of layers; else counters."""
         variables = self.model.non_trainable_variables
-        return [_is_random_seed(variables[i]) for i in self.roles.local]
+        return [
+            variable_roles.is_random_seed(variables[i])
+            for i in self.roles.local
+        ]
 
     def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of what the model holds now: trainable, non-trainable."""
@@ -137,7 +135,7 @@ class FunctionalModel:
             zip(self.roles.local, local, strict=True)
         ):
             variable = self.model.non_trainable_variables[i]
-            if _is_random_seed(variable):
+            if variable_roles.is_random_seed(variable):
                 # Another first word for every generator, or two Dropout
                 # layers of one shape would drop the same units. The second
                 # word is the generator's counter.
@@ -169,7 +167,9 @@ class FunctionalModel:
                 precision in float16), at `optimizer_values`.
 
         Returns:
-            A scalar, and `variables` with new `state`, `local` and `metrics`.
+            A scalar, and `variables` with new `state`, `local` and `metrics`;
+            where the backend's own `fit` keeps what a layer assigns to its
+            trainable weights, with that in `trainable`.
         """
         model = self.model
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
@@ -190,12 +190,27 @@ class FunctionalModel:
         ]
         if optimizer is not None:
             mapping += zip(optimizer.variables, optimizer_values, strict=True)
-        with StatelessScope(mapping, collect_losses=True) as scope:
+        weights = {
+            id(v): value
+            for v, value in zip(
+                model.trainable_variables, trainable, strict=True
+            )
+        }
+        with (
+            _AssigningScope(mapping, weights) as scope,
+            variable_roles.inferring(self._inferring),
+        ):
             _, loss = self.forward(x, y, sample_weight, training)
             if optimizer is not None:
                 loss = optimizer.scale_loss(loss)
             loss = current(loss)
 
+        if training:
+            self._check_kept(scope)
+        if backend.ASSIGNS_IN_PLACE:
+            trainable = [
+                scope.get_current_value(v) for v in model.trainable_variables
+            ]
         after = Variables(
             trainable=list(trainable),
             state=[scope.get_current_value(v) for v in state],
@@ -203,6 +218,18 @@ class FunctionalModel:
             metrics=[scope.get_current_value(v) for v in metrics],
         )
         return loss, after
+
+    def _check_kept(self, scope: "_AssigningScope") -> None:
+        """Raises if training changed what `roles` takes to be left alone."""
+        variables = self.model.non_trainable_variables
+        for i in set(self.roles.frozen) - set(self.roles.ignored):
+            if scope.is_assigned(variables[i]):
+                raise ValueError(
+                    f"Training changes the variable {variables[i].path!r}, "
+                    "and a call of the model by itself didn't, when the "
+                    "process was built. Change it in the model's `call`, with "
+                    "training=True."
+                )
 
     def forward(self, x, y, sample_weight, training) -> tuple[Any, Any]:
         """The model's output and loss, for a `StatelessScope` around it.
@@ -289,34 +316,36 @@ def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:
             flat[f"{name}_{i}"] = result[i]
 
 
-def _roles(model: keras.Model) -> _Roles:
-    # A frozen layer's kernels are listed among the non-trainable variables
-    # too. They don't change, so they mustn't be copied for each client nor
-    # sent back. What a layer made as non-trainable (statistics, seeds) stays
-    # in its list of non-trainable variables, frozen or not.
-    changing = {
-        id(v)
-        for layer in model._flatten_layers(include_self=True, recursive=True)
-        for v in (
-            *layer._non_trainable_variables,
-            *(g.state for g in getattr(layer, "_seed_generators", ())),
-        )
-    }
-    state, local, frozen = [], [], []
-    for i, variable in enumerate(model.non_trainable_variables):
-        if _is_random_seed(variable):
-            local.append(i)
-        elif id(variable) not in changing:
-            frozen.append(i)
-        elif keras.backend.is_float_dtype(variable.dtype):
-            state.append(i)
-        else:
-            local.append(i)
-    return _Roles(tuple(state), tuple(local), tuple(frozen))
+class _AssigningScope(StatelessScope):
+    """A scope in which layers may assign weights that are trained.
 
+    Where a backend assigns in place, the gradient with respect to a weight is
+    that with respect to all values that it has in a step, and none flows
+    through what is assigned.
 
-def _is_random_seed(variable: keras.Variable) -> bool:
-    return variable.name == "seed_generator_state"
+    Args:
+        mapping: Pairs of a variable and its value.
+        weights: Values of the trained weights, by the variable's id.
+    """
+
+    def __init__(self, mapping: Sequence[Any], weights: dict[int, Any]):
+        super().__init__(mapping, collect_losses=True)
+        self._weights = weights
+        self._given = dict(self.state_mapping)
+
+    def add_update(self, update: tuple) -> None:
+        variable, value = update
+        weight = self._weights.get(id(variable))
+        if weight is not None:
+            value = ops.stop_gradient(current(value)) + (
+                weight - ops.stop_gradient(weight)
+            )
+        super().add_update((variable, value))
+
+    def is_assigned(self, variable: keras.Variable) -> bool:
+        """Whether a variable got another value in the scope."""
+        key = id(variable)
+        return self.state_mapping.get(key) is not self._given.get(key)
 
 
 def to_backend(values: list[np.ndarray]) -> Arrays:

@@ -1,6 +1,8 @@
 """A compiled copy of a compiled Keras model."""
 
 import keras
+import numpy as np
+from keras import ops
 
 from fedlearn.optimizers import beside_config
 
@@ -58,6 +60,29 @@ def copy(model: keras.Model) -> keras.Model:
     )
     copied.compile(optimizer=new_optimizer, **arguments)
     return copied
+
+
+def refresh(model: keras.Model) -> None:
+    """Makes anew what layers have computed of their variables' values.
+
+    A Normalization layer computes with a copy of the mean and variance that
+    it was adapted to. What a file would restore is restored here, so that a
+    model predicts what it will after it was saved and loaded.
+    """
+    base = keras.Layer.load_own_variables
+    for layer in model._flatten_layers():
+        if (
+            type(layer).load_own_variables is not base
+            and layer._non_trainable_variables
+            and not layer._trainable_variables
+        ):
+            store: dict[str, np.ndarray] = {}
+            layer.save_own_variables(store)
+            store = {
+                key: np.array(ops.convert_to_numpy(value))
+                for key, value in store.items()
+            }
+            layer.load_own_variables(store)
 
 
 def _fresh_metrics(metrics):

@@ -8,6 +8,7 @@ from keras import ops
 
 from fedlearn import backend, model_checks, seeds
 from fedlearn.metrics import mergeable
+from fedlearn.on_shapes import OnShapes
 from fedlearn.stateless_scope import StatelessScope
 
 _NUM_ROWS = 5
@@ -59,7 +60,7 @@ class ModelTrial:
                 batch,
             )
             with keras.StatelessScope():  # metrics get variables at its end
-                return _OnShapes(lambda b: self._after([], b, [])[0])(few)
+                return OnShapes(lambda b: self._after([], b, [])[0])(few)
         except Exception as error:
             reason = error
         try:
@@ -197,17 +198,6 @@ class ModelTrial:
         for metric in doubtful:
             mergeable.check_has_variables(metric)
         return {id(v): m.name for m in doubtful for v in m.variables}
-
-
-class _OnShapes(keras.Operation):
-    """A function run on `keras.KerasTensor`s: shapes and dtypes alone."""
-
-    def __init__(self, fn: Any):
-        super().__init__()
-        self._fn = fn
-
-    def call(self, batch: tuple) -> Any:
-        return self._fn(batch)
 
 
 def _batch_size(model: keras.Model, batch: tuple) -> int:

@@ -12,12 +12,14 @@ from fedlearn import (
     backend,
     executors,
     keras_words,
+    layer_statistics,
     model_copy,
     model_work,
     optimizers,
     recipe,
     representation,
     seeds,
+    variable_roles,
 )
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.broadcast import Broadcast
@@ -79,7 +81,6 @@ class LearningProcess:
         executor: Any = "auto",
         broadcast_encoders: Encoders = (),
     ):
-        self._functional = FunctionalModel(model)
         if client is None or isinstance(client, str):
             client = recipe.get(
                 client or "fedavg", CLIENTS, LocalTraining, "client"
@@ -102,6 +103,17 @@ class LearningProcess:
             Aggregator,
             "aggregator",
         )
+        choice = getattr(self.client, "statistics", "average")
+        self._functional = FunctionalModel(
+            model, frozen_statistics=choice == "frozen"
+        )
+        statistics = self._functional.roles.state
+        self._averages = bool(statistics) and choice == "average"
+        self._keeps_own = bool(statistics) and choice == "local"
+        if self._averages:
+            layer_statistics.check(
+                self.aggregator, variable_roles.layers_with(model, statistics)
+            )
         if server_optimizer is None:
             server_optimizer = keras.optimizers.SGD(1.0)
         self.server_optimizer = optimizers.get(server_optimizer)
@@ -117,7 +129,10 @@ class LearningProcess:
         self._aggregator_params = backend.jit(self.aggregator.params)
         self.broadcast_encoders = links(broadcast_encoders)
         self._traffic = Traffic(
-            self.aggregator, self._functional, self.broadcast_encoders
+            self.aggregator,
+            self._functional,
+            self.broadcast_encoders,
+            self._averages,
         )
         self.state: ServerState | None = None
         # A state, and how private its rounds were; see `RunPrivacy`.
@@ -202,6 +217,9 @@ class LearningProcess:
     ) -> dict[str, Any]:
         """Federated evaluation: `evaluate(clients)`, of what `fit` trained.
 
+        With `LocalTraining(statistics="local")` a client that has taken part
+        in a round is evaluated with its own statistics, by its id.
+
         Args:
             state: Whose weights to evaluate. Without it, as in
                 `evaluate(clients)` or `evaluate(clients=clients)`, those of
@@ -235,6 +253,9 @@ class LearningProcess:
             self.cohort(clients),
             per_client=per_client,
             batch_size=batch_size,
+            own_non_trainable=(
+                self._own_non_trainable(state) if self._keeps_own else None
+            ),
         )
 
     def _given_or_last(self, state: Any) -> ServerState:
@@ -289,11 +310,13 @@ class LearningProcess:
         Returns:
             The `Update`; with `client_state`, `(update, client_state)`.
         """
-        state_of = self._state_of(None)
-        if client_state is not None and keras.tree.flatten(client_state):
+        if client_state is None or not keras.tree.flatten(client_state):
+            own = self._fresh_client(broadcast.non_trainable)
+        else:
+            own = client_state
 
-            def state_of(client_id):
-                return client_state
+        def state_of(client_id):
+            return own
 
         cohort = Cohort([data], self._functional, state_of)
         if self._sequential is None:
@@ -301,7 +324,7 @@ class LearningProcess:
         update = self._sequential(broadcast, cohort, [seed])
         if client_state is None:
             return update
-        if self.aggregator.stateful:
+        if self._stateful:
             client_state = update.kept[0][1]["state"]
         return update, client_state
 
@@ -319,10 +342,11 @@ class LearningProcess:
         if took_part:
             self.aggregator.check_cohort(took_part)
         noise = self.aggregator.draw(state.aggregator, self._noise_rng(state))
-        trainable, non_trainable, optimizer, aggregator, results = (
+        positions = self._functional.roles.state if self._averages else ()
+        trainable, statistics, optimizer, aggregator, results = (
             self._server_step(
                 state.trainable,
-                state.non_trainable,
+                [state.non_trainable[i] for i in positions],
                 state.optimizer,
                 state.aggregator,
                 broadcast.params,
@@ -344,14 +368,18 @@ class LearningProcess:
         if self.aggregator.private_metrics:
             for name in self.client_metrics:
                 metrics.pop(name, None)
+        # All others are the very arrays that they were.
+        non_trainable = list(state.non_trainable)
+        for i, value in zip(positions, statistics, strict=True):
+            non_trainable[i] = value
         state = state._replace(
             trainable=list(trainable),
-            non_trainable=list(non_trainable),
+            non_trainable=non_trainable,
             optimizer=list(optimizer),
             aggregator=aggregator,
             round_num=np.asarray(state.round_num + 1, np.int64),
         )
-        if self.aggregator.stateful:
+        if self._stateful:
             new = {i: kept["state"] for i, kept in total.kept}
             states = {**state.client_states, **new}
             state = state._replace(client_states=states)
@@ -398,13 +426,13 @@ class LearningProcess:
         """A client's round as pure functions."""
         return ClientProgram(
             batches=self._trainer.batches,
-            start=self._trainer.start,
+            start=self._start,
             step=self._trainer.step,
             padded_step=self._trainer.padded_step,
             can_pad=self._trainer.can_pad,
             finish=self._finish,
             batch_size=self.client.batch_size,
-            keeps=self.aggregator.stateful or self.aggregator.variable_length,
+            keeps=self._stateful or self.aggregator.variable_length,
             stacked=self.aggregator.reduction == "stack",
             step_work=self.client.batch_size
             * model_work.multiplications(self._functional.model),
@@ -420,17 +448,12 @@ class LearningProcess:
 
     @property
     def update_spec(self) -> list[keras.KerasTensor]:
-        """Shapes and dtypes of a client's update."""
-        model = self._functional.model
-        variables = [
-            *model.trainable_variables,
-            *(
-                model.non_trainable_variables[i]
-                for i in self._functional.roles.state
-            ),
-        ]
+        """Shapes and dtypes of a client's update: of the trained weights."""
         # Of the values: JAX without 64 bits holds float64 in 32.
-        return [keras.KerasTensor(v.shape, v.value.dtype) for v in variables]
+        return [
+            keras.KerasTensor(v.shape, v.value.dtype)
+            for v in self._functional.model.trainable_variables
+        ]
 
     def cohort(self, clients: Any) -> Cohort:
         """The clients of a round, checked against the model as they are read.
@@ -448,38 +471,97 @@ class LearningProcess:
             self._runner = self.executor.bind(self.program)
         return self._runner(broadcast, cohort, client_seeds)
 
-    def _state_of(self, state: ServerState | None) -> Callable[[str], Any]:
-        """From a client's id to what it kept; zeros if it is seen first."""
-        if not self.aggregator.stateful:
-            return lambda client_id: ()
-        fresh = self.client_state
-        known = {} if state is None else state.client_states
-        return lambda client_id: known.get(client_id, fresh)
+    @property
+    def _stateful(self) -> bool:
+        """Whether clients keep something from round to round."""
+        return self.aggregator.stateful or self._keeps_own
+
+    def _state_of(self, state: ServerState) -> Callable[[str], Any]:
+        """From a client's id to what it kept, also if it is seen first."""
+        fresh = backend.to_numpy(self._fresh_client(state.non_trainable))
+        return lambda client_id: state.client_states.get(client_id, fresh)
+
+    def _fresh_client(self, non_trainable: Any) -> Any:
+        """What a client keeps that is seen first.
+
+        Args:
+            non_trainable: The server's.
+        """
+        if not self._stateful:
+            return ()
+        kept = self.aggregator.init_client(self.update_spec)
+        if not self._keeps_own:
+            return kept
+        positions = self._functional.roles.state
+        own = [non_trainable[i] for i in positions]
+        return {"aggregator": kept, "statistics": own}
+
+    def _with_own(self, non_trainable: Any, client_state: Any) -> list[Any]:
+        """The server's variables, with a client's own statistics."""
+        values = list(non_trainable)
+        for i, value in zip(
+            self._functional.roles.state,
+            client_state["statistics"],
+            strict=True,
+        ):
+            values[i] = value
+        return values
+
+    def _own_non_trainable(self, state: ServerState) -> Callable[[str], Any]:
+        state_of = self._state_of(state)
+        return lambda client_id: self._with_own(
+            state.non_trainable, state_of(client_id)
+        )
+
+    def _start(self, broadcast, seed, client_state=()):
+        if self._keeps_own and client_state:
+            non_trainable = self._with_own(
+                broadcast.non_trainable, client_state
+            )
+            broadcast = Broadcast(
+                broadcast.trainable,
+                non_trainable,
+                broadcast.learning_rate,
+                broadcast.params,
+            )
+        return self._trainer.start(broadcast, seed)
 
     @property
     def client_state(self) -> Any:
         """What a client keeps that is seen first; `()` if clients don't."""
-        if not self.aggregator.stateful:
-            return ()
-        return backend.to_numpy(self.aggregator.init_client(self.update_spec))
+        _, non_trainable = self._initial_values
+        return backend.to_numpy(self._fresh_client(non_trainable))
 
     def _finish(self, broadcast, carry, num_examples, seed, client_state):
         delta = self._trainer.delta(broadcast, carry)
-        message, new_state = self.aggregator.encode_stateful(
-            delta, broadcast.params, seed, client_state
+        statistics = list(carry.variables.state)
+        message, kept_by_encoders = self.aggregator.encode_stateful(
+            delta,
+            broadcast.params,
+            seed,
+            client_state["aggregator"] if self._keeps_own else client_state,
         )
-        summand = self.aggregator.summand(
-            message, ops.cast(num_examples, "float32"), broadcast.params
-        )
+        num_examples = ops.cast(num_examples, "float32")
+        weight = self.aggregator.weight(num_examples)
+        summand = {
+            "update": self.aggregator.summand(
+                message, num_examples, broadcast.params
+            ),
+            "statistics": layer_statistics.summand(
+                statistics if self._averages else [],
+                ops.where(num_examples > 0, weight, ops.zeros_like(weight)),
+                stacked=self.aggregator.reduction == "stack",
+            ),
+        }
         # NaN and infinities stay in a sum, and a sum is one pass over the
         # weights. (Finite numbers of 1e30 can overflow it: no update either.)
         finite = True
-        checked = list(delta)
+        checked = [*delta, *statistics]
         if getattr(self.aggregator, "encoders", ()):
             # A cast to float16 can make a number infinite.
             checked += [
                 a
-                for a in keras.tree.flatten(summand)
+                for a in keras.tree.flatten(summand["update"])
                 if keras.backend.is_float_dtype(
                     keras.backend.standardize_dtype(a.dtype)
                 )
@@ -487,11 +569,15 @@ class LearningProcess:
         for array in checked:
             finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
         kept: Any = {}
-        if self.aggregator.stateful:
+        if self._stateful:
             # Of an update that was left out, nothing is kept.
             kept["state"] = keras.tree.map_structure(
                 lambda new, old: ops.where(finite, new, old),
-                new_state,
+                (
+                    {"aggregator": kept_by_encoders, "statistics": statistics}
+                    if self._keeps_own
+                    else kept_by_encoders
+                ),
                 client_state,
             )
         if self.aggregator.variable_length:
@@ -501,7 +587,7 @@ class LearningProcess:
     def _server_step_fn(
         self,
         trainable,
-        non_trainable,
+        statistics,
         optimizer,
         aggregator,
         params,
@@ -509,19 +595,20 @@ class LearningProcess:
         noise,
     ):
         summand, metrics, num_clients, num_examples, num_rejected = total
-        mean = self.aggregator.decode(summand, params, noise)
-        num_trainable = len(trainable)
+        update = summand["update"]
+        mean = self.aggregator.decode(update, params, noise)
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.
         trainable, optimizer = self._server_optimizer.apply(
-            optimizer, [-m for m in mean[:num_trainable]], trainable
+            optimizer, [-m for m in mean], trainable
         )
-        non_trainable = list(non_trainable)
-        for i, m in zip(
-            self._functional.roles.state, mean[num_trainable:], strict=True
-        ):
-            non_trainable[i] = non_trainable[i] + m
-        aggregator, added = self.aggregator.update(aggregator, summand, noise)
+        statistics = layer_statistics.average(
+            summand["statistics"],
+            statistics,
+            stacked=self.aggregator.reduction == "stack",
+            num_required=getattr(self.aggregator, "num_required", 1),
+        )
+        aggregator, added = self.aggregator.update(aggregator, update, noise)
         results = {
             **self._functional.metrics_result(metrics),
             "num_clients": num_clients,
@@ -529,7 +616,7 @@ class LearningProcess:
             "num_rejected": num_rejected,
             **added,
         }
-        return trainable, non_trainable, optimizer, aggregator, results
+        return trainable, statistics, optimizer, aggregator, results
 
     def _noise_rng(self, state: ServerState) -> np.random.Generator:
         if self.aggregator.secure_noise:
@@ -555,11 +642,20 @@ class LearningProcess:
         Args:
             broadcast: What they would have been sent.
         """
-        summand = self.aggregator.summand(
-            self._zero_message(broadcast),
-            ops.zeros((), "float32"),
-            broadcast.params,
-        )
+        zero = ops.zeros((), "float32")
+        summand = {
+            "update": self.aggregator.summand(
+                self._zero_message(broadcast), zero, broadcast.params
+            ),
+            "statistics": layer_statistics.summand(
+                [
+                    broadcast.non_trainable[i]
+                    for i in self._functional.roles.state
+                    if self._averages
+                ],
+                zero,
+            ),
+        }
         zero = ops.zeros((), "int32")
         return Update(
             keras.tree.map_structure(ops.zeros_like, summand),
@@ -587,11 +683,16 @@ class LearningProcess:
         """
         return self._functional.model
 
-    def get_model(self, state: ServerState | None = None) -> keras.Model:
+    def get_model(
+        self, state: ServerState | None = None, client: str | None = None
+    ) -> keras.Model:
         """A compiled copy of the model with the weights of a state.
 
         Args:
             state: Whose; None for `self.state`.
+            client: The id of a client whose own statistics the model gets,
+                with `LocalTraining(statistics="local")`; those of the server
+                if it hasn't taken part in a round.
 
         Raises:
             ValueError: If the model can't be copied: a subclassed model needs
@@ -599,6 +700,9 @@ class LearningProcess:
         """
         state = self._given_or_last(state)
         model = model_copy.copy(self._functional.model)
+        if client is not None and self._keeps_own:
+            own = self._own_non_trainable(state)(client)
+            state = state._replace(non_trainable=own)
         self.write_weights(state, model)
         return model
 
@@ -614,6 +718,7 @@ class LearningProcess:
             # A copy: on JAX Keras's own `fit` and `evaluate` give away the
             # buffers of the model's variables, and with them the state's.
             variable.assign(ops.copy(value))
+        model_copy.refresh(model)
 
     def read_weights(
         self, state: ServerState, model: keras.Model

@@ -25,6 +25,8 @@ class Traffic:
         aggregator: Whose messages go up.
         model: Whose metrics go up with them.
         broadcast_encoders: What happens to the weights on their way down.
+        averages_statistics: Whether layers' statistics go up and down, as
+            they are.
 
     Raises:
         ValueError: If one of these does what a broadcast has no place for.
@@ -35,11 +37,13 @@ class Traffic:
         aggregator: Aggregator,
         model: FunctionalModel,
         broadcast_encoders: Sequence[Encoder],
+        averages_statistics: bool,
     ):
         self._aggregator = aggregator
         self._model = model
         self._down = _download_chain(broadcast_encoders)
         self._send = backend.jit(self._send_fn)
+        self._statistics = model.roles.state if averages_statistics else ()
         self._sizes: dict[str, int] = {}
 
     def send(self, trainable: Any, seed: np.ndarray) -> Any:
@@ -60,7 +64,14 @@ class Traffic:
         return encoded, self._down.decode(encoded, params)
 
     def bytes_down(self, broadcast: Broadcast) -> int:
-        """What one client is sent."""
+        """What one client is sent.
+
+        What is the same in all rounds (frozen weights, an adapted layer's
+        mean) comes with the model, once, and isn't counted.
+        """
+        broadcast = broadcast._replace(
+            non_trainable=[broadcast.non_trainable[i] for i in self._statistics]
+        )
         if not self._down.encoders:
             return self._measure("down", lambda: backend.to_numpy(broadcast))
         rest = broadcast._replace(trainable=[])
@@ -93,7 +104,13 @@ class Traffic:
             np.zeros(v.shape, v.dtype) for v in self._model.metrics_variables
         ]
         num_examples = np.asarray(0, np.int32)
-        return self._aggregator.to_wire(message), metrics, num_examples
+        variables = self._model.model.non_trainable_variables
+        statistics = [
+            np.zeros(variables[i].shape, variables[i].dtype)
+            for i in self._statistics
+        ]
+        sent = self._aggregator.to_wire(message), metrics, num_examples
+        return (*sent, *statistics)
 
     def _measure(self, kind: str, message: Callable[[], Any]) -> int:
         if kind not in self._sizes:

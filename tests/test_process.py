@@ -148,7 +148,8 @@ def test_bytes_are_those_of_encoded_messages(process, cohort):
     state = process.initialize()
     broadcast = process.broadcast(state)
     down = len(wire.to_bytes(backend.to_numpy(broadcast)))
-    # What a client sends: its update, its metrics, how many examples it has.
+    # What a client sends: its update, its metrics, how many examples it has,
+    # and BatchNormalization's statistics.
     rng = np.random.default_rng(0)
     update = [
         rng.normal(size=spec.shape).astype(spec.dtype)
@@ -162,9 +163,11 @@ def test_bytes_are_those_of_encoded_messages(process, cohort):
     message = process.aggregator.encode(
         [ops.convert_to_tensor(u) for u in update], broadcast.params, seed
     )
+    statistics = backend.to_numpy(state.non_trainable)
+    count = np.asarray(8, "int32")
     up = len(
         wire.to_bytes(
-            backend.to_numpy((message, metrics, np.asarray(8, "int32")))
+            (*backend.to_numpy((message, metrics, count)), *statistics)
         )
     )
     _, measured = process.next(state, cohort)

@@ -114,6 +114,14 @@ class Aggregator:
         """
         return message
 
+    def weight(self, num_examples: Any) -> Any:
+        """How much a client counts in a mean, a float32 scalar.
+
+        Args:
+            num_examples: The client's number of examples, a float32 scalar.
+        """
+        return num_examples
+
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         """What is added to other clients', a pytree of arrays.
 

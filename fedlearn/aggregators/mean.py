@@ -137,15 +137,18 @@ class Mean(Encoded):
                 )
         return super().init(spec)
 
-    def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
-        encoded, stats = message
-        weight = num_examples
+    def weight(self, num_examples: Any) -> Any:
         if self.noise_is_shared:
             # A client without examples has its share of the noise to add.
-            weight = ops.ones_like(num_examples)
-        elif self.weighting == "uniform":
+            return ops.ones_like(num_examples)
+        if self.weighting == "uniform":
             # A client without examples has nothing to say about the mean.
-            weight = ops.cast(num_examples > 0, "float32")
+            return ops.cast(num_examples > 0, "float32")
+        return num_examples
+
+    def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
+        encoded, stats = message
+        weight = self.weight(num_examples)
         value = [
             v * ops.cast(weight, v.dtype) if hasattr(v, "dtype") else v * weight
             for v in self._chain.decode_summand(encoded, params)

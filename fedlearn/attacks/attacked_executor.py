@@ -147,7 +147,7 @@ def _attacking(program: Any, attack: Attack) -> Any:
     """The program of malicious clients, which gets a `_Told`."""
 
     def finish(told, carry, num_examples, seed, client_state):
-        before = program.start(told.broadcast, seed).variables
+        before = program.start(told.broadcast, seed, client_state).variables
         sent = attack.update(_moved(before, carry), told.honest, seed)
         num_trainable = len(before.trainable)
         # The program takes the update to be the way from where a client
@@ -184,7 +184,7 @@ def _observed(program: Any) -> Any:
         summand, *rest = program.finish(
             broadcast, carry, num_examples, seed, client_state
         )
-        before = program.start(broadcast, seed).variables
+        before = program.start(broadcast, seed, client_state).variables
         update = _moved(before, carry)
         squares = [ops.square(v) for v in update]
         return {"sent": summand, "update": update, "square": squares}, *rest

@@ -29,6 +29,9 @@ Every module has the same names:
   JAX a batch of another length is another compilation, and XLA on CPU runs a
   convolution's filter gradient 20 to 100 times slower inside a loop.
 * `CAN_VMAP`: whether `vmap` works.
+* `ASSIGNS_IN_PLACE`: whether Keras's `fit` keeps what a layer assigns to its
+  own trainable weight. On JAX it is lost: only what isn't trained comes back
+  from a call.
 """
 
 import importlib
@@ -57,3 +60,4 @@ sum_of_squares = _module.sum_of_squares
 to_numpy = _module.to_numpy
 LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
 CAN_VMAP: bool = _module.CAN_VMAP
+ASSIGNS_IN_PLACE: bool = _module.ASSIGNS_IN_PLACE

@@ -10,6 +10,7 @@ from fedlearn.backend.compile_clock import clock
 
 LOOPS_IN_GRAPH = False
 CAN_VMAP = True
+ASSIGNS_IN_PLACE = False
 
 
 def _on_duration(event: str, duration_secs: float, **_: Any) -> None:

@@ -15,6 +15,7 @@ from fedlearn.backend.compile_clock import clock
 
 LOOPS_IN_GRAPH = True
 CAN_VMAP = True
+ASSIGNS_IN_PLACE = True
 
 
 def jit(

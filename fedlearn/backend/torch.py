@@ -11,6 +11,7 @@ import torch
 
 LOOPS_IN_GRAPH = False
 CAN_VMAP = False
+ASSIGNS_IN_PLACE = True
 
 
 def jit(

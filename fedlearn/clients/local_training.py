@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -36,6 +36,27 @@ class LocalTraining:
         proximal: FedProx's mu (Li et al. 2020, "Federated optimization in
             heterogeneous networks"): adds `mu / 2 * ||w - w_round||^2` to
             what is minimised (not to the loss that is reported).
+        statistics: What happens to the statistics that layers such as
+            BatchNormalization change while they train; all else that isn't
+            trained (frozen layers, an adapted Normalization) stays with the
+            client, as it is, in any case.
+
+            * `"average"`: clients send them, exact, and the server takes
+              their mean, as it does of weights; with a rule that looks at
+              clients side by side (`Median`, `Krum`, ...), their median.
+              Refused with noise and with secure sums.
+            * `"local"`: each client keeps its own from round to round, in
+              `state.client_states`, and shares the rest: SiloBN (Andreux et
+              al. 2020, "Siloed federated learning for multi-centric
+              histopathology datasets", arXiv:2008.07424). (FedBN, Li et al.
+              2021, arXiv:2102.07623, keeps gamma and beta too.) For clients
+              that come back. The server's statistics stay what they were, so
+              a model for new clients needs some of their data first: call it
+              on that with `training=True`.
+            * `"frozen"`: nobody changes them, and layers use them in training
+              too, as in inference, where both would differ otherwise. For
+              models that were trained before; in a fresh one
+              BatchNormalization then only scales and shifts.
         dp: A `fedlearn.clients.ExampleDP` for DP-SGD: differential privacy
             for each example, at the client itself. `fit` then logs
             `epsilon_example`.
@@ -61,6 +82,7 @@ class LocalTraining:
         max_steps: int | None = None,
         proximal: float = 0.0,
         dp: ExampleDP | None = None,
+        statistics: Literal["average", "local", "frozen"] = "average",
     ):
         self.optimizer = (
             None if optimizer is None else optimizers.get(optimizer)
@@ -88,6 +110,14 @@ class LocalTraining:
                 "then takes the examples in their order."
             )
         self.dp = dp
+        if statistics not in ("average", "local", "frozen"):
+            raise ValueError(
+                "`statistics` must be 'average', 'local' or 'frozen': whether "
+                "the statistics of layers such as BatchNormalization are "
+                "averaged, kept at each client, or left as they are. "
+                f"Received: {statistics!r}."
+            )
+        self.statistics = statistics
 
     def build(self, model: FunctionalModel) -> "LocalTrainer":
         """The pure functions of this training for one model."""
@@ -120,6 +150,7 @@ class LocalTraining:
             "max_steps": self.max_steps,
             "proximal": self.proximal,
             "dp": None if self.dp is None else self.dp.get_config(),
+            "statistics": self.statistics,
         }
 
     def __repr__(self) -> str:
@@ -237,7 +268,7 @@ class LocalTrainer:
             weights, carry.variables, broadcast, batch, carry.optimizer
         )
         weights, optimizer = self.optimizer.apply(
-            carry.optimizer, grads, weights
+            carry.optimizer, grads, variables.trainable
         )
         return Carry(variables._replace(trainable=weights), optimizer)
 
@@ -269,7 +300,7 @@ class LocalTrainer:
             num_real,
         )
         weights, optimizer = self.optimizer.apply(
-            carry.optimizer, grads, weights
+            carry.optimizer, grads, variables.trainable
         )
         return Carry(variables._replace(trainable=weights), optimizer)
 
@@ -326,18 +357,13 @@ class LocalTrainer:
         return self.config.proximal / 2 * squares
 
     def delta(self, broadcast: Any, carry: Carry) -> Arrays:
-        """The client's update: its weights and statistics minus the server's.
-
-        Returns:
-            One array for each trainable variable, then one for each variable
-            that layers update.
-        """
-        before = [
-            *broadcast.trainable,
-            *(broadcast.non_trainable[i] for i in self.model.roles.state),
+        """The client's update: its weights minus those it was sent."""
+        return [
+            after - before
+            for after, before in zip(
+                carry.variables.trainable, broadcast.trainable, strict=True
+            )
         ]
-        after = [*carry.variables.trainable, *carry.variables.state]
-        return [a - b for a, b in zip(after, before, strict=True)]
 
 
 def _scaling(

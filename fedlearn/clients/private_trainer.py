@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, seeds, threefry
+from fedlearn import backend, seeds, threefry, variable_roles
 from fedlearn.clients.local_training import LocalTrainer, LocalTraining
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
 
@@ -362,17 +362,16 @@ def _normal(seed: Any, step: Any, size: int) -> Any:
 def _check_examples_stand_alone(functional: FunctionalModel) -> None:
     """Raises ValueError where a batch is more than its examples."""
     model = functional.model
-    state = [model.non_trainable_variables[i] for i in functional.roles.state]
-    statistics = {id(v) for v in state}
+    keeping = variable_roles.layers_with(model, functional.roles.state)
     for layer in model._flatten_layers(include_self=True, recursive=True):
         name = f"The layer {layer.name!r} ({type(layer).__name__})"
-        own = {id(v) for v in layer._non_trainable_variables}
-        if own & statistics and not _keeps_its_state(layer):
+        if layer in keeping:
             raise ValueError(
                 f"{name} keeps statistics of the examples, which would leave "
                 "the client without noise, and an example by itself has none. "
                 "Use GroupNormalization or LayerNormalization instead of "
-                "BatchNormalization, or freeze the layer: "
+                "BatchNormalization; or LocalTraining(statistics='frozen'), "
+                "which leaves them as they are; or freeze the layer: "
                 "`layer.trainable = False`."
             )
         if _adds_loss(layer):
@@ -382,6 +381,12 @@ def _check_examples_stand_alone(functional: FunctionalModel) -> None:
                 "example by itself: put all of it into the loss that the "
                 "model is compiled with, or into an `activity_regularizer`."
             )
+    if variable_roles.assigns_weights(model):
+        raise ValueError(
+            "A layer assigns its own trainable weight when it is called, so "
+            "that a weight doesn't change by clipped gradients alone. Use a "
+            "`kernel_constraint` instead, or train without `dp`."
+        )
     if type(model).compute_loss is not keras.Model.compute_loss:
         raise ValueError(
             f"{type(model).__name__} overrides `compute_loss`, so that the "
@@ -398,14 +403,6 @@ def _check_examples_stand_alone(functional: FunctionalModel) -> None:
                 "divides the sum over a batch by its size. Use "
                 "reduction='sum_over_batch_size'."
             )
-
-
-def _keeps_its_state(layer: keras.Layer) -> bool:
-    """Whether a layer's statistics stay what they are while it trains."""
-    if isinstance(layer, keras.layers.Normalization):
-        return True  # set by `adapt`, before the run
-    frozen = not layer.trainable
-    return frozen and isinstance(layer, keras.layers.BatchNormalization)
 
 
 def _adds_loss(layer: keras.Layer) -> bool:

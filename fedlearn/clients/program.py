@@ -16,7 +16,7 @@ class ClientProgram(NamedTuple):
     Attributes:
         batches: `(num_examples, seed) -> list of int32 arrays`: the positions
             of the examples of each step, on the host.
-        start: `(broadcast, seed_words) -> carry`.
+        start: `(broadcast, seed_words, client_state=()) -> carry`.
         step: `(broadcast, carry, batch) -> carry`.
         padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
             on a batch with copies of its first row at the end.

@@ -100,7 +100,7 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
             )
             return program.step(broadcast, carry, batch)
 
-        carry = program.start(broadcast, seed)
+        carry = program.start(broadcast, seed, client_state)
         num_steps = ops.shape(bounds)[0] - 1
         carry = backend.loop(num_steps, body, carry)
         parts = program.finish(
@@ -139,7 +139,7 @@ def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
 
     def run(broadcast, client, seed):
         words = ops.convert_to_tensor(seed_words(seed))
-        carry = start(broadcast, words)
+        carry = start(broadcast, words, client.state)
         for positions in program.batches(client.num_examples, seed):
             carry = steps(broadcast, carry, client.data, positions)
         num_examples = ops.convert_to_tensor(

@@ -81,7 +81,7 @@ class _Runner:
         # XLA compiles every new shape anew, so lengths that differ from round
         # to round are rounded up there. TensorFlow's graphs don't care.
         self._rounds_up = not backend.LOOPS_IN_GRAPH
-        self._start = backend.jit(self._start_fn, free=(1,))
+        self._start = backend.jit(self._start_fn, free=(1, 2))
         self._all = backend.jit(self._all_fn, free=(1, 2), loose=(3,))
         self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
         self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
@@ -146,7 +146,13 @@ class _Runner:
             data, words, num_examples, real, phases = _round_up(
                 data, words, num_examples, real, phases
             )
-        carry = self._start(broadcast, words)
+        states = keras.tree.map_structure(
+            lambda a: np.pad(
+                a, [(0, len(real) - len(a))] + [(0, 0)] * (a.ndim - 1)
+            ),
+            states,
+        )
+        carry = self._start(broadcast, words, states)
         for lanes, positions, active in phases:
             if lanes is None and active is None:
                 carry = self._all(broadcast, carry, data, positions)
@@ -154,12 +160,6 @@ class _Runner:
                 carry = self._masked(broadcast, carry, data, positions, active)
             else:
                 carry = self._some(broadcast, carry, data, positions, lanes)
-        states = keras.tree.map_structure(
-            lambda a: np.pad(
-                a, [(0, len(real) - len(a))] + [(0, 0)] * (a.ndim - 1)
-            ),
-            states,
-        )
         summand, *sums, kept = self._finish(
             broadcast, carry, num_examples, words, real, states
         )
@@ -181,9 +181,9 @@ class _Runner:
 
     # Compiled.
 
-    def _start_fn(self, broadcast, words):
-        def one(seed):
-            carry = self._program.start(broadcast, seed)
+    def _start_fn(self, broadcast, words, states):
+        def one(seed, state):
+            carry = self._program.start(broadcast, seed, state)
             # Every leaf of a lane must come from that lane, also what is the
             # same in all of them.
             zero = ops.cast(seed[0] * 0, "float32")
@@ -191,7 +191,7 @@ class _Runner:
                 lambda a: a + ops.cast(zero, a.dtype), carry
             )
 
-        return backend.vmap(one)(words)
+        return backend.vmap(one)(words, states)
 
     def _step(self, broadcast, carry, data, positions):
         batch = keras.tree.map_structure(

@@ -193,16 +193,27 @@ def test_text_goes_in_where_the_backend_has_text(dtype):
 
 
 def test_frozen_weights_are_not_sent_back_nor_changed():
-    model, _ = regularized_and_frozen()
+    model, data = regularized_and_frozen()
     process = fl.FederatedAveraging(model, executor="sequential")
-    # A frozen kernel and bias, and a frozen gamma and beta, are left out.
-    # Keras runs a frozen BatchNormalization in inference mode, and its
-    # statistics stay as they are.
+    # A frozen kernel and bias, and all four arrays of a frozen
+    # BatchNormalization, are left out; statistics go beside the update.
     shapes = [tuple(spec.shape) for spec in process.update_spec]
     assert (3, 4) not in shapes
-    assert len(shapes) == 2 + 2 + 2 + 4
+    assert len(shapes) == 2 + 2 + 2
     names = {v.path for v in process.functional_model.model.trainable_variables}
     assert not any("frozen" in name for name in names)
+    state = process.initialize()
+    after, _ = process.next(state, [data])
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(
+            zoo.numpy(state.non_trainable),
+            zoo.numpy(after.non_trainable),
+            strict=True,
+        )
+    ]
+    assert sum(moved) == 2
+    assert len(moved) == 2 + 4 + 2
 
 
 def dropout_process(executor):
