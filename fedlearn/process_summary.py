@@ -67,7 +67,12 @@ def _traffic(
             process.cohort(data.select([first])).read(0)
     # Another one than the process's, which remembers what it has measured:
     # without metrics, messages are shorter.
-    traffic = Traffic(process.aggregator, model, process.broadcast_encoders)
+    traffic = Traffic(
+        process.aggregator,
+        model,
+        process.broadcast_encoders,
+        process._averages,
+    )
     state = process.initialize() if process.state is None else process.state
     broadcast = process.broadcast(state)
     more = ", and its metrics" if model.no_examples is None else ""
