@@ -66,9 +66,9 @@ class LeftOut:
         again = "More clients are" if self._told else "Clients are"
         warnings.warn(
             f"{before}{again} left out of every round that they take part in, "
-            f"because their data make updates that are not finite: {named}. Fill in "
-            "or drop such values (`dataset.map(fn)`; of tables, "
-            "missing='mean').",
+            "because their data make updates that are not finite: "
+            f"{named}. Fill in or drop such values (`dataset.map(fn)`; of "
+            "tables, missing='mean').",
             stacklevel=stacklevel + 1,
         )
         self._told.update(new)

@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from fedlearn.cli import own_data
 from fedlearn.cli.command import Values
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.flag_types import Choice, Place, Positive, Whole, define
@@ -16,11 +17,12 @@ from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.did_you_mean import did_you_mean
 
 # Where the data are: after a run they may have been moved.
-PLACES = ("source", "cache_dir")
+PLACES = ("source", "cache_dir", "data")
 # Flags that only some data sets take, by the names of their arguments; None
 # leaves the choice to the data set.
 ARGUMENTS = (
-    *PLACES,
+    "source",
+    "cache_dir",
     "only_digits",
     "task",
     "target",
@@ -31,6 +33,11 @@ ARGUMENTS = (
 
 def define_places(values: absl_flags.FlagValues) -> None:
     """Defines the flags that `PLACES` names."""
+    own_data.define_place(values)
+    _define_sources(values)
+
+
+def _define_sources(values: absl_flags.FlagValues) -> None:
     define(
         values,
         "source",
@@ -51,7 +58,7 @@ def define_places(values: absl_flags.FlagValues) -> None:
 
 def define_arguments(values: absl_flags.FlagValues) -> None:
     """Defines the flags that `ARGUMENTS` names."""
-    define_places(values)
+    _define_sources(values)
     absl_flags.DEFINE_bool(
         "only_digits",
         None,
@@ -142,6 +149,8 @@ def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
 
     Args and errors: as of `load_parts`.
     """
+    if flags.dataset == own_data.NAME:
+        return own_data.load(flags)
     # Stack Overflow's held-out people are between the two.
     train, *_, test = load_parts(flags)
     return train, test
@@ -173,6 +182,8 @@ def title(flags: Mapping[str, Any]) -> str:
     >>> title({"dataset": "emnist", "source": "/data/emnist.sqlite"})
     'emnist (emnist.sqlite)'
     """
+    if flags.get("data"):
+        return os.path.basename(flags["data"].rstrip("/"))
     variant = [flags[n] for n in ("task", "target") if flags.get(n)]
     if flags.get("only_digits") is False:
         variant.append("with letters")

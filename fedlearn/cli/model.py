@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # The model of `fl.models` for a data set, where no flag names another.
 DEFAULTS = {
+    "csv": "tabular",
     "celeba": "celeba_cnn",
     "cifar100": "resnet18_gn",
     "digits": "digits_cnn",

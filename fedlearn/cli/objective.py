@@ -24,6 +24,7 @@ def objective(task: Task, output_shape: Any) -> Objective:
     - A class, from `(classes,)` probabilities: cross-entropy, accuracy.
     - A yes or no, from a probability of shape `(1,)`: binary cross-entropy,
       accuracy.
+    - An amount, from `(1,)`: mean squared error, mean absolute error.
     - A sequence of classes, from `(length, classes)` probabilities:
       cross-entropy that leaves out padding, and accuracy that leaves out
       `task.ignored`.
@@ -74,6 +75,8 @@ def objective(task: Task, output_shape: Any) -> Objective:
                 keras.losses.SparseCategoricalCrossentropy(ignore_class=0),
                 [MaskedAccuracy(ignore=task.ignored)],
             )
+    elif not label.shape and shape in (None, (1,)):
+        return Objective("mean_squared_error", ["mean_absolute_error"])
     elif len(label.shape) == 1 and (shape is None or _fits(label.shape, shape)):
         return Objective(
             "binary_crossentropy",

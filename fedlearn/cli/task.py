@@ -47,6 +47,10 @@ def task_of(flags: Any, data: FederatedDataset) -> Task:
     >>> task_of(SimpleNamespace(dataset="digits"), data).sizes
     {'input_shape': (2,), 'num_classes': 10}
     """
+    if flags.dataset == "csv":
+        from fedlearn.cli import own_data
+
+        return own_data.task(data)
     spec = data.element_spec
     if (
         not isinstance(spec, tuple)

@@ -9,7 +9,14 @@ from typing import Any
 from absl import flags as absl_flags
 
 import fedlearn
-from fedlearn.cli import aggregation, algorithms, compression, quiet, summary
+from fedlearn.cli import (
+    aggregation,
+    algorithms,
+    compression,
+    own_data,
+    quiet,
+    summary,
+)
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import privacy as cli_privacy
@@ -39,6 +46,8 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
         "1,797 images of 8 x 8 pixels, need no download",
     )
     cli_data.define_arguments(values)
+    own_data.define_place(values)
+    own_data.define_flags(values)
     flag(
         "model",
         None,
@@ -167,6 +176,7 @@ def _define(values: absl_flags.FlagValues) -> list[Group]:
     )
     return [
         Group("Data and model", ("dataset", *cli_data.ARGUMENTS, "model")),
+        Group("Data of your own", own_data.FLAGS),
         Group(
             "Algorithm",
             ("algorithm", "rounds", "clients_per_round", "proximal"),
@@ -214,7 +224,9 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     del arguments
     folder, before = _open(flags)
     algorithm = algorithms.ALGORITHMS[flags.algorithm]
-    cli_data.find(flags.dataset)
+    own_data.check(flags)
+    if flags.data is None:
+        cli_data.find(flags.dataset)
     _check(flags, algorithm)
     started = time.time()
     train, test = cli_data.load(flags)
@@ -223,7 +235,8 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     if flags.clients_per_round > len(train):
         raise UsageError(
             f"--clients_per_round={flags.clients_per_round}, but "
-            f"{flags.dataset} has {len(train):,} clients. Expected 1 to "
+            f"{cli_data.title(vars(flags))} has {len(train):,} clients. "
+            "Expected 1 to "
             f"{len(train):,}."
         )
     quiet.import_keras(flags.debug)
@@ -232,6 +245,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     from fedlearn.cli.history_file import HistoryFile
 
     task = task_of(flags, train)
+    own_data.choose_optimizer(flags, task.label)
     model = cli_model.load(flags.model, task, flags.seed)
     quiet.hush_accounting()
     privacy = cli_privacy.plan(flags, len(train), before.get("privacy"))
@@ -312,13 +326,14 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
     """The folder of the run, and its config if it goes on."""
     if flags.model is not None:
         flags.model = cli_model.absolute(flags.model)
+    data = own_data.name(flags)
     if flags.output_dir is None:
         if flags.resume:
             raise UsageError(
                 "--resume needs --output_dir, the folder of the run to go on "
                 "with."
             )
-        name = os.path.join("runs", f"{flags.dataset}-{flags.algorithm}")
+        name = os.path.join("runs", f"{data}-{flags.algorithm}")
         number = 1
         flags.output_dir = name
         while not RunFolder(flags.output_dir).is_empty:
@@ -504,6 +519,11 @@ COMMAND = Command(
         (
             "fedlearn train --dataset=shakespeare --source=synthetic",
             "offline",
+        ),
+        (
+            "fedlearn train --data=visits.csv --client=hospital "
+            "--label=outcome",
+            "your own",
         ),
         ("fedlearn train --model=my_models:build", "build() in my_models.py"),
         ("fedlearn train --compress=eden:2", "2 bits a number"),

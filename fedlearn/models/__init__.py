@@ -22,6 +22,7 @@ from fedlearn.models.resnet18_gn import resnet18_gn
 from fedlearn.models.shakespeare_lstm import shakespeare_lstm
 from fedlearn.models.stackoverflow_lstm import stackoverflow_lstm
 from fedlearn.models.stackoverflow_tags import stackoverflow_tags
+from fedlearn.models.tabular import tabular
 
 __all__ = [
     "celeba_cnn",
@@ -37,6 +38,7 @@ __all__ = [
     "shakespeare_lstm",
     "stackoverflow_lstm",
     "stackoverflow_tags",
+    "tabular",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public
 
@@ -55,6 +57,7 @@ _MODELS = {
         shakespeare_lstm,
         stackoverflow_lstm,
         stackoverflow_tags,
+        tabular,
     )
 }
 

@@ -57,13 +57,18 @@ def test_tags():
     assert float(recall.result()) == pytest.approx(2 / 3)
 
 
+def test_amounts():
+    found = objective(task((), "float32"), (None, 1))
+    assert found == ("mean_squared_error", ["mean_absolute_error"])
+
+
 @pytest.mark.parametrize(
     ("label", "output_shape"),
     [
         (((), "int64"), (None, 28, 28, 1)),
         (((80,), "int32"), (None, 10)),
         (((7,), "float32"), (None, 10)),
-        (((), "float32"), (None, 1)),
+        (((), "float32"), (None, 2)),
     ],
 )
 def test_no_loss_fits(label, output_shape):

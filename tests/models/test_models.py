@@ -19,6 +19,7 @@ SMALL = {
 } | {
     "emnist_autoencoder": ({"input_shape": (3, 2)}, (3, 2), (3, 2)),
     "heart_logistic": ({}, (13,), (1,)),
+    "tabular": ({"input_shape": (4,), "num_classes": 3}, (4,), (3,)),
     "shakespeare_lstm": ({"vocab_size": 7, "units": 3}, (5,), (5, 7)),
     "stackoverflow_lstm": (
         {"vocab_size": 7, "embedding_size": 2, "units": 3},
@@ -180,3 +181,20 @@ def test_digits_cnn_learns_the_digits():
     keras.utils.set_random_seed(0)
     model.fit(x[train], y[train], batch_size=50, epochs=10, verbose=0)
     assert model.evaluate(x[test], y[test], verbose=0)[1] > 0.96
+
+
+def test_a_table_is_scaled_inside_the_model():
+    rows = np.array([[50.0, 3.0], [54.0, 3.5]], "float32")
+    model = models.tabular(
+        (2,), None, mean=[50, 3], variance=[4, 0.25], label_mean=7.0,
+        label_scale=2.0, seed=0,
+    )  # fmt: skip
+    bare = models.tabular((2,), None, seed=0)
+    scaled = (rows - [50, 3]) / [2, 0.5]
+    np.testing.assert_allclose(
+        model.predict(rows, verbose=0),
+        7.0 + 2.0 * bare.predict(scaled, verbose=0),
+        rtol=1e-5,
+    )
+    # Nothing of the scaling is sent or trained.
+    assert model.count_params() == bare.count_params() == 2 * 32 + 32 + 32 + 1
