@@ -812,6 +812,7 @@ class LearningProcess:
                 (but not the weights it began with), its loss, optimizers,
                 the executor's plan, the backend, or the data (see
                 `fedlearn.data.fingerprint` for what is told of them).
+                Callbacks and validation data are yours to change.
         """
         from fedlearn import training
 

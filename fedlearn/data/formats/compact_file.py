@@ -32,7 +32,7 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -574,6 +574,15 @@ class CompactFile(ClientColumns):
                 "checksum doesn't match, so the file is damaged. Make it "
                 "again."
             )
+
+    @property
+    def checksum_of(self) -> Callable[[str], int] | None:
+        """From a client to its arrays' checksum, without reading them; None
+        if the file has none."""
+        sums = self._checksums
+        if sums is None:
+            return None
+        return lambda client_id: int(sums[self._index[client_id]])
 
     def load(self, client_id: str) -> el.Element:
         try:
