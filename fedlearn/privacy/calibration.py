@@ -10,6 +10,7 @@ from fedlearn.privacy.accountant import (
     check_accountant,
     check_delta,
     check_supports,
+    tightest,
 )
 from fedlearn.privacy.epsilon import SamplerName, participation_of
 from fedlearn.privacy.gaussian import Gaussian
@@ -28,7 +29,7 @@ def calibrate_noise_multiplier(
     population: int,
     clients_per_round: float,
     sampler: SamplerName = "poisson",
-    accountant: AccountantName = "pld",
+    accountant: AccountantName | None = None,
     min_separation: int | None = None,
     mechanism: Callable[[float], Any] = Gaussian,
 ) -> float:
@@ -44,8 +45,8 @@ def calibrate_noise_multiplier(
         population: See there.
         clients_per_round: See there.
         sampler: See there.
-        accountant: See there. "pld" takes some ten times as long as one
-            `compute_epsilon`.
+        accountant: See there. With PLD it takes some ten times as long as
+            one `compute_epsilon`.
         min_separation: See there.
         mechanism: See there.
 
@@ -64,7 +65,8 @@ def calibrate_noise_multiplier(
     >>> round(noise_multiplier, 3)
     1.022
     """
-    check_accountant(accountant)
+    if accountant is not None:
+        check_accountant(accountant)
     check_delta(delta)
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon is {epsilon!r}. Expected a number above 0.")
@@ -77,17 +79,21 @@ def calibrate_noise_multiplier(
     def with_noise(noise_multiplier: float) -> Guarantee:
         return Guarantee(mechanism(noise_multiplier), participation, delta)
 
-    def spent(noise_multiplier: float, name: AccountantName) -> float:
+    def spent(noise_multiplier: float, name: AccountantName | None) -> float:
         return with_noise(noise_multiplier).epsilon(rounds, name)
 
-    check_supports(accountant, with_noise(1.0).composition(rounds))
+    if accountant is not None:
+        check_supports(accountant, with_noise(1.0).composition(rounds))
 
     enough = _search(lambda z: spent(z, "rdp"), epsilon, start=1.0, step=2.0)
-    if accountant == "rdp":
+    if (
+        accountant == "rdp"
+        or tightest(with_noise(enough).composition(rounds)) == "rdp"
+    ):
         return enough
-    # PLD asks for some percent less. It takes minutes where there is little
-    # noise, so it is never tried far from the answer.
-    return _search(lambda z: spent(z, "pld"), epsilon, start=enough, step=1.1)
+    # PLD asks for some percent less, and takes seconds: it is never tried far
+    # from the answer.
+    return _search(lambda z: spent(z, None), epsilon, start=enough, step=1.1)
 
 
 def _search(

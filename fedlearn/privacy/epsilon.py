@@ -36,7 +36,7 @@ def compute_epsilon(
     population: int,
     clients_per_round: float,
     sampler: SamplerName = "poisson",
-    accountant: AccountantName = "pld",
+    accountant: AccountantName | None = None,
     min_separation: int | None = None,
     mechanism: Callable[[float], Any] = Gaussian,
 ) -> float:
@@ -59,7 +59,9 @@ def compute_epsilon(
         sampler: `"poisson"`, `"uniform"`, `"full"`, `"round_robin"` or
             `"min_separation"`: as in `fedlearn.samplers`.
         accountant: `"pld"`, tight, takes seconds; or `"rdp"`, an upper bound
-            that is a bit higher, takes milliseconds. "uniform" needs "rdp".
+            that is a bit higher, takes milliseconds. "uniform" needs "rdp",
+            and so does very little noise. `None` for the tightest that there
+            is; `describe` names it.
         min_separation: With that sampler, the least distance of two rounds
             of one client.
         mechanism: Makes the mechanism of a noise multiplier: `Gaussian`,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from fedlearn.privacy.accountant import (
     AccountantName,
     OneEventRdp,
+    best_epsilon,
     check_accountant,
     check_delta,
     check_rounds,
-    epsilon,
 )
+from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.dp_sgd import composition_dp_sgd
 
 if TYPE_CHECKING:
@@ -166,11 +167,19 @@ class ExampleGuarantee:
 
         Args:
             rounds: Number of rounds.
-            accountant: `None` for the tightest that there is: PLD.
+            accountant: `None` or `"pld"` for the tightest that there is: PLD,
+                or RDP with so little noise that PLD would take too long. The
+                statement names it.
             delta: Another than that of the guarantee.
         """
         accountant = accountant or "pld"
         largest, client = self._largest(rounds, accountant, delta)
+        if accountant == "pld":
+            times = self._participations.until(rounds)(client)
+            run = self._run(self.num_examples[client], times)
+            accountant = best_epsilon(
+                run, self.delta if delta is None else delta
+            )[1]
         training, n = self.training, self.num_examples[client]
         assert training.dp is not None
         size = min(training.batch_size, n)
@@ -242,6 +251,14 @@ class ExampleGuarantee:
         accountant: AccountantName,
         delta: float,
     ) -> float:
+        run = self._run(num_examples, participations)
+        if accountant == "pld":
+            return best_epsilon(run, delta)[0]
+        curve = self._curves.setdefault(run.event, OneEventRdp())
+        return curve.epsilon(run, delta)
+
+    def _run(self, num_examples: int, participations: int) -> Composition:
+        """What a client's rounds release of one example."""
         training = self.training
         assert training.dp is not None
         round_ = composition_dp_sgd(
@@ -251,11 +268,7 @@ class ExampleGuarantee:
             batch_size=training.batch_size,
             batches=training.dp.batches,
         )
-        run = round_._replace(times=round_.times * participations)
-        if accountant == "pld":
-            return epsilon(run, delta, "pld")
-        curve = self._curves.setdefault(run.event, OneEventRdp())
-        return curve.epsilon(run, delta)
+        return round_._replace(times=round_.times * participations)
 
 
 class _Participations:

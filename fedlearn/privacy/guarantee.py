@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from fedlearn.privacy.accountant import (
     AccountantName,
     OneEventRdp,
+    best_epsilon,
     check_accountant,
     check_delta,
     check_rounds,
     epsilon,
-    tightest,
 )
 from fedlearn.privacy.composition import Composition, Neighbouring
 from fedlearn.privacy.participation import Participation
@@ -122,19 +122,22 @@ class Guarantee:
     def epsilon(
         self,
         rounds: int,
-        accountant: AccountantName = "rdp",
+        accountant: AccountantName | None = "rdp",
         delta: float | None = None,
     ) -> float:
         """Epsilon after some rounds.
 
         Args:
             rounds: Number of rounds.
-            accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds.
+            accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds;
+                `None` for the tightest that there is.
             delta: Another than that of the guarantee.
         """
-        check_accountant(accountant)
         delta = self.delta if delta is None else check_delta(delta)
         composition = self.composition(rounds)
+        if accountant is None:
+            return best_epsilon(composition, delta)[0]
+        check_accountant(accountant)
         if accountant == "rdp":
             return self._rdp.epsilon(composition, delta)
         return epsilon(composition, delta, accountant)
@@ -150,15 +153,20 @@ class Guarantee:
         Args:
             rounds: Number of rounds.
             accountant: `None` for the tightest that there is: PLD, or RDP
-                where PLD can't account: with the sampler `Uniform`, or noise
-                that clients share.
+                where PLD can't account: with the sampler `Uniform`, noise
+                that clients share, or so little noise that PLD would take
+                too long. The statement names it.
             delta: Another than that of the guarantee.
         """
         composition = self.composition(rounds)
         if accountant is None:
-            accountant = tightest(composition)
+            spent, accountant = best_epsilon(
+                composition, self.delta if delta is None else check_delta(delta)
+            )
+        else:
+            spent = self.epsilon(rounds, accountant, delta)
         return Statement(
-            self.epsilon(rounds, accountant, delta),
+            spent,
             self.delta if delta is None else delta,
             int(rounds),
             composition.neighbouring,

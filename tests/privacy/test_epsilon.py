@@ -1,3 +1,4 @@
+import functools
 import logging
 import math
 
@@ -44,6 +45,9 @@ def test_published_figures():
     [("rdp", rdp.RdpAccountant), ("pld", pld.PLDAccountant)],
 )
 def test_equals_dp_accounting(accountant, make):
+    # Without sampling PLD has a closed form, which differs in what its points
+    # round up: the eleventh digit.
+    near = functools.partial(pytest.approx, rel=1e-9)
     gaussian = dp.GaussianDpEvent(2.0)
     poisson = privacy.compute_epsilon(accountant=accountant, **SMALL)
     event = dp.PoissonSampledDpEvent(0.2, gaussian)
@@ -51,13 +55,15 @@ def test_equals_dp_accounting(accountant, make):
 
     full = SMALL | {"clients_per_round": 50, "sampler": "full"}
     everyone = privacy.compute_epsilon(accountant=accountant, **full)
-    assert everyone == direct(make, Relation.ADD_OR_REMOVE_ONE, gaussian)
+    assert everyone == near(direct(make, Relation.ADD_OR_REMOVE_ONE, gaussian))
 
     # 7 * 10 turns of 50 clients: some take part twice.
     turns = privacy.compute_epsilon(
         accountant=accountant, sampler="round_robin", **SMALL
     )
-    assert turns == direct(make, Relation.REPLACE_SPECIAL, gaussian, times=2)
+    assert turns == near(
+        direct(make, Relation.REPLACE_SPECIAL, gaussian, times=2)
+    )
 
     # Rounds 0, 3 and 6.
     separated = privacy.compute_epsilon(
@@ -67,7 +73,7 @@ def test_equals_dp_accounting(accountant, make):
         **SMALL,
     )
     expected = direct(make, Relation.REPLACE_SPECIAL, gaussian, times=3)
-    assert separated == expected
+    assert separated == near(expected)
     assert poisson < separated < everyone
 
 
