@@ -11,6 +11,7 @@ from keras import ops
 
 from fedlearn import backend, keras_words, optimizers, representation, seeds
 from fedlearn.clients.example_dp import ExampleDP
+from fedlearn.example_wise import is_example_wise
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
 from fedlearn.optimizers.functional import FunctionalOptimizer
 
@@ -205,6 +206,7 @@ class LocalTrainer:
             model.model.trainable_variables,
             schedule="rounds",
         )
+        self._example_wise: bool | None = None
         self._grad = backend.value_and_grad(self._loss)
         self._padded_grad = backend.value_and_grad(self._padded_loss)
 
@@ -229,20 +231,18 @@ class LocalTrainer:
         return steps[: self.config.max_steps]
 
     def can_pad(self, data: tuple) -> bool:
-        """Whether `padded_step` may equal `step` for a client's examples.
+        """Whether `padded_step` equals `step` for a client's examples.
 
-        False where a batch is more than its examples one by one: layers that
-        keep statistics or draw random numbers, masks, sample weights, or a
-        `compute_loss` of the model's own. Where it is True the two are still
-        compared, on real examples, before `padded_step` is used.
+        Only where it is known by construction; see `fedlearn.example_wise`.
         """
-        roles = self.model.roles
-        return (
-            len(data) == 2
-            and not roles.state
-            and not roles.local
-            and _averages_examples(self.model.model)
-        )
+        if self._example_wise is None:  # known once the metrics exist
+            roles = self.model.roles
+            self._example_wise = (
+                not roles.state
+                and not roles.local
+                and is_example_wise(self.model.model)
+            )
+        return self._example_wise and len(data) == 2
 
     def start(self, broadcast: Any, seed: Any) -> Carry:
         """What the first step starts from.
@@ -383,24 +383,3 @@ def _scaling(
     ):
         return scales(optimizer, name="loss_scale_optimizer")
     return optimizer
-
-
-def _averages_examples(model: keras.Model) -> bool:
-    """Whether a batch's loss looks like a mean over its examples."""
-    default = keras.Model
-    if (
-        type(model).compute_loss is not default.compute_loss
-        or type(model).compute_metrics is not default.compute_metrics
-    ):
-        return False
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Masking) or getattr(
-            layer, "mask_zero", False
-        ):
-            return False  # Keras divides by the number that isn't masked
-    return all(
-        getattr(loss, "reduction", "mean") in ("mean", "sum_over_batch_size")
-        and getattr(loss, "ignore_class", None) is None
-        for loss in keras.tree.flatten(model.loss)
-        if loss is not None
-    )

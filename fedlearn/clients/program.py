@@ -20,7 +20,7 @@ class ClientProgram(NamedTuple):
         step: `(broadcast, carry, batch) -> carry`.
         padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
             on a batch with copies of its first row at the end.
-        can_pad: `data -> bool`: whether `padded_step` may be tried.
+        can_pad: `data -> bool`: whether `padded_step` is known to equal `step`.
         finish: `(broadcast, carry, num_examples, seed_words, client_state)
             -> (summand, metrics, finite, kept)`. Executors leave a client
             that isn't finite out of the sums, and count it; `kept` they

@@ -18,8 +18,10 @@ class Sequential(Executor):
 
     On TensorFlow a client's whole round is one graph with a loop over its
     batches, of any length. On JAX and PyTorch the loop is on the host, since
-    a batch of another length is another program there (at most `batch_size`
-    of them).
+    a batch of another length is another program there: at most one for each
+    power of two up to `batch_size` where the model and its loss are known to
+    take each example by itself (plain layers and losses of Keras), and else
+    one for each length that occurs, which takes a second or more to compile.
 
     The plan for models that are heavy for each example, such as convolutions:
     a single client keeps all cores busy.
@@ -154,30 +156,28 @@ class Steps:
     """Single compiled steps, with few programs for batches of any length.
 
     On JAX every new batch length is a new program, which takes a second or
-    more to compile. Where a smaller batch can be filled up with copies of its
-    first row, exactly, one program serves all lengths. Whether it can is
-    tried on the first smaller batch: both ways must give the same weights,
-    optimizer and metrics.
+    more to compile. Where it is known to be exact, a smaller batch is filled
+    up with copies of its first row, to the next power of two: then there are
+    as many programs as such powers. Never further, as taking the copies off
+    again costs digits and time. Else there are as many as lengths.
 
-    A program whose batches have any length (`pad_to`) needs no proof.
+    What happens to a batch depends on its length alone, and not on who came
+    before.
     """
 
     def __init__(self, program: Any):
         self._program = program
         self._step = backend.jit(program.step)
         self._padded = backend.jit(program.padded_step)
-        self._proven: bool | None = None
 
     def __call__(self, broadcast, carry, data, positions):
-        size = self._program.batch_size
+        length = len(positions)
         if self._program.pad_to is not None:
-            size = self._program.pad_to(len(positions))
+            size = self._program.pad_to(length)
             return self._pad(broadcast, carry, data, positions, size)
-        if len(positions) == size or not self._program.can_pad(data):
-            return self._step(broadcast, carry, _rows(data, positions))
-        if self._proven is None:
-            self._proven = self._prove(broadcast, carry, data, positions)
-        if not self._proven:
+        power = 1 << (length - 1).bit_length()
+        size = min(power, self._program.batch_size)
+        if length == size or not self._program.can_pad(data):
             return self._step(broadcast, carry, _rows(data, positions))
         return self._pad(broadcast, carry, data, positions, size)
 
@@ -186,17 +186,6 @@ class Steps:
         padded[: len(positions)] = positions
         num_real = ops.convert_to_tensor(np.asarray(len(positions), "float32"))
         return self._padded(broadcast, carry, _rows(data, padded), num_real)
-
-    def _prove(self, broadcast, carry, data, positions) -> bool:
-        exact = self._step(broadcast, carry, _rows(data, positions))
-        size = self._program.batch_size
-        padded = self._pad(broadcast, carry, data, positions, size)
-        pairs = zip(
-            keras.tree.flatten(backend.to_numpy(exact)),
-            keras.tree.flatten(backend.to_numpy(padded)),
-            strict=True,
-        )
-        return all(np.allclose(a, b, 1e-3, 1e-5) for a, b in pairs)
 
 
 def _rows(data: Any, positions: np.ndarray) -> Any:

@@ -103,9 +103,11 @@ def is_sum(metric: keras.metrics.Metric) -> bool:
     updates: with a number for each batch they count batches, as in Keras.
     """
     if type(metric) in _SUMS:
-        # The axis of an F-score is over classes, or over all.
-        f_score = isinstance(metric, keras.metrics.FBetaScore)
-        return f_score or getattr(metric, "axis", -1) == -1
+        arguments = getattr(metric, "_fn_kwargs", {})
+        axes = arguments.get("axis", -1)
+        if isinstance(metric, keras.metrics.IoU):
+            axes = metric.axis
+        return axes == -1
     return type(metric).update_state in (
         keras.metrics.Mean.update_state,
         keras.metrics.Sum.update_state,

@@ -220,6 +220,7 @@ NOT_SUMS = {
     "joint numbers": lambda: lambda y, p: ops.abs(p - ops.mean(y, axis=0)),
     "a loss": lambda: keras.losses.MeanSquaredError(),
     "along examples": lambda: metrics.PearsonCorrelation(axis=0),
+    "cosines along examples": lambda: metrics.CosineSimilarity(axis=0),
     "a function along examples": lambda: metrics.MeanMetricWrapper(
         metrics.pearson_correlation, axis=0
     ),

@@ -1,0 +1,200 @@
+"""What may be padded, and that what may not be is right all the same."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, losses, ops
+
+import fedlearn as fl
+from fedlearn.example_wise import is_example_wise
+from tests import zoo
+
+
+def sequential(*middle, loss="mse", **kwargs):
+    model = keras.Sequential([keras.Input((4,)), *middle, layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1), loss, **kwargs)
+    return zoo.set_weights(model)
+
+
+def functional(join):
+    inputs = keras.Input((4,))
+    outputs = layers.Dense(3)(join(layers.Dense(4)(inputs)))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return zoo.set_weights(model)
+
+
+class Centred(layers.Layer):
+    def call(self, x):
+        return x - ops.mean(x, axis=0)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 4), "float32"))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return zoo.set_weights(model)
+
+
+def covariance(y_true, y_pred):
+    centred = y_pred - ops.mean(y_pred, axis=0)
+    return -ops.mean(centred * y_true)
+
+
+def ranking(y_true, y_pred):
+    """Pairwise, over the pairs of a batch."""
+    difference = y_pred[:, None] - y_pred[None, :]
+    wanted = ops.sign(y_true[:, None] - y_true[None, :])
+    return ops.mean(ops.relu(1.0 - wanted * difference))
+
+
+def concordance(y_true, y_pred):
+    return 1 - keras.metrics.concordance_correlation(y_true, y_pred, axis=0)
+
+
+def joint_activation(x):
+    return x - ops.mean(x, axis=0)
+
+
+JOINT = {
+    "dice": lambda: sequential(loss=losses.Dice()),
+    "tversky": lambda: sequential(loss=losses.Tversky()),
+    "the function dice": lambda: sequential(loss=losses.dice),
+    "concordance": lambda: sequential(loss=concordance),
+    "covariance": lambda: sequential(loss=covariance),
+    "ranking": lambda: sequential(loss=ranking),
+    "a sum": lambda: sequential(loss=losses.MeanSquaredError("sum")),
+    "along examples": lambda: sequential(loss=losses.CosineSimilarity(axis=0)),
+    "own layer": lambda: sequential(Centred()),
+    "lambda": lambda: sequential(
+        layers.Lambda(lambda x: x - ops.mean(x, axis=0))
+    ),
+    "activation": lambda: sequential(
+        layers.Dense(4, activation=joint_activation)
+    ),
+    "activation layer": lambda: sequential(layers.Activation(joint_activation)),
+    "softmax of examples": lambda: sequential(layers.Softmax(axis=0)),
+    "operation": lambda: functional(lambda x: x - ops.mean(x, axis=0)),
+    "batch normalization": lambda: sequential(layers.BatchNormalization()),
+    "own activity regularizer": lambda: sequential(
+        layers.Dense(
+            4, activity_regularizer=lambda a: ops.var(ops.sum(a, axis=1))
+        )
+    ),
+    "subclassed": subclassed,
+}
+ALONE = {
+    "regularized": lambda: sequential(
+        layers.Dense(
+            4, "tanh", kernel_regularizer="l2", activity_regularizer="l1"
+        ),
+        layers.LayerNormalization(),
+    ),
+    "functional": lambda: functional(layers.LeakyReLU()),
+    "huber": lambda: sequential(loss=losses.huber, metrics=["mae"]),
+    "two": lambda: functional(lambda x: layers.Add()([x, layers.ReLU()(x)])),
+}
+
+
+def _fit_one(make, data, batch_size):
+    """What the client's examples make of the model, by Keras itself."""
+    model = make()
+    zoo.fit(model, data, batch_size=batch_size, shuffle=False)
+    return zoo.weights_of(model)
+
+
+def data_of(size, seed=0):
+    x, _ = zoo.points(size, seed)
+    rng = np.random.default_rng(seed)
+    return x, rng.uniform(0.1, 0.9, (size, 3)).astype("float32")
+
+
+@pytest.mark.filterwarnings("ignore:.*softmax over axis 0")
+@pytest.mark.parametrize("name", [*JOINT, *ALONE])
+def test_a_first_batch_of_one_example_and_others_equal_fit(name):
+    # 9 examples end with a batch of one, 13 with one of 5 (of 8, padded).
+    make = {**JOINT, **ALONE}[name]
+    process = fl.FederatedAveraging(
+        make(),
+        client=fl.LocalTraining(batch_size=8, shuffle=False),
+        executor="sequential",
+    )
+    state = process.initialize()
+    nine, thirteen = data_of(9), data_of(13, seed=1)
+    process.next(state, [nine])
+    after, _ = process.next(state, [thirteen])
+    zoo.assert_close(
+        zoo.weights_in(process, after),
+        _fit_one(make, thirteen, 8),
+        rtol=1e-4,
+        atol=2e-6,
+    )
+    assert is_example_wise(process.model) == (name in ALONE)
+
+
+@pytest.mark.parametrize("loss", ["mse", ranking], ids=["alone", "joint"])
+def test_the_order_of_clients_changes_no_bit_of_an_update(loss):
+    data = {"a": data_of(9), "b": data_of(13, seed=1), "c": data_of(3, seed=2)}
+    updates = []
+    for order in ("abc", "cba", "bca"):
+        process = fl.FederatedAveraging(
+            sequential(loss=loss),
+            client=fl.LocalTraining(batch_size=8),
+            executor="sequential",
+        )
+        broadcast = process.broadcast(process.initialize())
+        found = {
+            i: process.client_update(broadcast, data[i], 5).summand
+            for i in order
+        }
+        updates.append([zoo.numpy(keras.tree.flatten(found[i])) for i in "abc"])
+    for other in updates[1:]:
+        zoo.assert_equal(other, updates[0])
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 9, 200])
+def test_a_batch_is_filled_to_less_than_twice_its_length(length):
+    from fedlearn.executors.sequential import Steps
+
+    class Program:
+        batch_size = 500
+        pad_to = None
+        step = padded_step = staticmethod(lambda *args: None)
+
+        def can_pad(self, data):
+            return True
+
+    seen = []
+    steps = Steps(Program())
+    steps._step = lambda broadcast, carry, rows: seen.append(len(rows[0]))
+    steps._padded = lambda broadcast, carry, rows, real: seen.append(
+        len(rows[0])
+    )
+    steps(None, None, (np.zeros((500, 1), "float32"),), np.arange(length))
+    assert length <= seen[0] < 2 * length
+
+
+def test_a_far_larger_batch_size_costs_no_digits():
+    data = data_of(5)
+    process = fl.FederatedAveraging(
+        sequential(),
+        client=fl.LocalTraining(batch_size=4096, shuffle=False),
+        executor="sequential",
+    )
+    state, _ = process.next(process.initialize(), [data])
+    found = zoo.weights_in(process, state)
+    model = sequential()
+    (kernel, bias), (x, y) = zoo.weights_of(model), data
+    error = (x.astype("float64") @ kernel + bias - y) * 2 / y.size
+    np.testing.assert_allclose(found[0], kernel - 0.1 * x.T @ error, atol=3e-7)
+    np.testing.assert_allclose(found[1], bias - 0.1 * error.sum(0), atol=3e-7)
