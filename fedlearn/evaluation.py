@@ -9,6 +9,8 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.data.cohort import Cohort
+from fedlearn.example_wise import is_example_wise
+from fedlearn.executors.executor import naming
 from fedlearn.functional_model import Arrays, FunctionalModel, to_backend
 from fedlearn.metrics import per_client as per_client_metrics
 
@@ -27,7 +29,14 @@ def evaluate(
             `(x, y, sample_weight)` arrays or a `tf.data.Dataset` for each
             client.
         per_client: Whether to give each client's own metrics too.
-        batch_size: Examples at a time. It doesn't change the metrics.
+        batch_size: Examples at a time. It changes no metric but, for some
+            models, `loss`: Keras weighs the loss of each batch by its number
+            of examples, which is exact where it is a mean over them. Of
+            masks, `ignore_class`, a sum, and losses that join a batch (Dice)
+            it isn't, and then the loss depends on which examples share a
+            batch, as in `model.evaluate`; also on `per_client`, without
+            which clients share batches. So does what a model's own `Mean`
+            is given one number for each batch.
 
     Returns:
         A dict of floats: each metric of the model by Keras's name, merged
@@ -111,6 +120,19 @@ def evaluate_values(
         numbers = backend.to_numpy(result(arrays))
         return {name: float(value) for name, value in numbers.items()}
 
+    def cut(length: int) -> int:
+        """How much of a batch that isn't full is taken at once.
+
+        Where a batch of another length is another program, powers of four: a
+        few lengths serve all clients, and none is padded. Not where it would
+        be another loss.
+        """
+        if backend.LOOPS_IN_GRAPH or not is_example_wise(
+            model.model, training=False
+        ):
+            return length
+        return 4 ** ((length.bit_length() - 1) // 2)
+
     if per_client or own_non_trainable is not None:
         for client in cohort:
             num_examples += client.num_examples
@@ -119,16 +141,18 @@ def evaluate_values(
                 if own_non_trainable is None
                 else own_non_trainable(client.id)
             )
-            values = run(_slices(client.data, batch_size), own)
+            with naming([client.id]):
+                values = run(_slices(client.data, batch_size, cut), own)
             if per_client:
                 clients[client.id] = {
                     **metrics_of(values),
                     "num_examples": float(client.num_examples),
                 }
     else:
-        for batches, size in _pooled(cohort, batch_size):
-            num_examples += size
-            run(batches)
+        for data, ids in _pooled(cohort, batch_size):
+            num_examples += len(keras.tree.flatten(data)[0])
+            with naming(ids):
+                run(_slices(data, batch_size, cut))
 
     metrics: dict[str, Any] = metrics_of(total) if num_examples else {}
     metrics["num_clients"] = float(len(cohort))
@@ -161,18 +185,16 @@ def _compiled(model: FunctionalModel) -> tuple[Any, Any]:
     return model._evaluation  # type: ignore[attr-defined]
 
 
-def _slices(data: tuple, batch_size: int) -> Iterator[tuple]:
-    """Batches of one client, or of several pooled.
-
-    Where a batch of another length is another program, the rest is cut into
-    powers of four: a few lengths serve all clients, and none is padded.
-    """
+def _slices(
+    data: tuple, batch_size: int, cut: Callable[[int], int]
+) -> Iterator[tuple]:
+    """Batches of one client, or of several pooled."""
     size = len(keras.tree.flatten(data)[0])
     start = 0
     while start < size:
         length = min(batch_size, size - start)
-        if not backend.LOOPS_IN_GRAPH and length < batch_size:
-            length = 4 ** ((length.bit_length() - 1) // 2)
+        if length < batch_size:
+            length = cut(length)
         piece = slice(start, start + length)
         yield keras.tree.map_structure(lambda a, p=piece: a[p], data)
         start += length
@@ -180,16 +202,17 @@ def _slices(data: tuple, batch_size: int) -> Iterator[tuple]:
 
 def _pooled(
     cohort: Cohort, batch_size: int
-) -> Iterator[tuple[Iterator[tuple], int]]:
-    """Batches over clients together, so that small clients cost little."""
+) -> Iterator[tuple[tuple, list[str]]]:
+    """Data of clients together, so that small ones cost little; whose."""
     waiting: list[tuple] = []
+    ids: list[str] = []
     count, shapes = 0, None
 
     def flush():
         data = keras.tree.map_structure(
             lambda *arrays: np.concatenate(arrays), *waiting
         )
-        return _slices(data, batch_size), count
+        return data, list(ids)
 
     for client in cohort:
         if not client.num_examples:
@@ -197,8 +220,9 @@ def _pooled(
         new = [(a.shape[1:], a.dtype) for a in keras.tree.flatten(client.data)]
         if waiting and (new != shapes or count >= 4 * batch_size):
             yield flush()
-            waiting, count = [], 0
+            waiting, ids, count = [], [], 0
         waiting.append(client.data)
+        ids.append(client.id)
         shapes = new
         count += client.num_examples
     if waiting:

@@ -77,6 +77,18 @@ _LAYERS = (
     keras.layers.ZeroPadding3D,
 )
 
+# Those that look at the batch, or at chance, only while they train.
+_AT_INFERENCE = (
+    keras.layers.AlphaDropout,
+    keras.layers.BatchNormalization,
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+)
+
 _ACTIVATIONS = (
     "celu",
     "elu",
@@ -149,7 +161,7 @@ _ACTIVITY_REGULARIZERS = (
 )
 
 
-def is_example_wise(model: keras.Model) -> bool:
+def is_example_wise(model: keras.Model, training: bool = True) -> bool:
     """Whether a batch of a model is known to be no more than its examples.
 
     False of what isn't known: a subclassed model, a layer, loss, activation
@@ -159,6 +171,7 @@ def is_example_wise(model: keras.Model) -> bool:
 
     Args:
         model: A compiled model, whose metrics exist.
+        training: Whether it is to train, or to be evaluated.
 
     Example:
 
@@ -174,7 +187,7 @@ def is_example_wise(model: keras.Model) -> bool:
     return (
         type(model).compute_loss is keras.Model.compute_loss
         and type(model).compute_metrics is keras.Model.compute_metrics
-        and _is_plain(model)
+        and _is_plain(model, training)
         and model.loss is not None
         and all(
             loss is None or _is_mean_over_examples(loss)
@@ -184,7 +197,7 @@ def is_example_wise(model: keras.Model) -> bool:
     )
 
 
-def _is_plain(model: keras.Model) -> bool:
+def _is_plain(model: keras.Model, training: bool) -> bool:
     """Whether a model is nothing but layers that are in the table."""
     if type(model) is keras.Sequential:
         operations = model.layers
@@ -193,7 +206,9 @@ def _is_plain(model: keras.Model) -> bool:
     else:
         return False
     return all(
-        _is_plain(o) if isinstance(o, keras.Model) else _works_alone(o)
+        _is_plain(o, training)
+        if isinstance(o, keras.Model)
+        else _works_alone(o, training)
         for o in operations
     )
 
@@ -205,7 +220,7 @@ def _name_of(cls: type) -> str:
 _FUNCTIONS = [getattr(keras.activations, name) for name in _ACTIVATIONS]
 
 
-def _works_alone(layer: Any) -> bool:
+def _works_alone(layer: Any, training: bool) -> bool:
     """Whether an operation is a layer of the table, and set as it must be."""
     activations = [
         vars(layer)[name]
@@ -214,7 +229,10 @@ def _works_alone(layer: Any) -> bool:
     ]
     regularizer = getattr(layer, "activity_regularizer", None)
     return (
-        type(layer) in _LAYERS
+        (
+            type(layer) in _LAYERS
+            or (not training and type(layer) in _AT_INFERENCE)
+        )
         and "call" not in vars(layer)
         # Of a loss in float16, what is subtracted would be felt.
         and layer.compute_dtype in ("float32", "float64")

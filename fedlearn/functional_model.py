@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, model_checks, variable_roles
+from fedlearn.class_labels import LabelCheck
 from fedlearn.metrics import mergeable
 from fedlearn.model_trial import ModelTrial
 from fedlearn.stateless_scope import StatelessScope, current
@@ -64,7 +65,7 @@ class FunctionalModel:
             self.roles = self.roles.with_frozen_state()
         self._trial = ModelTrial(self)
         self._no_examples: tuple | None = None
-        self._num_classes = model_checks.num_classes(model)
+        self._check_labels = LabelCheck(model)
         self._has_training_arg = getattr(model, "_call_has_training_arg", True)
         self._compute_loss_has_training_arg = (
             "training" in inspect.signature(model.compute_loss).parameters
@@ -294,9 +295,9 @@ class FunctionalModel:
         """Arrays without rows that the model takes; None before `prepare`."""
         return self._no_examples
 
-    def check_labels(self, y: Any, client_id: str) -> None:
-        """Raises ValueError for integer labels outside the model's classes."""
-        model_checks.check_labels(y, self._num_classes, client_id)
+    def check_labels(self, batch: tuple, client_id: str) -> None:
+        """Raises ValueError for labels that the model's losses can't take."""
+        self._check_labels(batch, self._trial.run(batch, client_id), client_id)
 
 
 def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:

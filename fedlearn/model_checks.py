@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import numpy as np
 
 
 def check_model(model: Any) -> None:
@@ -120,38 +119,6 @@ _ELEMENTWISE_LOSSES = {
     "categorical_focal_crossentropy",
     "binary_focal_crossentropy",
 }
-
-
-def check_labels(y: Any, classes: int | None, client_id: str) -> None:
-    """Raises ValueError for integer labels outside the model's classes.
-
-    A label out of range gives NaN on one backend and an abort on another;
-    either way the client would be left out without a word about why.
-    """
-    if classes is None or not isinstance(y, np.ndarray):
-        return
-    low, high = y.min(), y.max()
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"The labels of client {client_id!r} lie between {low} and "
-            f"{high}, but the model has {classes} classes, so labels must "
-            f"lie between 0 and {classes - 1}. Number the classes from 0, "
-            "or give the last layer more units."
-        )
-
-
-def num_classes(model: keras.Model) -> int | None:
-    """How many classes integer labels tell apart; None where not known."""
-    output, loss = output_shape(model), model.loss
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
-    if (
-        name == "sparse_categorical_crossentropy"
-        and getattr(loss, "ignore_class", None) is None
-        and isinstance(output, tuple)
-        and _is_shape(output)
-    ):
-        return output[-1]
-    return None
 
 
 def _is_shape(value: Any) -> bool:

@@ -28,8 +28,11 @@ class ModelTrial:
         self._outputs: dict[Any, Any] = {}
         self._metrics_known: set[Any] = set()
 
-    def run(self, batch: tuple, client_id: str) -> None:
+    def run(self, batch: tuple, client_id: str) -> Any:
         """Checks that the model takes the examples; creates its metrics.
+
+        Returns:
+            The model's outputs for some of them, or their shapes.
 
         Raises:
             ValueError: If the model can't be run on them, or has a metric
@@ -45,6 +48,7 @@ class ModelTrial:
             batch, self._outputs[key]
         ):
             self._metrics_known.add(key)
+        return self._outputs[key]
 
     def _try(self, batch: tuple, client_id: str) -> Any:
         """The model's outputs for a few examples, or their shapes."""

@@ -226,7 +226,7 @@ class LearningProcess:
                 `self.state`.
             clients: As in `next`.
             per_client: Whether to give each client's own metrics too.
-            batch_size: Examples at a time.
+            batch_size: Examples at a time; see `fedlearn.evaluate`.
 
         Returns:
             Metrics merged over all examples, as if they were pooled, with

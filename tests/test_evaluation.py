@@ -204,3 +204,39 @@ def test_refusals(model):
         fl.evaluate(model, binary(4))
     with pytest.raises(TypeError, match=r"keras\.Model"):
         fl.evaluate("model", [binary(4)])
+
+
+@pytest.mark.parametrize("loss", [keras.losses.Dice(), "mse"])
+def test_the_loss_is_that_of_keras_where_the_batches_are(loss):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, "sigmoid")])
+    model.compile("sgd", loss)
+    zoo.set_weights(model)
+    x, _ = zoo.points(11)
+    data = x, np.eye(2, dtype="float32")[np.arange(11) % 2]
+    found = fl.evaluate(model, [data], per_client=True, batch_size=8)
+    model.run_eagerly = keras.backend.backend() == "tensorflow"
+    expected = model.evaluate(*data, batch_size=8, verbose=0)
+    for metrics in (found, found["per_client"]["0"]):
+        assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_masked_loss_is_weighed_as_keras_weighs_it():
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            layers.Embedding(5, 2, mask_zero=True),
+            layers.Dense(5),
+        ]
+    )
+    model.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    zoo.set_weights(model)
+    words = np.random.default_rng(0).integers(0, 5, (7, 3)).astype("int32")
+    model.run_eagerly = keras.backend.backend() == "tensorflow"
+    for batch_size in (4, 7):
+        found = fl.evaluate(model, [(words, words)], batch_size=batch_size)
+        expected = model.evaluate(
+            words, words, batch_size=batch_size, verbose=0
+        )
+        assert found["loss"] == pytest.approx(expected, rel=1e-5)

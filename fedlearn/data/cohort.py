@@ -106,7 +106,7 @@ class Cohort:
         if size:
             self._model.prepare(data, client_id)
             if len(data) > 1:
-                self._model.check_labels(data[1], client_id)
+                self._model.check_labels(data, client_id)
             return Client(client_id, data, size, self._state_of(client_id))
         # Nothing is known of the shapes that were meant by an empty list, and
         # the model's metrics must exist before anything is compiled.

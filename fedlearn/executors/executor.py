@@ -1,6 +1,7 @@
 """The interface of everything that runs the clients of a round."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -32,3 +33,28 @@ class Executor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+@contextlib.contextmanager
+def naming(client_ids: Sequence[str]) -> Iterator[None]:
+    """Says whose examples TensorFlow found an invalid value in.
+
+    Raises:
+        ValueError: Instead of TensorFlow's InvalidArgumentError.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "InvalidArgumentError":
+            raise
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = next((n for n in lines[::-1] if "{{node" not in n), "")
+        whose = (
+            f"client {client_ids[0]!r}"
+            if len(client_ids) == 1
+            else f"one of the clients {list(client_ids)}"
+        )
+        raise ValueError(
+            f"TensorFlow can't compute the loss of {whose}: {reason.strip()} "
+            "Check their labels against the model's output and loss."
+        ) from error

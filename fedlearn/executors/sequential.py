@@ -9,7 +9,7 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import Executor
+from fedlearn.executors.executor import Executor, naming
 from fedlearn.update import StackedUpdate, Update
 
 
@@ -44,7 +44,8 @@ class Sequential(Executor):
         def run(broadcast, cohort, seeds):
             total = None
             for client, seed in zip(cohort, seeds, strict=True):
-                *parts, kept = run_client(broadcast, client, seed)
+                with naming([client.id]):
+                    *parts, kept = run_client(broadcast, client, seed)
                 pairs: tuple = ()
                 if program.keeps:
                     pairs = ((client.id, backend.to_numpy(kept)),)

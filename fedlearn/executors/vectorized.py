@@ -11,7 +11,7 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import Executor
+from fedlearn.executors.executor import Executor, naming
 from fedlearn.update import StackedUpdate, Update
 
 
@@ -92,9 +92,9 @@ class _Runner:
         stacked = self._program.stacked
         total: Any = None
         for block in self._blocks(broadcast, cohort):
-            parts = self._run_block(
-                broadcast, [cohort.read(i) for i in block], seeds, block
-            )
+            clients = [cohort.read(i) for i in block]
+            with naming([client.id for client in clients]):
+                parts = self._run_block(broadcast, clients, seeds, block)
             if stacked:
                 stack = StackedUpdate(*parts)
                 total = stack if total is None else total + stack

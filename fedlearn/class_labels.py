@@ -1,0 +1,248 @@
+"""Whether a client's labels are ones that the model's losses can take."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn.metrics import mergeable
+from fedlearn.stateless_scope import StatelessScope, current
+
+# How many wrong labels are looked at; the others are like them.
+_MANY = 64
+
+
+class _Use(NamedTuple):
+    """One place where labels are taken for classes.
+
+    Attributes:
+        leaf: Which of the labels' arrays.
+        reach: From an array of labels, of one row, to what gets there.
+        num_classes: How many classes there are.
+        as_given: Whether labels in range get there as they are.
+        verdicts: Of labels out of range, whether they get there as such.
+    """
+
+    leaf: int
+    reach: Any
+    num_classes: int
+    as_given: bool
+    verdicts: dict[float, bool]
+
+
+class LabelCheck:
+    """Refuses labels with which a loss goes wrong, by the client's name.
+
+    A label out of range aborts TensorFlow without a word about whose it was,
+    and on JAX counts for nothing, in silence. Where labels are taken for
+    classes is read from the graph of Keras operations that each loss is, so
+    that it is known for a loss of one's own around Keras's, for
+    `ignore_class`, for masks, and for several outputs. Of a loss made of
+    other operations nothing is known.
+
+    Args:
+        model: A compiled model.
+    """
+
+    def __init__(self, model: keras.Model):
+        self._model = model
+        self._uses: dict[Any, list[_Use]] = {}
+
+    def __call__(self, batch: tuple, outputs: Any, client_id: str) -> None:
+        """Checks a client's labels.
+
+        Args:
+            batch: `(x, y)` or `(x, y, sample_weight)`, NumPy arrays.
+            outputs: The model's outputs for some of them, or their shapes.
+            client_id: For the error.
+
+        Raises:
+            ValueError: If the labels are out of range, or NaN, where that
+                makes the loss wrong.
+        """
+        arrays = keras.tree.flatten(batch[1])
+        key = tuple((a.shape[1:], a.dtype) for a in arrays)
+        if key not in self._uses:
+            self._uses[key] = _find_uses(self._model, batch[1], outputs)
+        for use in self._uses[key]:
+            _check_range(use, arrays[use.leaf], client_id)
+        for i, array in enumerate(arrays):
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                self._check_gaps(batch, outputs, i, client_id)
+
+    def _check_gaps(self, batch, outputs, leaf, client_id) -> None:
+        """Of a loss that leaves NaN labels out nothing is to be said."""
+        array = keras.tree.flatten(batch[1])[leaf]
+        gaps = np.isnan(array.reshape(len(array), -1)).any(axis=1)
+        row = int(np.argmax(gaps))
+        one = keras.tree.map_structure(lambda a: a[row : row + 1], batch)
+        with_zero = self._loss(one, outputs, leaf)
+        if with_zero is None or not np.isfinite(with_zero):
+            return  # it isn't the gap
+        with_gap = self._loss(one, outputs)
+        # Cast to integers NaN is 0 on JAX.
+        taken = any(use.leaf == leaf for use in self._uses_of(batch))
+        if (
+            with_gap is None
+            or not np.isfinite(with_gap)
+            or (taken and with_gap == with_zero)
+        ):
+            raise ValueError(
+                f"{int(gaps.sum())} of {len(gaps)} labels of client "
+                f"{client_id!r} are NaN, which makes the loss NaN or wrong. "
+                "Leave these examples out, for example with "
+                "`dataset.map(fn)`, or train with a loss that leaves them out."
+            )
+
+    def _uses_of(self, batch: tuple) -> list[_Use]:
+        arrays = keras.tree.flatten(batch[1])
+        return self._uses[tuple((a.shape[1:], a.dtype) for a in arrays)]
+
+    def _loss(self, one: tuple, outputs: Any, filled: int | None = None) -> Any:
+        """The loss of one example and a made-up prediction; None if it fails.
+
+        Args:
+            one: The example.
+            outputs: As for the check.
+            filled: Which array of labels has 0 in place of NaN.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(one)
+        arrays = keras.tree.flatten(y)
+        if filled is not None:
+            arrays[filled] = np.nan_to_num(arrays[filled])
+        y = keras.tree.pack_sequence_as(y, arrays)
+        like = keras.tree.map_structure(
+            lambda a: keras.KerasTensor((1, *a.shape[1:]), a.dtype), outputs
+        )
+        y_pred = mergeable.made_up_predictions(like, 0.1, 0.9)
+        try:
+            with StatelessScope():
+                loss = current(
+                    self._model.compute_loss(
+                        *keras.tree.map_structure(
+                            ops.convert_to_tensor, (x, y, y_pred)
+                        ),
+                        sample_weight,
+                    )
+                )
+            return float(ops.convert_to_numpy(loss))
+        except Exception:
+            return None
+
+
+def _check_range(use: _Use, labels: np.ndarray, client_id: str) -> None:
+    low, high = labels.min(), labels.max()
+    inside = low >= 0 and high < use.num_classes
+    if (inside and use.as_given) or np.isnan(low):
+        return
+    values = np.unique(labels)
+    if use.as_given:
+        values = values[(values < 0) | (values >= use.num_classes)]
+    for value in values[:_MANY].tolist():
+        if value not in use.verdicts:
+            row = np.full((1, *labels.shape[1:]), value, labels.dtype)
+            reached = ops.convert_to_numpy(use.reach(row))
+            use.verdicts[value] = bool(
+                np.any((reached < 0) | (reached >= use.num_classes))
+            )
+        if use.verdicts[value]:
+            last = use.num_classes - 1
+            who = "" if use.as_given else " that the loss sees"
+            raise ValueError(
+                f"The labels of client {client_id!r} lie between {low} and "
+                f"{high}, but the model has {use.num_classes} classes, so "
+                f"labels{who} must lie between 0 and {last}, and {value} "
+                "doesn't. Number the classes from 0, or give the last layer "
+                "more units."
+            )
+
+
+def _find_uses(model: keras.Model, y: Any, outputs: Any) -> list[_Use]:
+    """Where a model's losses take labels for classes, as far as is known."""
+    compiled: Any = getattr(model, "_compile_loss", None)
+    if (
+        compiled is None
+        or not compiled.built
+        or type(model).compute_loss is not keras.Model.compute_loss
+        or any(None in tuple(a.shape) for a in keras.tree.flatten(outputs))
+    ):
+        return []
+
+    def symbols(arrays):
+        return keras.tree.map_structure(
+            lambda a: keras.KerasTensor(
+                (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+            ),
+            arrays,
+        )
+
+    y, y_pred = symbols(y), symbols(outputs)
+    leaves = keras.tree.flatten(y)
+    uses = []
+    try:
+        y = _as_built(y, compiled._y_true_build_structure, compiled)
+        y_pred = _as_built(y_pred, compiled._y_pred_build_structure, compiled)
+        losses = [
+            (function, *(_at(path, value) for value in (y, y_pred)))
+            for path, function, *_ in compiled._flat_losses
+        ]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return []
+    for function, labels, predictions in losses:
+        leaf = next((i for i, a in enumerate(leaves) if a is labels), None)
+        if leaf is None:
+            continue
+        try:
+            loss = function(labels, predictions)
+        except Exception:  # made of operations that aren't Keras's
+            continue
+        for target, num_classes in _class_targets(loss):
+            try:
+                reach = keras.Function(labels, target)
+            except ValueError:  # not a function of the labels alone
+                continue
+            given = np.arange(num_classes, dtype=labels.dtype)
+            shape = (1, *labels.shape[1:])
+            as_given = all(
+                np.all(
+                    ops.convert_to_numpy(reach(np.full(shape, v, v.dtype))) == v
+                )
+                for v in given[[0, -1]]
+            )
+            uses.append(_Use(leaf, reach, num_classes, as_given, {}))
+    return uses
+
+
+def _as_built(value: Any, structure: Any, compiled: Any) -> Any:
+    """Labels or outputs in the structure that Keras's compiled loss has."""
+    names = compiled.output_names
+    if isinstance(value, Mapping) and not isinstance(structure, Mapping):
+        value = [value[name] for name in names]
+    return keras.tree.pack_sequence_as(structure, keras.tree.flatten(value))
+
+
+def _at(path: tuple, value: Any) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _class_targets(loss: Any) -> list[tuple[Any, int]]:
+    """Of a loss's graph, each tensor taken for classes, and their number."""
+    waiting, seen, found = [loss], set(), []
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        operation, index, _ = getattr(tensor, "_keras_history", (None,) * 3)
+        if operation is None:
+            continue
+        inputs = operation._inbound_nodes[index].input_tensors
+        if type(operation).__name__ == "SparseCategoricalCrossentropy":
+            target, output = inputs
+            found.append((target, output.shape[operation.axis]))
+        waiting += inputs
+    return found
