@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
+from fedlearn.data.class_names import name_classes
 from fedlearn.data.cohort import Cohort
 from fedlearn.example_wise import is_example_wise
 from fedlearn.executors.executor import naming
@@ -41,7 +42,9 @@ def evaluate(
     Returns:
         A dict of floats: each metric of the model by Keras's name, merged
         over all examples as if they were pooled, `num_clients` and
-        `num_examples`. With `per_client=True` also `"per_client"`, a dict of
+        `num_examples`. A metric with a value for each class has one name for
+        each: `recall_0`, ..., or `recall_cat` where the data set has
+        `class_names`. With `per_client=True` also `"per_client"`, a dict of
         such metrics for each client id, and `"statistics"`, as
         `fedlearn.metrics.per_client.statistics` makes them.
 
@@ -118,7 +121,11 @@ def evaluate_values(
             )
         ]
         numbers = backend.to_numpy(result(arrays))
-        return {name: float(value) for name, value in numbers.items()}
+        return name_classes(
+            {name: float(value) for name, value in numbers.items()},
+            cohort.class_names,
+            model.metric_names,
+        )
 
     def cut(length: int) -> int:
         """How much of a batch that isn't full is taken at once.

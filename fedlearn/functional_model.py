@@ -273,6 +273,11 @@ class FunctionalModel:
         _flatten_result(result, "", flat)
         return flat
 
+    @property
+    def metric_names(self) -> list[str]:
+        """The names that the user's metrics have themselves."""
+        return [metric.name for metric in mergeable.user_metrics(self.model)]
+
     def prepare(self, batch: tuple, client_id: str) -> None:
         """Checks that the model takes a client's examples; creates metrics.
 

@@ -13,7 +13,7 @@ from keras import ops
 from fedlearn import backend, log_files, run_identity
 from fedlearn.callbacks.progress import Progress
 from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
-from fedlearn.data.class_names import listed
+from fedlearn.data.class_names import listed, name_classes
 from fedlearn.data.cohort import client_arrays
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.left_out import LeftOut
@@ -262,6 +262,10 @@ class _Loop:
         self._callbacks.on_train_batch_begin(0)
         state = _get_rate(process, state)
         state, logs = self._next(state, round_num)
+        # As in evaluations, whose values stand beside these.
+        logs = name_classes(
+            logs, self._data.class_names, process._functional.metric_names
+        )
         logs.update(self._privacy.epsilons(round_num + 1))
         # Until here only a whole round counts: after Ctrl-C in the middle of
         # it the state is that of the round before.

@@ -1,6 +1,6 @@
 """Labels that are texts, as integers that number the names of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,38 @@ def _in_range(part: np.ndarray, names: Sequence[str], who: str) -> np.ndarray:
             "the classes from 0, or name all of them in class_names."
         )
     return part.astype(np.int64)
+
+
+def name_classes(
+    metrics: Mapping[str, Any],
+    names: Sequence[str] | None,
+    metric_names: Iterable[str],
+) -> dict[str, Any]:
+    """Metrics with a value for each class, by the names of the classes.
+
+    Args:
+        metrics: By name; those of classes are `recall_0`, `recall_1`, ....
+        names: Of the classes; None to leave the metrics as they are.
+        metric_names: Of the model's metrics. One that is itself called
+            `recall_0` keeps its name.
+
+    Example:
+
+    >>> metrics = {"loss": 0.5, "recall_0": 1.0, "recall_1": 0.5}
+    >>> name_classes(metrics, ["cat", "dog"], ["recall"])
+    {'loss': 0.5, 'recall_cat': 1.0, 'recall_dog': 0.5}
+    """
+    own = set(metric_names)
+    renamed: dict[str, str] = {}
+    for metric in own if names is not None else ():
+        numbered = [f"{metric}_{k}" for k in range(len(names or ()))]
+        if (
+            all(n in metrics and n not in own for n in numbered)
+            and f"{metric}_{len(numbered)}" not in metrics
+        ):
+            pairs = zip(numbered, names or (), strict=True)
+            renamed |= {n: f"{metric}_{name}" for n, name in pairs}
+    return {renamed.get(key, key): value for key, value in metrics.items()}
 
 
 def listed(names: Sequence[Any], most: int = 8) -> str:

@@ -55,6 +55,7 @@ class Cohort:
     ):
         self._model = model
         self._state_of = state_of
+        self.class_names = getattr(clients, "class_names", None)
         if isinstance(clients, Mapping):
             # As `fit` has them: 1.0 is "1", and 1 beside "1" is an error.
             self.ids = list(as_client_ids(clients))

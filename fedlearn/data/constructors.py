@@ -631,8 +631,10 @@ class Constructors:
         Returns:
             A data set of dicts by column; or, with `label`, of `(x, y)`,
             where `x` is an array if one feature is kept, and else a dict.
-            Texts are object arrays of `bytes`. Clients are sorted as
-            strings, rows in their order.
+            Texts are object arrays of `bytes`; labels that are texts become
+            the numbers of classes, whose names `class_names` has, as it has
+            those of a `ClassLabel`. Clients are sorted as strings, rows in
+            their order.
 
         Raises:
             ValueError: If a column is missing, or holds neither numbers nor
@@ -640,4 +642,5 @@ class Constructors:
         """
         from fedlearn.data.formats.hugging_face import read_hugging_face
 
-        return cls(read_hugging_face(dataset, client, label, features))
+        source, names = read_hugging_face(dataset, client, label, features)
+        return cls(source, class_names=names)

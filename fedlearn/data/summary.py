@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedlearn.data import element as el
+from fedlearn.data.class_names import listed
 
 if TYPE_CHECKING:
     from fedlearn.data.federated_dataset import FederatedDataset
@@ -248,7 +249,10 @@ def summary_lines(dataset: "FederatedDataset") -> list[str]:
             low, high = min(labels.names), max(labels.names)
             plural = "" if len(labels.names) == 1 else "s"
             text += f", {len(labels.names)} label{plural}"
-            text += f" from {low} to {high}"
+            if dataset.class_names is None:
+                text += f" from {low} to {high}"
+            else:
+                text += f" of {listed(dataset.class_names)}"
         rows.append((name, text))
     if shown:
         rows += _label_rows(_heterogeneity(labels))

@@ -18,7 +18,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     clients' numbers of examples.
 
     Args:
-        dataset: A `FederatedDataset` with integer labels.
+        dataset: A `FederatedDataset` with integer labels, shown by their
+            `class_names` if there are any.
         ax: Axes to draw on; None for new ones. The bars stick out of them at
             the right by an eighth of their width.
         max_clients: Of more clients so many are drawn, evenly from the
@@ -74,6 +75,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     ax.spines["bottom"].set_visible(False)
     step = -(-len(names) // 16)
     ax.set_xticks(range(0, len(names), step), names[::step])
+    if max(map(len, names)) > 3 and len(names) > 4:
+        ax.tick_params(axis="x", labelrotation=45)
     ax.set_yticks([])
     # Thin lines between the cells, as long as those are wider than lines.
     if len(order) <= 60 and len(names) <= 30:
@@ -142,4 +145,8 @@ def _count(dataset: Any) -> tuple[list[str], np.ndarray]:
             for y in columns
         ]
     )
-    return [str(int(name)) for name in names], counts
+    known = getattr(dataset, "class_names", None)
+    return [
+        known[int(k)] if known and 0 <= k < len(known) else str(int(k))
+        for k in names
+    ], counts

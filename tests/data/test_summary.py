@@ -140,3 +140,15 @@ def test_errors(y, match):
         summary.heterogeneity(of(y))
     text = "\n".join(summary.summary_lines(of(y)))
     assert "distance" not in text
+
+
+def test_names_of_classes_are_shown():
+    ds = FederatedDataset.from_clients(
+        {"a": ([1.0, 2.0], ["dog", "cat"])}, class_names=["cat", "dog", "emu"]
+    )
+    lines = []
+    ds.summary(lines.append)
+    assert (
+        "  y                    int64 (n,), 2 labels of 'cat', 'dog', 'emu'"
+        in lines
+    )

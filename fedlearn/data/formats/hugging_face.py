@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
+from fedlearn.data.class_names import is_text, number_classes
 from fedlearn.data.sources import FlatArrays, group_by_client
 
 
@@ -83,17 +84,42 @@ def _as_array(values: Any, name: str) -> np.ndarray:
     return encoded.reshape(array.shape)
 
 
+def _feature(dataset: Any, name: str) -> Any:
+    features = getattr(dataset, "features", None)
+    return features.get(name) if isinstance(features, Mapping) else None
+
+
+def _wide_dtype(dataset: Any, name: str) -> Any:
+    dtype = getattr(_feature(dataset, name), "dtype", None)
+    return dtype if dtype in ("float64", "uint64") else None
+
+
+def _class_names(dataset: Any, label: str) -> tuple[str, ...] | None:
+    """Those of a `datasets.ClassLabel`."""
+    names = getattr(_feature(dataset, label), "names", None)
+    return tuple(names) if names else None
+
+
 def read_hugging_face(
     dataset: Any,
     client: str,
     label: str | None = None,
     features: Iterable[str] | None = None,
-) -> FlatArrays:
-    """See `FederatedDataset.from_hugging_face`."""
+) -> tuple[FlatArrays, tuple[str, ...] | None]:
+    """Clients, and the names of classes of the label's column, if it has any.
+
+    See `FederatedDataset.from_hugging_face`.
+    """
     _check_table(dataset)
     chosen = _choose(list(dataset.column_names), client, label, features)
     wanted = [client, *chosen] + ([] if label is None else [label])
     columns = dataset.select_columns(wanted).with_format("numpy")[:]
+    for name in wanted:
+        wide = _wide_dtype(dataset, name)
+        if wide is not None:
+            # By itself it makes float32 of float64 and int64 of uint64.
+            column = dataset.select_columns([name])
+            columns[name] = column.with_format("numpy", dtype=wide)[:][name]
     ids = np.asarray(columns[client])
     if not len(ids):
         raise ValueError("The data set has no rows. Expected at least one.")
@@ -103,7 +129,14 @@ def read_hugging_face(
         )
     arrays = {name: _as_array(columns[name], name) for name in chosen}
     element: Any = arrays
+    names = None
     if label is not None:
         x = arrays[chosen[0]] if len(chosen) == 1 else arrays
-        element = (x, _as_array(columns[label], label))
-    return group_by_client(el.as_element(element, "The data set"), ids)
+        y = _as_array(columns[label], label)
+        names = _class_names(dataset, label)
+        if names is not None or is_text(y):
+            (y,), names = number_classes([y], [f"Column {label!r}"], names)
+        element = (x, y)
+    checked = el.as_element(element, "The data set")
+    el.check_labels(checked, "The data set")
+    return group_by_client(checked, ids), names

@@ -2,13 +2,17 @@ import numpy as np
 import pytest
 
 from fedlearn.data import FederatedDataset
-from fedlearn.data.formats.hugging_face import read_hugging_face
 
 pytestmark = pytest.mark.backend_free
+
+read_hugging_face = FederatedDataset.from_hugging_face
 
 
 class Table:
     """As much of `datasets.Dataset` as is used."""
+
+    features = None
+    _dtype = None
 
     def __init__(self, columns, numpy=False):
         self._columns = columns
@@ -17,15 +21,25 @@ class Table:
 
     def select_columns(self, names):
         chosen = {name: self._columns[name] for name in names}
-        return Table(chosen, self._numpy)
+        table = Table(chosen, self._numpy)
+        table.features = self.features
+        return table
 
-    def with_format(self, kind):
+    def with_format(self, kind, dtype=None):
         assert kind == "numpy"
-        return Table(self._columns, True)
+        # As the library does it: floats are float32 where no dtype is given.
+        table = Table(self._columns, True)
+        table.features, table._dtype = self.features, dtype
+        return table
 
     def __getitem__(self, rows):
         assert self._numpy
-        return {n: np.asarray(c[rows]) for n, c in self._columns.items()}
+        made = {n: np.asarray(c[rows]) for n, c in self._columns.items()}
+        narrow = {"f": "float32", "u": "int64"}
+        return {
+            n: a.astype(self._dtype or narrow.get(a.dtype.kind, a.dtype))
+            for n, a in made.items()
+        }
 
 
 COLUMNS = {
@@ -49,7 +63,7 @@ def table(request):
 
 
 def test_features(table):
-    ds = FederatedDataset(read_hugging_face(table(COLUMNS), "writer_id"))
+    ds = FederatedDataset.from_hugging_face(table(COLUMNS), "writer_id")
     assert ds.client_ids == ("a", "b")
     got = ds["b"]
     assert list(got) == ["image", "character", "note"]
@@ -62,10 +76,10 @@ def test_features(table):
 def test_x_and_y(table):
     x, y = read_hugging_face(
         table(COLUMNS), "writer_id", "character", ["image"]
-    ).load("a")
+    )["a"]
     assert x.shape == (2, 2, 2)
     assert y.tolist() == [4, 6]
-    x, y = read_hugging_face(table(COLUMNS), "writer_id", "character").load("a")
+    x, y = read_hugging_face(table(COLUMNS), "writer_id", "character")["a"]
     assert list(x) == ["image", "note"]
 
 
@@ -73,7 +87,7 @@ def test_ids_that_are_numbers(table):
     columns = COLUMNS | {"writer_id": [10, 9, 10, 9]}
     source = read_hugging_face(table(columns), "writer_id", "character")
     assert source.client_ids == ("10", "9")
-    assert source.load("10")[1].tolist() == [3, 5]
+    assert source["10"][1].tolist() == [3, 5]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +101,6 @@ def test_ids_that_are_numbers(table):
         ({}, {"features": ["writer_id"]}, "named twice"),
         ({"character": [1, None, 2, 3]}, {"label": "note"}, "missing|text"),
         ({"note": ["a", None, "", ""]}, {}, "'note' .*missing values"),
-        ({}, {"label": "note"}, "text|bytes"),
     ],
 )
 def test_bad_columns(changes, arguments, match):
@@ -114,3 +127,31 @@ def test_other_objects():
         read_hugging_face([{"image": 1}], "writer_id")
     with pytest.raises(TypeError, match="features is the string"):
         read_hugging_face(Table(COLUMNS), "writer_id", features="image")
+
+
+class Value:
+    def __init__(self, dtype, names=None):
+        self.dtype = dtype
+        self.names = names
+
+
+def test_numbers_stay_as_they_are():
+    times = [1.7e9 + 0.25, 1.7e9 + 0.5]
+    hashes = [2**64 - 1, 2**63]
+    table = Table({"who": ["a", "a"], "time": times, "hash": hashes})
+    table.features = {"time": Value("float64"), "hash": Value("uint64")}
+    got = read_hugging_face(table, "who")["a"]
+    assert got["time"].tolist() == times
+    assert got["hash"].tolist() == hashes
+
+
+def test_names_of_classes():
+    table = Table({"who": ["a", "b"], "x": [1, 2], "y": [2, 0]})
+    table.features = {"y": Value("int64", ["ant", "bee", "cat"])}
+    ds = read_hugging_face(table, "who", "y")
+    assert ds.class_names == ("ant", "bee", "cat")
+    assert ds["a"][1].tolist() == [2]
+    texts = Table({"who": ["a", "b"], "x": [1, 2], "y": ["dog", "cat"]})
+    ds = read_hugging_face(texts, "who", "y")
+    assert ds.class_names == ("cat", "dog")
+    assert ds["a"][1].tolist() == [1]
