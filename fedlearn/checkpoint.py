@@ -99,7 +99,13 @@ class Checkpoint:
             ValueError: If it is of another run.
         """
         facts = written.facts if isinstance(written.facts, dict) else {}
-        theirs = facts.get("identity", {})
+        theirs = facts.get("identity")
+        if not isinstance(theirs, dict):
+            raise ValueError(
+                f"{self.path} doesn't say of which run it is, so it may be of "
+                "another run: `fit` didn't write it. Go on from a state with "
+                "`initial_state=process.load_state(path)`."
+            )
         differ = run_identity.differences(theirs, self._identity)
         if differ:
             raise ValueError(
@@ -108,7 +114,7 @@ class Checkpoint:
                 "another `checkpoint_dir` (or delete this one) to start "
                 "afresh."
             )
-        self._check_facts(facts)
+        self._check_facts(facts, written.round_num)
         versions = facts.get("versions", {})
         changed = run_identity.differences(versions, self._versions)
         if changed:
@@ -126,33 +132,29 @@ class Checkpoint:
             facts["stopped"],
         )
 
-    def _check_facts(self, facts: dict[str, Any]) -> None:
-        history, callbacks = facts.get("history"), facts.get("callbacks")
-        per_client = facts.get("per_client")
-        sound = (
-            isinstance(history, dict)
-            and isinstance(per_client, dict)
-            and all(
-                isinstance(values, dict)
-                and all(isinstance(v, list) for v in values.values())
-                for values in (history, *per_client.values())
-            )
-            and isinstance(callbacks, list)
-            and all(
-                isinstance(c, dict)
-                and isinstance(c.get("class"), str)
-                and isinstance(c.get("attributes"), dict)
-                for c in callbacks
-            )
-            and isinstance(facts.get("stopped"), bool)
-        )
-        if not sound:
+    def _check_facts(self, facts: dict[str, Any], num_rounds: int) -> None:
+        """A checksum only says that somebody wrote these bytes."""
+        try:
+            tables = [facts["history"], *facts["per_client"].values()]
+            lengths = [len(v) for table in tables for v in table.values()]
+            for callback in facts["callbacks"]:
+                if not isinstance(callback["class"], str):
+                    raise TypeError("a callback has no class")
+                for encoded in callback["attributes"].values():
+                    _decode(encoded)
+            if max(lengths, default=0) > num_rounds:
+                raise ValueError(
+                    f"a metric has values of {max(lengths)} rounds"
+                )
+            if not isinstance(facts["stopped"], bool):
+                raise TypeError("whether it was stopped isn't told")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.path} is no checkpoint that this version can read: "
-                "its history or its callbacks aren't what `fit` writes. Give "
-                "another `checkpoint_dir`, or delete this one, to start "
-                "afresh."
-            )
+                "its history or its callbacks aren't what `fit` writes "
+                f"({error}). Give another `checkpoint_dir`, or delete this "
+                "one, to start afresh."
+            ) from error
 
     def save_if_due(
         self,

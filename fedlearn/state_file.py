@@ -142,6 +142,11 @@ class Written(NamedTuple):
         """The run's."""
         return int(self.values[ServerState._fields.index("seed")])
 
+    @property
+    def round_num(self) -> int:
+        """How many rounds had been done."""
+        return int(self.values[ServerState._fields.index("round_num")])
+
     def state(self, like: ServerState, client_state: Any = ()) -> ServerState:
         """The state, for the process that is to use it.
 

@@ -142,3 +142,55 @@ def test_other_callbacks_keep_what_they_begin_with():
     checkpoint.restore_callbacks([stopping], states)
     assert not hasattr(stopping, "count")
     assert stopping.patience == 5
+
+
+def _attribute(value):
+    def change(facts):
+        facts["callbacks"][0]["attributes"]["count"] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts.update(history={"loss": 3}),
+        lambda facts: facts.update(history=[1.0]),
+        lambda facts: facts.update(per_client={"a": 3}),
+        lambda facts: facts.update(history={"loss": [1.0] * 3}),
+        lambda facts: facts.update(stopped="yes"),
+        lambda facts: facts.update(callbacks=[3]),
+        lambda facts: facts.update(callbacks=[{"class": 3, "attributes": {}}]),
+        lambda facts: facts.pop("callbacks"),
+        _attribute({"nothing": 3}),
+        _attribute(3),
+        _attribute({"arrays": [{"dtype": "O", "shape": [1], "hex": "00"}]}),
+    ],
+)
+def test_facts_that_fit_does_not_write(state, tmp_path, change):
+    facts = {
+        "identity": {},
+        "history": {"loss": [1.0, 2.0]},
+        "per_client": {"a": {"val_loss": [1.0]}},
+        "callbacks": checkpoint.callback_state([Custom()]),
+        "stopped": False,
+    }
+    path = tmp_path / Checkpoint.FILE
+    state_file.save(path, at(state, 2), facts)
+    one = Checkpoint(tmp_path, {})
+    assert one.load(like=state).history == {"loss": [1.0, 2.0]}
+    change(facts)
+    state_file.save(path, at(state, 2), facts)
+    with pytest.raises(ValueError, match="no checkpoint that this version"):
+        one.load(like=state)
+
+
+def test_a_file_puts_nothing_in_the_place_of_a_method():
+    one = Custom()
+    states = checkpoint.callback_state([one])
+    for name in ("on_epoch_end", "set_params", "model", "_model"):
+        states[0]["attributes"][name] = {"number": 3}
+    checkpoint.restore_callbacks([one], states)
+    assert callable(one.on_epoch_end)
+    assert callable(one.set_params)
+    assert one.model is None
