@@ -35,7 +35,7 @@ FIT = {
     "x": _ROWS,
     "y": _ROWS,
     "sample_weight": _WEIGHTS,
-    "class_weight": _WEIGHTS,
+    "class_weight": _CLIENT.format("class_weight"),
     "validation_split": "divide the data before: train, validation = "
     "data.split_examples(0.8, seed=0) inside each client, or "
     "data.split(0.8, seed=0) by clients; then validation_data=validation",
@@ -97,7 +97,6 @@ CLIENT = {
     "loss": _MODEL.format("loss"),
     "metrics": _MODEL.format("metrics"),
     "sample_weight": _WEIGHTS,
-    "class_weight": _WEIGHTS,
 }
 
 

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, keras_words, optimizers, representation, seeds
+from fedlearn.clients import class_weight as class_weights
 from fedlearn.clients.example_dp import ExampleDP
 from fedlearn.example_wise import is_example_wise
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
@@ -61,10 +62,13 @@ class LocalTraining:
         dp: A `fedlearn.clients.ExampleDP` for DP-SGD: differential privacy
             for each example, at the client itself. `fit` then logs
             `epsilon_example`.
+        class_weight: From classes to weights, as in Keras's `fit`: examples
+            of a class count so much in the loss that is minimised and
+            reported, and in `weighted_metrics`; those of others once.
 
     Raises:
         ValueError: If a number is out of range.
-        TypeError: If `dp` is no `ExampleDP`.
+        TypeError: If `dp` is no `ExampleDP`, or `class_weight` no mapping.
 
     Example:
 
@@ -84,6 +88,7 @@ class LocalTraining:
         proximal: float = 0.0,
         dp: ExampleDP | None = None,
         statistics: Literal["average", "local", "frozen"] = "average",
+        class_weight: Mapping[int, float] | None = None,
     ):
         self.optimizer = (
             None if optimizer is None else optimizers.get(optimizer)
@@ -111,6 +116,7 @@ class LocalTraining:
                 "then takes the examples in their order."
             )
         self.dp = dp
+        self.class_weight = class_weights.checked(class_weight)
         if statistics not in ("average", "local", "frozen"):
             raise ValueError(
                 "`statistics` must be 'average', 'local' or 'frozen': whether "
@@ -152,6 +158,7 @@ class LocalTraining:
             "proximal": self.proximal,
             "dp": None if self.dp is None else self.dp.get_config(),
             "statistics": self.statistics,
+            "class_weight": self.class_weight,
         }
 
     def __repr__(self) -> str:
@@ -242,7 +249,11 @@ class LocalTrainer:
                 and not roles.local
                 and is_example_wise(self.model.model)
             )
-        return self._example_wise and len(data) == 2
+        return (
+            self._example_wise
+            and len(data) == 2
+            and self.config.class_weight is None
+        )
 
     def start(self, broadcast: Any, seed: Any) -> Carry:
         """What the first step starts from.
@@ -336,7 +347,7 @@ class LocalTrainer:
             trainable,
             variables,
             self.model.frozen(broadcast.non_trainable),
-            batch,
+            class_weights.weighted(batch, self.config.class_weight),
             training=True,
             optimizer=optimizer,
             optimizer_values=optimizer_values,

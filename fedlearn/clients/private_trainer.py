@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, seeds, threefry, variable_roles
+from fedlearn.clients.class_weight import weighted
 from fedlearn.clients.local_training import LocalTrainer, LocalTraining
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
 
@@ -234,6 +235,7 @@ class PrivateTrainer(LocalTrainer):
         return values
 
     def _example_loss(self, trainable, variables, frozen, batch):
+        batch = weighted(batch, self.config.class_weight)
         loss, after = self.model.loss(
             trainable, variables, frozen, batch, training=True
         )
