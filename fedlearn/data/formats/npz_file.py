@@ -1,6 +1,7 @@
 """NumPy's `.npz` files, read without trust: no pickles, no bombs."""
 
 import math
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -15,6 +16,10 @@ from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.unpacked import most_unpacked
 
 _CHUNK_BYTES = 1 << 20
+
+# What may follow an entry: its sizes and checksum once more, where it was
+# written to a stream.
+_DESCRIPTOR_BYTES = 24
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -68,6 +73,27 @@ def _check_size(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
         )
 
 
+def _check_gaps(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises if there is more in the file than its directory lists.
+
+    The flip of a length in the directory can make one entry's comment of the
+    next entry, which zipfile then doesn't see.
+    """
+    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    end = 0
+    with open(path, "rb") as file:
+        for info in infos:
+            if not 0 <= info.header_offset - end <= _DESCRIPTOR_BYTES:
+                break
+            file.seek(info.header_offset + 26)
+            lengths = struct.unpack("<HH", file.read(4))
+            end = info.header_offset + 30 + sum(lengths) + info.compress_size
+        else:
+            if 0 <= archive.start_dir - end <= _DESCRIPTOR_BYTES:
+                return
+    raise ValueError("its directory doesn't list all that is in it")
+
+
 def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
     """The arrays of a file that `numpy.savez` or `savez_compressed` wrote.
 
@@ -92,6 +118,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_size(archive.infolist(), path)
+            _check_gaps(archive, path)
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if name in arrays:
@@ -116,6 +143,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
         tokenize.TokenError,
         OverflowError,
         MemoryError,
+        struct.error,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
