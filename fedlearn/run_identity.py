@@ -374,7 +374,7 @@ def _model(model: keras.Model) -> dict[str, Any]:
             for v in model.variables
         ],
         "layers": {
-            f"{i} {type(layer).__name__}": describe(layer)
+            f"{i} {type(layer).__name__}": _layer(layer)
             for i, layer in enumerate(layers)
         },
     }
@@ -383,27 +383,42 @@ def _model(model: keras.Model) -> dict[str, Any]:
     return described
 
 
+def _layer(layer: keras.Layer) -> Any:
+    described = describe(layer)
+    if hasattr(layer, "get_vocabulary"):  # from `adapt`, and no variable
+        words = list(map(str, layer.get_vocabulary()))
+        described["vocabulary"] = f"{len(words)} words {ids_digest(words)}"
+    return described
+
+
 def _without_names(value: Any, model: keras.Model) -> Any:
     """Without names that Keras makes up, by how many there were before.
 
-    Layers have their number where a configuration refers to them.
+    Layers have their number where a configuration refers to them, which it
+    does as `[name, node, tensor]`.
     """
     layers = model._flatten_layers()
     numbers = {layer.name: f"layer {i}" for i, layer in enumerate(layers)}
 
-    def replaced(value: Any) -> Any:
+    def replaced(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {
-                numbers.get(k, k): re.sub(r"_\d+$", "", v)
-                if k == "name" and isinstance(v, str) and v not in numbers
-                else replaced(v)
-                for k, v in value.items()
-            }
+            return {k: replaced(v, k) for k, v in value.items()}
         if isinstance(value, list):
+            if [type(v) for v in value[:3]] == [str, int, int]:
+                value = [numbers.get(value[0], value[0]), *value[1:]]
             return [replaced(v) for v in value]
-        return numbers.get(value, value) if isinstance(value, str) else value
+        if key == "name" and isinstance(value, str):
+            return numbers.get(value, re.sub(r"_\d+$", "", value))
+        return value
 
-    return replaced(value)
+    described = replaced(value)
+    # A loss and metrics may be given by the names of outputs.
+    for name, part in described.get("compiled", {}).items():
+        if isinstance(part, dict):
+            described["compiled"][name] = {
+                numbers.get(k, k): v for k, v in part.items()
+            }
+    return described
 
 
 def _compiled(model: keras.Model) -> dict[str, Any]:

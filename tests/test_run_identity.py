@@ -260,6 +260,7 @@ def test_names_of_layers_and_initial_weights_are_no_difference():
 
 def test_a_functional_model_is_told_with_its_structure():
     def identity(skip):
+        # Names are numbered on in one process, and begin anew in another.
         first = keras.Input((3,))
         hidden = layers.Dense(3)(first)
         second = layers.Dense(3)(hidden)
@@ -273,6 +274,22 @@ def test_a_functional_model_is_told_with_its_structure():
     assert run_identity.differences(identity(True), identity(True)) == []
     (difference,) = run_identity.differences(identity(True), identity(False))
     assert difference.startswith("model.structure.")
+
+
+def test_losses_by_the_names_of_outputs():
+    def identity(loss):
+        first = keras.Input((3,))
+        outputs = [layers.Dense(1)(first), layers.Dense(1)(first)]
+        model = keras.Model(first, outputs)
+        names = [layer.name for layer in model.layers[1:]]
+        model.compile("sgd", dict(zip(names, ["mse", loss], strict=True)))
+        process = fl.FederatedAveraging(model)
+        data = fl.FederatedDataset.from_clients(DATA)
+        return run_identity.identity(process, data, None, 0)
+
+    assert run_identity.differences(identity("mse"), identity("mse")) == []
+    (told,) = run_identity.differences(identity("mse"), identity("mae"))
+    assert told == "compiled.loss.layer 3 was mse and is now mae"
 
 
 def test_a_subclassed_model_is_told_by_its_code_and_attributes():
@@ -303,6 +320,21 @@ def test_a_subclassed_model_is_told_by_its_code_and_attributes():
     (told,) = run_identity.differences(was, identity(Plain, 3.0))
     assert "factor was 2 and is now 3" in told
     assert run_identity.differences(was, identity(Other, 2.0))
+
+
+def test_an_adapted_vocabulary_is_told():
+    def identity(words):
+        lookup = layers.IntegerLookup(output_mode="multi_hot")
+        lookup.adapt(np.array(words))
+        model = keras.Sequential([keras.Input((1,), dtype="int64"), lookup])
+        model.compile("sgd", "mse")
+        described = run_identity._model(model)
+        return run_identity._without_names(described, model)
+
+    was = identity([3, 4, 4])
+    assert run_identity.differences(was, identity([3, 4, 4])) == []
+    (told,) = run_identity.differences(was, identity([3, 5, 5]))
+    assert "vocabulary was 3 words" in told
 
 
 def test_code_of_another_python_is_not_compared():
