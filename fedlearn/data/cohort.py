@@ -133,6 +133,7 @@ class Cohort:
             )
             arrays = keras.tree.flatten(data)
             _check_no_text(data[1:], client_id)
+        _check_range(arrays, client_id)
         sizes = {len(a) for a in arrays}
         if len(sizes) != 1:
             raise ValueError(
@@ -248,6 +249,32 @@ def _array(value: Any, client_id: str) -> np.ndarray:
     if array.dtype == np.float64:  # as Keras does
         array = array.astype(keras.backend.floatx())
     return array
+
+
+def _check_range(arrays: Sequence[np.ndarray], client_id: str) -> None:
+    """Raises for integers that JAX would wrap around, without a word."""
+    if keras.backend.backend() != "jax":
+        return
+    wide = [
+        a
+        for a in arrays
+        if a.dtype.kind in "iu" and a.dtype.itemsize == 8 and a.size
+    ]
+    if not wide:
+        return
+    import jax
+
+    for array in wide:
+        held = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
+        low, high = int(array.min()), int(array.max())
+        if low < held.min or high > held.max:
+            raise ValueError(
+                f"The data of client {client_id!r} hold integers from {low} "
+                f"to {high}, and JAX keeps integers as {held.dtype}, up to "
+                f"{held.max}: it would make others of them. Number such ids "
+                "anew, from 0, or call jax.config.update('jax_enable_x64', "
+                "True) before anything else."
+            )
 
 
 def _check_no_text(labels: tuple, client_id: str) -> None:

@@ -103,3 +103,20 @@ def test_fit_compares_the_names_of_classes():
     )
     history = process.fit(train, rounds=1, validation_data=named, verbose=0)
     assert history.history["val_loss"]
+
+
+def test_integers_that_the_backend_would_change():
+    model = keras.Sequential(
+        [keras.Input((1,), dtype="int32"), keras.layers.CategoryEncoding(3)]
+    )
+    model.add(keras.layers.Dense(1))
+    model.compile("sgd", "mse")
+    ids = np.array([[2**32 + 1], [2]])
+    y = np.zeros((2, 1), "float32")
+    process = fl.FederatedAveraging(model)
+    state = process.initialize()
+    if keras.backend.backend() == "jax":
+        with pytest.raises(ValueError, match=r"'0' hold integers.*int32"):
+            process.next(state, [(ids, y)])
+    ids[0] = 2**31 - 1
+    process.evaluate(state, [(ids % 3, y)])
