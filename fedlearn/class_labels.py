@@ -10,9 +10,6 @@ from keras import ops
 from fedlearn.metrics import mergeable
 from fedlearn.stateless_scope import StatelessScope, current
 
-# How many wrong labels are looked at; the others are like them.
-_MANY = 64
-
 
 class _Use(NamedTuple):
     """One place where labels are taken for classes.
@@ -140,7 +137,7 @@ def _check_range(use: _Use, labels: np.ndarray, client_id: str) -> None:
     values = np.unique(labels)
     if use.as_given:
         values = values[(values < 0) | (values >= use.num_classes)]
-    for value in values[:_MANY].tolist():
+    for value in values.tolist():
         if value not in use.verdicts:
             row = np.full((1, *labels.shape[1:]), value, labels.dtype)
             reached = ops.convert_to_numpy(use.reach(row))
@@ -203,13 +200,15 @@ def _find_uses(model: keras.Model, y: Any, outputs: Any) -> list[_Use]:
                 reach = keras.Function(labels, target)
             except ValueError:  # not a function of the labels alone
                 continue
-            given = np.arange(num_classes, dtype=labels.dtype)
             shape = (1, *labels.shape[1:])
             as_given = all(
                 np.all(
-                    ops.convert_to_numpy(reach(np.full(shape, v, v.dtype))) == v
+                    ops.convert_to_numpy(
+                        reach(np.full(shape, value).astype(labels.dtype))
+                    )
+                    == value
                 )
-                for v in given[[0, -1]]
+                for value in (0, num_classes - 1)
             )
             uses.append(_Use(leaf, reach, num_classes, as_given, {}))
     return uses

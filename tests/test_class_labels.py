@@ -112,6 +112,17 @@ def test_labels_that_the_loss_leaves_out_are_fine(case):
     assert np.isfinite(found["loss"])
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32"])
+def test_labels_of_any_dtype(dtype):
+    x, _ = zoo.points(4)
+    labels = np.array([0, 1, 1, 0])
+    model = classifier(SPARSE)
+    found = fl.evaluate(model, [(x, labels.astype(dtype))])["loss"]
+    model.run_eagerly = True
+    expected = model.evaluate(x, labels, verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", [SPARSE, twice])
 def test_labels_of_one_of_several_outputs(loss):
     kind = np.array([0, 1, 2, 3])
