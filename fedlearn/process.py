@@ -771,7 +771,11 @@ class LearningProcess:
                 run: started again after round 40, `rounds=100` does 60, and
                 after round 100 none.
             clients_per_round: How many clients take part in each round, drawn
-                uniformly without replacement; None for all of them.
+                uniformly without replacement; None for all of them. Where the
+                aggregator adds noise each takes part by its own coin, so many
+                on average (`samplers.Poisson`): what noise is planned for.
+                For a fixed number give a `sampler`; noise that clients share
+                has it in any case.
             sampler: Who takes part, instead of `clients_per_round`.
             validation_data: Evaluated after rounds, its metrics logged as
                 `val_*`: clients as `data`, or one pooled `(x, y)` tuple.

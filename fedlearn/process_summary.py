@@ -47,7 +47,9 @@ def _facts(process, data, rounds, clients_per_round, sampler):
     state = process.state
     if dataset is not None:
         seed = 0 if state is None else int(state.seed)
-        chosen = training._sampler(dataset, sampler, clients_per_round, seed)
+        chosen = training._sampler(
+            process, dataset, sampler, clients_per_round, seed
+        )
         yield "take part", _who(chosen, dataset)
         yield from _privacy(RunPrivacy(process, dataset, chosen), rounds)
     elif process.aggregator.adds_noise or getattr(process.client, "dp", None):
@@ -65,24 +67,36 @@ def _traffic(
         first = next((i for i in data if data.num_examples(i)), None)
         if first is not None:
             process.cohort(data.select([first])).read(0)
+    up, down = client_bytes(process)
+    more = ", and its metrics" if model.no_examples is None else ""
+    if up is None:
+        sent = "as many bytes as its update takes: see `bytes_up`"
+    else:
+        sent = f"{in_bytes(up)} a round{more}"
+    yield "a client sends", sent
+    yield "a client gets", f"{in_bytes(down)} a round"
+
+
+def client_bytes(process: "LearningProcess") -> tuple[float | None, float]:
+    """What a client sends and gets in a round, in bytes.
+
+    Returns:
+        `(up, down)`; None for what depends on the update.
+    """
     # Another one than the process's, which remembers what it has measured:
     # without metrics, messages are shorter.
     traffic = Traffic(
         process.aggregator,
-        model,
+        process.functional_model,
         process.broadcast_encoders,
         process._averages,
     )
     state = process.initialize() if process.state is None else process.state
     broadcast = process.broadcast(state)
-    more = ", and its metrics" if model.no_examples is None else ""
+    down = traffic.bytes_down(broadcast)
     if process.aggregator.variable_length:
-        sent = "as many bytes as its update takes: see `bytes_up`"
-    else:
-        size = traffic.bytes_up(lambda: process._zero_message(broadcast))
-        sent = f"{in_bytes(size)} a round{more}"
-    yield "a client sends", sent
-    yield "a client gets", f"{in_bytes(traffic.bytes_down(broadcast))} a round"
+        return None, down
+    return traffic.bytes_up(lambda: process._zero_message(broadcast)), down
 
 
 def _who(sampler: Sampler | None, data: FederatedDataset) -> str:

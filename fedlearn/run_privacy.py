@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fingerprint import ids_digest
+from fedlearn.privacy.participation import PoissonSampling
+from fedlearn.privacy.released import as_mechanism
 from fedlearn.samplers import Sampler
 
 if TYPE_CHECKING:
@@ -109,6 +111,14 @@ class RunPrivacy:
         if not self.guarantees:
             return
         process = self._process
+        for guarantee in self.guarantees:
+            drawn_by = getattr(guarantee, "participation", None)
+            if isinstance(drawn_by, PoissonSampling):
+                print(
+                    f"Privacy: {drawn_by.description}: each takes part by its "
+                    "own coin, so that rounds differ in size, which is what "
+                    "noise is planned for. For a fixed number give a `sampler`."
+                )
         if self._as_if:
             print(
                 f"Privacy: the {self._as_if:,} rounds of the initial state "
@@ -135,6 +145,25 @@ class RunPrivacy:
                 "exact, outside the guarantee. private_metrics=True leaves "
                 "them out."
             )
+
+
+def draws_by_poisson(
+    process: "LearningProcess", population: int, clients_per_round: float
+) -> bool:
+    """Whether `clients_per_round` is a number on average, each by a coin.
+
+    Where there is noise, but for such that takes rounds of a fixed size: that
+    clients share, or that is on sums which wrap around.
+    """
+    aggregator = process.aggregator
+    if not aggregator.adds_noise or not 0 < clients_per_round <= population:
+        return False
+    mechanism = as_mechanism(aggregator.dp_event(process.update_spec))
+    try:
+        mechanism.compose(PoissonSampling(population, clients_per_round), 1)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_clients(

@@ -1,5 +1,6 @@
 """`fit`: rounds, callbacks, progress, checkpoints, resume."""
 
+import math
 import numbers
 import warnings
 import weakref
@@ -18,8 +19,8 @@ from fedlearn.data.cohort import client_arrays
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.left_out import LeftOut
 from fedlearn.metrics.per_client import FEW
-from fedlearn.run_privacy import RunPrivacy
-from fedlearn.samplers import Sampler, Uniform
+from fedlearn.run_privacy import RunPrivacy, draws_by_poisson
+from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess, ServerState
@@ -44,6 +45,8 @@ def fit(
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     _check_class_names(data, validation)
+    if process.aggregator.private_metrics:
+        _check_private(data, validation)
     user_callbacks = list(callbacks or ())
     for callback in user_callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
@@ -64,7 +67,7 @@ def fit(
     state = _start(process, None if written else before, seed)
     if seed is None:
         seed = int((written or state).seed)
-    sampler = _sampler(data, sampler, clients_per_round, seed)
+    sampler = _sampler(process, data, sampler, clients_per_round, seed)
     privacy = RunPrivacy(process, data, sampler)
     privacy.give_to(user_callbacks)
     checkpoint = None
@@ -271,7 +274,9 @@ class _Loop:
         # it the state is that of the round before.
         process.state = state
         # TerminateOnNaN looks at the end of batches: a round has one.
-        self._callbacks.on_train_batch_end(0, {"loss": logs.get("loss", 0.0)})
+        # A loss of nobody is no sign of numbers that overflow.
+        loss = logs.get("loss", 0.0) if logs.get("num_clients", 1) else 0.0
+        self._callbacks.on_train_batch_end(0, {"loss": loss})
         if self._validation is not None and _is_due(
             self._validation_freq, round_num + 1
         ):
@@ -295,25 +300,43 @@ class _Loop:
             state = process.read_weights(state, self._model.wrapped)
         return _get_rate(process, state), logs
 
+    def _of_nobody(self, logs: dict[str, float]) -> dict[str, float]:
+        """The logs of a round in which nobody took part.
+
+        Nobody's loss is no number, but it has its place in the history: one
+        entry a round. A plot has a gap there, and a callback that looks for
+        the best value passes it over.
+        """
+        counts = ("num_", "bytes_")
+        return {
+            name: math.nan
+            if name in self._process.client_metrics
+            and not name.startswith(counts)
+            else value
+            for name, value in logs.items()
+        }
+
     def _next(self, state, round_num):
         if self._sampler is None:
             cohort = self._data
         else:
             ids = self._sampler.sample(round_num)
-            if not ids and self._process.aggregator.adds_noise:
+            if not ids and self._process.aggregator.reduction == "sum":
+                # Poisson sampling drew nobody: a round all the same, with its
+                # noise, for the server's optimizer and for schedules.
                 broadcast = self._process.broadcast(state)
                 nobody = self._process.empty_update(broadcast)
-                return self._process.server_update(state, broadcast, nobody)
-            if not ids:  # Poisson sampling drew nobody
+                state, logs = self._process.server_update(
+                    state, broadcast, nobody
+                )
+                return state, self._of_nobody(logs)
+            if not ids:
                 passed = state._replace(
                     round_num=np.asarray(round_num + 1, np.int64)
                 )
-                zeros = ("num_clients", "num_examples", "num_rejected")
-                return passed, {
-                    **dict.fromkeys(zeros, 0.0),
-                    "bytes_up": 0.0,
-                    "bytes_down": 0.0,
-                }
+                return passed, self._of_nobody(
+                    dict.fromkeys(self._process.client_metrics, 0.0)
+                )
             cohort = self._data.select(ids)
         state, logs = self._process.next(state, cohort)
         rejected = int(logs.get("num_rejected") or 0)
@@ -408,6 +431,7 @@ def _as_dataset(data: Any, process: "LearningProcess") -> FederatedDataset:
 
 
 def _sampler(
+    process: "LearningProcess",
     data: FederatedDataset,
     sampler: Sampler | None,
     clients_per_round: int | None,
@@ -418,6 +442,8 @@ def _sampler(
     if sampler is None:
         if clients_per_round is None:
             return None
+        if draws_by_poisson(process, len(data), clients_per_round):
+            return Poisson(data, clients_per_round, seed=seed)
         return Uniform(data, clients_per_round, seed=seed)
     if clients_per_round is not None:
         raise ValueError(
@@ -454,6 +480,26 @@ def _check_class_names(data: FederatedDataset, validation: Any) -> None:
             f"differently: {listed(ours)} and {listed(theirs)}. Make both of "
             "one data set (`split` or `split_examples`), or give both the "
             "same `class_names=[...]` when they are made."
+        )
+
+
+def _check_private(data: FederatedDataset, validation: Any) -> None:
+    """Raises ValueError if metrics of the clients themselves would be logged.
+
+    Pooled arrays can't be told to be theirs: whoever gives them has to know.
+    """
+    known = (
+        set(data) & set(validation)
+        if isinstance(validation, Mapping)
+        else set()
+    )
+    if known:
+        raise ValueError(
+            f"`validation_data` has clients that are trained on, such as "
+            f"{min(known)!r} ({len(known):,} of {len(validation):,}), and its "
+            "metrics are exact, which private_metrics=True is to rule out. "
+            "Validate on other clients (`train, held_out = data.split(0.9)`), "
+            "or on public examples, as one pooled `(x, y)` tuple."
         )
 
 

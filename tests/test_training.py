@@ -329,10 +329,16 @@ def test_a_poisson_round_may_be_empty(process):
         callbacks=[
             keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: states.append(process.state)
-            )
+            ),
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.EarlyStopping("loss", patience=6),
         ],
     )
     assert history["num_clients"] == drawn
+    # An entry a round, as an epoch has one: nobody's loss isn't a number.
+    assert np.isnan(history["loss"]).tolist() == [n == 0 for n in drawn]
+    counts = [int(zoo.numpy(s.optimizer)[0]) for s in states]
+    assert counts == [1, 2, 3, 4, 5, 6]
     empty = drawn.index(0)
     assert history["bytes_up"][empty] == history["bytes_down"][empty] == 0
     assert [int(s.round_num) for s in states] == [1, 2, 3, 4, 5, 6]
@@ -714,7 +720,8 @@ def test_nor_where_metrics_are_private():
     private = fl.FederatedAveraging(
         zoo.regression(), aggregator=fl.aggregators.Mean(private_metrics=True)
     )
-    fit(private, 1, validation_data=SITES)
+    others = {f"another {i}": SITES[i] for i in SITES}
+    fit(private, 1, validation_data=others)
     assert private.model.history.per_client == {}
 
 

@@ -25,7 +25,9 @@ class PrivateMean(Mean):
 
     * Metrics of clients' training (`loss`, `accuracy`, `num_examples`, ...),
       which are exact, and what callbacks do because of them;
-      `private_metrics=True` leaves them out of the logs.
+      `private_metrics=True` leaves them out of the logs, and refuses
+      validation data of the same clients. (Their examples as a pooled tuple
+      it can't tell: metrics of those are exact, too.)
     * `num_clients`, `bytes_up` and `bytes_down`: how many took part, which
       Poisson sampling counts on nobody to know, and whether one was left out
       because its update wasn't finite. With messages of variable length
@@ -51,7 +53,7 @@ class PrivateMean(Mean):
             use `Mean` with an `AdaptiveClip`).
         noise_multiplier: The noise's standard deviation over the clip norm,
             of the round as a whole; see
-            `fedlearn.privacy.calibrate_noise_multiplier`.
+            `fedlearn.privacy.plan`.
         clients_per_round: How many clients take part, on average: what the
             sum is divided by.
         encoders: What happens to a clipped update on the wire: compression.
@@ -64,6 +66,8 @@ class PrivateMean(Mean):
             run's seed: reproducible, for simulation.
 
     Raises:
+        TypeError: If there is no noise multiplier; for an `epsilon`, with the
+            way to one.
         ValueError: If an argument is out of its range, or the encoders don't
             go with noise; from `init`, if updates have 16 bits.
 
@@ -79,13 +83,31 @@ class PrivateMean(Mean):
         self,
         clip_norm: float | Literal["adaptive"] = "adaptive",
         *,
-        noise_multiplier: float,
-        clients_per_round: float,
+        noise_multiplier: float | None = None,
+        clients_per_round: float | None = None,
         encoders: Encoders = (),
         delta: float | None = None,
         private_metrics: bool = False,
         secure_noise: bool = False,
+        **unknown: Any,
     ):
+        if unknown.keys() - {"epsilon"}:
+            raise TypeError(
+                f"PrivateMean has no argument {next(iter(unknown))!r}. It "
+                "takes clip_norm, noise_multiplier, clients_per_round, "
+                "encoders, delta, private_metrics and secure_noise."
+            )
+        if unknown or noise_multiplier is None or clients_per_round is None:
+            told = "takes no epsilon" if unknown else "needs noise"
+            raise TypeError(
+                f"PrivateMean {told}: it takes a `noise_multiplier` and "
+                "`clients_per_round`, and what epsilon that is depends on the "
+                "number of rounds and of clients. For a budget: plan = "
+                f"fl.privacy.plan(epsilon={unknown.get('epsilon', 8)!r}, "
+                "rounds=..., population=len(data), clients_per_round=...), "
+                "then aggregator=plan.aggregator() and "
+                "fit(..., sampler=plan.sampler(data))."
+            )
         if isinstance(clip_norm, str) and clip_norm != "adaptive":
             raise ValueError(
                 "`clip_norm` must be a positive number or 'adaptive'. "

@@ -109,25 +109,25 @@ def plan(
                 "--output_dir for a run of its own."
             )
         return dict(before)
-    from fedlearn.privacy import calibrate_noise_multiplier
+    from fedlearn.privacy import plan as planned_for
 
-    delta = population**-1.1 if flags.dp_delta is None else flags.dp_delta
+    planned = planned_for(
+        epsilon=flags.dp_epsilon,
+        delta=flags.dp_delta,
+        rounds=flags.rounds,
+        population=population,
+        clients_per_round=flags.clients_per_round,
+        accountant=flags.dp_accountant,
+        clip_norm=flags.dp_clip_norm or "adaptive",
+    )
     return {
         "epsilon": flags.dp_epsilon,
-        "delta": delta,
-        "rounds": flags.rounds,
-        "sampler": "poisson",
-        "clip_norm": flags.dp_clip_norm or "adaptive",
+        "delta": planned.delta,
+        "rounds": planned.rounds,
+        "sampler": planned.sampler_name,
+        "clip_norm": planned.clip_norm,
         "accountant": flags.dp_accountant,
-        "noise_multiplier": calibrate_noise_multiplier(
-            epsilon=flags.dp_epsilon,
-            delta=delta,
-            rounds=flags.rounds,
-            population=population,
-            clients_per_round=flags.clients_per_round,
-            sampler="poisson",
-            accountant=flags.dp_accountant,
-        ),
+        "noise_multiplier": planned.noise_multiplier,
     }
 
 

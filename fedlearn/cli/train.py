@@ -293,7 +293,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         history = process.fit(
             train,
             rounds=flags.rounds,
-            **_who(flags, train),
+            clients_per_round=flags.clients_per_round,
             validation_data=test if flags.validation_freq else None,
             validation_freq=flags.validation_freq or 1,
             callbacks=[history_file],
@@ -371,15 +371,6 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
         elif name not in _FREE or name in ("rounds", "cache_dir"):
             setattr(flags, name, was)
     return folder, folder.read_json(folder.CONFIG)
-
-
-def _who(flags: Any, train: Any) -> dict[str, Any]:
-    """Who takes part, as arguments of `fit`."""
-    if flags.dp_epsilon is None:
-        return {"clients_per_round": flags.clients_per_round}
-    from fedlearn.samplers import Poisson
-
-    return {"sampler": Poisson(train, flags.clients_per_round, flags.seed)}
 
 
 def _check(flags: Any, algorithm: algorithms.Algorithm) -> None:

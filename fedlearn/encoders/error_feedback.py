@@ -74,6 +74,12 @@ class ErrorFeedback(Encoder):
                     f"ErrorFeedback can't contain {name}, which is decoded "
                     "on the sum over clients. Put it before ErrorFeedback."
                 )
+            if type(encoder).draw is not Encoder.draw:
+                # Nothing is drawn at the server for what is inside.
+                raise ValueError(
+                    f"ErrorFeedback can't contain {name}, which keeps a state "
+                    "at the server. Put it before ErrorFeedback."
+                )
             if encoder.stateful or encoder.variable_length:
                 raise ValueError(
                     f"ErrorFeedback can't contain {name}. Put it beside it in "

@@ -1,6 +1,7 @@
 """What a run tells about a client: epsilon, and the noise for a budget.
 
-Before a run: `calibrate_noise_multiplier`, `compute_epsilon`, `describe`.
+Before a run: `plan`, which makes the aggregator and the sampler too;
+`calibrate_noise_multiplier`, `compute_epsilon`, `describe`.
 During one: a `Guarantee` of a `Mechanism` (`Gaussian`, `Tree`,
 `BandedMatrix`) and a sampler gives epsilon after each round. The accounting is
 that of dp-accounting, the extra `privacy`.
@@ -43,6 +44,7 @@ from fedlearn.privacy.participation import (
     Turns,
     UniformSampling,
 )
+from fedlearn.privacy.plan import Plan, plan
 from fedlearn.privacy.released import Released, composed
 from fedlearn.privacy.shared_noise import SharedNoise
 from fedlearn.privacy.tree import Tree, tree_sensitivity
@@ -59,6 +61,7 @@ __all__ = [
     "Guarantee",
     "Mechanism",
     "Participation",
+    "Plan",
     "PoissonSampling",
     "Released",
     "Separated",
@@ -76,6 +79,7 @@ __all__ = [
     "describe",
     "mean_squared_error",
     "optimal_coefficients",
+    "plan",
     "square_root_coefficients",
     "toeplitz_sensitivity",
     "tree_sensitivity",

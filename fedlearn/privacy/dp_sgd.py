@@ -3,7 +3,12 @@
 import math
 from typing import Any, Literal
 
-from fedlearn.privacy.accountant import AccountantName, check_delta, epsilon
+from fedlearn.privacy.accountant import (
+    AccountantName,
+    best_epsilon,
+    check_delta,
+    epsilon,
+)
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.mechanism import check_noise_multiplier
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
@@ -17,7 +22,7 @@ def compute_epsilon_dp_sgd(
     num_examples: int,
     batch_size: float,
     batches: Literal["poisson", "shuffled"] = "poisson",
-    accountant: AccountantName = "pld",
+    accountant: AccountantName | None = None,
 ) -> float:
     """Epsilon of DP-SGD (Abadi et al. 2016) for one example of a client.
 
@@ -42,7 +47,8 @@ def compute_epsilon_dp_sgd(
             being there or not (zero-out); the number of examples is known.
             Accounting for shuffled batches as for Poisson ones claims too
             much.
-        accountant: `"pld"` or `"rdp"`.
+        accountant: `"pld"`, `"rdp"`, or None for the tightest that can be
+            had.
 
     Returns:
         Epsilon for one example.
@@ -71,6 +77,8 @@ def compute_epsilon_dp_sgd(
         batch_size=batch_size,
         batches=batches,
     )
+    if accountant is None:
+        return best_epsilon(composition, delta)[0]
     return epsilon(composition, delta, accountant)
 
 

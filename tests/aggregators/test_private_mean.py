@@ -267,7 +267,8 @@ def test_fit_logs_epsilon_for_the_sampling_that_it_uses(capsys):
     plan = {"population": 40, "clients_per_round": 4, "delta": 1e-3}
     for sampler, kind in (
         (fl.samplers.Poisson(data, 4), "poisson"),
-        (None, "uniform"),
+        (None, "poisson"),
+        (fl.samplers.Uniform(data, 4), "uniform"),
     ):
         process = wide_process(
             PrivateMean(

@@ -159,6 +159,8 @@ def test_what_cannot_be_inside():
         ErrorFeedback([Sum()])
     with pytest.raises(ValueError, match="can't contain Whole"):
         ErrorFeedback([Whole()])
+    with pytest.raises(ValueError, match="keeps a state at the server"):
+        ErrorFeedback([fl.encoders.AdaptiveClip()])
     with pytest.raises(ValueError, match="Put it last"):
         fl.encoders.Chain([Whole(), Truncate()])
     assert keras.tree.flatten(ErrorFeedback([Truncate()]).get_config())

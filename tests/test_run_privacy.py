@@ -1,0 +1,106 @@
+"""A private run is the one that its noise was planned for."""
+
+import pytest
+
+import fedlearn as fl
+from fedlearn import privacy
+from fedlearn.aggregators import Mean, PrivateMean, SecureSum
+from fedlearn.encoders import Clip, GaussianNoise, Skellam
+from tests import zoo
+
+IDS = [f"{i:02d}" for i in range(20)]
+DATA = {i: zoo.line(4, seed=k) for k, i in enumerate(IDS)}
+
+
+def run(aggregator, capsys=None, **arguments):
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        client=fl.LocalTraining(batch_size=4),
+        aggregator=aggregator,
+        executor="sequential",
+    )
+    arguments = {"verbose": 0, "clients_per_round": 5} | arguments
+    return process.fit(DATA, 3, **arguments)
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+def test_the_planned_epsilon_is_the_real_one(accountant):
+    plan = dict(rounds=3, delta=1e-2, population=20, clients_per_round=5)
+    multiplier = privacy.calibrate_noise_multiplier(
+        epsilon=4.0, accountant=accountant, **plan
+    )
+    aggregator = PrivateMean(
+        1.0, noise_multiplier=multiplier, clients_per_round=5, delta=1e-2
+    )
+    history = run(aggregator)
+    real = {
+        "rdp": history.history["epsilon"][-1],
+        "pld": history.privacy.epsilon,
+    }[accountant]
+    assert 4.0 * 0.999 < real <= 4.0
+    assert "Poisson sampling of 5 in 20" in history.privacy.sampling
+
+
+def test_it_says_once_who_takes_part(capsys):
+    run(PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=5), verbose=2)
+    said = capsys.readouterr().out
+    assert said.count("by its own coin") == 1
+
+
+def test_a_sampler_that_is_given_keeps_its_own_accounting():
+    sampler = fl.samplers.Uniform(IDS, 5)
+    history = run(
+        PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=5),
+        sampler=sampler,
+        clients_per_round=None,
+    )
+    assert history.history["num_clients"] == [5, 5, 5]
+    assert "exactly 5 in 20" in history.privacy.sampling
+
+
+@pytest.mark.parametrize(
+    "aggregator",
+    [
+        lambda: Mean([Skellam(1.0, 1.0, 5)], "uniform", 5.0),
+        lambda: SecureSum([Clip(1.0), GaussianNoise(1.0)], clients_per_round=5),
+        lambda: Mean(),
+    ],
+    ids=["shared", "modular", "without"],
+)
+def test_where_rounds_need_a_size_they_have_it(aggregator):
+    assert run(aggregator()).history["num_clients"] == [5, 5, 5]
+
+
+def test_everyone_by_a_coin_is_everyone():
+    history = run(
+        PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=20),
+        clients_per_round=20,
+    )
+    assert history.history["num_clients"] == [20, 20, 20]
+    expected = privacy.compute_epsilon(
+        noise_multiplier=1.0,
+        rounds=3,
+        delta=20**-1.1,
+        population=20,
+        clients_per_round=20,
+        sampler="full",
+        accountant="rdp",
+    )
+    assert history.history["epsilon"][-1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_private_metrics_are_not_logged_by_validating_on_the_same_clients():
+    def private():
+        return PrivateMean(
+            1.0,
+            noise_multiplier=1.0,
+            clients_per_round=5,
+            private_metrics=True,
+        )
+
+    some = {"07": DATA["07"], "new": zoo.line(4)}
+    with pytest.raises(ValueError, match=r"'07' \(1 of 2\)"):
+        run(private(), validation_data=some)
+    history = run(private(), validation_data={"new": zoo.line(4)})
+    assert "val_loss" in history.history
+    assert "loss" not in history.history
