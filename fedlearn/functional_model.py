@@ -221,7 +221,16 @@ class FunctionalModel:
         return loss, after
 
     def _check_kept(self, scope: "_AssigningScope") -> None:
-        """Raises if training changed what `roles` takes to be left alone."""
+        """Raises if training changed what would be lost, or was left alone."""
+        for variable in scope.foreign:
+            raise ValueError(
+                f"Training changes the variable {variable.path!r}, which isn't "
+                "one of the model's, so that no client could keep it. Random "
+                "numbers: give the layer a generator of its own, "
+                "`self.seed_generator = keras.random.SeedGenerator()`, and "
+                "draw with `seed=self.seed_generator`. Other state: make it "
+                "with `self.add_weight` (a metric: an attribute of the model)."
+            )
         variables = self.model.non_trainable_variables
         for i in set(self.roles.frozen) - set(self.roles.ignored):
             if scope.is_assigned(variables[i]):
@@ -327,22 +336,28 @@ class _AssigningScope(StatelessScope):
 
     Where a backend assigns in place, the gradient with respect to a weight is
     that with respect to all values that it has in a step, and none flows
-    through what is assigned.
+    through what is assigned. Elsewhere it flows, as in the backend's `fit`.
 
     Args:
         mapping: Pairs of a variable and its value.
         weights: Values of the trained weights, by the variable's id.
+
+    Attributes:
+        foreign: What was assigned in the scope and isn't in `mapping`.
     """
 
     def __init__(self, mapping: Sequence[Any], weights: dict[int, Any]):
         super().__init__(mapping, collect_losses=True)
         self._weights = weights
         self._given = dict(self.state_mapping)
+        self.foreign: list[keras.Variable] = []
 
     def add_update(self, update: tuple) -> None:
         variable, value = update
+        if id(variable) not in self._given:
+            self.foreign.append(variable)
         weight = self._weights.get(id(variable))
-        if weight is not None:
+        if weight is not None and backend.ASSIGNS_IN_PLACE:
             value = ops.stop_gradient(current(value)) + (
                 weight - ops.stop_gradient(weight)
             )

@@ -30,13 +30,22 @@ def convolves(model: keras.Model) -> bool:
 
 
 def has_plain_layers(model: keras.Model) -> bool:
-    """Whether all layers are Keras's own, and none is recurrent."""
-    recurrent = (keras.layers.RNN, keras.layers.Wrapper)
+    """Whether all layers are Keras's own and of simple operations.
+
+    None is recurrent, holds a function of the user's, or changes images.
+    """
     return all(
         type(layer).__module__.startswith("keras.")
-        and not isinstance(layer, recurrent)
+        and not isinstance(layer, _NOT_PLAIN)
+        and not any(
+            ".image_preprocessing." in cls.__module__
+            for cls in type(layer).__mro__
+        )
         for layer in _leaves(model)
     )
+
+
+_NOT_PLAIN = (keras.layers.RNN, keras.layers.Wrapper, keras.layers.Lambda)
 
 
 def _is_convolution(layer: keras.Layer) -> bool:

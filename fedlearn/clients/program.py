@@ -31,7 +31,8 @@ class ClientProgram(NamedTuple):
         step_work: About how many multiplications the forward pass of a full
             batch takes.
         convolves: Whether a layer is a convolution.
-        plain_layers: Whether all layers are Keras's own, and none recurrent.
+        plain_layers: Whether all layers are Keras's own, and none recurrent,
+            a Lambda, or one that changes images.
         pad_to: None where batches are full but for the last of an epoch. Else
             they have any length, also 0, as chance will have it, and this
             says to how many rows, `length -> rows`, one is filled up for

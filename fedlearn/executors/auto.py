@@ -23,7 +23,8 @@ class Auto(Executor):
     * it saves steps: at least `MIN_LANES` clients a vectorised step on
       average. Cohorts of few clients with lengths all different don't;
     * the backend can: TensorFlow's `vectorized_map` takes minutes to trace a
-      recurrent layer, and layers that aren't Keras's own can hold anything.
+      recurrent layer, and layers that change images, or that aren't Keras's
+      own, can hold anything.
       XLA on CPU, for JAX, runs a convolution's filter gradient inside a loop
       20 to 100 times slower than outside, and on TensorFlow a convolution's
       long tracing eats what vectorising gains; so convolutions never are.
@@ -33,6 +34,9 @@ class Auto(Executor):
 
     The rule looks at the model and at the clients' numbers of examples, so
     the same run made twice, or resumed on another machine, chooses the same.
+    What it can't know (a loss or metric of one's own, say, that can't be
+    vectorised) shows when the plan is first run: if that fails, and clients
+    one after another don't, then they are run so from there on.
     """
 
     MAX_STEP_WORK: ClassVar = {"tensorflow": 1e7, "jax": 1e6}
@@ -44,16 +48,28 @@ class Auto(Executor):
             return sequential
         vectorized = Vectorized().bind(program)
         lengths: dict[int, list[int]] = {}
+        works: bool | None = None
 
         def run(broadcast, cohort, seeds):
+            nonlocal works
             sizes = [cohort.num_examples(i) for i in range(len(cohort))]
             for size in sizes:
                 if size not in lengths:
                     batches = program.batches(size, 0)
                     lengths[size] = [len(b) for b in batches]
-            if self._saves_steps(sizes, lengths):
+            if works is False or not self._saves_steps(sizes, lengths):
+                return sequential(broadcast, cohort, seeds)
+            if works:
                 return vectorized(broadcast, cohort, seeds)
-            return sequential(broadcast, cohort, seeds)
+            try:
+                total = vectorized(broadcast, cohort, seeds)
+            except Exception:  # what a layer raises can be anything
+                # If the fault is the user's, this raises it again.
+                total = sequential(broadcast, cohort, seeds)
+                works = False
+            else:
+                works = True
+            return total
 
         return run
 
