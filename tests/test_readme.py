@@ -88,6 +88,9 @@ def test_own_data(names, tmp_path, monkeypatch):
     frame = pandas.DataFrame({"user": people, "steps": y, "activity": y})
     named = {"user": "hospital", "activity": "outcome"}
     frame.rename(columns=named).to_csv("visits.csv", index=False)
+    for name in ("basel", "bern"):
+        site = frame.rename(columns=named).drop(columns="hospital")
+        site.to_csv(f"{name}.csv", index=False)
     pathlib.Path("clients").mkdir()
     for name in ("anna", "ben"):
         np.savez(f"clients/{name}.npz", x=x, y=y)
