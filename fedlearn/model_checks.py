@@ -37,6 +37,17 @@ def check_model(model: Any) -> None:
             f"The model {model.name!r} has no trainable variables, so there "
             "is nothing to learn. Set `trainable = True` on some layer."
         )
+    if keras.backend.backend() != "tensorflow":
+        for layer in model._flatten_layers():
+            if isinstance(layer, _ON_TENSORFLOW):
+                raise ValueError(
+                    f"The layer {layer.name!r} ({type(layer).__name__}) "
+                    "computes with TensorFlow on every backend, so it can't "
+                    f"be compiled on {keras.backend.backend()} (`model.fit` "
+                    "raises there, too). Apply it to the clients' arrays "
+                    "before, with `dataset.map(fn)`, or set "
+                    "KERAS_BACKEND=tensorflow."
+                )
     for method, hook in (
         ("train_step", "`compute_loss` (and `compute_metrics`)"),
         ("test_step", "`compute_loss` (and `compute_metrics`)"),
@@ -48,6 +59,15 @@ def check_model(model: Any) -> None:
                 f"Override {hook} instead, which fedlearn honours, and remove "
                 f"`{method}`."
             )
+
+
+_ON_TENSORFLOW = (
+    keras.layers.HashedCrossing,
+    keras.layers.Hashing,
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
 
 
 def check_batch(model: keras.Model, batch: tuple, client_id: str) -> None:
