@@ -67,7 +67,10 @@ def test_sampled_pld():
         ({"delta": 2.0}, r"delta is 2\.0"),
         ({"accountant": "gdp"}, "accountant is 'gdp'"),
         ({"clients_per_round": 10_001}, "population has 10,000"),
-        ({"sampler": "uniform"}, "doesn't support uniform"),
+        (
+            {"sampler": "uniform", "accountant": "pld"},
+            "doesn't support uniform",
+        ),
         (
             {"mechanism": lambda z: privacy.Gaussian(1.0)},
             r"No noise was found.*tried up to",
