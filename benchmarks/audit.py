@@ -299,7 +299,8 @@ def _canaries(process):
             )
             count = int(present.sum())
             total += nobody._replace(
-                summand=summand, num_clients=nobody.num_clients + count
+                summand={**nobody.summand, "update": summand},
+                num_clients=nobody.num_clients + count,
             )
         return total
 
