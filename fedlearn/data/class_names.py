@@ -68,7 +68,8 @@ def number_classes(
     """Labels as `int64` numbers of classes, from 0.
 
     Args:
-        labels: Arrays of texts; or of integers, which number `names` already.
+        labels: Arrays of texts; or of numbers, which number `names` already
+            unless all names are numbers themselves (or True and False).
         whose: Begins the message about each of the arrays.
         names: Of the classes, in order; by default those that appear, sorted.
 
@@ -76,8 +77,8 @@ def number_classes(
         An array of the same shape for each of `labels`, and the names.
 
     Raises:
-        ValueError: If a label isn't among `names`, or some are texts and
-            some are not.
+        ValueError: If a label isn't among `names`, a number may be either of
+            two classes, or some are texts and some are not.
 
     Example:
 
@@ -102,7 +103,7 @@ def number_classes(
     numbers = []
     for part, words, who in zip(labels, texts, whose, strict=True):
         if words is None:
-            numbers.append(_in_range(part, names, who))
+            numbers.append(_of_numbers(part, names, who))
             continue
         odd = next((word for word in words if word not in index), None)
         if odd is not None:
@@ -116,6 +117,45 @@ def number_classes(
             ).reshape(part.shape)
         )
     return numbers, tuple(names)
+
+
+def _value(name: str) -> float | None:
+    """The number that a name is; None if it is none."""
+    flag = {"true": 1.0, "false": 0.0}.get(name.lower())
+    try:
+        return float(name) if flag is None else flag
+    except ValueError:
+        return None
+
+
+def _of_numbers(part: np.ndarray, names: Sequence[str], who: str) -> np.ndarray:
+    """Labels that are numbers: what the names say of them, or the classes'."""
+    if part.dtype.kind == "f" and (
+        np.isfinite(part).all() and (part == np.floor(part)).all()
+    ):
+        part = part.astype(np.int64)  # a tool on the way made 1.0 of 1
+    values = [_value(name) for name in names]
+    if None in values or part.dtype.kind not in "biu":
+        numbers = _in_range(part, names, who)
+        for k, value in enumerate(values):
+            if value is not None and value != k and (part == value).any():
+                raise ValueError(
+                    f"{who}: a label is the number {value:g}, which may be "
+                    f"class {listed(names[int(value) : int(value) + 1])} or "
+                    f"class {names[k]!r} of the class names {listed(names)}. "
+                    "Expected texts, or names that are no numbers."
+                )
+        return numbers
+    numbers = np.full(part.shape, -1, np.int64)
+    for k, value in enumerate(values):
+        numbers[part == value] = k
+    if (numbers < 0).any():
+        raise ValueError(
+            f"{who}: the label {part[numbers < 0].flat[0].item()!r} is not "
+            f"among the class names {listed(names)}. Correct it, or add it to "
+            "class_names."
+        )
+    return numbers
 
 
 def _in_range(part: np.ndarray, names: Sequence[str], who: str) -> np.ndarray:

@@ -96,7 +96,10 @@ class Constructors:
                 holds all of them exactly. Labels that are texts become the
                 numbers of classes; see `class_names`.
             class_names: Names of the labels' classes, in order; by default
-                those that appear, sorted, if labels are texts.
+                those that appear, sorted, if labels are texts. Labels that
+                are numbers count the names from 0, unless all names are
+                numbers (or True and False): then each label is the class of
+                that name.
 
         Returns:
             A data set with the clients in the order of the dict.
@@ -323,7 +326,8 @@ class Constructors:
                 become the numbers of classes, whose names `class_names` has.
             features, missing, class_names: As of `from_dataframe`. True and
                 False are read as 1 and 0, in any case of letters; an empty
-                cell, NA, NaN, NULL, None and ? as missing.
+                cell, NA, NaN, NULL, None and ? as missing; but a label that
+                `class_names` has, as "None" or "2", is that class.
             delimiter: What stands between two cells.
             decimal: "," where numbers are written as 1,5.
 

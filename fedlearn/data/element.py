@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.data.client_id import is_missing
+
 Element = Any  # a tuple or dict structure of numpy arrays
 
 PARTS = ("x", "y", "sample_weight")
@@ -137,8 +139,8 @@ def _as_array(value: Any, name: str, who: str) -> np.ndarray:
         )
     try:
         array = np.asarray(value)
-        if isinstance(value, (list, tuple)):
-            array = _as_given(array, value, name, who)
+        if isinstance(value, (list, tuple)) or hasattr(value, "to_numpy"):
+            array = _as_given(array, value)
     except ValueError as error:
         raise ValueError(
             f"{who}: {name} cannot be made an array ({error}). Expected rows "
@@ -152,14 +154,15 @@ def _as_array(value: Any, name: str, who: str) -> np.ndarray:
     return array
 
 
-def _as_given(array: np.ndarray, value: Any, name: str, who: str) -> np.ndarray:
-    """An array of a list; objects where NumPy would change what is in it.
+def _as_given(array: np.ndarray, value: Any) -> np.ndarray:
+    """An array of a list or a data frame; objects where it would be changed.
 
     NumPy makes floats of integers beyond 64 bits, and texts of numbers that
-    stand beside texts.
+    stand beside texts; pandas floats of integers beside floats or gaps.
     """
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() >= 2**53:
-        objects = np.asarray(value, object)
+    if array.dtype.kind == "f" and (np.abs(array) >= 2**53).any():
+        to_numpy = getattr(value, "to_numpy", None)
+        objects = to_numpy(object) if to_numpy else np.asarray(value, object)
         if any(
             isinstance(v, numbers.Integral) and int(v) != float(v)
             for v in objects.flat
@@ -176,6 +179,13 @@ def _check_dtype(array: np.ndarray, name: str, who: str, text: bool) -> None:
         return
     if kind == "O":
         odd = [v for v in array.flat if not isinstance(v, (str, bytes))]
+        if odd and len(odd) < array.size and is_missing(odd[0]):
+            gaps = sum(map(is_missing, odd))
+            raise ValueError(
+                f"{who}: {name} holds texts, and no value in {gaps:,} places "
+                f"({odd[0]!r}). Expected a text everywhere; drop those "
+                "examples, or give the missing ones a name."
+            )
         if odd or (array.size and not text):
             found = type(odd[0] if odd else array.flat[0]).__name__
             raise ValueError(

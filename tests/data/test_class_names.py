@@ -3,10 +3,43 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn.data.class_names import name_classes
+from fedlearn.data.class_names import name_classes, number_classes
 from tests import zoo
 
 NAMES = ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        ([1, 0, 1], ["1", "0"], [0, 1, 0]),
+        ([True, False], ["True", "False"], [0, 1]),
+        ([1, 0], ["True", "False"], [0, 1]),
+        ([5.0, 7.0], ["5", "7"], [0, 1]),
+        ([0.0, 1.0], ["no", "yes"], [0, 1]),
+        # As those of EMNIST: only some are numbers, and mean themselves.
+        ([1, 2, 0], ["0", "1", "a"], [1, 2, 0]),
+    ],
+)
+def test_numbers_mean_the_class_of_that_name(labels, names, numbers):
+    (found,), _ = number_classes([np.array(labels)], ["It"], names)
+    assert found.dtype == np.int64
+    assert found.tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "match"),
+    [
+        ([0, 1], ["1", "2", "x"], "the number 1, .*class '2' or class '1'"),
+        ([0, 1], ["1", "2"], "It: the label 0 is not among"),
+        ([0.5, 1.0], ["no", "yes"], "dtype float64"),
+        ([np.inf, 1.0], ["no", "yes"], "dtype float64"),
+        ([2, 1], ["no", "yes"], "between 1 and 2"),
+    ],
+)
+def test_numbers_that_may_mean_something_else(labels, names, match):
+    with pytest.raises(ValueError, match=match):
+        number_classes([np.array(labels)], ["It"], names)
 
 
 class RecallOfEach(keras.metrics.Metric):

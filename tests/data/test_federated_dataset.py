@@ -312,6 +312,16 @@ def test_pooled_says_which_clients_differ():
             ValueError,
             "'a'.*y is an array of Python objects.*NoneType",
         ),
+        (
+            {"a": ([1, 2, 3], np.array(["x", None, None], object))},
+            ValueError,
+            r"'a': y holds texts, and no value in 2 places \(None\)",
+        ),
+        (
+            {"a": ([[2**53 + 1, np.nan]], [0])},
+            ValueError,
+            "'a'.*Python objects.*int",
+        ),
         ({"a": ([1], None)}, ValueError, "'a'.*y is None.*y=x"),
         ({"a": ([1], 1)}, ValueError, "'a'.*y is a int without an axis"),
         ({"a": ()}, ValueError, "'a'.*tuple of 0"),
@@ -413,6 +423,19 @@ def test_dtypes_of_different_sites(one, other, common):
     narrow = ds.map(lambda c: (c[0].astype(one if c[0][0] == 1 else other),))
     assert narrow.pooled()[0].dtype == common
     assert narrow.pooled()[0].tolist() == [1, 2, 100]
+
+
+def test_frames_in_which_pandas_would_change_integers():
+    pd = pytest.importorskip("pandas")
+    large = pd.DataFrame({"id": [2**53 + 1, 2], "size": [0.5, 1.5]})
+    with pytest.raises(ValueError, match=r"'a': x .*Python objects.*int"):
+        FederatedDataset.from_clients({"a": (large, [0, 1])})
+    ids = pd.Series(pd.array([2**53 + 1, None], dtype="Int64"))
+    with pytest.raises(ValueError, match=r"'a': x .*Python objects.*int"):
+        FederatedDataset.from_clients({"a": (ids, [0, 1])})
+    fine = pd.DataFrame({"id": [2**53, 2], "size": [0.5, 2.0**60]})
+    ds = FederatedDataset.from_clients({"a": (fine, [0, 1])})
+    assert ds["a"][0].tolist() == [[2**53, 0.5], [2, 2**60]]
 
 
 def test_x_alone():

@@ -1,7 +1,10 @@
 """CSV files, read with the standard library."""
 
 import csv
+import math
 import os
+import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,10 @@ def read_cells(
     lines: list[int] = []
     # utf-8-sig: spreadsheets put a byte order mark before the first name.
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        # Blanks around cells mean nothing, also before a quote.
+        reader = csv.reader(
+            file, delimiter=delimiter, strict=True, skipinitialspace=True
+        )
         try:
             header = [name.strip() for name in next(reader, [])]
             for row in reader:
@@ -46,6 +52,7 @@ def read_cells(
             ) from error
     if not header:
         raise FormatError(f"{path} is empty. Expected a line of column names.")
+    header, rows = _without_empty_ends(header, rows)
     if len(set(header)) != len(header):
         twice = sorted({n for n in header if header.count(n) > 1})
         raise FormatError(
@@ -57,6 +64,16 @@ def read_cells(
     return header, rows, lines
 
 
+def _without_empty_ends(
+    header: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Without the empty columns that spreadsheets write at the right."""
+    end = len(header)
+    while end and not header[end - 1] and not any(r[end - 1] for r in rows):
+        end -= 1
+    return header[:end], [row[:end] for row in rows]
+
+
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -66,9 +83,19 @@ def _number(cell: str, decimal: str) -> float | None:
     if "_" in cell or (decimal != "." and "." in cell):
         return None
     try:
-        return float(cell.replace(decimal, "."))
+        number = float(cell.replace(decimal, "."))
     except ValueError:
         return None
+    if abs(number) >= 1 << 53 and _is_changed(cell, number):
+        return None
+    return number
+
+
+def _is_changed(cell: str, number: float) -> bool:
+    """Whether a large number is another one, or infinite, as float64."""
+    if not math.isfinite(number):
+        return "n" not in cell.lower()  # 1e400, but not inf
+    return cell.lstrip("+-").isdecimal() and int(cell) != number
 
 
 def _integers(cells: list[str]) -> np.ndarray | None:
@@ -87,10 +114,19 @@ def _integers(cells: list[str]) -> np.ndarray | None:
     return np.array(found, object)
 
 
-def _cells(cells: list[str], decimal: str) -> Cells:
-    """A column: integers if all cells are, booleans, floats, or texts."""
+def _cells(cells: list[str], decimal: str, names: Collection[str]) -> Cells:
+    """A column: integers if all cells are, booleans, floats, or texts.
+
+    Names of classes are texts, whatever else they look like.
+    """
     lower = [cell.lower() for cell in cells]
     missing = np.fromiter((c in _MISSING for c in lower), bool, len(cells))
+    if names:
+        missing &= [cell not in names for cell in cells]
+        named = [c in names or m for c, m in zip(cells, missing, strict=True)]
+        if all(named) and not missing.all():
+            texts = np.fromiter(cells, object, len(cells))
+            return Cells(texts, missing, int(np.argmin(missing)), True)
     present = [c for c, gone in zip(cells, missing, strict=True) if not gone]
     at = np.flatnonzero(~missing)
 
@@ -103,7 +139,7 @@ def _cells(cells: list[str], decimal: str) -> Cells:
     if integers is not None:
         odd = int(at[0]) if integers.dtype.kind == "O" else None
         return Cells(spread(integers, integers.dtype), missing, odd)
-    if all(cell in _BOOLEANS for cell in lower if cell not in _MISSING):
+    if all(cell.lower() in _BOOLEANS for cell in present):
         flags = [_BOOLEANS[cell.lower()] for cell in present]
         return Cells(spread(flags, bool), missing)
     numbers = [_number(cell, decimal) for cell in present]
@@ -147,17 +183,24 @@ def table_of(
         at = header.index(name)
         return [row[at].strip() for row in rows]
 
-    def read(name: Any) -> Cells:
-        cells = _cells(column(name), decimal)
+    def read(name: Any, class_names: Collection[str] = ()) -> Cells:
+        cells = _cells(column(name), decimal, class_names)
         if cells.odd is None or decimal != ".":
             return cells
         # What a program of many a country writes.
         cell = str(cells.values[cells.odd])
-        if "," not in cell or _number(cell, ",") is None:
+        grouped = re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell)
+        if not grouped and ("," not in cell or _number(cell, ",") is None):
             return cells
         raise ValueError(
             f"{path}: column {name!r} holds {cell!r} in line "
-            f"{lines[cells.odd]}. If that is a number, pass decimal=','."
+            f"{lines[cells.odd]}. "
+            + (
+                "If the comma stands between thousands, write numbers without "
+                "it; if it begins a fraction, pass decimal=','."
+                if grouped
+                else "If that is a number, pass decimal=','."
+            )
         )
 
     return Table(

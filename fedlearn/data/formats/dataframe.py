@@ -12,7 +12,12 @@ from fedlearn.data.formats.table import Cells, Table
 
 
 def _values(df: Any, name: Any) -> np.ndarray:
-    values = np.asarray(df[name].to_numpy())
+    column = df[name]
+    values = np.asarray(column.to_numpy())
+    kind = getattr(getattr(column, "dtype", None), "kind", None)
+    if values.dtype.kind == "f" and kind is not None and kind in "iu":
+        # pandas makes floats of integers with gaps.
+        values = np.asarray(column.to_numpy(dtype=object))
     if values.ndim != 1:
         raise ValueError(
             f"Column {name!r} appears more than once in the data frame. "
@@ -101,6 +106,6 @@ def table_of(df: Any, name: str = "The data frame") -> Table:
         name,
         columns,
         len(first),
-        read=lambda column: _cells(df, column),
+        read=lambda column, class_names=(): _cells(df, column),
         ids=lambda column: _ids(df, column),
     )

@@ -55,7 +55,8 @@ class Table:
         name: For messages: "The data frame", or the path of a file.
         columns: In order.
         num_rows: How many rows there are.
-        read: From the name of a column to its cells.
+        read: From the name of a column, and the names of classes that are
+            texts in it, to its cells.
         ids: From the name of a column to client ids, as they are.
         place: Says where a row is: " in line 3", or "".
     """
@@ -63,7 +64,7 @@ class Table:
     name: str
     columns: Sequence[Name]
     num_rows: int
-    read: Callable[[Name], Cells]
+    read: Callable[..., Cells]
     ids: Callable[[Name], np.ndarray]
     place: Callable[[int], str] = lambda row: ""
 
@@ -128,7 +129,9 @@ def examples_of(tables: Sequence[Table], owners: Sequence[str], roles: Roles):
         _check_names(table, roles)
     groups = _groups(tables, roles)
     names = [name for group in groups.values() for name in group]
-    columns = {n: _join_cells(tables, n) for n in [*names, roles.label]}
+    columns = {n: _join_cells(tables, n) for n in names}
+    classes = check_class_names(roles.class_names) or ()
+    columns[roles.label] = _join_cells(tables, roles.label, classes)
     _check_numbers(tables, names, columns)
     if columns[roles.label].odd is not None:
         _check_classes(tables, roles, columns[roles.label])
@@ -198,6 +201,7 @@ def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
     roles_of = {roles.client: "client", roles.label: "label"}
     if features is None:
         groups = {"": _other_columns(tables, set(roles_of))}
+        _check_no_index(tables, groups[""])
     elif isinstance(features, Mapping):
         groups = {str(key): list(part) for key, part in features.items()}
     else:
@@ -230,6 +234,8 @@ def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
     }
     if roles.missing == "error" and any(lacking.values()):
         raise _differing(tables, lacking, features is None)
+    if any(lacking.values()):
+        _check_spelling(tables, wanted)
     return groups
 
 
@@ -244,6 +250,42 @@ def _other_columns(
     """All columns of any table, in the order in which they appear."""
     every = dict.fromkeys(name for table in tables for name in table.columns)
     return [name for name in every if name not in used]
+
+
+def _check_no_index(tables: Sequence[Table], names: list[Name]) -> None:
+    """Raises for the numbers of rows that pandas writes into files.
+
+    Rows are often sorted by their label, which such a feature would tell.
+    """
+    for name in names:
+        if name == "" or str(name).startswith("Unnamed: "):
+            raise ValueError(
+                f"{tables[0].name}: column {names.index(name) + 1} of the "
+                f"features has no name ({name!r}). If it is the index of a "
+                "data frame, write the file with index=False, or choose "
+                "columns with features=[...]; else give it a name."
+            )
+
+
+def _check_spelling(tables: Sequence[Table], wanted: Iterable[Name]) -> None:
+    """Raises for columns that seem the same, of different tables.
+
+    With gaps filled, each of two sites would have a column that is empty at
+    the other.
+    """
+    seen: dict[str, Name] = {}
+    for name in sorted(wanted, key=str):
+        plain = "".join(filter(str.isalnum, str(name).casefold()))
+        other = seen.setdefault(plain, name)
+        if other != name and not any(
+            name in table.columns and other in table.columns for table in tables
+        ):
+            raise ValueError(
+                f"No table has both of the columns {other!r} and {name!r}, "
+                "which seem to be the same. Give them one name; if they "
+                "differ in meaning, names that differ in more than the case "
+                "of letters and marks."
+            )
 
 
 def _differing(
@@ -268,10 +310,13 @@ def _differing(
     )
 
 
-def _join_cells(tables: Sequence[Table], name: Name) -> Cells:
+def _join_cells(
+    tables: Sequence[Table], name: Name, classes: Sequence[str] = ()
+) -> Cells:
     """A column of all tables; missing where a table has no such column."""
     read = [
-        table.read(name) if name in table.columns else None for table in tables
+        table.read(name, classes) if name in table.columns else None
+        for table in tables
     ]
     if len(read) == 1 and read[0] is not None:
         return read[0]

@@ -95,6 +95,18 @@ def test_quotes_blank_lines_bom_and_delimiter(read):
         ("who,a,y\nu,1,nan\n", ValueError, r"'y' \(1, first in line 2\)"),
         ("who,a,y\n,1,0\n", ValueError, r"'who' \(1, first in line 2\)"),
         ("who,a,y\nu,1_0,0\n", ValueError, "'1_0' in line 2"),
+        (
+            'who,a,y\nu,"1,000",0\n',
+            ValueError,
+            "'1,000' in line 2.*stands between thousands",
+        ),
+        (",who,a,y\n0,u,1,0\n", ValueError, "no name.*index=False"),
+        ("who,a,y\nu,1e400,0\n", ValueError, "'1e400' in line 2"),
+        (
+            f"who,a,y\nu,0.5,0\nu,{2**53 + 1},0\n",
+            ValueError,
+            "'9007199254740993' in line 3",
+        ),
     ],
 )
 def test_bad_files(read, text, error, match):
@@ -152,6 +164,54 @@ def test_texts_are_classes(read):
     ds = read("who,a,y\nu,1,well\nv,2,ill\n")
     assert ds.class_names == ("ill", "well")
     assert ds["u"][1].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "numbers"),
+    [
+        (["1", "2", "x"], "1 2 x", [0, 1, 2]),
+        (["1", "2", "x"], "1 2 2", [0, 1, 1]),  # the same without an x
+        (["1", "0"], "1 0 0", [0, 1, 1]),
+        (["True", "False"], "True False True", [0, 1, 0]),
+        (["true", "false"], "True False True", [0, 1, 0]),
+        (["1", "2"], "1.0 2.0 1.0", [0, 1, 0]),
+        (["None", "mild"], "mild None None", [1, 0, 0]),
+        (["no", "yes"], "1 0 1", [1, 0, 1]),
+        (["no", "yes"], "1.0 0.0 1.0", [1, 0, 1]),
+    ],
+)
+def test_a_label_is_the_class_of_its_name(write, names, cells, numbers):
+    rows = "".join(f"u,1,{cell}\n" for cell in cells.split())
+    paths = write(all="who,a,y\n" + rows)
+    ds = FederatedDataset.from_csv(paths, "who", "y", class_names=names)
+    assert ds["u"][1].tolist() == numbers
+    assert ds.class_names == tuple(names)
+
+
+def test_labels_like_numbers_at_one_of_the_sites(write):
+    paths = write(basel="a,y\n1,1\n2,x\n", bern="a,y\n1,2\n2,1\n")
+    ds = FederatedDataset.from_csv(
+        paths, label="y", class_names=["1", "2", "x"]
+    )
+    assert [ds[i][1].tolist() for i in ds] == [[0, 2], [1, 0]]
+
+
+def test_what_spreadsheets_write(read):
+    ds = read("who;a;y;;\r\nu;1;0;;\r\nv;2;1; ;\r\n", delimiter=";")
+    assert ds["v"][0].tolist() == [[2.0]]
+    ds = read('who, a, y\nu, 1, "ill, very"\nu, 2, ill\n')
+    assert ds.class_names == ("ill", "ill, very")
+    ds = read(",who,a,y\n0,u,1,0\n", features=["a"])
+    assert ds["u"][0].tolist() == [[1.0]]
+
+
+def test_names_that_differ_in_case_only(write):
+    paths = write(basel="Age,y\n1,0\n", bern="age_,y\n1,1\n")
+    with pytest.raises(ValueError, match=r"both .*'Age' and 'age_'.*the same"):
+        FederatedDataset.from_csv(paths, label="y", missing="mean")
+    paths = write(basel="A,a,y\n1,2,0\n", bern="A,y\n1,1\n")
+    ds = FederatedDataset.from_csv(paths, label="y", missing="mean")
+    assert ds["bern"][0].tolist() == [[1.0, 2.0, 1.0]]
 
 
 def test_large_integers(read):

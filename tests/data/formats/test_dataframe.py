@@ -307,3 +307,21 @@ def test_odd_frames():
         read(frame(u=zoned))
     with pytest.raises(ValueError, match=r"'u' \(.*total_seconds"):
         read(frame(u=pd.to_timedelta([1, 2, 3], unit="s")))
+
+
+@pytest.mark.parametrize("large", [2**60 + 1, 2**53 + 1, 2**24 + 1])
+def test_large_integers_beside_gaps(large):
+    """pandas itself makes floats of them."""
+    ids = pd.array([large, None, 3], dtype="Int64")
+    df = frame(u=ids).drop(columns="v")
+    ds = FederatedDataset.from_dataframe(df, "who", "y", missing="zero")
+    assert ds["b"][0].dtype == np.int64
+    assert ds["b"][0].tolist() == [[large, 0], [3, 0]]
+    assert ds["a"][0].tolist() == [[0, 1]]
+
+
+def test_the_index_of_a_frame_is_no_feature():
+    df = frame().rename(columns={"u": "Unnamed: 0"})
+    with pytest.raises(ValueError, match=r"no name.*index=False"):
+        read(df)
+    assert read(df, ["Unnamed: 0"])["a"][0].tolist() == [[2.0]]
