@@ -25,6 +25,7 @@ from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.broadcast import Broadcast
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.program import ClientProgram, seed_words
+from fedlearn.data.class_names import listed
 from fedlearn.data.cohort import Cohort
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
@@ -135,6 +136,8 @@ class LearningProcess:
             self._averages,
         )
         self.state: ServerState | None = None
+        # Of the classes that clients' labels numbered so far.
+        self._class_names: tuple[str, ...] | None = None
         # A state, and how private its rounds were; see `RunPrivacy`.
         self._private_rounds: tuple[ServerState | None, dict[str, str]]
         self._private_rounds = (None, {})
@@ -202,6 +205,8 @@ class LearningProcess:
                 client's examples.
         """
         cohort = Cohort(clients, self._functional, self._state_of(state))
+        self._check_class_names(cohort)
+        self._class_names = cohort.class_names or self._class_names
         broadcast = self.broadcast(state)
         client_seeds = [self.client_seed(state, i) for i in cohort.ids]
         total = self._run(broadcast, cohort, client_seeds)
@@ -234,8 +239,9 @@ class LearningProcess:
             those of `fedlearn.metrics.per_client.statistics`.
 
         Raises:
-            ValueError: If there is no state yet, or if the model can't take a
-                client's examples.
+            ValueError: If there is no state yet, if the model can't take a
+                client's examples, or if labels that have class names number
+                the classes differently from those trained on.
             TypeError: If `state` isn't one, or there are no clients.
         """
         if clients is None and not isinstance(state, ServerState):
@@ -246,17 +252,31 @@ class LearningProcess:
                 "evaluate(state, clients)."
             )
         state = self._given_or_last(state)
+        cohort = self.cohort(clients)
+        self._check_class_names(cohort)
         return evaluate_values(
             self._functional,
             state.trainable,
             state.non_trainable,
-            self.cohort(clients),
+            cohort,
             per_client=per_client,
             batch_size=batch_size,
             own_non_trainable=(
                 self._own_non_trainable(state) if self._keeps_own else None
             ),
         )
+
+    def _check_class_names(self, cohort: Cohort) -> None:
+        """Raises if labels don't number classes as those trained on do."""
+        ours, theirs = self._class_names, cohort.class_names
+        if ours is not None and theirs is not None and ours != theirs:
+            raise ValueError(
+                "The labels of these clients number their classes "
+                f"differently from those that were trained on: "
+                f"{listed(theirs)}, and not {listed(ours)}. Make both of one "
+                "data set (`split` or `split_examples`), or give both the "
+                "same `class_names=[...]` when they are made."
+            )
 
     def _given_or_last(self, state: Any) -> ServerState:
         if isinstance(state, ServerState):

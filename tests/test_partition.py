@@ -539,3 +539,33 @@ def test_feature_shift_errors():
         shift(kind="noise", strength=-1)
     with pytest.raises(ValueError, match="strength is nan"):
         shift(strength=float("nan"))
+
+
+@pytest.mark.parametrize(
+    "name", [*DIVIDERS, "by_column", "by_column_values", "feature_shift"]
+)
+def test_classes_keep_their_names(name):
+    numbers = np.arange(12) % 3
+    names = ("ant", "bee", "cat")
+    divide = {
+        "by_column": lambda x, y, n: partition.by_column(x, y, np.arange(12)),
+        "by_column_values": lambda x, y, n: partition.by_column(
+            x, y, np.arange(12), n
+        ),
+        "feature_shift": lambda x, y, n: partition.feature_shift(
+            x, y, n, "noise", 0.0
+        ),
+        # The coarse labels are numbers.
+        "pachinko": lambda x, y, n: partition.pachinko(x, y, n, numbers // 2),
+    }.get(name, DIVIDERS.get(name))
+    x = np.arange(12.0)[:, None]
+    texts = divide(x, np.array(names)[numbers], 3)
+    plain = divide(x, numbers, 3)
+    assert texts.class_names == names
+    assert plain.class_names is None
+    for i in plain:
+        assert texts[i][1].tolist() == plain[i][1].tolist()
+        assert (
+            texts[i][1].tolist()
+            == numbers[texts[i][0][:, 0].astype(int)].tolist()
+        )

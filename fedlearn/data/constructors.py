@@ -63,6 +63,27 @@ def _number_labels(
     return numbered, names
 
 
+def pooled_examples(
+    parts: tuple, who: str, class_names: Sequence[str] | None = None
+) -> tuple[el.Element, tuple[str, ...] | None]:
+    """Pooled `(x, y)` or `(x, y, sample_weight)`, with labels that are numbers.
+
+    Args:
+        parts: What a user gave.
+        who: Begins the messages.
+        class_names: Of the labels; by default those that appear, if they are
+            texts.
+
+    Returns:
+        The element, and the names of the classes, if they have any.
+    """
+    element = el.as_element(parts, who, text_labels=True)
+    numbered, names = _number_labels(
+        {who: element}, class_names or categories_of(parts[1])
+    )
+    return numbered[who], names
+
+
 class Constructors:
     """What `FederatedDataset` inherits: `from_clients` and its like."""
 
@@ -187,7 +208,7 @@ class Constructors:
                [4., 5.]])
         """
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
-        element = el.as_element(parts, "from_arrays", text_labels=True)
+        element, names = pooled_examples(parts, "from_arrays", class_names)
         ids = ids_array(client_ids)
         if ids.ndim != 1 or len(ids) != el.num_examples(element):
             raise ValueError(
@@ -197,10 +218,6 @@ class Constructors:
             )
         if not len(ids):
             raise ValueError("from_arrays got no examples. Expected some.")
-        numbered, names = _number_labels(
-            {"from_arrays": element}, class_names or categories_of(y)
-        )
-        element = numbered["from_arrays"]
         names_of_rows, codes = client_of_rows(ids)
         gaps = el.missing_labels(element)
         if gaps is not None:

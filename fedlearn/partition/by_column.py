@@ -8,6 +8,7 @@ import numpy as np
 from fedlearn import seeds
 from fedlearn.data import element as el
 from fedlearn.data.client_id import ids_array
+from fedlearn.data.constructors import pooled_examples
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.sources import group_by_client
 from fedlearn.partition.division import clients, deal, even_cuts
@@ -54,7 +55,7 @@ def by_column(
     """
     if isinstance(values, str):
         x, values = _take_out(x, values)
-    element = el.as_element((x, y), "by_column")
+    element, class_names = pooled_examples((x, y), "by_column")
     total = el.num_examples(element)
     column = ids_array(values)
     if column.shape == (total, 1):
@@ -66,7 +67,8 @@ def by_column(
             "at least one."
         )
     if num_clients is None:
-        return FederatedDataset(group_by_client(element, column))
+        source = group_by_client(element, column)
+        return FederatedDataset(source, class_names=class_names)
     rows = group_by_client(np.arange(total), column)
     num_values = len(rows.client_ids)
     if not 1 <= num_clients <= num_values:
@@ -82,7 +84,7 @@ def by_column(
     codes = np.empty(total, np.int64)
     for owner, value in zip(owners, rows.client_ids, strict=True):
         codes[rows.load(value)] = owner
-    return clients(element, codes, num_clients)
+    return clients(element, codes, num_clients, class_names)
 
 
 def _take_out(x: Any, key: str) -> tuple[Any, Any]:

@@ -53,7 +53,7 @@ def by_size(
     >>> sorted(ds.num_examples(i) for i in ds)
     [33, 33, 43, 43, 848]
     """
-    element, total = pooled(x, y, num_clients, "by_size")
+    element, total, class_names = pooled(x, y, num_clients, "by_size")
     if min_examples < 0 or min_examples * num_clients > total:
         raise ValueError(
             f"by_size: {num_clients:,} clients with at least "
@@ -69,7 +69,10 @@ def by_size(
     order = seeds.permutation(total, seed, "by_size", "examples")
     cuts = np.concatenate([[0], ends])
     return clients(
-        element, deal(order, cuts, np.arange(num_clients)), num_clients
+        element,
+        deal(order, cuts, np.arange(num_clients)),
+        num_clients,
+        class_names,
     )
 
 

@@ -59,7 +59,7 @@ def dirichlet(
     >>> sum(ds.num_examples(i) for i in ds.client_ids)
     100
     """
-    element, total = pooled(x, y, num_clients, "dirichlet")
+    element, total, class_names = pooled(x, y, num_clients, "dirichlet")
     labels = labels_of(element[1], "dirichlet")
     if not 0 < alpha < np.inf:
         raise ValueError(f"alpha is {alpha!r}. Expected a number above 0.")
@@ -83,7 +83,7 @@ def dirichlet(
         codes = deal(order, cuts, owners)
         fewest = int(np.bincount(codes, minlength=num_clients).min())
         if fewest >= min_examples:
-            return clients(element, codes, num_clients)
+            return clients(element, codes, num_clients, class_names)
         best = max(best, fewest)
     raise ValueError(
         f"dirichlet: in {_MAX_DRAWS} draws there was always a client with "

@@ -5,18 +5,24 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
+from fedlearn.data.constructors import pooled_examples
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.sources import group_rows
 
 
-def pooled(x: Any, y: Any, num_clients: int, name: str) -> tuple[Any, int]:
+def pooled(
+    x: Any, y: Any, num_clients: int, name: str
+) -> tuple[Any, int, tuple[str, ...] | None]:
     """The examples as one element `(x, y)`, and how many they are.
+
+    Labels that are texts become the numbers of classes, whose names come
+    third.
 
     Raises:
         ValueError: If there are more clients than examples; `name` begins
             the message.
     """
-    element = el.as_element((x, y), name)
+    element, class_names = pooled_examples((x, y), name)
     total = el.num_examples(element)
     if num_clients < 1:
         raise ValueError(
@@ -27,7 +33,7 @@ def pooled(x: Any, y: Any, num_clients: int, name: str) -> tuple[Any, int]:
             f"{name}: num_clients is {num_clients:,}, but there are only "
             f"{total:,} examples. Expected at most one client an example."
         )
-    return element, total
+    return element, total, class_names
 
 
 def labels_of(y: Any, name: str) -> np.ndarray:
@@ -61,12 +67,16 @@ def labels_of(y: Any, name: str) -> np.ndarray:
 
 
 def clients(
-    element: Any, codes: np.ndarray, num_clients: int
+    element: Any,
+    codes: np.ndarray,
+    num_clients: int,
+    class_names: tuple[str, ...] | None,
 ) -> FederatedDataset:
     """The data set in which example i is client `codes[i]`'s."""
     width = len(str(num_clients - 1))
     ids = tuple(f"{k:0{width}d}" for k in range(num_clients))
-    return FederatedDataset(group_rows(element, codes, ids))
+    source = group_rows(element, codes, ids)
+    return FederatedDataset(source, class_names=class_names)
 
 
 def deal(order: np.ndarray, cuts: np.ndarray, owners: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def feature_shift(
     array([[[2., 4.],
             [1., 3.]]])
     """
-    element, total = pooled(x, y, num_clients, "feature_shift")
+    element, total, class_names = pooled(x, y, num_clients, "feature_shift")
     images = element[0]
     if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
         found = getattr(images, "dtype", type(images).__name__)
@@ -103,4 +103,6 @@ def feature_shift(
             noise = seeds.normal(images[rows].size, *key)
             noise = deviation * noise.reshape(images[rows].shape)
             shifted[rows] = images[rows] + noise.astype(images.dtype)
-    return clients(el.read_only((shifted, element[1])), codes, num_clients)
+    return clients(
+        el.read_only((shifted, element[1])), codes, num_clients, class_names
+    )

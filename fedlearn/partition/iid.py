@@ -31,8 +31,8 @@ def iid(x: Any, y: Any, num_clients: int, seed: int = 0) -> FederatedDataset:
     >>> [ds.num_examples(i) for i in ds.client_ids]
     [3, 3, 4]
     """
-    element, total = pooled(x, y, num_clients, "iid")
+    element, total, class_names = pooled(x, y, num_clients, "iid")
     order = seeds.permutation(total, seed, "iid")
     cuts = even_cuts(total, num_clients)
     codes = deal(order, cuts, np.arange(num_clients))
-    return clients(element, codes, num_clients)
+    return clients(element, codes, num_clients, class_names)

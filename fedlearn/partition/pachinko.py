@@ -68,7 +68,7 @@ def pachinko(
     >>> {ds.num_examples(i) for i in ds}
     {60}
     """
-    element, total = pooled(x, y, num_clients, "pachinko")
+    element, total, class_names = pooled(x, y, num_clients, "pachinko")
     labels = labels_of(element[1], "pachinko")
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 < value < np.inf:
@@ -94,7 +94,9 @@ def pachinko(
     cuts = np.concatenate([[0], np.cumsum(pieces)])
     dealt = deal(order, cuts, owners)
     kept = np.flatnonzero(dealt < num_clients)
-    return clients(el.take(element, kept), dealt[kept], num_clients)
+    return clients(
+        el.take(element, kept), dealt[kept], num_clients, class_names
+    )
 
 
 def _sizes(total: int, num_clients: int, wanted: int | None) -> np.ndarray:

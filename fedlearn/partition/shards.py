@@ -48,7 +48,7 @@ def shards(
     >>> [len(np.unique(ds[i][1])) for i in ds.client_ids]
     [2, 2]
     """
-    element, total = pooled(x, y, num_clients, "shards")
+    element, total, class_names = pooled(x, y, num_clients, "shards")
     labels = labels_of(element[1], "shards")
     pieces = num_clients * shards_per_client
     if shards_per_client < 1 or pieces > total:
@@ -64,4 +64,4 @@ def shards(
     owners = np.empty(pieces, np.int64)
     owners[dealt] = np.repeat(np.arange(num_clients), shards_per_client)
     codes = deal(order, even_cuts(total, pieces), owners)
-    return clients(element, codes, num_clients)
+    return clients(element, codes, num_clients, class_names)

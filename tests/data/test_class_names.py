@@ -101,3 +101,21 @@ def test_a_picture_has_the_names():
     pytest.importorskip("matplotlib")
     ax = fl.plot.labels(data(class_names=NAMES))
     assert [t.get_text() for t in ax.get_xticklabels()] == list(NAMES)
+
+
+def test_evaluation_counts_classes_as_training_did():
+    process = fl.FederatedAveraging(zoo.classifier(metrics=["accuracy"]))
+    train = data(class_names=NAMES)
+    process.fit(train, rounds=1, verbose=0)
+    x, y = zoo.points(9, seed=5)
+    keep = y > 0  # "bee" and "cat", which alone would be 0 and 1
+    texts = {"c": (x[keep], np.array(NAMES)[y[keep]])}
+    other = fl.FederatedDataset.from_clients(texts)
+    assert other.class_names == NAMES[1:]
+    with pytest.raises(ValueError, match="'bee', 'cat', and not 'ant', 'bee'"):
+        process.evaluate(other)
+    with pytest.raises(ValueError, match="number their classes differently"):
+        process.next(process.state, other)
+    same = fl.FederatedDataset.from_clients(texts, class_names=NAMES)
+    unnamed = fl.FederatedDataset.from_clients({"c": (x[keep], y[keep])})
+    assert process.evaluate(same) == process.evaluate(unnamed)
