@@ -1,5 +1,6 @@
 """What decides a run's numbers, and how two runs differ in it."""
 
+import dis
 import functools
 import hashlib
 import importlib.metadata
@@ -7,8 +8,8 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -32,8 +33,15 @@ _LIBRARIES = {
     "torch",
 }
 _DEEPEST = 16
-# Of a compiled model, and of what happened to it.
-_OF_KERAS = ("built", "history", "loss", "name", "optimizer", "stop_training")
+_CONSTANTS = (
+    *(bool, int, float, str, tuple, list, set, frozenset, Mapping),
+    *(np.ndarray, keras.Variable, functools.partial),
+)
+_KEEPS_VARIABLES = (
+    keras.Layer,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+)
 
 
 def identity(
@@ -50,9 +58,9 @@ def identity(
 
     Code is told as far as it can be: of functions and classes that aren't a
     library's own (a custom loss, a layer), the compiled code, what it refers
-    to by name in its module, defaults and closures. What it reads at run time
-    from files or through objects with neither `get_config` nor attributes
-    isn't.
+    by name in its module, defaults and closures, with the weights of models
+    that aren't trained (a teacher's). What it reads at run time from files or
+    through objects with neither `get_config` nor attributes isn't.
 
     Returns:
         Plain values that JSON can hold.
@@ -67,7 +75,7 @@ def identity(
             "algorithm": _class_of(process),
             "model": _model(model),
             "compiled": _compiled(model),
-            "client": describe(process.client),
+            "client": describe(process.client, model),
             "client_optimizer": _optimizer(optimizer, model),
             "server_optimizer": _optimizer(process.server_optimizer, model),
             "aggregator": describe(process.aggregator),
@@ -158,47 +166,79 @@ def _short(value: Any) -> str:
 # What things are.
 
 
-def describe(thing: Any) -> Any:
+class _Way(NamedTuple):
+    """How a description came to where it is.
+
+    Attributes:
+        changing: Ids of variables that a run changes; others are constants.
+        above: Ids of what the thing is a part of.
+    """
+
+    changing: frozenset[int] = frozenset()
+    above: tuple[int, ...] = ()
+
+
+def _changing(variables: Iterable[keras.Variable]) -> frozenset[int]:
+    return frozenset(map(id, variables))
+
+
+def describe(thing: Any, model: keras.Model | None = None) -> Any:
     """A thing as plain values that are equal for things that do the same.
+
+    Args:
+        thing: What.
+        model: The one that is trained, whose weights aren't told.
 
     Example:
 
     >>> describe(keras.regularizers.L2(0.5))
     {'class': 'L2', 'l2': 0.5}
     """
-    return _plain(thing, ())
+    trained = () if model is None else model.variables
+    return _plain(thing, _Way(_changing(trained)))
 
 
-def _plain(value: Any, above: tuple[int, ...]) -> Any:
+def _plain(value: Any, way: _Way) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if id(value) in above or len(above) > _DEEPEST:
+    if id(value) in way.above or len(way.above) > _DEEPEST:
         return f"<{type(value).__name__}>"
-    above = (*above, id(value))
+    way = way._replace(above=(*way.above, id(value)))
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, above) for k, v in value.items()}
+        if value.get("class_name") == "__lambda__":
+            # Keras's form has the line and the file in it. The function
+            # itself is told as an attribute of what has it.
+            return "<lambda>"
+        return {str(k): _plain(v, way) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, above) for v in value]
+        return [_plain(v, way) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(v, above) for v in value), key=repr)
+        return sorted((_plain(v, way) for v in value), key=repr)
     if isinstance(value, keras.Variable):
+        if id(value) not in way.changing:
+            return _array(value.value)
         return f"<variable {value.dtype} {tuple(value.shape)}>"
     if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
         return _array(value)
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
-        return {"partial": _plain(parts, above)}
+        return {"partial": _plain(parts, way)}
     if isinstance(value, types.MethodType):
-        return _plain(value.__func__, above)
+        return _plain((value.__func__, value.__self__), way)
     if isinstance(value, types.FunctionType):
-        return _function(value, above)
+        return _function(value, way)
     if isinstance(value, type):
-        return _class(value, above)
+        return _class(value, way)
     if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
         return value.__name__
-    return _object(value, above)
+    # Compiled by tf.function or jax.jit, or cached.
+    for name in ("python_function", "__wrapped__"):
+        inner = getattr(value, name, None)
+        if isinstance(inner, types.FunctionType):
+            return _plain(inner, way)
+    return _object(value, way)
 
 
 def _array(value: Any) -> str:
@@ -208,20 +248,17 @@ def _array(value: Any) -> str:
 
 
 def _class_of(value: Any) -> Any:
-    return _class(type(value), ())
+    return _class(type(value), _Way())
 
 
-def _class(cls: type, above: tuple[int, ...]) -> Any:
+def _class(cls: type, way: _Way) -> Any:
     code = {
-        f"{part.__name__}.{name}": _plain(_unwrapped(member), above)
+        f"{part.__name__}.{name}": _plain(_unwrapped(member), way)
         for part in cls.__mro__
         if not _is_library(part)
         for name, member in vars(part).items()
         if isinstance(_unwrapped(member), types.FunctionType)
-        or (
-            not name.startswith("__")
-            and isinstance(member, (bool, int, float, str, tuple))
-        )
+        or (not name.startswith("__") and _is_told(member))
     }
     return {"class": cls.__name__, "code": code} if code else cls.__name__
 
@@ -232,35 +269,80 @@ def _unwrapped(member: Any) -> Any:
     return getattr(member, "__func__", member)
 
 
-def _object(value: Any, above: tuple[int, ...]) -> Any:
-    described: dict[str, Any] = {"class": _class(type(value), above)}
+def _object(value: Any, way: _Way) -> Any:
+    described: dict[str, Any] = {"class": _class(type(value), way)}
     config = None
     if hasattr(value, "get_config"):
         try:
             config = value.get_config()
         except Exception:  # Keras raises where it finds no configuration
             config = None
-    attributes = getattr(value, "__dict__", {})
+    attributes = {
+        **getattr(value, "__dict__", {}),
+        **{
+            name: getattr(value, name)
+            for part in type(value).__mro__
+            if not _is_library(part)
+            for name in vars(part).get("__slots__", ())
+            if hasattr(value, name)
+        },
+    }
+    if isinstance(value, _KEEPS_VARIABLES):
+        variables = _changing(value.variables)
+        if isinstance(value, keras.Layer):
+            if value.weights and not variables & way.changing:  # a teacher
+                described["weights"] = [_array(v.value) for v in value.weights]
+            attributes = {
+                n: v for n, v in attributes.items() if n not in _of_keras()
+            }
+        way = way._replace(changing=way.changing | variables)
     if config is not None:
-        described.update(_plain(config, above))
+        described.update(_plain(config, way))
         # A configuration names functions; they are told here. Keras's losses
-        # leave their arguments out of it (Huber's delta).
+        # leave their arguments out of it (Huber's delta), classes of the
+        # user's whatever they like.
+        used = _used_by(type(value))
         attributes = {
             n: v
             for n, v in attributes.items()
-            if _is_own(v) or n == "_fn_kwargs"
+            if _is_own(v)
+            or n == "_fn_kwargs"
+            or (n in used and not isinstance(v, (keras.Layer, keras.Variable)))
         }
     elif isinstance(value, keras.Layer):
+        used = _used_by(type(value))
         attributes = {
-            n: v
-            for n, v in attributes.items()
-            if n[0] != "_" and n not in _OF_KERAS
+            n: v for n, v in attributes.items() if n[0] != "_" or n in used
         }
     elif _is_library(type(value)) and _root(type(value)) != "fedlearn":
         attributes = {}
     if attributes:
-        described["holds"] = _plain(attributes, above)
+        described["holds"] = _plain(attributes, way)
     return described
+
+
+@functools.cache
+def _of_keras() -> frozenset[str]:
+    """Attributes that Keras gives a model, and changes while it is used."""
+    bare = keras.Model(name="bare")
+    bare.compile()
+    return frozenset({*vars(bare), "history"})
+
+
+def _used_by(cls: type) -> set[str]:
+    """What the user's own code of a class calls attributes."""
+    functions = [
+        _unwrapped(member)
+        for part in cls.__mro__
+        if not _is_library(part)
+        for member in vars(part).values()
+    ]
+    return {
+        name
+        for function in functions
+        if isinstance(function, types.FunctionType)
+        for name in _names(function.__code__, "ATTR")
+    }
 
 
 def _is_own(part: Any) -> bool:
@@ -279,10 +361,11 @@ def _is_library(thing: Any) -> bool:
 
 
 def _root(thing: Any) -> str:
-    return (getattr(thing, "__module__", None) or "builtins").split(".")[0]
+    name = "__name__" if isinstance(thing, types.ModuleType) else "__module__"
+    return (getattr(thing, name, None) or "builtins").split(".")[0]
 
 
-def _function(function: types.FunctionType, above: tuple[int, ...]) -> Any:
+def _function(function: types.FunctionType, way: _Way) -> Any:
     if _is_library(function):
         return f"{function.__module__}.{function.__qualname__}"
     described: dict[str, Any] = {
@@ -291,7 +374,7 @@ def _function(function: types.FunctionType, above: tuple[int, ...]) -> Any:
     }
     given = (function.__defaults__, function.__kwdefaults__)
     if any(given):
-        described["defaults"] = _plain(given, above)
+        described["defaults"] = _plain(given, way)
     cells = {}
     for name, cell in zip(
         function.__code__.co_freevars, function.__closure__ or (), strict=True
@@ -302,14 +385,19 @@ def _function(function: types.FunctionType, above: tuple[int, ...]) -> Any:
             continue
     cells.pop("__class__", None)
     if cells:
-        described["closure"] = _plain(cells, above)
-    used = {
-        name: function.__globals__[name]
-        for name in _names(function.__code__)
-        if name in function.__globals__ and _is_told(function.__globals__[name])
-    }
+        described["closure"] = _plain(cells, way)
+    used: dict[str, Any] = {}
+    attributes = _names(function.__code__, "ATTR", "METHOD")
+    for name in sorted(_names(function.__code__, "GLOBAL", "NAME")):
+        value = function.__globals__.get(name)
+        if isinstance(value, types.ModuleType) and not _is_library(value):
+            for part in sorted(attributes & vars(value).keys()):
+                if _is_told(vars(value)[part]):
+                    used[f"{name}.{part}"] = vars(value)[part]
+        elif value is not None and _is_told(value):
+            used[name] = value
     if used:
-        described["uses"] = _plain(used, above)
+        described["uses"] = _plain(used, way)
     return described
 
 
@@ -317,16 +405,26 @@ def _is_told(value: Any) -> bool:
     """Whether a global is code or a constant, and no library's."""
     if isinstance(value, (types.FunctionType, type)):
         return not _is_library(value)
-    return isinstance(
-        value, (bool, int, float, str, tuple, np.ndarray, functools.partial)
+    if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+        return False
+    return (
+        isinstance(value, _CONSTANTS)
+        or keras.ops.is_tensor(value)
+        or hasattr(value, "get_config")
+        or not _is_library(type(value))
     )
 
 
-def _names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
+def _names(code: types.CodeType, *kinds: str) -> set[str]:
+    """Names in bytecode of those kinds: `GLOBAL`, `NAME`, `ATTR`, ..."""
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname.endswith(kinds)
+    }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _names(constant)
+            names |= _names(constant, *kinds)
     return names
 
 
@@ -374,17 +472,17 @@ def _model(model: keras.Model) -> dict[str, Any]:
             for v in model.variables
         ],
         "layers": {
-            f"{i} {type(layer).__name__}": _layer(layer)
+            f"{i} {type(layer).__name__}": _layer(layer, model)
             for i, layer in enumerate(layers)
         },
     }
     if type(model) is not keras.Sequential:
-        described["structure"] = describe(model)
+        described["structure"] = describe(model, model)
     return described
 
 
-def _layer(layer: keras.Layer) -> Any:
-    described = describe(layer)
+def _layer(layer: keras.Layer, model: keras.Model) -> Any:
+    described = describe(layer, model)
     if hasattr(layer, "get_vocabulary"):  # from `adapt`, and no variable
         words = list(map(str, layer.get_vocabulary()))
         described["vocabulary"] = f"{len(words)} words {ids_digest(words)}"
@@ -397,8 +495,14 @@ def _without_names(value: Any, model: keras.Model) -> Any:
     Layers have their number where a configuration refers to them, which it
     does as `[name, node, tensor]`.
     """
-    layers = model._flatten_layers()
+    layers = list(model._flatten_layers())
     numbers = {layer.name: f"layer {i}" for i, layer in enumerate(layers)}
+    # A sum of two layers' outputs, say, isn't a layer, but has a name too.
+    for layer in layers:
+        for i, operation in enumerate(getattr(layer, "operations", ())):
+            numbers.setdefault(
+                operation.name, f"{numbers[layer.name]}, operation {i}"
+            )
 
     def replaced(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -431,13 +535,13 @@ def _compiled(model: keras.Model) -> dict[str, Any]:
         "weighted_metrics",
         "auto_scale_loss",
     )
-    return {name: describe(config.get(name)) for name in names}
+    return {name: describe(config.get(name), model) for name in names}
 
 
 def _optimizer(
     optimizer: keras.optimizers.Optimizer, model: keras.Model
 ) -> dict[str, Any]:
-    described = describe(optimizer)
+    described = describe(optimizer, model)
     if getattr(optimizer, "weight_decay", None):
         described["decays"] = [
             bool(optimizer._use_weight_decay(v))

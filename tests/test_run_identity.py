@@ -1,6 +1,8 @@
 """What a run is, and that each change of it is refused and named."""
 
+import functools
 import json
+import types
 
 import keras
 import numpy as np
@@ -57,6 +59,80 @@ class Constant(keras.optimizers.schedules.LearningRateSchedule):
 
 
 Constant.__name__ = "Scheduled"
+
+
+class Forgetful(keras.losses.Loss):
+    """A loss whose configuration doesn't say all, as the base class's."""
+
+    levels = (1.0,)
+
+    def __init__(self, scale):
+        super().__init__()
+        self._scale = scale
+
+    def call(self, y_true, y_pred):
+        return self._scale * self.levels[0] * (y_true - y_pred) ** 2
+
+
+class ForgetfulLayer(layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+        self._factor = np.full(3, factor)
+
+    def call(self, x):
+        return x * self._factor
+
+    def get_config(self):
+        return super(layers.Layer, self).get_config()
+
+
+class Slotted:
+    __slots__ = ("scale",)
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def loss(self, y_true, y_pred):
+        return self.scale * (y_true - y_pred) ** 2
+
+
+SETTINGS = {}
+
+
+def set_loss(y_true, y_pred):
+    return SETTINGS["scale"] * (y_true - y_pred) ** 2
+
+
+def module_loss(y_true, y_pred):
+    return helpers.SCALE * helpers.distance(y_true, y_pred)
+
+
+helpers = types.ModuleType("helpers_of_a_user")
+
+
+def other_distance(y_true, y_pred):
+    return keras.ops.abs(y_true - y_pred)
+
+
+other_distance.__module__ = steep.__module__ = helpers.__name__
+
+
+def teacher(weight):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.set_weights([np.full((3, 1), weight), np.zeros(1)])
+
+    def loss(y_true, y_pred):
+        return (y_true - y_pred) ** 2 + keras.ops.sum(model.weights[0])
+
+    return loss
+
+
+def cached(scale):
+    @functools.lru_cache
+    def loss(y_true, y_pred):
+        return scale * (y_true - y_pred) ** 2
+
+    return loss
 
 
 def describe(
@@ -160,6 +236,31 @@ CHANGES = {
         {"loss": keras.losses.Huber(2.0)},
         "compiled.loss.holds._fn_kwargs.delta was 1 and is now 2",
     ),
+    "what the loss's class leaves out of its configuration": (
+        {"loss": Forgetful(1.0)},
+        {"loss": Forgetful(2.0)},
+        "compiled.loss.holds._scale was 1 and is now 2",
+    ),
+    "what a method belongs to": (
+        {"loss": Slotted(1.0).loss},
+        {"loss": Slotted(2.0).loss},
+        r"compiled.loss\[1\].holds.scale was 1 and is now 2",
+    ),
+    "a variable that a loss has closed over": (
+        {"loss": weighted(keras.Variable(1.0))},
+        {"loss": weighted(keras.Variable(2.0))},
+        "compiled.loss.closure.weight",
+    ),
+    "a teacher's weights": (
+        {"loss": teacher(1.0)},
+        {"loss": teacher(2.0)},
+        r"compiled.loss.closure.model.weights\[0\]",
+    ),
+    "what is in a cache's or compiler's wrapping": (
+        {"loss": cached(1.0)},
+        {"loss": cached(2.0)},
+        "compiled.loss.closure.scale was 1 and is now 2",
+    ),
     "loss weights": ({}, {"loss_weights": [2.0]}, "compiled.loss_weights"),
     "metrics": ({}, {"metrics": ["mae"]}, "compiled.metrics"),
     "activation": (
@@ -253,6 +354,81 @@ def test_a_change_is_told(change):
     zoo.assert_matches(told, "; ".join(differences))
 
 
+def test_globals_and_modules_of_a_loss_are_told(monkeypatch):
+    def differs(loss, change):
+        was = describe(loss=loss)
+        assert run_identity.differences(was, describe(loss=loss)) == []
+        change()
+        return "; ".join(run_identity.differences(was, describe(loss=loss)))
+
+    def set_module(name, value):
+        return lambda: monkeypatch.setattr(helpers, name, value, raising=False)
+
+    monkeypatch.setitem(SETTINGS, "scale", 1.0)
+    told = differs(set_loss, lambda: SETTINGS.update(scale=2.0))
+    zoo.assert_matches("uses.SETTINGS.scale was 1 and is now 2", told)
+
+    set_module("SCALE", 1.0)()
+    set_module("distance", keras.losses.mean_squared_error)()
+    told = differs(module_loss, set_module("SCALE", 3.0))
+    zoo.assert_matches("helpers.SCALE was 1 and is now 3", told)
+    told = differs(module_loss, set_module("distance", other_distance))
+    zoo.assert_matches("helpers.distance", told)
+
+    loss = Forgetful(1.0)
+    told = differs(loss, lambda: monkeypatch.setattr(loss, "_scale", 2.0))
+    assert told
+    told = differs(
+        loss, lambda: monkeypatch.setattr(Forgetful, "levels", [2.0])
+    )
+    zoo.assert_matches("levels", told)
+
+
+def test_what_a_layer_leaves_out_of_its_configuration_is_told():
+    def identity(factor):
+        model = keras.Sequential([keras.Input((3,)), ForgetfulLayer(factor)])
+        model.compile("sgd", "mse")
+        described = run_identity._model(model)
+        return run_identity._without_names(described, model)
+
+    assert run_identity.differences(identity(1.0), identity(1.0)) == []
+    (told,) = run_identity.differences(identity(1.0), identity(2.0))
+    assert "ForgetfulLayer.holds._factor" in told
+
+
+def test_a_lambda_layer_on_another_line_is_the_same():
+    source = "layer = keras.layers.Lambda(lambda x: {} * x)\n"
+
+    def identity(text, name):
+        space: dict = {"__name__": "script", "keras": keras}
+        exec(compile(text, name, "exec"), space)
+        model = keras.Sequential([keras.Input((3,)), space["layer"]])
+        model.compile("sgd", "mse")
+        described = run_identity._model(model)
+        return run_identity._without_names(described, model)
+
+    was = identity(source.format(2), "cell_1.py")
+    again = identity("\n\n" + source.format(2), "cell_2.py")
+    assert run_identity.differences(was, again) == []
+    assert run_identity.differences(was, identity(source.format(3), "c.py"))
+
+
+def test_weights_that_are_trained_are_no_difference_wherever_they_are_met():
+    def identity(shift):
+        model = zoo.regression()
+
+        def loss(y_true, y_pred):
+            return (y_true - y_pred) ** 2 + keras.ops.sum(model.weights[0])
+
+        model.compile("sgd", loss)
+        model.set_weights([w + shift for w in model.get_weights()])
+        process = fl.FederatedAveraging(model)
+        data = fl.FederatedDataset.from_clients(DATA)
+        return run_identity.identity(process, data, None, 0)
+
+    assert run_identity.differences(identity(0.0), identity(1.0)) == []
+
+
 def test_names_of_layers_and_initial_weights_are_no_difference():
     was = describe()
     assert run_identity.differences(was, describe(name="another")) == []
@@ -264,7 +440,8 @@ def test_a_functional_model_is_told_with_its_structure():
         first = keras.Input((3,))
         hidden = layers.Dense(3)(first)
         second = layers.Dense(3)(hidden)
-        out = layers.Dense(1)(layers.Add()([second, first if skip else hidden]))
+        both = second + (first if skip else hidden)  # no layer
+        out = layers.Dense(1)(layers.Add()([both, second]))
         model = keras.Model(first, out)
         model.compile("sgd", "mse")
         process = fl.FederatedAveraging(model)
