@@ -116,14 +116,14 @@ def is_structure(value: Any) -> bool:
     """Whether it holds arrays, rather than being one written as lists."""
     # [[1, 2], [3, 4]] is one array written as lists; [array, array] is a
     # model's several inputs, as it is for Keras.
-    if isinstance(value, Mapping):
-        return True
+    if isinstance(value, (int, float, str)):  # quick, of the labels in a list
+        return False
     if isinstance(value, (list, tuple)):
         return any(
             getattr(item, "ndim", 0) >= 1 or is_structure(item)
             for item in value
         )
-    return False
+    return isinstance(value, Mapping)
 
 
 def _as_array(value: Any, name: str, who: str) -> np.ndarray:

@@ -20,7 +20,8 @@ An HDF5 file, so that other programs read it too. Version 2 holds::
                  bytes that they point into
 
 Checksums are CRC-32: of a client's arrays as they are handed out
-(`fedlearn.data.formats.checksum`), compared whenever it is read; and, in
+(`fedlearn.data.formats.checksum`), compared when it is first read, since it
+takes nearly as long as reading and a run reads a client many times; and, in
 `checksum`, of all else that the file says, compared when it is opened.
 Version 1 had none, and the structure and the dtypes as attributes of the file
 and of the groups; it is read as it is. Such texts of no fixed length lie in
@@ -465,6 +466,7 @@ class CompactFile(ClientColumns):
         import h5py
 
         self._checksums: np.ndarray | None = None
+        self._checked: set[str] = set()
         self.class_names: tuple[str, ...] | None = None
         self.path = Path(path).absolute()
         if not self.path.exists():
@@ -565,7 +567,7 @@ class CompactFile(ClientColumns):
         return element
 
     def _check(self, client_id: str, element: el.Element) -> None:
-        if self._checksums is None:
+        if self._checksums is None or client_id in self._checked:
             return
         k = self._index[client_id]
         if checksum(element) != int(self._checksums[k]):
@@ -574,6 +576,7 @@ class CompactFile(ClientColumns):
                 "checksum doesn't match, so the file is damaged. Make it "
                 "again."
             )
+        self._checked.add(client_id)
 
     @property
     def checksum_of(self) -> Callable[[str], int] | None:

@@ -86,23 +86,39 @@ def _number(cell: str, decimal: str) -> float | None:
         number = float(cell.replace(decimal, "."))
     except ValueError:
         return None
-    if abs(number) >= 1 << 53 and _is_changed(cell, number):
+    if not abs(number) < 1 << 53 and _is_changed(cell, number):
         return None
     return number
 
 
+def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
+    """What `_number` gives, quickly; None where it has to look closer."""
+    text = "\n".join(cells)
+    if "_" in text or (decimal != "." and "." in text):
+        return None
+    try:
+        numbers = map(float, text.replace(decimal, ".").split("\n"))
+        found = np.fromiter(numbers, np.float64)
+    except ValueError:
+        return None
+    # NaN too, which begins with a minus, or it would be missing.
+    if len(found) != len(cells) or not (np.abs(found) < 1 << 53).all():
+        return None
+    return found
+
+
 def _is_changed(cell: str, number: float) -> bool:
-    """Whether a large number is another one, or infinite, as float64."""
+    """Whether a large number is another one as float64, or none."""
     if not math.isfinite(number):
-        return "n" not in cell.lower()  # 1e400, but not inf
+        return "inf" not in cell.lower()  # 1e400, or -nan
     return cell.lstrip("+-").isdecimal() and int(cell) != number
 
 
 def _integers(cells: list[str]) -> np.ndarray | None:
-    if any("_" in cell for cell in cells):
+    if "_" in "".join(cells):
         return None
     try:
-        found = [int(cell) for cell in cells]
+        found = list(map(int, cells))
     except ValueError:
         return None
     for dtype in (np.int64, np.uint64):
@@ -119,8 +135,10 @@ def _cells(cells: list[str], decimal: str, names: Collection[str]) -> Cells:
 
     Names of classes are texts, whatever else they look like.
     """
-    lower = [cell.lower() for cell in cells]
-    missing = np.fromiter((c in _MISSING for c in lower), bool, len(cells))
+    # The longest of them has four letters: most cells aren't worth a look.
+    missing = np.fromiter(
+        (len(c) < 5 and c.lower() in _MISSING for c in cells), bool, len(cells)
+    )
     if names:
         missing &= [cell not in names for cell in cells]
         named = [c in names or m for c, m in zip(cells, missing, strict=True)]
@@ -142,6 +160,9 @@ def _cells(cells: list[str], decimal: str, names: Collection[str]) -> Cells:
     if all(cell.lower() in _BOOLEANS for cell in present):
         flags = [_BOOLEANS[cell.lower()] for cell in present]
         return Cells(spread(flags, bool), missing)
+    plain = _plain_numbers(present, decimal)
+    if plain is not None:
+        return Cells(spread(plain, np.float64), missing)
     numbers = [_number(cell, decimal) for cell in present]
     odd = next((k for k, v in enumerate(numbers) if v is None), None)
     if odd is None:

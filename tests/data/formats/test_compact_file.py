@@ -9,6 +9,7 @@ import pytest
 from fedlearn import FederatedDataset
 from fedlearn.data import element as el
 from fedlearn.data.formats import compact_file
+from fedlearn.data.formats.checksum import checksum
 from fedlearn.data.formats.compact_file import CompactWriter, open_compact_file
 from fedlearn.data.formats.format_error import FormatError
 
@@ -371,6 +372,24 @@ def test_another_number(path, name, value):
     with pytest.raises(FormatError, match="checksum"):
         loaded.pooled()
     assert loaded.num_examples("ann") == 2
+
+
+def test_each_client_is_compared_once(path, monkeypatch):
+    loaded = FederatedDataset.load(path)
+    compared = []
+
+    def count(element):
+        compared.append(element)
+        return checksum(element)
+
+    monkeypatch.setattr(compact_file, "checksum", count)
+    for _ in range(2):
+        loaded["ann"]
+    assert len(compared) == 1
+    loaded.pooled()
+    assert len(compared) == len(loaded)
+    FederatedDataset.load(path)["ann"]
+    assert len(compared) == len(loaded) + 1
 
 
 def test_other_ids_dtypes_or_names(named):

@@ -102,6 +102,7 @@ def test_quotes_blank_lines_bom_and_delimiter(read):
         ),
         (",who,a,y\n0,u,1,0\n", ValueError, "no name.*index=False"),
         ("who,a,y\nu,1e400,0\n", ValueError, "'1e400' in line 2"),
+        ("who,a,y\nu,1.5,0\nu,-nan,0\n", ValueError, "'-nan' in line 3"),
         (
             f"who,a,y\nu,0.5,0\nu,{2**53 + 1},0\n",
             ValueError,
