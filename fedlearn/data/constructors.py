@@ -235,7 +235,7 @@ class Constructors:
         client: Any = None,
         label: Any = None,
         features: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
-        missing: str = "error",
+        missing: str | Mapping[Any, Any] = "error",
         class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From a data frame with a column that says whose a row is.
@@ -259,8 +259,13 @@ class Constructors:
                 "zero", which fill it. The mean is that of all clients' rows.
                 A column that has gaps gets another one, of 1 where it was
                 filled and else 0; these follow all features, in their order.
-                So that training and test data have the same columns, make
-                them of one data set, with `split_examples`.
+                What fills is computed of all these rows, of each client and
+                also of those that will test. Or a dict from columns to one
+                of these words or to a number: each column in it gets another
+                one, with gaps or without, and gaps of others are an error. So
+                training and test data of different tables have the same
+                columns, filled with the same `missing={"age": 54.4}`, and
+                nothing is told of any client's rows.
             class_names: Names of all classes, in order, where not all of
                 them appear here or they are to be in another order than the
                 alphabet's (of categories, their own).
@@ -326,7 +331,7 @@ class Constructors:
         features: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
         delimiter: str = ",",
         decimal: str = ".",
-        missing: str = "error",
+        missing: str | Mapping[Any, Any] = "error",
         class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From a CSV file with a column that says whose a row is.
@@ -442,7 +447,8 @@ class Constructors:
         """From a file that `save` wrote.
 
         Opens in milliseconds and holds only the clients that are being read;
-        each costs one slice of the file, and is compared with its checksum.
+        each costs one slice of the file, and is compared with its checksum when
+        it is first read.
 
         Args:
             path: The file.

@@ -5,6 +5,8 @@ of several clients are put together by the names of their columns.
 """
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,15 +80,28 @@ class Roles:
         label: Column of labels.
         features: Columns of `x`; or a dict of them, for several inputs; None
             for all others.
-        missing: "error", or how gaps are filled.
+        missing: "error", or how gaps are filled; or a dict from columns to
+            that, or to the numbers that fill them.
         class_names: Of the classes, in order; None for those that appear.
     """
 
     client: Name | None
     label: Name
     features: Iterable[Name] | Mapping[str, Iterable[Name]] | None = None
-    missing: str = "error"
+    missing: str | Mapping[Name, Any] = "error"
     class_names: Sequence[str] | None = None
+
+    def fill_of(self, name: Name) -> Any:
+        """How gaps of a column are filled; None if they are an error."""
+        if isinstance(self.missing, Mapping):
+            return self.missing.get(name)
+        return None if self.missing == "error" else self.missing
+
+    def is_flagged(self, name: Name, cells: Cells) -> bool:
+        """Whether there is a column that says where this one was filled."""
+        # Of columns that are named, always: in other data sets too.
+        named = isinstance(self.missing, Mapping) and name in self.missing
+        return named or bool(cells.missing.any())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,15 +135,17 @@ def examples_of(tables: Sequence[Table], owners: Sequence[str], roles: Roles):
         ValueError: If columns are missing, hold no numbers, or have gaps.
         TypeError: If an argument is of the wrong type.
     """
-    if roles.missing not in ("error", *_FILLS):
-        raise ValueError(
-            f"missing is {roles.missing!r}. Expected 'error', or how to fill "
-            f"gaps: {', '.join(map(repr, _FILLS))}."
-        )
+    _check_fills(roles.missing)
     for table in tables:
         _check_names(table, roles)
     groups = _groups(tables, roles)
     names = [name for group in groups.values() for name in group]
+    for name in roles.missing if isinstance(roles.missing, Mapping) else ():
+        if name not in names:
+            raise ValueError(
+                f"missing has column {name!r}, which isn't among the features: "
+                f"{listed(names)}."
+            )
     columns = {n: _join_cells(tables, n) for n in names}
     classes = check_class_names(roles.class_names) or ()
     columns[roles.label] = _join_cells(tables, roles.label, classes)
@@ -147,7 +164,7 @@ def examples_of(tables: Sequence[Table], owners: Sequence[str], roles: Roles):
     else:
         client_ids, codes = _clients(tables, roles.client)
     x = {
-        key: _matrix({n: columns[n] for n in group}, roles.missing)
+        key: _matrix({n: columns[n] for n in group}, roles)
         for key, group in groups.items()
     }
     y, class_names = _labels(columns[roles.label], roles)
@@ -158,6 +175,21 @@ def examples_of(tables: Sequence[Table], owners: Sequence[str], roles: Roles):
         codes,
         class_names,
     )
+
+
+def _check_fills(missing: Any) -> None:
+    fills = missing.values() if isinstance(missing, Mapping) else [missing]
+    allowed = _FILLS if isinstance(missing, Mapping) else ("error", *_FILLS)
+    for fill in fills:
+        is_number = isinstance(fill, numbers.Real) and math.isfinite(fill)
+        if isinstance(missing, Mapping) and is_number:
+            continue
+        if not isinstance(fill, str) or fill not in allowed:
+            raise ValueError(
+                f"missing is {missing!r}. Expected 'error', or how to fill "
+                f"gaps: {', '.join(map(repr, _FILLS))}; or a dict from columns "
+                "to one of these or to a number."
+            )
 
 
 def _check_names(table: Table, roles: Roles) -> None:
@@ -229,13 +261,16 @@ def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
                 f"{', '.join(map(repr, tables[0].columns))}."
             )
     lacking = {
-        table.name: [n for n in wanted if n not in table.columns]
+        table.name: [
+            n
+            for n in wanted
+            if n not in table.columns and roles.fill_of(n) is None
+        ]
         for table in tables
     }
-    if roles.missing == "error" and any(lacking.values()):
-        raise _differing(tables, lacking, features is None)
     if any(lacking.values()):
-        _check_spelling(tables, wanted)
+        raise _differing(tables, lacking, features is None)
+    _check_spelling(tables, wanted)
     return groups
 
 
@@ -431,7 +466,7 @@ def _check_gaps(
     columns: Mapping[Name, Cells],
     roles: Roles,
 ) -> None:
-    asked = names if roles.missing == "error" else []
+    asked = [name for name in names if roles.fill_of(name) is None]
     found = []
     for name in [*dict.fromkeys(asked), roles.label]:
         gaps = np.flatnonzero(columns[name].missing)
@@ -461,7 +496,25 @@ def _clients(
     return client_of_rows(ids)
 
 
-def _matrix(columns: Mapping[Name, Cells], missing: str) -> np.ndarray:
+def _filled(name: Name, cells: Cells, known: np.ndarray, how: Any) -> Any:
+    """A column without gaps, in a dtype that holds it and what fills it."""
+    if not isinstance(how, str):
+        fill = how
+    elif len(known):
+        fill = _FILLS[how](known)
+    else:
+        raise ValueError(
+            f"Column {name!r} has no values at all. Leave it out with "
+            "features=[...]."
+        )
+    whole = known.dtype.kind in "biu" and float(fill).is_integer()
+    joined = exact.join([known, np.asarray([int(fill) if whole else fill])])
+    values = cells.values.astype(float if joined is None else joined.dtype)
+    values[cells.missing] = fill
+    return values
+
+
+def _matrix(columns: Mapping[Name, Cells], roles: Roles) -> np.ndarray:
     """`(examples, features)`: `float32`, or integers if all are."""
     values = []
     inexact: dict[Name, str] = {}
@@ -472,17 +525,12 @@ def _matrix(columns: Mapping[Name, Cells], missing: str) -> np.ndarray:
             inexact[name] = _shown(known[changed][0])
         filled = cells.values
         if cells.missing.any():
-            if not len(known):
-                raise ValueError(
-                    f"Column {name!r} has no values at all. Leave it out with "
-                    "features=[...]."
-                )
-            fill = _FILLS[missing](known)
-            kind = known.dtype if fill == known.dtype.type(fill) else float
-            filled = np.where(cells.missing, fill, cells.values).astype(kind)
+            filled = _filled(name, cells, known, roles.fill_of(name))
         values.append(filled)
     # After all features, so that those stay where they are.
-    values += [c.missing for c in columns.values() if c.missing.any()]
+    values += [
+        c.missing for name, c in columns.items() if roles.is_flagged(name, c)
+    ]
     if not inexact:
         return np.stack([v.astype(np.float32) for v in values], axis=1)
     if all(v.dtype.kind in "biu" for v in values):

@@ -325,3 +325,52 @@ def test_the_index_of_a_frame_is_no_feature():
     with pytest.raises(ValueError, match=r"no name.*index=False"):
         read(df)
     assert read(df, ["Unnamed: 0"])["a"][0].tolist() == [[2.0]]
+
+
+def test_training_and_test_data_are_filled_alike():
+    train = frame(u=[1.0, None, 3.0])
+    test = frame(v=[None, 1.5, 2.5])
+    wild = FederatedDataset.from_dataframe(
+        test, "who", "y", missing={"v": -9, "u": 2.25}
+    )
+    assert wild["b"][0].tolist() == [[1, -9, 0, 1], [3, 2.5, 0, 0]]
+    missing = {"u": 2.25, "v": "zero"}
+    one, other = (
+        FederatedDataset.from_dataframe(df, "who", "y", missing=missing)
+        for df in (train, test)
+    )
+    assert one["a"][0].tolist() == [[2.25, 1.5, 1, 0]]
+    assert other["b"][0].tolist() == [[1, 0, 0, 1], [3, 2.5, 0, 0]]
+    empty = frame(u=[None] * 3).drop(columns="v")
+    sites = FederatedDataset.from_dataframe(
+        {"p": empty.drop(columns="who"), "q": train.drop(columns="who")},
+        label="y",
+        missing=missing,
+    )
+    assert sites["p"][0].tolist() == [[2.25, 0, 1, 1]] * 3
+
+
+@pytest.mark.parametrize(
+    ("missing", "match"),
+    [
+        ({"v": "mean"}, r"missing values: 'u' \(1\)"),
+        ({"w": 0}, "missing has column 'w'.*'u', 'v'"),
+        ({"u": "most"}, "a dict from columns to one of these or to a number"),
+        ({"u": np.nan}, "to a number"),
+        ({"u": None}, "to a number"),
+        (0, "Expected 'error'"),
+        ("most", "Expected 'error'"),
+    ],
+)
+def test_fills_that_will_not_do(missing, match):
+    df = frame(u=[1.0, None, 3.0])
+    with pytest.raises(ValueError, match=match):
+        FederatedDataset.from_dataframe(df, "who", "y", missing=missing)
+
+
+def test_a_table_that_lacks_a_column_which_is_not_filled():
+    tables = {"p": frame(), "q": frame().drop(columns="v")}
+    with pytest.raises(ValueError, match="Client 'q' has no 'v'"):
+        FederatedDataset.from_dataframe(
+            tables, label="y", features=["u", "v"], missing={"u": 0}
+        )
