@@ -508,7 +508,10 @@ class Constructors:
         """From an HDF5 file, as TensorFlow Federated used before SQLite.
 
         Data set `/examples/<client id>/<feature>` holds a feature of all
-        examples of a client. A client is read when it is asked for.
+        examples of a client. A client is read when it is asked for. HDF5
+        itself may never return from a damaged or hostile file with texts of
+        no fixed length: read those from a source that you trust, and `save`
+        what is to be kept.
 
         Args:
             path: The file. Unpack a `.tar.bz2` first.

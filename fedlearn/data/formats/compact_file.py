@@ -24,9 +24,8 @@ Checksums are CRC-32: of a client's arrays as they are handed out
 takes nearly as long as reading and a run reads a client many times; and, in
 `checksum`, of all else that the file says, compared when it is opened.
 Version 1 had none, and the structure and the dtypes as attributes of the file
-and of the groups; it is read as it is. Such texts of no fixed length lie in
-HDF5's global heap, which has no checksums, and where the flip of a byte can
-make the library search for ever.
+and of the groups; such texts of no fixed length lie in HDF5's global heap,
+which has no checksums, and whose sizes are checked before HDF5 sees them.
 """
 
 import itertools
@@ -49,6 +48,7 @@ from fedlearn.data.columns import (
 )
 from fedlearn.data.formats.checksum import checksum
 from fedlearn.data.formats.format_error import FormatError
+from fedlearn.data.formats.hdf5_heap import check_heaps
 from fedlearn.data.sources import ClientColumns
 
 FORMAT = "fedlearn clients"
@@ -505,11 +505,11 @@ class CompactFile(ClientColumns):
                 f"{self.path} is of version {version}, and this release "
                 f"reads versions 1 to {VERSION}. Make the file again."
             )
-        found = (
-            file.attrs.get("format")
-            if version == 1
-            else _fixed_attribute(file, "format")
-        )
+        if version == 1:
+            check_heaps(self.path)
+            found = file.attrs.get("format")
+        else:
+            found = _fixed_attribute(file, "format")
         if found != FORMAT:
             raise FormatError(
                 f"{self.path} is an HDF5 file, but no complete compact file: "

@@ -345,7 +345,9 @@ def test_names_of_classes(named):
     assert FederatedDataset.load(path).class_names == ("a", "b", "c")
 
 
-def test_files_without_checksums(dataset, path):
+@pytest.fixture
+def older(path):
+    """The file as version 1 had it."""
     with h5py.File(path, "r+") as file:
         about = json.loads(file["about"][:].tobytes())
         for number, dtype in enumerate(about["dtypes"]):
@@ -353,11 +355,57 @@ def test_files_without_checksums(dataset, path):
         file.attrs["structure"] = json.dumps(about["structure"])
         file.attrs["format"] = "fedlearn clients"
         file.attrs["version"] = 1
+    return path
+
+
+def test_files_without_checksums(dataset, older):
     with pytest.raises(FormatError, match="version 1, but has checksums"):
-        FederatedDataset.load(path)
-    with h5py.File(path, "r+") as file:
+        FederatedDataset.load(older)
+    with h5py.File(older, "r+") as file:
         del file["checksums"]
-    assert_same(FederatedDataset.load(path), dataset)
+    assert_same(FederatedDataset.load(older), dataset)
+
+
+# Sizes at which HDF5 goes on at the same place for ever, or beyond the end.
+@pytest.mark.parametrize(
+    ("which", "size"),
+    [
+        ("first", 2**64 - 16),
+        ("first", 2**64 - 8),
+        ("first", 1 << 20),
+        ("free", 0),
+        ("free", 2**64 - 16),
+        ("free", 1 << 20),
+    ],
+)
+def test_texts_of_impossible_sizes(older, which, size):
+    with h5py.File(older, "r+") as file:
+        del file["checksums"]
+    data = bytearray(older.read_bytes())
+    place = data.index(b"GCOL\x01") + 16
+    if which == "free":
+        while (index := int.from_bytes(data[place : place + 2], "little")) != 0:
+            length = int.from_bytes(data[place + 8 : place + 16], "little")
+            place += 16 + -(-length // 8) * 8
+        assert index == 0
+    data[place + 8 : place + 16] = size.to_bytes(8, "little")
+    changed = older.with_name("changed.h5")
+    changed.write_bytes(data)
+    with pytest.raises(FormatError, match="impossible sizes"):
+        FederatedDataset.load(changed)
+
+
+def test_texts_that_are_cut_short(older):
+    with h5py.File(older, "r+") as file:
+        del file["checksums"]
+    data = bytearray(older.read_bytes())
+    place = data.index(b"GCOL\x01") + 8
+    for size in (8, 1 << 40):
+        data[place : place + 8] = size.to_bytes(8, "little")
+        changed = older.with_name(f"{size}.h5")
+        changed.write_bytes(data)
+        with pytest.raises(FormatError, match="not all there"):
+            FederatedDataset.load(changed)
 
 
 @pytest.mark.parametrize(
