@@ -47,8 +47,8 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         UsageError: If it isn't the folder of a run that has ended.
     """
     folder = RunFolder(arguments[0])
-    named = str(folder.read_flags()["model"])
-    config = folder.read_json(folder.CONFIG)
+    config = folder.read_config()
+    named = str(config["flags"]["model"])
     folder.need(folder.MODEL)
     _, test = cli_data.load_of_run(config, flags)
     quiet.import_keras(flags.debug)

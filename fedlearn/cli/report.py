@@ -36,8 +36,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         UsageError: If it isn't the folder of a run that has ended.
     """
     folder = RunFolder(arguments[0])
-    folder.read_flags()
-    config = folder.read_json(folder.CONFIG)
+    config = folder.read_config()
     evaluation = folder.read_json(folder.EVALUATION)
     history = folder.read_history()
     train, _ = cli_data.load_of_run(config, flags)

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from absl import flags as absl_flags
+
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.model import is_code
 from fedlearn.did_you_mean import did_you_mean
@@ -116,24 +118,41 @@ class RunFolder:
                     "or cut short after it was written."
                 ) from error
 
-    def read_flags(self) -> dict[str, Any]:
-        """The flags of the run: plain values, whoever wrote the folder.
+    def read_config(self) -> dict[str, Any]:
+        """What the run was, whoever wrote the folder.
+
+        Its `flags` are taken as those of a command line are.
 
         Raises:
             UsageError: If the file isn't there, or was changed by hand.
         """
         config = self.read_json(self.CONFIG)
         found = config.get("flags") if isinstance(config, dict) else None
-        if (
-            not isinstance(found, dict)
-            or "model" not in found
-            or any(isinstance(v, (dict, list)) for v in found.values())
-        ):
+        if not isinstance(found, dict) or not {
+            *("algorithm", "dataset", "model")
+        } <= set(found):
             raise UsageError(
                 f"{self.file(self.CONFIG)} has no flags of a run. It was "
                 "changed after it was written."
             )
-        return found
+        # Not at the top: it imports this module.
+        from fedlearn.cli import train
+
+        known = absl_flags.FlagValues()
+        train.COMMAND.define(known)
+        for name, value in found.items():
+            if name not in known or value is None:
+                continue
+            try:
+                if isinstance(value, (dict, list)):
+                    raise ValueError("expected one value.")
+                found[name] = known[name].parser.parse(str(value))
+            except ValueError as error:
+                raise UsageError(
+                    f"{self.file(self.CONFIG)} has --{name}={value}: {error} "
+                    "It was changed after it was written."
+                ) from error
+        return config
 
     def command_to_go_on(self, model: Any) -> str:
         """The command that goes on with the run in the folder.
@@ -183,7 +202,7 @@ class RunFolder:
             )
         raise UsageError(
             f"{self.path} has no {name}: the run hasn't ended. Go on with "
-            f"it: {self.command_to_go_on(self.read_flags()['model'])}"
+            f"it: {self.command_to_go_on(self.read_config()['flags']['model'])}"
         )
 
 

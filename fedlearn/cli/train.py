@@ -349,7 +349,8 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
         if flags.model is None:
             flags.model = cli_model.default(flags)
         return folder, {}
-    before = folder.read_flags()
+    config = folder.read_config()
+    before = config["flags"]
     named = str(before["model"])
     if cli_model.is_code(named) and "model" not in flags.given:
         raise UsageError(
@@ -370,7 +371,7 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
                 )
         elif name not in _FREE or name in ("rounds", "cache_dir"):
             setattr(flags, name, was)
-    return folder, folder.read_json(folder.CONFIG)
+    return folder, config
 
 
 def _check(flags: Any, algorithm: algorithms.Algorithm) -> None:

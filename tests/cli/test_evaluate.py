@@ -106,6 +106,40 @@ def test_a_config_without_flags(fedlearn, received, flags, words):
     assert "config.json has no flags of a run" in err
 
 
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    "flag",
+    [
+        {"algorithm": "run_helper:make"},
+        {"rounds": "many"},
+        {"epochs": [1]},
+        {"aggregator": "run_helper:make"},
+        {"num_clients": -4},
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "run"),
+        ("report", "run"),
+        ("train", "--resume", "--output_dir=run"),
+    ],
+)
+def test_flags_of_a_folder_are_checked_as_those_of_a_command(
+    fedlearn, received, flag, words
+):
+    path = received / "run" / "config.json"
+    config = json.loads(path.read_text())
+    config["flags"].update({"model": "digits_cnn", **flag})
+    path.write_text(json.dumps(config))
+    code, _, err = fedlearn(*words)
+    assert code == 2
+    (name,) = flag
+    assert f"config.json has --{name}=" in err
+    assert "expected" in err.lower()
+    assert not (received / "it_ran").exists()
+
+
 def test_evaluates_the_saved_model(fedlearn, finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
