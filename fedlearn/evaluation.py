@@ -10,7 +10,7 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.data.class_names import name_classes
 from fedlearn.data.cohort import Cohort
-from fedlearn.example_wise import is_example_wise
+from fedlearn.example_wise import is_example_wise, labels_match
 from fedlearn.executors.executor import naming
 from fedlearn.functional_model import Arrays, FunctionalModel, to_backend
 from fedlearn.metrics import per_client as per_client_metrics
@@ -127,15 +127,18 @@ def evaluate_values(
             model.metric_names,
         )
 
-    def cut(length: int) -> int:
+    def cut(length: int, data: tuple) -> int:
         """How much of a batch that isn't full is taken at once.
 
         Where a batch of another length is another program, powers of four: a
         few lengths serve all clients, and none is padded. Not where it would
         be another loss.
         """
-        if backend.LOOPS_IN_GRAPH or not is_example_wise(
-            model.model, training=False
+        keras_model: Any = model.model
+        if (
+            backend.LOOPS_IN_GRAPH
+            or not is_example_wise(keras_model, training=False)
+            or not labels_match(keras_model, data[1], keras_model.outputs)
         ):
             return length
         return 4 ** ((length.bit_length() - 1) // 2)
@@ -193,7 +196,7 @@ def _compiled(model: FunctionalModel) -> tuple[Any, Any]:
 
 
 def _slices(
-    data: tuple, batch_size: int, cut: Callable[[int], int]
+    data: tuple, batch_size: int, cut: Callable[[int, tuple], int]
 ) -> Iterator[tuple]:
     """Batches of one client, or of several pooled."""
     size = len(keras.tree.flatten(data)[0])
@@ -201,7 +204,7 @@ def _slices(
     while start < size:
         length = min(batch_size, size - start)
         if length < batch_size:
-            length = cut(length)
+            length = cut(length, data)
         piece = slice(start, start + length)
         yield keras.tree.map_structure(lambda a, p=piece: a[p], data)
         start += length

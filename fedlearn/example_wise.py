@@ -10,6 +10,7 @@ examples is no proof: of copies of one example the mean over a batch is that
 example, so that a loss or a layer that joins a batch would agree as well.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -188,6 +189,7 @@ def is_example_wise(model: keras.Model, training: bool = True) -> bool:
         type(model).compute_loss is keras.Model.compute_loss
         and type(model).compute_metrics is keras.Model.compute_metrics
         and _is_plain(model, training)
+        and all(len(output.shape) > 1 for output in model.outputs)
         and model.loss is not None
         and all(
             loss is None or _is_mean_over_examples(loss)
@@ -245,11 +247,67 @@ def _works_alone(layer: Any, training: bool) -> bool:
     )
 
 
+# They give numbers that are alone an axis of their own.
+_OF_SCALARS = (
+    keras.layers.Embedding,
+    keras.layers.Flatten,
+    keras.layers.InputLayer,
+    keras.layers.Reshape,
+)
+
+
 def _looks_along_examples(layer: keras.Layer) -> bool:
+    if type(layer) not in _OF_SCALARS and any(
+        len(tensor.shape) < 2
+        for node in layer._inbound_nodes
+        for tensor in node.input_tensors
+    ):
+        return True  # the last axis is that of the examples
     if isinstance(layer, keras.layers.Normalization):
         return False  # by numbers that are set before
     axes = keras.tree.flatten(getattr(layer, "axis", -1))
     return any(not isinstance(a, int) or (a < 1 and a != -1) for a in axes)
+
+
+def labels_match(model: keras.Model, y: Any, outputs: Any) -> bool:
+    """Whether each label stands beside the output of its own example.
+
+    Where an output or its labels lack an axis, Keras's losses and metrics may
+    compute along the examples, or each example with the labels of all others:
+    outputs of shape `(n,)`, or `(n, 1, 1)` with labels of shape `(n,)`.
+
+    Args:
+        model: A compiled model.
+        y: Labels, a pytree of what has a `shape`.
+        outputs: The model's outputs for them, likewise.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> one, two = keras.KerasTensor((5,)), keras.KerasTensor((5, 1))
+    >>> labels_match(model, one, two), labels_match(model, one, one)
+    (True, False)
+    """
+    if isinstance(y, Mapping) and not isinstance(outputs, Mapping):
+        names = getattr(model, "output_names", None) or ()
+        if set(names) != set(y):
+            return False
+        y = [y[name] for name in names]
+    labels, outputs = keras.tree.flatten(y), keras.tree.flatten(outputs)
+    return len(labels) == len(outputs) and all(
+        _stand_beside(tuple(a.shape[1:]), tuple(b.shape[1:]))
+        for a, b in zip(labels, outputs, strict=True)
+    )
+
+
+def _stand_beside(label: tuple, output: tuple) -> bool:
+    """Whether shapes differ at most by a last axis, of one or of classes."""
+    if not output:
+        return False
+    more = len(output) - len(label)
+    if more == 1:  # one number, or the number of a class
+        return output[-1] == 1 or (label == output[:-1] and label[:1] != (1,))
+    return more == 0 or (more == -1 and label[-1] == 1)
 
 
 def _is_mean_over_examples(loss: Any) -> bool:

@@ -1,5 +1,9 @@
 """A compiled copy of a compiled Keras model."""
 
+import contextlib
+from collections.abc import Iterator
+from copy import deepcopy
+
 import keras
 import numpy as np
 from keras import ops
@@ -24,7 +28,8 @@ def copy(model: keras.Model) -> keras.Model:
     False
     """
     try:
-        copied = keras.models.clone_model(model)
+        with _uncompiled(model):
+            copied = keras.models.clone_model(model)
         if type(copied) is not type(model):
             raise TypeError(
                 f"cloning made a {type(copied).__name__} of a "
@@ -62,6 +67,27 @@ def copy(model: keras.Model) -> keras.Model:
     return copied
 
 
+@contextlib.contextmanager
+def _uncompiled(model: keras.Model) -> Iterator[None]:
+    """Lets Keras clone a model without its compilation.
+
+    It would make loss and metrics of their configurations, some of which
+    can't be read back, such as a function's; and they are replaced.
+    """
+    compiled = [
+        part
+        for part in model._flatten_layers()
+        if getattr(part, "compiled", False)
+    ]
+    for part in compiled:
+        part.compiled = False
+    try:
+        yield
+    finally:
+        for part in compiled:
+            part.compiled = True
+
+
 def refresh(model: keras.Model) -> None:
     """Makes anew what layers have computed of their variables' values.
 
@@ -91,5 +117,27 @@ def _fresh_metrics(metrics):
     if isinstance(metrics, (list, tuple)):
         return [_fresh_metrics(value) for value in metrics]
     if isinstance(metrics, keras.metrics.Metric):
-        return type(metrics).from_config(metrics.get_config())
+        return _fresh_metric(metrics, {})
     return metrics
+
+
+def _fresh_metric(metric, copies):
+    """The same metric with variables of its own, which hold nothing.
+
+    Not by its configuration, which leaves out arguments (`axis` of
+    `CosineSimilarity`), can't be read back (`label_weights` of `AUC`), and
+    finds a function by its name alone.
+
+    Args:
+        metric: The metric.
+        copies: Of what was copied already, by its id, for `deepcopy`.
+    """
+    fresh = copies[id(metric)] = object.__new__(type(metric))
+    for inner in metric._metrics:
+        _fresh_metric(inner, copies)
+    vars(fresh).update(deepcopy(vars(metric), copies))
+    for tracked in (fresh._variables, fresh._metrics):
+        # Lists that Keras tracks enter what is put into them once more.
+        tracked[:] = {id(one): one for one in tracked}.values()
+    fresh.reset_state()
+    return fresh

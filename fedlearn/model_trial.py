@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, model_checks, seeds
+from fedlearn.example_wise import labels_match
 from fedlearn.metrics import mergeable
 from fedlearn.on_shapes import OnShapes
 from fedlearn.stateless_scope import StatelessScope
@@ -104,7 +105,7 @@ class ModelTrial:
 
     def _check_metrics(self, batch: tuple, outputs: Any) -> bool:
         """Whether all metrics are known to be sums over examples."""
-        names = self._doubtful_metrics()
+        names = self._doubtful_metrics(batch, outputs)
         if not names:
             return True
         rows = _rows(batch, _NUM_ROWS)
@@ -179,26 +180,31 @@ class ModelTrial:
             for i, v in enumerate(self._model.trainable_variables)
         ]
 
-    def _doubtful_metrics(self) -> dict[int, str]:
+    def _doubtful_metrics(self, batch: tuple, outputs: Any) -> dict[int, str]:
         """Names of the metrics that may not be sums, by id of variable.
 
-        Keras's trackers of the loss are means over batches by construction;
-        with a loss that sums they aren't means over examples, in Keras too.
+        Keras's own are, where each label stands beside its output; its
+        trackers of the loss are means over batches by construction, and with
+        a loss that sums they aren't means over examples, in Keras too.
         """
         known = {id(getattr(self._model, "_loss_tracker", None))}
         compiled = getattr(self._model, "_compile_loss", None)
         if compiled is not None:
             known |= {id(m) for m in compiled.metrics}
         metrics = []
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        matched = y is None or labels_match(self._model, y, outputs)
         compiled_metrics: Any = getattr(self._model, "_compile_metrics", None)
         for metric in self._model.metrics:
             if metric is compiled_metrics:
-                metrics += compiled_metrics.metrics
-            else:
+                metrics += [
+                    m
+                    for m in compiled_metrics.metrics
+                    if not (matched and mergeable.is_sum(m))
+                ]
+            elif not mergeable.is_sum(metric):
                 metrics.append(metric)
-        doubtful = [
-            m for m in metrics if id(m) not in known and not mergeable.is_sum(m)
-        ]
+        doubtful = [m for m in metrics if id(m) not in known]
         for metric in doubtful:
             mergeable.check_has_variables(metric)
         return {id(v): m.name for m in doubtful for v in m.variables}

@@ -141,6 +141,64 @@ def test_a_first_batch_of_one_example_and_others_equal_fit(name):
     assert is_example_wise(process.model) == (name in ALONE)
 
 
+def without_last_axis(loss):
+    def make():
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                layers.Dense(1, "sigmoid"),
+                layers.Reshape(()),
+            ]
+        )
+        model.compile(keras.optimizers.SGD(0.1), loss)
+        return zoo.set_weights(model)
+
+    return make
+
+
+def of_single_numbers():
+    inputs = keras.Input(())
+    hidden = layers.Reshape((1,))(layers.Softmax()(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return zoo.set_weights(model)
+
+
+def with_one_step():
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(1), layers.Reshape((1, 1))]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return zoo.set_weights(model)
+
+
+ALONG_EXAMPLES = {
+    "a loss of outputs": without_last_axis(losses.KLDivergence()),
+    "a direction of outputs": without_last_axis(losses.CosineSimilarity()),
+    "a softmax of inputs": of_single_numbers,
+    "each output with all labels": with_one_step,
+}
+
+
+@pytest.mark.parametrize("name", ALONG_EXAMPLES)
+def test_where_an_axis_is_missing_keras_computes_along_examples(name):
+    make = ALONG_EXAMPLES[name]
+    x, y = data_of(13)
+    data = (x[:, 0] if name == "a softmax of inputs" else x, y[:, 0])
+    process = fl.FederatedAveraging(
+        make(),
+        client=fl.LocalTraining(batch_size=8, shuffle=False),
+        executor="sequential",
+    )
+    state, _ = process.next(process.initialize(), [data])
+    zoo.assert_close(
+        zoo.weights_in(process, state),
+        _fit_one(make, data, 8),
+        rtol=1e-4,
+        atol=2e-6,
+    )
+
+
 @pytest.mark.parametrize("loss", ["mse", ranking], ids=["alone", "joint"])
 def test_the_order_of_clients_changes_no_bit_of_an_update(loss):
     data = {"a": data_of(9), "b": data_of(13, seed=1), "c": data_of(3, seed=2)}

@@ -119,6 +119,46 @@ def test_metric_objects_are_not_shared():
     assert other is not one
 
 
+def mean_squared_error(y_true, y_pred):
+    """Another than Keras's of this name."""
+    return ops.sum(ops.abs(y_true - y_pred), axis=-1)
+
+
+METRICS = {
+    "not in the configuration": lambda: keras.metrics.CosineSimilarity(axis=0),
+    "not to be read back": lambda: keras.metrics.AUC(
+        multi_label=True, num_labels=3, label_weights=[0.1, 0.2, 0.7]
+    ),
+    "a function with the name of another": lambda: mean_squared_error,
+    "a function without a name": lambda: (
+        lambda y, p: ops.max(ops.abs(y - p), axis=-1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_copy_has_metrics_with_all_their_arguments(name):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 2)).astype("float32")
+    y = np.eye(3, dtype="float32")[[0, 1, 2, 1, 0, 2]]
+    model = keras.Sequential(
+        [keras.Input((2,)), layers.Dense(3, "sigmoid", name="out")]
+    )
+    model.compile("sgd", "mse", metrics=[METRICS[name]()])
+    before = model.evaluate(x, y, verbose=0)
+    copy = model_copy.copy(model)
+    assert copy.compiled
+    assert model.compiled
+    for source, target in zip(model.weights, copy.weights, strict=True):
+        target.assign(ops.copy(source.value))
+    np.testing.assert_allclose(
+        copy.evaluate(x, y, verbose=0), before, rtol=1e-6
+    )
+    # What the copy counts isn't counted by the model.
+    own = {id(v) for v in model.metrics_variables}
+    assert not own & {id(v) for v in copy.metrics_variables}
+
+
 class Unknown(Tower):
     def __init__(self, width, sizes):
         super().__init__(width)

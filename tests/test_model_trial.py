@@ -105,3 +105,36 @@ def test_text_whose_static_shape_keras_has_wrong(mode):
     )
     state, _ = process.next(process.initialize(), [data])
     zoo.assert_close(zoo.numpy(state.trainable), expected)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "refused"),
+    [
+        ((), (8,), True),  # a mean over the batch
+        ((), (8, 1), False),
+        ((1,), (8,), False),
+        ((1, 1), (8,), True),  # each with the labels of all others
+        ((1, 1), (8, 1), False),
+    ],
+)
+def test_a_metric_over_a_batch_for_lack_of_an_axis_is_refused(
+    outputs, labels, refused
+):
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(1),
+            keras.layers.Reshape(outputs),
+        ]
+    )
+    model.compile("sgd", "mse", metrics=["mae"])
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 2)).astype("float32")
+    y = rng.normal(size=labels).astype("float32")
+    if refused:
+        with pytest.raises(ValueError, match=r"'mae' can't be.*last axis"):
+            fl.evaluate(model, [(x, y)])
+        return
+    found = fl.evaluate(model, [(x, y)], batch_size=3)["mae"]
+    error = model.predict(x, verbose=0).reshape(8) - y.reshape(8)
+    np.testing.assert_allclose(found, np.mean(np.abs(error)), rtol=1e-5)

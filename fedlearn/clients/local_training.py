@@ -12,7 +12,7 @@ from keras import ops
 from fedlearn import backend, keras_words, optimizers, representation, seeds
 from fedlearn.clients import class_weight as class_weights
 from fedlearn.clients.example_dp import ExampleDP
-from fedlearn.example_wise import is_example_wise
+from fedlearn.example_wise import is_example_wise, labels_match
 from fedlearn.functional_model import Arrays, FunctionalModel, Variables
 from fedlearn.optimizers.functional import FunctionalOptimizer
 
@@ -242,17 +242,17 @@ class LocalTrainer:
 
         Only where it is known by construction; see `fedlearn.example_wise`.
         """
+        model: Any = self.model.model
         if self._example_wise is None:  # known once the metrics exist
             roles = self.model.roles
             self._example_wise = (
-                not roles.state
-                and not roles.local
-                and is_example_wise(self.model.model)
+                not roles.state and not roles.local and is_example_wise(model)
             )
         return (
             self._example_wise
             and len(data) == 2
             and self.config.class_weight is None
+            and labels_match(model, data[1], model.outputs)
         )
 
     def start(self, broadcast: Any, seed: Any) -> Carry:

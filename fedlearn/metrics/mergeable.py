@@ -298,7 +298,8 @@ _COUNTS_BATCHES = (
     "compute one number for each example, for example with "
     "`ops.mean(..., axis=-1)` and not over all axes, and for a loss give its "
     "class in `keras.metrics`, or its function, and not an object of "
-    "`keras.losses`"
+    "`keras.losses`. A metric of Keras's own needs an output with a last axis, "
+    "such as (n, 1) and not (n,), and labels of the same shape"
 )
 
 
