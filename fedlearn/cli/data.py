@@ -166,7 +166,11 @@ def load_of_run(
         flags: With what `PLACES` names; None for where the run had them.
     """
     moved = {n: getattr(flags, n) for n in PLACES if n in flags.given}
-    return load(Values({**config["flags"], **moved}, set()))
+    flags = Values({**config["flags"], **moved}, set())
+    if flags.dataset == own_data.NAME:
+        # A file from elsewhere may lack a class, or have others.
+        return own_data.load(flags, config.get("class_names"))
+    return load(flags)
 
 
 def title(flags: Mapping[str, Any]) -> str:

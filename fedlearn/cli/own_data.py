@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ MODEL = "tabular"
 # Which part of each client's rows trains; the others test.
 _TRAINING = 0.8
 
-# Of more different integers, most are no classes but counts or amounts.
+# More different integers are no classes but counts or amounts; so may be more
+# than a few if they leave numbers out, as ages do.
 _MOST_CLASSES = 1000
+_FEW_CLASSES = 20
 
 
 def define_place(values: absl_flags.FlagValues) -> None:
@@ -131,8 +134,15 @@ def check(flags: Any) -> None:
         )
 
 
-def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
+def load(
+    flags: Any, class_names: Sequence[str] | None = None
+) -> tuple[FederatedDataset, FederatedDataset]:
     """`(train, test)`: rows of the same clients.
+
+    Args:
+        flags: With `data` and what `FLAGS` names.
+        class_names: Of the labels, as a run counted them; None for those in
+            the file.
 
     Raises:
         UsageError: If the file can't be used as it is.
@@ -153,8 +163,9 @@ def load(flags: Any) -> tuple[FederatedDataset, FederatedDataset]:
             delimiter=flags.delimiter or ",",
             decimal="," if flags.delimiter == ";" and _commas(path) else ".",
             missing=flags.missing or "error",
+            class_names=class_names,
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(_as_flags(str(error))) from error
     return _with_class_names(dataset).split_examples(_TRAINING, seed=0)
 
@@ -195,11 +206,13 @@ def _with_class_names(dataset: FederatedDataset) -> FederatedDataset:
         return dataset
     y = dataset.pooled()[1]
     low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= _MOST_CLASSES:
+    unused = low >= 0 and high + 1 - len(np.unique(y))
+    if low < 0 or high >= (_FEW_CLASSES if unused else _MOST_CLASSES):
+        gaps = f", and {unused:,} numbers below don't occur" if unused else ""
         raise UsageError(
-            f"the labels lie between {low} and {high}. Expected classes, "
-            "numbered from 0; of amounts, write one with a point, such as "
-            f"{high}.0."
+            f"the labels lie between {low} and {high}{gaps}. Expected classes, "
+            "numbered from 0 (or as texts, such as 'class 7'); of amounts, "
+            f"write one with a point, such as {high}.0."
         )
     names = tuple(str(k) for k in range(high + 1))
     return FederatedDataset(dataset._source, dataset.client_ids, names)

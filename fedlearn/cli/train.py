@@ -263,6 +263,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         "versions": _versions(keras.backend.backend()),
         "executor": repr(process.executor),
         "num_clients": len(train),
+        "class_names": train.class_names,
         "num_parameters": int(model.count_params()),
         "optimizers": {
             "client": type(

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -47,6 +48,26 @@ def test_from_a_table_to_an_evaluation(fedlearn, visits, tmp_path):
     assert again["accuracy"] == pytest.approx(evaluation["accuracy"])
 
 
+def test_evaluating_another_file_counts_the_same_classes(
+    fedlearn, visits, tmp_path
+):
+    out = tmp_path / "run"
+    code, _, err = train(fedlearn, visits(), out, "--rounds=5")
+    assert code == 0, err
+    lines = visits("all.csv").read_text().splitlines()
+    well = [line for line in lines[1:] if line.endswith("well")]
+    other = tmp_path / "well.csv"  # alone, "well" would be the first class
+    other.write_text("\n".join([lines[0], *well]) + "\n")
+    code, _, err = fedlearn("evaluate", str(out), f"--data={other}")
+    assert code == 0, err
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert evaluation["accuracy"] > 0.75
+    other.write_text(other.read_text() + "h0,60.0,300.00,dead\n")
+    code, _, err = fedlearn("evaluate", str(out), f"--data={other}")
+    assert code != 0
+    assert "'dead' is not among the class names 'ill', 'well'" in err
+
+
 def test_a_saved_model_takes_rows_of_the_table(fedlearn, visits, tmp_path):
     import keras
 
@@ -69,6 +90,21 @@ def test_amounts(fedlearn, visits, tmp_path):
     assert evaluation["mean_absolute_error"] < 5000
     config = json.loads((run / "config.json").read_text())
     assert config["flags"]["client_optimizer"] == "adam"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "match"),
+    [
+        (lambda age: int(age), "numbers below don't occur.*such as [0-9]+.0"),
+        (lambda age: int(age) - 90, "lie between -"),
+    ],
+)
+def test_whole_amounts_are_no_classes(
+    fedlearn, visits, tmp_path, outcome, match
+):
+    code, _, err = train(fedlearn, visits(outcome=outcome), tmp_path / "run")
+    assert code != 0
+    assert re.search(match, err, re.DOTALL)
 
 
 def test_resume_and_report(fedlearn, visits, tmp_path):

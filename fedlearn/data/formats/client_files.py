@@ -71,6 +71,12 @@ def read_client_files(
             entry.name, pattern
         ):
             continue
+        if not os.path.isfile(entry) and not os.path.isdir(entry):
+            # Reading from a pipe would wait for ever.
+            raise FormatError(
+                f"{entry.path} is neither a file nor a folder, or a link to "
+                "nothing. Remove it, or choose others with pattern."
+            )
         if entry.is_symlink() and not Path(entry).resolve().is_relative_to(
             root
         ):

@@ -71,6 +71,8 @@ def _without_empty_ends(
     end = len(header)
     while end and not header[end - 1] and not any(r[end - 1] for r in rows):
         end -= 1
+    if end == len(header):
+        return header, rows
     return header[:end], [row[:end] for row in rows]
 
 

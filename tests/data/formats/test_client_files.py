@@ -83,6 +83,21 @@ def test_links(folder, tmp_path):
         read_client_files(folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_no_client_can_be_read_from(folder):
+    os.mkfifo(folder / "pipe.npz")
+    with pytest.raises(FormatError, match=r"pipe\.npz is neither a file"):
+        FederatedDataset.from_files(folder)
+    (folder / "pipe.npz").unlink()
+    os.symlink(folder / "gone", folder / "nothing.npz")
+    with pytest.raises(FormatError, match=r"nothing\.npz .*a link to nothing"):
+        FederatedDataset.from_files(folder)
+    (folder / "nothing.npz").unlink()
+    os.symlink(folder / "loop.npz", folder / "loop.npz")
+    with pytest.raises(FormatError, match=r"loop\.npz"):
+        FederatedDataset.from_files(folder)
+
+
 def test_pattern_does_not_leave_the_folder(folder, tmp_path):
     save(tmp_path / "outside.npz", 1)
     for pattern in ("../*.npz", "*/../*.npz"):
