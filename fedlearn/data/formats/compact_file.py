@@ -31,6 +31,7 @@ which has no checksums, and whose sizes are checked before HDF5 sees them.
 import itertools
 import json
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,6 +60,9 @@ _POOL_CHUNK = 1 << 16
 
 # How many bytes of examples go to a column at a time.
 _WRITE_BYTES = 1 << 24
+
+# How much is read again for checksums at a time.
+_CHECK_BYTES = 1 << 21
 
 
 class _Pool:
@@ -137,10 +141,11 @@ class CompactWriter:
     def __enter__(self) -> "CompactWriter":
         import h5py
 
-        # Beside the target, for the rename; named after the process, since
-        # two may write the same file.
+        # Beside the target, for the rename; named after the process and the
+        # thread, since two may write the same file.
+        writer = f"{os.getpid()}-{threading.get_ident()}"
         self._partial = self._path.with_name(
-            f"{self._path.name}.{os.getpid()}.partial"
+            f"{self._path.name}.{writer}.partial"
         )
         self._file = h5py.File(self._partial, "w", libver="v110")
         return self
@@ -238,7 +243,7 @@ class CompactWriter:
             start = offsets[first]
             while (
                 last < len(sums)
-                and (offsets[last + 1] - start) * row_bytes < _WRITE_BYTES
+                and (offsets[last + 1] - start) * row_bytes < _CHECK_BYTES
             ):
                 last += 1
             block = el.map_arrays(

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -420,6 +421,17 @@ def test_another_number(path, name, value):
     with pytest.raises(FormatError, match="checksum"):
         loaded.pooled()
     assert loaded.num_examples("ann") == 2
+
+
+def test_two_threads_may_write_one_file(dataset, path):
+    """Each writes all of it; the last one's stays."""
+    ds = FederatedDataset.from_clients(
+        {str(k): (np.full((50, 20), k), [k] * 50) for k in range(20)}
+    )
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ds.save(path), range(8)))
+    assert_same(FederatedDataset.load(path), ds)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_each_client_is_compared_once(path, monkeypatch):
