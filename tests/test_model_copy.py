@@ -159,6 +159,54 @@ def test_the_copy_has_metrics_with_all_their_arguments(name):
     assert not own & {id(v) for v in copy.metrics_variables}
 
 
+def distance(y_true, y_pred, factor=1.0):
+    return factor * ops.mean(ops.abs(y_true - y_pred), axis=-1)
+
+
+class Distance(keras.metrics.MeanMetricWrapper):
+    """Whose configuration doesn't say its factor."""
+
+    def __init__(self, factor=1.0, name="distance"):
+        super().__init__(lambda y, p: factor * distance(y, p), name=name)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+LOSSES_AND_METRICS = {
+    "a loss's argument": (keras.losses.Huber(delta=5.0), None),
+    "a loss of no class": (lambda y, p: distance(y, p, 3.0), None),
+    "a metric's argument": ("mse", keras.metrics.CosineSimilarity(axis=0)),
+    "a metric's function": (
+        "mse",
+        keras.metrics.MeanMetricWrapper(distance, name="d", factor=3.0),
+    ),
+    "a metric's lambda": (
+        "mse",
+        keras.metrics.MeanMetricWrapper(
+            lambda y, p: distance(y, p, 3.0), name="d"
+        ),
+    ),
+    "a configuration that leaves out something": ("mse", Distance(3.0)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_AND_METRICS)
+def test_a_copy_counts_what_a_configuration_leaves_out(name):
+    loss, metric = LOSSES_AND_METRICS[name]
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    metrics = [] if metric is None else [metric]
+    model.compile("sgd", loss, metrics=metrics)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)), 9 * rng.normal(size=(8, 2))
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    copied = model_copy.copy(model)
+    copied.set_weights(model.get_weights())
+    found = copied.evaluate(x, y, verbose=0, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert model.evaluate(x, y, verbose=0, return_dict=True) == expected
+
+
 class Unknown(Tower):
     def __init__(self, width, sizes):
         super().__init__(width)
