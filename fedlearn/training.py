@@ -136,7 +136,9 @@ def fit(
         restore_callbacks(user_callbacks, restored.callbacks)
         history.history.update(restored.history)
         loop.per_client.update(restored.per_client)
-        history.epoch.extend(range(first))
+        # The folder may have been new when the run had done some rounds.
+        known = max(map(len, restored.history.values()), default=0)
+        history.epoch.extend(range(first - known, first))
         # Without callbacks nothing stands in the way of going on.
         # A callback may have stopped it again already: a smaller budget.
         model.stop_training |= restored.stopped and bool(user_callbacks)

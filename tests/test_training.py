@@ -261,6 +261,18 @@ def test_a_folder_counts_rounds_from_the_beginning(process, tmp_path):
     )
     assert history.epoch == [3, 4]
     zoo.assert_equal(process.state, state)
+    # And from there again: of the rounds before, the folder knows nothing.
+    history = process.fit(
+        DATA,
+        6,
+        clients_per_round=2,
+        verbose=0,
+        checkpoint_dir=tmp_path / "new",
+    )
+    assert history.epoch == [3, 4, 5]
+    assert len(history.history["loss"]) == 3
+    zoo.assert_equal(process.state.round_num, np.asarray(6))
+    process.state = state
     with pytest.raises(ValueError, match="already at round 5, past rounds=4"):
         process.fit(DATA, 4, verbose=0, checkpoint_dir=tmp_path / "other")
 
