@@ -657,7 +657,9 @@ class LearningProcess:
         """The sum of no clients' updates.
 
         For a round in which nobody takes part, and whose noise has to be
-        added all the same: that there was nobody must not show.
+        added all the same: that there was nobody must not show. A rule that
+        looks at updates side by side gets as many as it needs, none of which
+        counts.
 
         Args:
             broadcast: What they would have been sent.
@@ -676,9 +678,14 @@ class LearningProcess:
                 zero,
             ),
         }
+        rows: tuple[int, ...] = ()
+        if self.aggregator.reduction == "stack":
+            rows = (getattr(self.aggregator, "num_required", 1),)
         zero = ops.zeros((), "int32")
         return Update(
-            keras.tree.map_structure(ops.zeros_like, summand),
+            keras.tree.map_structure(
+                lambda a: ops.zeros((*rows, *a.shape), a.dtype), summand
+            ),
             [
                 ops.zeros(v.shape, v.dtype)
                 for v in self._functional.metrics_variables

@@ -7,7 +7,7 @@ from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fingerprint import ids_digest
 from fedlearn.privacy.participation import PoissonSampling
 from fedlearn.privacy.released import as_mechanism
-from fedlearn.samplers import Sampler
+from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
@@ -45,9 +45,7 @@ class RunPrivacy:
         self._terms = {
             "noise": repr(process.aggregator),
             "clients' noise": repr(getattr(process.client, "dp", None)),
-            "sampling": "everyone"
-            if sampler is None
-            else f"{type(sampler).__name__} of {sampler.clients_per_round:g}",
+            "sampling": _told(sampler),
             "clients": ids_digest(
                 data.client_ids if sampler is None else sampler.client_ids
             ),
@@ -145,6 +143,18 @@ class RunPrivacy:
                 "exact, outside the guarantee. private_metrics=True leaves "
                 "them out."
             )
+
+
+def _told(sampler: Sampler | None) -> str:
+    """What of a sampler a guarantee over rounds rests on."""
+    if sampler is None:
+        return "everyone"
+    name = type(sampler).__name__
+    if type(sampler) in (Poisson, Uniform):
+        # Their rounds are drawn independently of each other, whatever the
+        # seed is. Elsewhere it says how far apart a client's turns are.
+        return f"{name} of {float(sampler.clients_per_round)!r}"
+    return f"{name} with {sampler.get_config()}"
 
 
 def draws_by_poisson(

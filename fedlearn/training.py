@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from fedlearn import backend, log_files, run_identity
@@ -41,12 +40,12 @@ def fit(
     initial_state: "ServerState | None",
 ) -> keras.callbacks.History:
     """What `LearningProcess.fit` does."""
-    data = _as_dataset(data, process)
+    given, data = data, _as_dataset(data, process)
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     _check_class_names(data, validation)
     if process.aggregator.private_metrics:
-        _check_private(data, validation)
+        _check_private(given, validation)
     user_callbacks = list(callbacks or ())
     for callback in user_callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
@@ -323,7 +322,7 @@ class _Loop:
             cohort = self._data
         else:
             ids = self._sampler.sample(round_num)
-            if not ids and self._process.aggregator.reduction == "sum":
+            if not ids:
                 # Poisson sampling drew nobody: a round all the same, with its
                 # noise, for the server's optimizer and for schedules.
                 broadcast = self._process.broadcast(state)
@@ -332,13 +331,6 @@ class _Loop:
                     state, broadcast, nobody
                 )
                 return state, self._of_nobody(logs)
-            if not ids:
-                passed = state._replace(
-                    round_num=np.asarray(round_num + 1, np.int64)
-                )
-                return passed, self._of_nobody(
-                    dict.fromkeys(self._process.client_metrics, 0.0)
-                )
             cohort = self._data.select(ids)
         state, logs = self._process.next(state, cohort)
         rejected = int(logs.get("num_rejected") or 0)
@@ -485,24 +477,46 @@ def _check_class_names(data: FederatedDataset, validation: Any) -> None:
         )
 
 
-def _check_private(data: FederatedDataset, validation: Any) -> None:
+def _check_private(data: Any, validation: Any) -> None:
     """Raises ValueError if metrics of the clients themselves would be logged.
 
-    Pooled arrays can't be told to be theirs: whoever gives them has to know.
+    They are told by their ids, and by their very arrays. Copies can't be told
+    to be theirs: whoever gives them has to know.
     """
-    known = (
-        set(data) & set(validation)
-        if isinstance(validation, Mapping)
-        else set()
-    )
+    if validation is None:
+        return
+    ours, theirs = _named(data), _named(validation)
+    known = []
+    if isinstance(data, Mapping) and isinstance(validation, Mapping):
+        known = sorted(ours.keys() & theirs.keys())
+    if not known:
+        arrays = set().union(*ours.values())
+        known = [name for name, own in theirs.items() if own & arrays]
     if known:
         raise ValueError(
             f"`validation_data` has clients that are trained on, such as "
-            f"{min(known)!r} ({len(known):,} of {len(validation):,}), and its "
+            f"{known[0]!r} ({len(known):,} of {len(theirs):,}), and its "
             "metrics are exact, which private_metrics=True is to rule out. "
             "Validate on other clients (`train, held_out = data.split(0.9)`), "
             "or on public examples, as one pooled `(x, y)` tuple."
         )
+
+
+def _named(clients: Any) -> dict[str, set[int]]:
+    """Of each client, which objects it is made of, where they are at hand."""
+    if isinstance(clients, FederatedDataset):
+        return {client_id: set() for client_id in clients}
+    pairs = (
+        clients.items() if isinstance(clients, Mapping) else enumerate(clients)
+    )
+    return {
+        str(name): {
+            id(part)
+            for part in keras.tree.flatten(item)
+            if hasattr(part, "shape") or hasattr(part, "element_spec")
+        }
+        for name, item in pairs
+    }
 
 
 def _validation(data: Any) -> Any:

@@ -5,22 +5,31 @@ import pytest
 import fedlearn as fl
 from fedlearn import privacy
 from fedlearn.aggregators import Mean, PrivateMean, SecureSum
-from fedlearn.encoders import Clip, GaussianNoise, Skellam
+from fedlearn.encoders import (
+    BandedMatrixNoise,
+    Clip,
+    GaussianNoise,
+    Skellam,
+)
+from fedlearn.samplers import MinSeparation, Poisson, RoundRobin
 from tests import zoo
 
 IDS = [f"{i:02d}" for i in range(20)]
 DATA = {i: zoo.line(4, seed=k) for k, i in enumerate(IDS)}
 
 
-def run(aggregator, capsys=None, **arguments):
-    process = fl.FederatedAveraging(
+def made(aggregator):
+    return fl.FederatedAveraging(
         zoo.regression(),
         client=fl.LocalTraining(batch_size=4),
         aggregator=aggregator,
         executor="sequential",
     )
+
+
+def run(aggregator, data=DATA, **arguments):
     arguments = {"verbose": 0, "clients_per_round": 5} | arguments
-    return process.fit(DATA, 3, **arguments)
+    return made(aggregator).fit(data, 3, **arguments)
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "pld"])
@@ -104,3 +113,49 @@ def test_private_metrics_are_not_logged_by_validating_on_the_same_clients():
     history = run(private(), validation_data={"new": zoo.line(4)})
     assert "val_loss" in history.history
     assert "loss" not in history.history
+    # A list has no ids, and one client's pair is a pooled one: by arrays.
+    with pytest.raises(ValueError, match=r"\(1 of 2\)"):
+        run(private(), validation_data=[zoo.line(4), DATA["07"]])
+    with pytest.raises(ValueError, match=r"\(1 of 1\)"):
+        run(private(), validation_data=DATA["07"])
+    numbered = dict(enumerate(DATA.values()))
+    with pytest.raises(ValueError, match=r"'0' \(20 of 20\)"):
+        run(private(), numbered, validation_data=numbered)
+    with pytest.raises(ValueError, match=r"\(20 of 20\)"):
+        run(private(), [*DATA.values()], validation_data=[*DATA.values()])
+    # That clients have the same numbers doesn't make them the same.
+    others = [zoo.line(4) for _ in DATA]
+    run(private(), [*DATA.values()], validation_data=others)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (MinSeparation(IDS, 2, 1), MinSeparation(IDS, 2, 5)),
+        # Another seed divides clients into other groups: one that had its
+        # turn in round 3 may come again in round 4.
+        (MinSeparation(IDS, 2, 5, seed=1), MinSeparation(IDS, 2, 5, seed=2)),
+        (RoundRobin(IDS, 2, seed=1), RoundRobin(IDS, 2, seed=2)),
+        (RoundRobin(IDS, 2, seed=None), RoundRobin(IDS[::-1], 2, seed=None)),
+    ],
+)
+def test_a_second_fit_cant_shorten_the_turns_of_the_first(first, second):
+    noise = Mean(
+        [Clip(1.0), BandedMatrixNoise(1.0, bands=2)],
+        weighting="uniform",
+        denominator=2,
+    )
+    process = made(noise)
+    fit = {"verbose": 0, "data": DATA, "rounds": 3}
+    process.fit(**fit, sampler=first)
+    with pytest.raises(ValueError, match=r"other (sampling|clients)"):
+        process.fit(**fit, sampler=second)
+    process.fit(**fit, sampler=first)
+
+
+def test_a_second_fit_may_draw_by_another_seed_where_rounds_are_independent():
+    process = made(PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=5))
+    for seed in (1, 2):
+        sampler = Poisson(DATA, 5, seed=seed)
+        history = process.fit(DATA, 2, sampler=sampler, verbose=0)
+    assert history.privacy.rounds == 4

@@ -358,6 +358,55 @@ def test_a_poisson_round_may_be_empty(process):
     zoo.assert_equal(states[empty].trainable, before.trainable)
 
 
+def test_a_rule_without_a_sum_counts_an_empty_round_too():
+    sampler = fl.samplers.Poisson(DATA, 1, seed=3)
+    drawn = [len(sampler.sample(i)) for i in range(6)]
+    assert 0 in drawn
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        aggregator="median",
+        server_optimizer=keras.optimizers.SGD(1.0, momentum=0.5),
+    )
+    state = process.initialize()
+    history = process.fit(DATA, 6, sampler=sampler, verbose=0).history
+    assert history["num_clients"] == drawn
+    assert history["num_aggregated"] == drawn
+    assert int(zoo.numpy(process.state.optimizer)[0]) == 6
+    # By hand: without an aggregate, half of the last step once more.
+    velocity = [np.zeros(v.shape) for v in zoo.numpy(state.trainable)]
+    for i, number in enumerate(drawn):
+        change = [0.0 for _ in velocity]
+        if number:
+            clients = {k: DATA[k] for k in sampler.sample(i)}
+            known = fl.FederatedAveraging(zoo.regression(), aggregator="median")
+            start = state._replace(
+                optimizer=known.initialize().optimizer,
+                aggregator=known.initialize().aggregator,
+            )
+            after, _ = known.next(start, clients)
+            change = [
+                a - b
+                for a, b in zip(
+                    zoo.numpy(after.trainable),
+                    zoo.numpy(state.trainable),
+                    strict=True,
+                )
+            ]
+        velocity = [0.5 * v + c for v, c in zip(velocity, change, strict=True)]
+        moved = [
+            (w + v).astype("float32")
+            for w, v in zip(zoo.numpy(state.trainable), velocity, strict=True)
+        ]
+        state = state._replace(
+            trainable=[keras.ops.convert_to_tensor(w) for w in moved],
+            round_num=state.round_num + 1,
+        )
+    for mine, found in zip(
+        moved, zoo.numpy(process.state.trainable), strict=True
+    ):
+        np.testing.assert_allclose(found, mine, rtol=1e-4, atol=1e-6)
+
+
 def test_where_all_clients_are_left_out_there_is_one_warning(process):
     x, y = zoo.line(8)
     bad = [(np.full_like(x, np.nan), y)] * 2

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 
 from fedlearn import backend, state_file
@@ -40,7 +41,8 @@ def require_training(
         for a, b in zip(host(two.trainable), host(start.trainable), strict=True)
     ):
         raise Broken("After two rounds no weight of the model has moved.")
-    resumed = _round(process, saved_and_loaded(one, start), cohort)
+    loaded = saved_and_loaded(one, start, process.client_state)
+    resumed = _round(process, loaded, cohort)
     require_same(
         resumed, two, "The state of a run that went on from a saved state"
     )
@@ -95,13 +97,13 @@ def require_state(run: Callable[[], list[Any]], first: Any, kept: Any) -> None:
             non_trainable=[],
             optimizer=[],
             aggregator=state,
-            client_states={"a": kept},
+            client_states={"a": kept} if keras.tree.flatten(kept) else {},
             round_num=np.asarray(1, np.int64),
             seed=np.asarray(0, np.int64),
         )
         for state in (states[0], first)
     )
-    loaded = saved_and_loaded(after, like=before)
+    loaded = saved_and_loaded(after, before, kept)
     require_same(
         (loaded.aggregator, loaded.client_states),
         (after.aggregator, after.client_states),
@@ -109,10 +111,12 @@ def require_state(run: Callable[[], list[Any]], first: Any, kept: Any) -> None:
     )
 
 
-def saved_and_loaded(state: ServerState, like: ServerState) -> ServerState:
+def saved_and_loaded(
+    state: ServerState, like: ServerState, client_state: Any
+) -> ServerState:
     """A state after a trip through a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "state")
         state_file.save(path, state)
-        loaded, _ = state_file.load(path, like)
+        loaded, _ = state_file.load(path, like, client_state)
     return loaded

@@ -202,7 +202,8 @@ def test_fit_shows_a_round_that_too_few_updates_cost(capsys):
     x, y = zoo.line(4)
     data["broken"] = (x * np.nan, y)
     process = process_with(aggregators.Krum(2))
-    history = process.fit(data, rounds=1, verbose=2)
+    with pytest.warns(UserWarning, match="left out .* 'broken'"):
+        history = process.fit(data, rounds=1, verbose=2)
     assert history.history["num_aggregated"] == [0]
     assert history.history["num_rejected"] == [1]
     assert "num_aggregated: 0" in capsys.readouterr().out
