@@ -243,7 +243,11 @@ def _plain(value: Any, way: _Way) -> Any:
 
 def _array(value: Any) -> str:
     array = np.asarray(keras.ops.convert_to_numpy(value))
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes())
+    if array.dtype.hasobject:  # texts, whose bytes are addresses
+        content = repr(array.tolist()).encode()
+    else:
+        content = np.ascontiguousarray(array).tobytes()
+    digest = hashlib.sha256(content)
     return f"<{array.dtype} {array.shape} {digest.hexdigest()[:16]}>"
 
 

@@ -514,6 +514,16 @@ def test_an_adapted_vocabulary_is_told():
     assert "vocabulary was 3 words" in told
 
 
+def test_arrays_of_texts_are_told_by_the_texts():
+    def describe_words(*words):
+        # Made anew, so that equal texts are other objects.
+        texts = ["".join(list(word)) for word in words]
+        return run_identity.describe(np.array(texts, dtype=object))
+
+    assert describe_words("one", "two") == describe_words("one", "two")
+    assert describe_words("one", "two") != describe_words("one", "too")
+
+
 def test_code_of_another_python_is_not_compared():
     was, now = "cpython-311 " + 16 * "a", "cpython-312 " + 16 * "b"
     assert run_identity.differences({"code": was}, {"code": now}) == []
