@@ -48,6 +48,15 @@ def check_model(model: Any) -> None:
                     "before, with `dataset.map(fn)`, or set "
                     "KERAS_BACKEND=tensorflow."
                 )
+    for variable in model.trainable_variables:
+        if variable.overwrite_with_gradient:
+            raise ValueError(
+                f"The variable {variable.path!r} isn't trained: in float8 "
+                "Keras hands a layer's scales on as gradients, and the mean "
+                "of several clients' would be none's. Use another dtype "
+                "policy, such as 'mixed_bfloat16'; int8 layers with LoRA are "
+                "taken."
+            )
     for method, hook in (
         ("train_step", "`compute_loss` (and `compute_metrics`)"),
         ("test_step", "`compute_loss` (and `compute_metrics`)"),

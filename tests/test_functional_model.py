@@ -93,3 +93,11 @@ def test_two_metrics_with_the_same_keys_keep_both():
     )
     found = fl.evaluate(model, [(np.ones((4, 3)), np.ones((4, 2)))])
     assert (found["n"], found["second_n"]) == (2.0, 4.0)
+
+
+def test_scales_in_place_of_gradients_are_refused():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.layers[0].quantize("float8")
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"scale.*isn't trained.*float8"):
+        fl.FederatedAveraging(model)
