@@ -35,19 +35,22 @@ class RunPrivacy:
         data: FederatedDataset,
         sampler: Sampler | None,
     ):
-        found = (
-            _of_clients(process, data, sampler),
-            _of_examples(process, data, sampler),
-        )
+        examples = _of_examples(process, data, sampler)
+        found = (_of_clients(process, data, sampler), examples)
         self.guarantees = [g for g in found if g is not None]
         self._process = process
         # What all rounds are taken to have had in common.
         self._terms = {
             "noise": repr(process.aggregator),
             "clients' noise": repr(getattr(process.client, "dp", None)),
-            "sampling": _told(sampler),
+            "sampling": _told(sampler, who_counts=examples is not None),
             "clients": ids_digest(
                 data.client_ids if sampler is None else sampler.client_ids
+            ),
+            "numbers of examples": ""
+            if examples is None
+            else ids_digest(
+                [f"{n} {i}" for i, n in examples.num_examples.items()]
             ),
         }
         self._as_if = 0
@@ -145,12 +148,17 @@ class RunPrivacy:
             )
 
 
-def _told(sampler: Sampler | None) -> str:
-    """What of a sampler a guarantee over rounds rests on."""
+def _told(sampler: Sampler | None, who_counts: bool) -> str:
+    """What of a sampler a guarantee over rounds rests on.
+
+    Args:
+        sampler: It.
+        who_counts: Whether on who was really drawn, for single examples.
+    """
     if sampler is None:
         return "everyone"
     name = type(sampler).__name__
-    if type(sampler) in (Poisson, Uniform):
+    if type(sampler) in (Poisson, Uniform) and not who_counts:
         # Their rounds are drawn independently of each other, whatever the
         # seed is. Elsewhere it says how far apart a client's turns are.
         return f"{name} of {float(sampler.clients_per_round)!r}"

@@ -159,3 +159,32 @@ def test_a_second_fit_may_draw_by_another_seed_where_rounds_are_independent():
         sampler = Poisson(DATA, 5, seed=seed)
         history = process.fit(DATA, 2, sampler=sampler, verbose=0)
     assert history.privacy.rounds == 4
+
+
+def test_a_second_fit_counts_the_steps_that_the_first_really_took():
+    def fit(process, data, seed):
+        sampler = fl.samplers.Uniform(data, 2, seed=seed)
+        return process.fit(data, 3, sampler=sampler, verbose=0)
+
+    def fresh():
+        dp = fl.clients.ExampleDP(1.0, 1.0, delta=1e-2)
+        process = fl.FederatedAveraging(
+            zoo.regression(), fl.LocalTraining(batch_size=2, dp=dp)
+        )
+        fit(process, some, 1)
+        return process
+
+    some = {i: DATA[i] for i in IDS[:4]}
+    # Of the first three rounds the second sampler would name others.
+    with pytest.raises(ValueError, match="other sampling"):
+        fit(fresh(), some, 2)
+    # Of forty examples a step draws each more rarely than of four.
+    more = {i: zoo.line(40) for i in some}
+    with pytest.raises(ValueError, match="other numbers of examples"):
+        fit(fresh(), more, 1)
+    process = fresh()
+    history = fit(process, some, 1)
+    expected = privacy.ExampleGuarantee(
+        process.client, dict.fromkeys(some, 4), fl.samplers.Uniform(some, 2, 1)
+    )
+    assert history.history["epsilon_example"][-1] == expected.epsilon(6)
