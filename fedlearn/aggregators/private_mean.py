@@ -26,12 +26,13 @@ class PrivateMean(Mean):
     * Metrics of clients' training (`loss`, `accuracy`, `num_examples`, ...),
       which are exact, and what callbacks do because of them;
       `private_metrics=True` leaves them out of the logs, and refuses
-      validation data of the same clients. (Their examples as a pooled tuple
-      it can't tell: metrics of those are exact, too.)
+      validation data of the same clients. (Copies of their examples in a list
+      or a pooled tuple it can't tell: metrics of those are exact, too.)
     * `num_clients`, `bytes_up` and `bytes_down`: how many took part, which
       Poisson sampling counts on nobody to know, and whether one was left out
       because its update wasn't finite. With messages of variable length
-      `bytes_up` also tells how long they were.
+      `bytes_up` also tells how long they were. `private_metrics=True` leaves
+      them out, too.
     * Sums of floats are rounded while they are added up. (Of what is
       released the last bits tell nothing: sum and noise are rounded to
       multiples of one step, see `fedlearn.encoders.noise_grid`.)
