@@ -12,6 +12,7 @@ FLOAT64_INTEGERS = 1 << 53
 # in 17 million; a column that is far from 0 for its spread (time stamps with
 # fractions) loses more than this part of the spread.
 _MOST_LOST = 2.0**-12
+_DIGITS = 2.0**-23
 
 
 def _significant(values: np.ndarray) -> np.ndarray:
@@ -31,7 +32,8 @@ def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
 
     Whole numbers are held if each of them is exact. Fractions are rounded,
     as Keras does it; they are held unless one becomes infinite, or rounding
-    moves one by over a 4,096th of the span of all.
+    moves one by over a 4,096th of the span of all (of an eight-millionth of
+    itself, if all are equal).
 
     Args:
         values: `(n,)` booleans, integers or floats, without NaN.
@@ -64,7 +66,8 @@ def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
         lost = moved > 0
     else:
         span = float(known.max()) - float(known.min())
-        lost = moved > (_MOST_LOST * span if span else np.inf)
+        # A column without spread may be too small for float32, and become 0.
+        lost = moved > (_MOST_LOST * span if span else _DIGITS * np.abs(known))
         lost |= ~np.isfinite(narrow)
     if not lost.any():
         return None

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -117,7 +118,8 @@ def test_a_folder_that_is_no_run(fedlearn, tmp_path, command):
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2
     assert "isn't the folder of a run" in err
-    config = '{"flags": {"model": "m:build"}}'
+    flags = {"algorithm": "fedavg", "dataset": "digits", "model": "m:build"}
+    config = json.dumps({"flags": flags})
     (tmp_path / "demo" / "config.json").write_text(config)
     code, _, err = fedlearn(command, tmp_path / "demo")
     assert code == 2

@@ -54,6 +54,7 @@ def test_large_integers_without_sign(values):
         ([np.inf, 0.5], True),
         ([0.1, 0.1], True),
         ([1e-60, 3e-60], False),
+        ([1e-60, 1e-60], False),  # they would all be 0
         ([], True),
     ],
 )
