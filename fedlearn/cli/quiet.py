@@ -1,7 +1,6 @@
 """Keras without what its backends say while they load."""
 
 import contextlib
-import logging
 import os
 import sys
 import tempfile
@@ -38,18 +37,6 @@ def import_keras(debug: bool = False) -> None:
             raise ImportError(explanation(error) or str(error)) from error
         # A first operation starts the devices, which is logged too.
         keras.ops.convert_to_numpy(keras.ops.ones((1,)) + 1)
-
-
-def hush_accounting() -> None:
-    """Keeps back what dp-accounting logs about orders it leaves out.
-
-    Without them epsilon is still an upper bound, and there are dozens.
-    """
-    logging.getLogger("absl").addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return "failed to converge" not in record.getMessage()
 
 
 @contextlib.contextmanager

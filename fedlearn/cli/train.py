@@ -247,7 +247,6 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     task = task_of(flags, train)
     own_data.choose_optimizer(flags, task.label)
     model = cli_model.load(flags.model, task, flags.seed)
-    quiet.hush_accounting()
     privacy = cli_privacy.plan(flags, len(train), before.get("privacy"))
     process = _process(flags, algorithm, model, task, privacy)
     config = {
