@@ -26,7 +26,13 @@ hypothesis.settings.load_profile("deterministic")
 _BACKEND_FREE_DOCTESTS = ("cli", "data", "datasets", "models", "partition")
 
 
+# Of many minutes on JAX. They come first, or at the end one process works on
+# them alone.
+_LONGEST = ("test_layers.py", "test_data_sets.py")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
     folders = [PROJECT / "fedlearn" / f for f in _BACKEND_FREE_DOCTESTS]
     for item in items:
         if any(folder in item.path.parents for folder in folders):
