@@ -19,7 +19,7 @@ import numpy as np
 from keras import layers
 
 import fedlearn as fl
-from fedlearn import model_work
+from fedlearn.keras_model import model_work
 
 SIZES = {
     "equal": [20] * 30,

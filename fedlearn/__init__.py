@@ -211,7 +211,7 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        from fedlearn.missing_backend import explanation
+        from fedlearn.advice.missing_backend import explanation
 
         if text := explanation(error):
             raise ImportError(text) from error

@@ -8,11 +8,15 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
+from fedlearn.clients.cohort import Cohort
 from fedlearn.data.class_names import name_classes
-from fedlearn.data.cohort import Cohort
-from fedlearn.example_wise import is_example_wise, labels_match
 from fedlearn.executors.executor import naming
-from fedlearn.functional_model import Arrays, FunctionalModel, to_backend
+from fedlearn.keras_model.example_wise import is_example_wise, labels_match
+from fedlearn.keras_model.functional_model import (
+    Arrays,
+    FunctionalModel,
+    to_backend,
+)
 from fedlearn.metrics import per_client as per_client_metrics
 
 

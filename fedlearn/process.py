@@ -11,31 +11,33 @@ from keras import ops
 from fedlearn import (
     backend,
     executors,
-    keras_words,
-    layer_statistics,
-    model_copy,
-    model_work,
     optimizers,
     recipe,
     representation,
     seeds,
-    variable_roles,
 )
+from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.broadcast import Broadcast
+from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.data.class_names import listed
-from fedlearn.data.cohort import Cohort
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.evaluation import evaluate_values
-from fedlearn.functional_model import FunctionalModel, to_backend
+from fedlearn.keras_model import (
+    layer_statistics,
+    model_copy,
+    model_work,
+    variable_roles,
+)
+from fedlearn.keras_model.functional_model import FunctionalModel, to_backend
+from fedlearn.messages.broadcast import Broadcast
+from fedlearn.messages.server_state import ServerState
+from fedlearn.messages.traffic import Traffic
+from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS
 from fedlearn.optimizers.functional import FunctionalOptimizer
-from fedlearn.server_state import ServerState
-from fedlearn.traffic import Traffic
-from fedlearn.update import StackedUpdate, Update
 
 
 class LearningProcess:
@@ -906,7 +908,7 @@ class LearningProcess:
           a client gets    92 B a round
           take part        all 2 clients in every round
         """
-        from fedlearn import process_summary
+        from fedlearn.runs import process_summary
 
         for line in process_summary.lines(
             self, data, rounds, clients_per_round, sampler
@@ -924,7 +926,7 @@ class LearningProcess:
             state: What.
             path: Where to; folders that aren't there are made.
         """
-        from fedlearn import state_file
+        from fedlearn.runs import state_file
 
         state_file.save(path, state)
 
@@ -940,7 +942,7 @@ class LearningProcess:
             ValueError: If the file is damaged, isn't a state, or is the state
                 of another model or another algorithm.
         """
-        from fedlearn import state_file
+        from fedlearn.runs import state_file
 
         state, _ = state_file.load(path, self.initialize(), self.client_state)
         return state

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fedlearn.did_you_mean import did_you_mean
+from fedlearn.advice.did_you_mean import did_you_mean
 
 
 class Recipe(NamedTuple):

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from fedlearn import backend, log_files, run_identity
+from fedlearn import backend
 from fedlearn.callbacks.progress import Progress
-from fedlearn.checkpoint import Checkpoint, callback_state, restore_callbacks
+from fedlearn.clients.cohort import client_arrays
 from fedlearn.data.class_names import listed, name_classes
-from fedlearn.data.cohort import client_arrays
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.left_out import LeftOut
 from fedlearn.metrics.per_client import FEW
-from fedlearn.run_privacy import RunPrivacy, draws_by_poisson
+from fedlearn.runs import log_files, run_identity
+from fedlearn.runs.checkpoint import (
+    Checkpoint,
+    callback_state,
+    restore_callbacks,
+)
+from fedlearn.runs.left_out import LeftOut
+from fedlearn.runs.run_privacy import RunPrivacy, draws_by_poisson
 from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import pytest
 from keras import ops
 
 import fedlearn as fl
-from fedlearn import backend, wire
-from fedlearn.update import StackedUpdate, Update
+from fedlearn import backend
+from fedlearn.messages import wire
+from fedlearn.messages.update import StackedUpdate, Update
 from tests import zoo
 
 SIZES = (8, 16, 8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn.checkpoint import Checkpoint
+from fedlearn.runs.checkpoint import Checkpoint
 from tests import zoo
 
 DATA = zoo.clients((8, 4, 12, 8, 4), make=zoo.line)

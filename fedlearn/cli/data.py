@@ -9,12 +9,12 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli import own_data
 from fedlearn.cli.command import Values
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.flag_types import Choice, Place, Positive, Whole, define
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.did_you_mean import did_you_mean
 
 # Where the data are: after a run they may have been moved.
 PLACES = ("source", "cache_dir", "data")

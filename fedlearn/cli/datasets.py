@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli import data as cli_data
 from fedlearn.cli.command import Command, Group
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.units import in_bytes
-from fedlearn.did_you_mean import did_you_mean
 
 if TYPE_CHECKING:
     from fedlearn.datasets.card import Card

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from fedlearn.did_you_mean import did_you_mean
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.recipe import Recipe, normal, read
 
 

@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 from absl import app, flags
 
 import fedlearn
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli import help_text
 from fedlearn.cli.command import Command, Values
 from fedlearn.cli.errors import UsageError
-from fedlearn.did_you_mean import did_you_mean
 
 COMMANDS = ("train", "evaluate", "report", "datasets")
 _HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.task import Task
-from fedlearn.did_you_mean import did_you_mean
 
 if TYPE_CHECKING:
     import keras

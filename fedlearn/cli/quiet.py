@@ -32,7 +32,7 @@ def import_keras(debug: bool = False) -> None:
         try:
             import keras
         except ModuleNotFoundError as error:
-            from fedlearn.missing_backend import explanation
+            from fedlearn.advice.missing_backend import explanation
 
             raise ImportError(explanation(error) or str(error)) from error
         # A first operation starts the devices, which is logged too.

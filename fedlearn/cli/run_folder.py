@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.model import is_code
-from fedlearn.did_you_mean import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -68,7 +68,7 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file of the run."""
         # Not at the top: `report` needs none of what this imports.
-        from fedlearn import state_file
+        from fedlearn.runs import state_file
 
         state_file.write_atomically(self.file(name), data)
 

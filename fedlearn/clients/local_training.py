@@ -9,11 +9,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, keras_words, optimizers, representation, seeds
+from fedlearn import backend, optimizers, representation, seeds
+from fedlearn.advice import keras_words
 from fedlearn.clients import class_weight as class_weights
 from fedlearn.clients.example_dp import ExampleDP
-from fedlearn.example_wise import is_example_wise, labels_match
-from fedlearn.functional_model import Arrays, FunctionalModel, Variables
+from fedlearn.keras_model.example_wise import is_example_wise, labels_match
+from fedlearn.keras_model.functional_model import (
+    Arrays,
+    FunctionalModel,
+    Variables,
+)
 from fedlearn.optimizers.functional import FunctionalOptimizer
 
 
@@ -240,7 +245,8 @@ class LocalTrainer:
     def can_pad(self, data: tuple) -> bool:
         """Whether `padded_step` equals `step` for a client's examples.
 
-        Only where it is known by construction; see `fedlearn.example_wise`.
+        Only where it is known by construction; see
+        `fedlearn.keras_model.example_wise`.
         """
         model: Any = self.model.model
         if self._example_wise is None:  # known once the metrics exist

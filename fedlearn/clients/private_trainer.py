@@ -8,10 +8,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, seeds, threefry, variable_roles
+from fedlearn import backend, seeds, threefry
 from fedlearn.clients.class_weight import weighted
 from fedlearn.clients.local_training import LocalTrainer, LocalTraining
-from fedlearn.functional_model import Arrays, FunctionalModel, Variables
+from fedlearn.keras_model import variable_roles
+from fedlearn.keras_model.functional_model import (
+    Arrays,
+    FunctionalModel,
+    Variables,
+)
 
 # Second words of threefry's counter, that keep apart what is drawn from one
 # seed. What else is drawn from a client's seed counts from 0.

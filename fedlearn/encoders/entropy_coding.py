@@ -7,9 +7,9 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from fedlearn import wire
 from fedlearn.encoders import range_coder
 from fedlearn.encoders.encoder import Encoder, Spec
+from fedlearn.messages import wire
 
 _STRATEGIES = {
     "huffman": zlib.Z_HUFFMAN_ONLY,

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, seeds, wire
+from fedlearn import backend, seeds
 from fedlearn.encoders.chain import Chain, Encoders
 from fedlearn.encoders.encoder import Encoder
+from fedlearn.messages import wire
 
 
 def round_trip(

@@ -17,7 +17,7 @@ class Executor:
 
         Returns:
             `run(broadcast, cohort, seeds) -> total`: the sum of the updates
-            of all clients of a `fedlearn.data.cohort.Cohort`, of which
+            of all clients of a `fedlearn.clients.cohort.Cohort`, of which
             `seeds` gives each its own. Clients are read when they are needed
             and not kept.
         """

@@ -10,7 +10,7 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.clients.program import seed_words
 from fedlearn.executors.executor import Executor, naming
-from fedlearn.update import StackedUpdate, Update
+from fedlearn.messages.update import StackedUpdate, Update
 
 
 class Sequential(Executor):

@@ -23,8 +23,8 @@ import numpy as np
 from keras import ops
 
 from fedlearn import seeds
+from fedlearn.keras_model.stateless_scope import StatelessScope
 from fedlearn.metrics.masked_accuracy import MaskedAccuracy
-from fedlearn.stateless_scope import StatelessScope
 
 Update = Callable[[list[Any], Any], Sequence[Any]]
 """From a metric's variables and a batch to the variables after it."""

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn.keras_model.stateless_scope import StatelessScope
 from fedlearn.optimizers import beside_config
-from fedlearn.stateless_scope import StatelessScope
 
 # Keras's optimizers are one backend-agnostic class under one that is the
 # backend's own. The backend's own methods assign to tf.Variables or to

@@ -252,7 +252,7 @@ def plan(
     if model is None:
         return planned
     from fedlearn.process import LearningProcess
-    from fedlearn.process_summary import client_bytes
+    from fedlearn.runs.process_summary import client_bytes
 
     process = LearningProcess(model, aggregator=planned.aggregator())
     up, down = client_bytes(process)

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, wire
+from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.encoder import Spec
+from fedlearn.messages import wire
 from fedlearn.testing import draws, rounds
 from fedlearn.testing.draws import DEFAULT_SPEC, generator, words
 from fedlearn.testing.pytrees import (

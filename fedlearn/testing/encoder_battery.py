@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, wire
+from fedlearn import backend
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.clip import Clip
 from fedlearn.encoders.encoder import Encoder, Spec
+from fedlearn.messages import wire
 from fedlearn.testing import draws, rounds
 from fedlearn.testing.draws import DEFAULT_SPEC, generator, words
 from fedlearn.testing.pytrees import (

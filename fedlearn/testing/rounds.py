@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from fedlearn import backend, state_file
+from fedlearn import backend
+from fedlearn.messages.server_state import ServerState
 from fedlearn.process import LearningProcess
-from fedlearn.server_state import ServerState
+from fedlearn.runs import state_file
 from fedlearn.testing import tiny_regression
 from fedlearn.testing.pytrees import (
     all_finite,

@@ -12,7 +12,7 @@ from fedlearn import backend
 from fedlearn.clients import ExampleDP, private_trainer
 from fedlearn.clients.private_trainer import PrivateTrainer
 from fedlearn.clients.program import seed_words
-from fedlearn.run_privacy import RunPrivacy
+from fedlearn.runs.run_privacy import RunPrivacy
 from tests import zoo
 
 RATE = 0.1

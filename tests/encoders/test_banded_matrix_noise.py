@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from fedlearn import backend, wire
+from fedlearn import backend
 from fedlearn.aggregators import Mean
 from fedlearn.encoders import BandedMatrixNoise, Clip, GaussianNoise
+from fedlearn.messages import wire
 from fedlearn.privacy import BandedMatrix, optimal_coefficients
 from tests.encoders.noise_rounds import (
     SPEC,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn import backend, wire
+from fedlearn import backend
 from fedlearn.encoders import (
     Chain,
     Drive,
@@ -15,6 +15,7 @@ from fedlearn.encoders import (
     TopK,
     UniformQuantization,
 )
+from fedlearn.messages import wire
 from tests import zoo
 
 CHAINS = {

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import KerasTensor, tree
 
-from fedlearn import wire
 from fedlearn.encoders import EntropyCoding, bit_packing, range_coder
+from fedlearn.messages import wire
 from tests.encoders.compression import heavy_tailed, normal
 
 pytestmark = pytest.mark.backend_free

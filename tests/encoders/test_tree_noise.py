@@ -2,10 +2,11 @@ import keras
 import numpy as np
 import pytest
 
-from fedlearn import backend, wire
+from fedlearn import backend
 from fedlearn.aggregators import Mean
 from fedlearn.encoders import Clip, TreeNoise
 from fedlearn.encoders.tree_noise import node_variance, prefix_variance
+from fedlearn.messages import wire
 from fedlearn.privacy import Tree, tree_sensitivity
 from tests.encoders.noise_rounds import (
     SPEC,

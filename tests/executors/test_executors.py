@@ -5,7 +5,7 @@ from keras import ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
-from fedlearn.update import Update
+from fedlearn.messages.update import Update
 from tests import zoo
 
 # Batches of 8, two epochs, at most three steps: single examples, last batches

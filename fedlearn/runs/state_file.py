@@ -1,8 +1,8 @@
 """A server's state as a file, written atomically and checked when read.
 
 The file: a line that names the format, the SHA-256 of all that follows, then
-a `fedlearn.wire` message with the state's arrays and a JSON text of facts. No
-pickle: opening a file from elsewhere runs no code.
+a `fedlearn.messages.wire` message with the state's arrays and a JSON text of
+facts. No pickle: opening a file from elsewhere runs no code.
 """
 
 import contextlib
@@ -18,8 +18,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, wire
-from fedlearn.server_state import ServerState
+from fedlearn import backend
+from fedlearn.messages import wire
+from fedlearn.messages.server_state import ServerState
 
 _MAGIC = b"fedlearn state 1\n"
 

@@ -10,8 +10,8 @@ from fedlearn.privacy.released import as_mechanism
 from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:
+    from fedlearn.messages.server_state import ServerState
     from fedlearn.process import LearningProcess
-    from fedlearn.server_state import ServerState
 
 # Where a history has the statement for a client, and for one of its examples.
 _PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn.left_out import LeftOut
+from fedlearn.runs.left_out import LeftOut
 from tests import zoo
 
 

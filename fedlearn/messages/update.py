@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from fedlearn.functional_model import Arrays
+from fedlearn.keras_model.functional_model import Arrays
 
 
 class Update(NamedTuple):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedlearn import wire
+from fedlearn.messages import wire
 
 pytestmark = pytest.mark.backend_free
 

@@ -10,7 +10,7 @@ from fedlearn.aggregators.median import coordinate_median
 from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.encoders.local_gaussian_noise import LocalGaussianNoise
-from fedlearn.functional_model import Arrays
+from fedlearn.keras_model.functional_model import Arrays
 
 Choice = Literal["average", "local", "frozen"]
 """See `fedlearn.LocalTraining`."""

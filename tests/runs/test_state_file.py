@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn import state_file
+from fedlearn.runs import state_file
 from tests import zoo
 
 
@@ -217,7 +217,7 @@ def test_a_state_of_an_unknown_version(process, state, tmp_path):
     """Sound bytes that aren't what this version writes."""
     import hashlib
 
-    from fedlearn import wire
+    from fedlearn.messages import wire
 
     facts = np.frombuffer(b"null", np.uint8)
     for tree in (

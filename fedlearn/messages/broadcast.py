@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fedlearn.functional_model import Arrays
+from fedlearn.keras_model.functional_model import Arrays
 
 
 class Broadcast(NamedTuple):

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 
 import fedlearn as fl
-from fedlearn import variable_roles
-from fedlearn.functional_model import FunctionalModel
+from fedlearn.keras_model import variable_roles
+from fedlearn.keras_model.functional_model import FunctionalModel
 from tests import zoo
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from fedlearn import backend, wire
+from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.broadcast import Broadcast
 from fedlearn.encoders.chain import Chain
 from fedlearn.encoders.encoder import Encoder
-from fedlearn.functional_model import FunctionalModel
+from fedlearn.keras_model.functional_model import FunctionalModel
+from fedlearn.messages import wire
+from fedlearn.messages.broadcast import Broadcast
 
 
 class Traffic:

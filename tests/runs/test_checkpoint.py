@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from fedlearn import checkpoint, state_file
-from fedlearn.checkpoint import Checkpoint
+from fedlearn.runs import checkpoint, state_file
+from fedlearn.runs.checkpoint import Checkpoint
 from tests import zoo
 
 

@@ -4,7 +4,7 @@ import pytest
 from keras import layers, ops
 
 import fedlearn as fl
-from fedlearn import model_copy
+from fedlearn.keras_model import model_copy
 from tests import zoo
 
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedlearn.functional_model import Arrays
+from fedlearn.keras_model.functional_model import Arrays
 
 
 class ServerState(NamedTuple):

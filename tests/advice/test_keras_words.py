@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 import fedlearn as fl
-from fedlearn import keras_words
+from fedlearn.advice import keras_words
 from tests import zoo
 
 DATA = zoo.clients((8, 4), make=zoo.line)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, losses, ops
 
 import fedlearn as fl
-from fedlearn.example_wise import is_example_wise
+from fedlearn.keras_model.example_wise import is_example_wise
 from tests import zoo
 
 

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from fedlearn import log_files
+from fedlearn.runs import log_files
 
 pytestmark = pytest.mark.backend_free
 

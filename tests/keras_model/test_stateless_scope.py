@@ -2,8 +2,8 @@ import keras
 import numpy as np
 
 from fedlearn import backend
+from fedlearn.keras_model.stateless_scope import StatelessScope, current
 from fedlearn.optimizers.functional import FunctionalOptimizer
-from fedlearn.stateless_scope import StatelessScope, current
 
 
 def test_a_variable_is_assigned_what_another_holds_at_that_time():

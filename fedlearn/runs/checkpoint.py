@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from fedlearn import run_identity, state_file
-from fedlearn.server_state import ServerState
-from fedlearn.state_file import Written
+from fedlearn.messages.server_state import ServerState
+from fedlearn.runs import run_identity, state_file
+from fedlearn.runs.state_file import Written
 
 _WRITING_SHARE = 0.1  # of the run's time, at most
 
@@ -46,7 +46,7 @@ class Checkpoint:
     Args:
         folder: Where; made if it isn't there.
         identity: What must be equal for a run to go on from the checkpoint,
-            as plain JSON; see `fedlearn.run_identity`.
+            as plain JSON; see `fedlearn.runs.run_identity`.
         versions: What is told, where it differs, by a warning.
     """
 

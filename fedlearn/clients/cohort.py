@@ -13,7 +13,7 @@ from fedlearn.data.client_data import (
     read_client_data,
 )
 from fedlearn.data.client_id import as_client_ids
-from fedlearn.functional_model import FunctionalModel
+from fedlearn.keras_model.functional_model import FunctionalModel
 
 
 class Client(NamedTuple):

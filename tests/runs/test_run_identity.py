@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 import fedlearn as fl
-from fedlearn import run_identity
+from fedlearn.runs import run_identity
 from tests import zoo
 
 DATA = {f"client_{i}": zoo.line(n, seed=i) for i, n in enumerate((8, 4, 12))}

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, model_checks, variable_roles
-from fedlearn.class_labels import LabelCheck
+from fedlearn import backend
+from fedlearn.keras_model import model_checks, variable_roles
+from fedlearn.keras_model.class_labels import LabelCheck
+from fedlearn.keras_model.model_trial import ModelTrial
+from fedlearn.keras_model.stateless_scope import StatelessScope, current
 from fedlearn.metrics import mergeable
-from fedlearn.model_trial import ModelTrial
-from fedlearn.stateless_scope import StatelessScope, current
 
 Arrays = list[Any]
 """Backend arrays, one for each variable of a list, in that list's order."""

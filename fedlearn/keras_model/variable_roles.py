@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from fedlearn.on_shapes import OnShapes
+from fedlearn.keras_model.on_shapes import OnShapes
 
 
 @dataclasses.dataclass(frozen=True)

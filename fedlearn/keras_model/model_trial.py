@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, model_checks, seeds
-from fedlearn.example_wise import labels_match
+from fedlearn import backend, seeds
+from fedlearn.keras_model import model_checks
+from fedlearn.keras_model.example_wise import labels_match
+from fedlearn.keras_model.on_shapes import OnShapes
+from fedlearn.keras_model.stateless_scope import StatelessScope
 from fedlearn.metrics import mergeable
-from fedlearn.on_shapes import OnShapes
-from fedlearn.stateless_scope import StatelessScope
 
 _NUM_ROWS = 5
 
@@ -19,8 +20,7 @@ class ModelTrial:
     """Runs a model on the first examples of each combination of shapes.
 
     Args:
-        model: The `fedlearn.functional_model.FunctionalModel`; none of its
-            variables changes.
+        model: The `FunctionalModel`; none of its variables changes.
     """
 
     def __init__(self, model: Any):

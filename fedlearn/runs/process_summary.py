@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fedlearn import representation, training
 from fedlearn.cli.units import counted, in_bytes
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.run_privacy import RunPrivacy
+from fedlearn.messages.traffic import Traffic
+from fedlearn.runs.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler
-from fedlearn.traffic import Traffic
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess

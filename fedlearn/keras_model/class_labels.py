@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn.keras_model.stateless_scope import StatelessScope, current
 from fedlearn.metrics import mergeable
-from fedlearn.stateless_scope import StatelessScope, current
 
 
 class _Use(NamedTuple):

@@ -1,0 +1,1 @@
+"""What errors suggest to do instead."""

@@ -1,0 +1,1 @@
+"""The user's Keras model as pure functions."""

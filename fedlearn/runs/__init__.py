@@ -1,0 +1,1 @@
+"""What a run of many rounds keeps, and says of itself."""
