@@ -21,6 +21,7 @@ from fedlearn.datasets import (
     stackoverflow,
     synthetic,
 )
+from fedlearn.datasets.task import Task
 
 if TYPE_CHECKING:
     from fedlearn.datasets.card import Card
@@ -37,6 +38,7 @@ _NAMES = (
 )
 
 __all__ = [
+    "Task",
     "celeba",
     "cifar100",
     "describe",

@@ -8,9 +8,10 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
-__all__ = ["ATTRIBUTES", "CARD", "load_data"]
+__all__ = ["ATTRIBUTES", "CARD", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(BASE_URL + "celeba.sqlite.lzma")
@@ -183,3 +184,10 @@ def load_data(
         parts[p].map(fn, same_length=True) for p in ("train", "test")
     )
     return train, test
+
+
+def task(**arguments: Any) -> Task:
+    """Whether a photograph has an attribute; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    sizes = {"input_shape": (84, 84, 3), "num_classes": 2}
+    return Task(train, test, "celeba_cnn", sizes)

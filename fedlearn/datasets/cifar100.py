@@ -8,9 +8,10 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
-__all__ = ["CARD", "load_data", "standardized"]
+__all__ = ["CARD", "load_data", "standardized", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(
@@ -159,3 +160,11 @@ def load_data(
         parts[p].map(fn, same_length=True) for p in ("train", "test")
     )
     return train, test
+
+
+def task(**arguments: Any) -> Task:
+    """What a photograph shows; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    shape = train.element_spec[0].shape
+    sizes = {"input_shape": shape, "num_classes": 100}
+    return Task(train, test, "resnet18_gn", sizes, batch_size=20)

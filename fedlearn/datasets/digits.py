@@ -1,12 +1,15 @@
 """Handwritten digits of 8 x 8 pixels, from scikit-learn: no download."""
 
+from typing import Any
+
 import numpy as np
 
 from fedlearn import partition
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
+from fedlearn.datasets.task import Task
 
-__all__ = ["CARD", "load_data"]
+__all__ = ["CARD", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 CARD = Card(
@@ -84,3 +87,10 @@ def load_data(
         x, labels.astype(np.int64), num_clients, alpha, 2, seed
     )
     return clients.split_examples(1 - test_fraction, seed)
+
+
+def task(**arguments: Any) -> Task:
+    """Which digit an image shows; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    sizes = {"input_shape": (8, 8, 1), "num_classes": 10}
+    return Task(train, test, "digits_cnn", sizes)

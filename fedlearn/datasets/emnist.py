@@ -8,9 +8,10 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.task import Task, num_classes
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
-__all__ = ["CARD", "load_data"]
+__all__ = ["CARD", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(
@@ -154,3 +155,14 @@ def load_data(
         parts[p].map(fn, same_length=True) for p in ("train", "test")
     )
     return train, test
+
+
+def task(**arguments: Any) -> Task:
+    """Which character an image shows; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    if arguments.get("source") in (None, "synthetic"):
+        classes = 10 if arguments.get("only_digits", True) else 62
+    else:  # a file of one's own may have others
+        classes = num_classes(train)
+    sizes = {"input_shape": (28, 28, 1), "num_classes": classes}
+    return Task(train, test, "emnist_cnn", sizes, batch_size=20)

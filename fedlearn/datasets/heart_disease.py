@@ -15,8 +15,9 @@ from fedlearn.data.formats.csv_file import read_cells
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, locate
+from fedlearn.datasets.task import Task
 
-__all__ = ["CARD", "COLUMNS", "SITES", "load_data"]
+__all__ = ["CARD", "COLUMNS", "SITES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 SITES = ("cleveland", "hungarian", "switzerland", "va")
@@ -337,3 +338,10 @@ def _read_uci(path: Path, site: str, seed: int) -> _Site:
     )
     x, outcome = _split_columns(encoded)
     return x, outcome, _drawn_split(len(x), site, seed)
+
+
+def task(**arguments: Any) -> Task:
+    """Whether a patient has heart disease; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    sizes = {"input_shape": (len(COLUMNS),), "num_classes": 2}
+    return Task(train, test, "heart_logistic", sizes)

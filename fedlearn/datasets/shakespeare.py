@@ -8,6 +8,7 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
+from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "VOCABULARY",
     "VOCABULARY_SIZE",
     "load_data",
+    "task",
     "text",
     "tokens",
 ]
@@ -204,3 +206,17 @@ def load_data(
         return rows[:, :-1], rows[:, 1:]
 
     return parts["train"].map(examples), parts["test"].map(examples)
+
+
+def task(**arguments: Any) -> Task:
+    """The next character; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    return Task(
+        train,
+        test,
+        "shakespeare_lstm",
+        {"vocab_size": VOCABULARY_SIZE},
+        ignored=(PAD,),
+        batch_size=4,
+        learning_rate=1.0,
+    )

@@ -17,6 +17,7 @@ from fedlearn.data.fetching.cache_folder import cache_folder
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
+from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "load_data",
     "load_tag_counts",
     "load_word_counts",
+    "task",
     "word_numbers",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public
@@ -382,4 +384,26 @@ def load_data(
         train.map(examples, same_length=True),
         heldout.map(examples, same_length=True),
         test.map(examples, same_length=True),
+    )
+
+
+def task(**arguments: Any) -> Task:
+    """The next word, or a post's tags; arguments as of `load_data`."""
+    train, _, test = load_data(**arguments)
+    x, y = train.element_spec
+    if arguments.get("task") == "tags":
+        sizes = {"input_shape": x.shape, "num_tags": y.shape[0]}
+        return Task(train, test, "stackoverflow_tags", sizes)
+    # A source may have fewer words than are asked for. A sentence begins with
+    # the number of a beginning, after which only that of an end comes.
+    first = next(client for client in train if train.num_examples(client))
+    beginning = int(train[first][0][0, 0])
+    return Task(
+        train,
+        test,
+        "stackoverflow_lstm",
+        {"vocab_size": beginning + 2},
+        ignored=(0, beginning - 1, beginning, beginning + 1),
+        batch_size=16,
+        learning_rate=0.3,
     )

@@ -1,12 +1,15 @@
 """Made-up classification whose clients differ as much as one likes."""
 
+from typing import Any
+
 import numpy as np
 
 from fedlearn import portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
+from fedlearn.datasets.task import Task
 
-__all__ = ["CARD", "load_data"]
+__all__ = ["CARD", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _FEATURES = 60
@@ -146,3 +149,10 @@ def _labels(x: np.ndarray, model: np.ndarray) -> np.ndarray:
     for column, weights in zip(x.T.astype(np.float64), model, strict=False):
         scores += column[:, None] * weights
     return scores.argmax(axis=1).astype(np.int64)
+
+
+def task(**arguments: Any) -> Task:
+    """The class of a point; arguments as of `load_data`."""
+    train, test = load_data(**arguments)
+    sizes = {"input_shape": (_FEATURES,), "num_classes": _CLASSES}
+    return Task(train, test, "logistic_regression", sizes)
