@@ -78,7 +78,7 @@ class FunctionalModel:
 
     @property
     def metrics_variables(self) -> list[keras.Variable]:
-        """The variables of the metrics; known once `prepare` has run."""
+        """The variables of the metrics; known after `build` or `prepare`."""
         # A metric that two layers share is listed twice; StatelessScope has
         # one value for it, and it must be counted once.
         unique = {id(v): v for v in self.model.metrics_variables}
@@ -288,6 +288,21 @@ class FunctionalModel:
         """The names that the user's metrics have themselves."""
         return [metric.name for metric in mergeable.user_metrics(self.model)]
 
+    def build(self, spec: tuple) -> None:
+        """Creates the metrics, and checks the model, without any example.
+
+        Args:
+            spec: What has a `shape`, without the axis of examples, and a
+                `dtype`, for each array of `(x,)`, `(x, y)` or
+                `(x, y, sample_weight)`: as `FederatedDataset.element_spec`.
+
+        Raises:
+            ValueError: If the model can't be run on such examples.
+        """
+        batch = keras.tree.map_structure(_one_row, tuple(spec))
+        self._trial.run_on_shapes(batch, "`spec`")
+        self._see(batch)
+
     def prepare(self, batch: tuple, client_id: str) -> None:
         """Checks that the model takes a client's examples; creates metrics.
 
@@ -300,6 +315,9 @@ class FunctionalModel:
             ValueError: If the model can't be run on the examples.
         """
         self._trial.run(batch, client_id)
+        self._see(batch)
+
+    def _see(self, batch: tuple) -> None:
         if self._no_examples is None:
             self._no_examples = keras.tree.map_structure(
                 lambda a: np.zeros((0, *a.shape[1:]), a.dtype), batch
@@ -307,12 +325,23 @@ class FunctionalModel:
 
     @property
     def no_examples(self) -> tuple | None:
-        """Arrays without rows that the model takes; None before `prepare`."""
+        """Arrays without rows that the model takes; None before `build`."""
         return self._no_examples
 
     def check_labels(self, batch: tuple, client_id: str) -> None:
         """Raises ValueError for labels that the model's losses can't take."""
         self._check_labels(batch, self._trial.run(batch, client_id), client_id)
+
+
+def _one_row(spec: Any) -> np.ndarray:
+    """An array of one example, in the dtype in which clients' are read."""
+    dtype = getattr(spec.dtype, "as_numpy_dtype", spec.dtype)  # TensorFlow's
+    dtype = np.dtype(object if dtype == "string" else dtype)
+    if dtype.kind in "SUO":
+        return np.full((1, *spec.shape), "")
+    if dtype == np.float64:
+        dtype = np.dtype(keras.backend.floatx())
+    return np.zeros((1, *spec.shape), dtype)
 
 
 def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:

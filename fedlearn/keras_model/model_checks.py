@@ -79,7 +79,7 @@ _ON_TENSORFLOW = (
 )
 
 
-def check_batch(model: keras.Model, batch: tuple, client_id: str) -> None:
+def check_batch(model: keras.Model, batch: tuple, whose: str) -> None:
     """Raises ValueError for inputs or labels of a shape that can't fit."""
     expected = input_shape(model)
     x = batch[0]
@@ -90,18 +90,16 @@ def check_batch(model: keras.Model, batch: tuple, client_id: str) -> None:
         and not _fits(x.shape, expected)
     ):
         raise ValueError(
-            f"The inputs of client {client_id!r} have the wrong shape: "
+            f"The inputs of {whose} have the wrong shape: "
             f"{describe(batch)}, but the model's input shape is {expected} "
             "(None is the batch). Reshape the clients' arrays, for example "
             "with `dataset.map(lambda data: (reshape(data[0]), data[1]))`."
         )
     if len(batch) > 1 and batch[1] is not None:
-        _check_label_shapes(model, batch, client_id)
+        _check_label_shapes(model, batch, whose)
 
 
-def _check_label_shapes(
-    model: keras.Model, batch: tuple, client_id: str
-) -> None:
+def _check_label_shapes(model: keras.Model, batch: tuple, whose: str) -> None:
     output, y, loss = output_shape(model), batch[1], model.loss
     if not (
         isinstance(output, tuple)
@@ -129,7 +127,7 @@ def _check_label_shapes(
             else ""
         )
         raise ValueError(
-            f"The labels of client {client_id!r} have the wrong shape: "
+            f"The labels of {whose} have the wrong shape: "
             f"{describe(batch)}, but the loss {name!r} with the model's "
             f"output shape {output} takes labels of shape {wanted} (None is "
             f"the batch).{hint}"

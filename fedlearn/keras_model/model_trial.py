@@ -39,19 +39,27 @@ class ModelTrial:
             ValueError: If the model can't be run on them, or has a metric
                 that can't be merged over clients.
         """
-        arrays = batch
-        if not all(isinstance(a, np.ndarray) for a in batch):
-            arrays = keras.tree.flatten(batch)
-        key = (len(batch), *((a.shape[1:], a.dtype) for a in arrays))
-        if key not in self._outputs:
-            self._outputs[key] = self._try(batch, client_id)
+        key = _key(batch)
+        outputs = self.run_on_shapes(batch, f"client {client_id!r}")
         if key not in self._metrics_known and self._check_metrics(
-            batch, self._outputs[key]
+            batch, outputs
         ):
             self._metrics_known.add(key)
+        return outputs
+
+    def run_on_shapes(self, batch: tuple, whose: str) -> Any:
+        """As `run`, but metrics aren't checked: the examples are made up.
+
+        Args:
+            batch: At least one example.
+            whose: For errors.
+        """
+        key = _key(batch)
+        if key not in self._outputs:
+            self._outputs[key] = self._try(batch, whose)
         return self._outputs[key]
 
-    def _try(self, batch: tuple, client_id: str) -> Any:
+    def _try(self, batch: tuple, whose: str) -> Any:
         """The model's outputs for a few examples, or their shapes."""
         size = _batch_size(self._model, batch)
         try:
@@ -72,11 +80,11 @@ class ModelTrial:
             # Keras may have the static shapes of a layer wrong.
             return self._after([], _tensors(_rows(batch, size)), [])[0]
         except Exception as error:
-            model_checks.check_batch(self._model, batch, client_id)
+            model_checks.check_batch(self._model, batch, whose)
             raise ValueError(
-                f"The model can't be run on the examples of client "
-                f"{client_id!r}: {model_checks.describe(batch)}. The model's "
-                f"input shape is {model_checks.input_shape(self._model)}, its "
+                f"The model can't be run on the examples of {whose}: "
+                f"{model_checks.describe(batch)}. The model's input "
+                f"shape is {model_checks.input_shape(self._model)}, its "
                 f"output shape {model_checks.output_shape(self._model)}, its "
                 f"loss {self._model.loss!r}. Change the clients' arrays "
                 "(`dataset.map(fn)`), or the model's input, output or loss. "
@@ -208,6 +216,14 @@ class ModelTrial:
         for metric in doubtful:
             mergeable.check_has_variables(metric)
         return {id(v): m.name for m in doubtful for v in m.variables}
+
+
+def _key(batch: tuple) -> tuple:
+    """What tells combinations of shapes and dtypes apart."""
+    arrays: Any = batch
+    if not all(isinstance(a, np.ndarray) for a in batch):
+        arrays = keras.tree.flatten(batch)
+    return (len(batch), *((a.shape[1:], a.dtype) for a in arrays))
 
 
 def _batch_size(model: keras.Model, batch: tuple) -> int:

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import fedlearn as fl
+from fedlearn.keras_model.functional_model import FunctionalModel
 from tests import zoo
 
 
@@ -101,3 +102,26 @@ def test_scales_in_place_of_gradients_are_refused():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"scale.*isn't trained.*float8"):
         fl.FederatedAveraging(model)
+
+
+SPEC = (keras.KerasTensor((3,), "float32"), keras.KerasTensor((2,), "float64"))
+
+
+def test_a_spec_makes_the_variables_that_the_first_examples_would_make():
+    make = {"metrics": ["mae", keras.metrics.AUC(num_thresholds=5)]}
+    seen, built = (FunctionalModel(two_outputs(**make)) for _ in range(2))
+    assert len(built.metrics_variables) == 2  # the loss's: no labels yet
+    seen.prepare((np.zeros((6, 3), "float32"), np.zeros((6, 2))), "rome")
+    built.build(SPEC)
+    shapes = [v.shape for v in seen.metrics_variables]
+    assert [v.shape for v in built.metrics_variables] == shapes
+    assert len(shapes) > 3
+    assert [a.shape for a in built.no_examples] == [(0, 3), (0, 2)]
+    variables = list(map(id, built.metrics_variables))
+    built.prepare((np.zeros((4, 3), "float32"), np.zeros((4, 2))), "rome")
+    assert list(map(id, built.metrics_variables)) == variables
+
+
+def test_a_spec_that_the_model_cannot_take_is_refused():
+    with pytest.raises(ValueError, match=r"`spec`.*input shape is \(None, 3\)"):
+        FunctionalModel(two_outputs()).build((SPEC[1], SPEC[1]))
