@@ -93,6 +93,17 @@ def test_without_its_backend_the_error_says_what_to_do(code, environment):
     assert "pip install tensorflow" in last
 
 
+def test_on_pytorch_the_error_says_what_fedlearn_runs_on():
+    code = "import sys; sys.modules['torch'] = None; import fedlearn as fl"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; fl.models"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )
+    assert "fedlearn runs on tensorflow and jax only." in done.stderr
+
+
 def test_all_is_what_getattr_resolves():
     assert sorted(fl.__all__) == sorted([*fl._DEFINED_IN, *fl._SUBMODULES])
 

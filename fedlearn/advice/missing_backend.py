@@ -3,8 +3,9 @@
 import importlib.util
 import os
 
+_BACKENDS = ("tensorflow", "jax")
 # Keras names a backend as the package that it is.
-_BACKENDS = ("tensorflow", "jax", "torch")
+_OF_KERAS = (*_BACKENDS, "torch", "openvino")
 
 
 def explanation(error: ModuleNotFoundError) -> str | None:
@@ -23,7 +24,7 @@ def explanation(error: ModuleNotFoundError) -> str | None:
     True
     """
     missing = (error.name or "").partition(".")[0]
-    if missing not in _BACKENDS:
+    if missing not in _OF_KERAS:
         return None
     if "KERAS_BACKEND" in os.environ:
         reason = "as the environment variable KERAS_BACKEND says"
@@ -32,19 +33,22 @@ def explanation(error: ModuleNotFoundError) -> str | None:
     else:
         reason = "as its file keras.json says"
     text = f"Keras computes with {missing}, {reason}; it is not installed. "
-    others = [b for b in _BACKENDS if b != missing and _is_installed(b)]
-    if others:
+    if missing not in _BACKENDS:
+        text += f"fedlearn runs on {' and '.join(_BACKENDS)} only. "
+    installed = [b for b in _BACKENDS if _is_installed(b)]
+    if installed:
         text += (
-            f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} "
-            f"installed: set KERAS_BACKEND={others[0]} in the environment "
-            "before Python starts, or os.environ['KERAS_BACKEND'] = "
-            f"'{others[0]}' in the first line of a program or notebook, "
-            "before anything imports Keras. Otherwise install "
+            f"{' and '.join(installed)} "
+            f"{'is' if len(installed) == 1 else 'are'} installed: set "
+            f"KERAS_BACKEND={installed[0]} in the environment before Python "
+            f"starts, or os.environ['KERAS_BACKEND'] = '{installed[0]}' in the "
+            "first line of a program or notebook, before anything imports "
+            "Keras. Otherwise install "
         )
     else:
         text += "Install "
-    text += f"{missing}: pip install {missing}"
-    return text
+    wanted = missing if missing in _BACKENDS else _BACKENDS[0]
+    return f"{text}{wanted}: pip install {wanted}"
 
 
 def _is_installed(backend: str) -> bool:

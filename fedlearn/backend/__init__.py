@@ -28,7 +28,6 @@ Every module has the same names:
   compiled function. On TensorFlow it does: a graph takes dynamic shapes. On
   JAX a batch of another length is another compilation, and XLA on CPU runs a
   convolution's filter gradient 20 to 100 times slower inside a loop.
-* `CAN_VMAP`: whether `vmap` works.
 * `ASSIGNS_IN_PLACE`: whether Keras's `fit` keeps what a layer assigns to its
   own trainable weight. On JAX it is lost: only what isn't trained comes back
   from a call.
@@ -38,14 +37,14 @@ import importlib
 
 import keras
 
-_MODULES = ("tensorflow", "jax", "torch")
+_MODULES = ("tensorflow", "jax")
 
 name: str = keras.backend.backend()
 if name not in _MODULES:
     raise RuntimeError(
-        f"Keras runs on the backend {name!r}, which fedlearn doesn't know. "
-        f"Set the environment variable KERAS_BACKEND to one of {_MODULES} "
-        "before Keras is imported."
+        f"Keras runs on the backend {name!r}, and fedlearn runs on "
+        f"{' and '.join(_MODULES)} only. Set the environment variable "
+        f"KERAS_BACKEND={_MODULES[0]} before Keras is imported."
     )
 
 _module = importlib.import_module(f"fedlearn.backend.{name}")
@@ -59,5 +58,4 @@ random_dither = _module.random_dither
 sum_of_squares = _module.sum_of_squares
 to_numpy = _module.to_numpy
 LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
-CAN_VMAP: bool = _module.CAN_VMAP
 ASSIGNS_IN_PLACE: bool = _module.ASSIGNS_IN_PLACE

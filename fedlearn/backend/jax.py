@@ -9,7 +9,6 @@ import numpy as np
 from fedlearn.backend.compile_clock import clock
 
 LOOPS_IN_GRAPH = False
-CAN_VMAP = True
 ASSIGNS_IN_PLACE = False
 
 

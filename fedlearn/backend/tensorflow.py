@@ -14,7 +14,6 @@ import tensorflow as tf
 from fedlearn.backend.compile_clock import clock
 
 LOOPS_IN_GRAPH = True
-CAN_VMAP = True
 ASSIGNS_IN_PLACE = True
 
 

@@ -35,7 +35,7 @@ def of_program(commands: Iterable[Command]) -> str:
         "fedlearn COMMAND --help explains a command and its flags.",
         "fedlearn --version prints the version.",
         "The environment variable KERAS_BACKEND chooses what computes:",
-        "tensorflow (the default), jax or torch.",
+        "tensorflow (the default) or jax.",
     ]
     return "\n".join(lines)
 

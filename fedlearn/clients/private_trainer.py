@@ -55,12 +55,6 @@ class PrivateTrainer(LocalTrainer):
 
     def __init__(self, config: LocalTraining, model: FunctionalModel):
         assert config.dp is not None
-        if not backend.CAN_VMAP:
-            raise ValueError(
-                "`LocalTraining(dp=...)` needs gradients of many examples at "
-                f"once, which {backend.name} doesn't give here. Use the "
-                "backend tensorflow or jax."
-            )
         _check_examples_stand_alone(model)
         super().__init__(config, model)
         if isinstance(

@@ -44,7 +44,7 @@ class Auto(Executor):
 
     def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
         sequential = Sequential().bind(program)
-        if not backend.CAN_VMAP or not self._is_light(program):
+        if not self._is_light(program):
             return sequential
         vectorized = Vectorized().bind(program)
         lengths: dict[int, list[int]] = {}
@@ -74,7 +74,7 @@ class Auto(Executor):
         return run
 
     def plan(self, program: Any) -> str:
-        if not backend.CAN_VMAP or not self._is_light(program):
+        if not self._is_light(program):
             return Sequential().plan(program)
         return (
             f"{Vectorized().plan(program)} with {self.MIN_LANES:g} clients a "

@@ -17,8 +17,8 @@ class Sequential(Executor):
     """Runs clients one after another.
 
     On TensorFlow a client's whole round is one graph with a loop over its
-    batches, of any length. On JAX and PyTorch the loop is on the host, since
-    a batch of another length is another program there: at most one for each
+    batches, of any length. On JAX the loop is on the host, since a batch of
+    another length is another program there: at most one for each
     power of two up to `batch_size` where the model and its loss are known to
     take each example by itself (plain layers and losses of Keras), and else
     one for each length that occurs, which takes a second or more to compile.

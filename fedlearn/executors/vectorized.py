@@ -41,11 +41,6 @@ class Vectorized(Executor):
         self.max_lanes = max_lanes
 
     def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        if not backend.CAN_VMAP:
-            raise ValueError(
-                f"The vectorized executor isn't available on {backend.name}. "
-                "Use executor='sequential' (or 'auto')."
-            )
         if program.pad_to is not None:
             raise ValueError(
                 "The clients' batches have random lengths (`LocalTraining("

@@ -272,8 +272,6 @@ def _compiled(trial: _Trial) -> None:
 
 
 def _lanes(trial: _Trial) -> None:
-    if not backend.CAN_VMAP:
-        return
     lanes = [trial.arguments(k)[2:] for k in range(trial.num_clients)]
     stacked = keras.tree.map_structure(lambda *a: ops.stack(a), *lanes)
 

@@ -295,8 +295,6 @@ def _compiled(trial: _Trial) -> None:
 
 
 def _lanes(trial: _Trial) -> None:
-    if not backend.CAN_VMAP:
-        return
     alone = [trial.run(client=k) for k in range(_NUM_CLIENTS)]
     together = _run_lanes(trial, trial.state)
     for k in range(_NUM_CLIENTS):

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from fedlearn import backend
 from fedlearn.messages.server_state import ServerState
 from fedlearn.process import LearningProcess
 from fedlearn.runs import state_file
@@ -47,16 +46,15 @@ def require_training(
     require_same(
         resumed, two, "The state of a run that went on from a saved state"
     )
-    if backend.CAN_VMAP:
-        process = tiny_regression.process(aggregator, "vectorized")
-        other = _round(process, process.initialize(seed=7), cohort)
-        other = _round(process, other, cohort)
-        require_close(
-            (other.trainable, other.aggregator, other.client_states),
-            (two.trainable, two.aggregator, two.client_states),
-            tolerance,
-            "The state with executor='vectorized', against 'sequential'",
-        )
+    process = tiny_regression.process(aggregator, "vectorized")
+    other = _round(process, process.initialize(seed=7), cohort)
+    other = _round(process, other, cohort)
+    require_close(
+        (other.trainable, other.aggregator, other.client_states),
+        (two.trainable, two.aggregator, two.client_states),
+        tolerance,
+        "The state with executor='vectorized', against 'sequential'",
+    )
 
 
 def _round(

@@ -69,8 +69,6 @@ def test_a_compiled_function_is_timed_when_it_is_traced(monkeypatch):
 
     from fedlearn import backend
 
-    if backend.name == "torch":
-        pytest.skip("nothing is compiled")
     traced = []
 
     def double(x):

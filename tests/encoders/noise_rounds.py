@@ -23,25 +23,13 @@ def updates(num_clients, spec=SPEC, scale=1.0, seed=0):
     ]
 
 
-def map_clients(fn):
-    """`fn(value, seed)` over the leading axis; a loop where there's no map."""
-    if backend.CAN_VMAP:
-        return backend.vmap(fn)
-
-    def call(values, seeds):
-        lanes = [fn([v[i] for v in values], s) for i, s in enumerate(seeds)]
-        return keras.tree.map_structure(lambda *a: ops.stack(a), *lanes)
-
-    return call
-
-
 def encode_all(encoder, values, params=(), seed=0):
     """`encode` compiled and mapped over clients; NumPy arrays."""
     rng = np.random.default_rng(seed)
     seeds = rng.integers(2**31, size=(len(values[0]), 2), dtype=np.int32)
 
     def run(values, seeds):
-        return map_clients(lambda v, s: encoder.encode(v, params, s))(
+        return backend.vmap(lambda v, s: encoder.encode(v, params, s))(
             values, seeds
         )
 
@@ -65,7 +53,7 @@ def compiled_round(mean):
             message = mean.encode(value, params, seed)
             return mean.summand(message, ops.ones((), "float32"), params)
 
-        return map_clients(one)(values, seeds)
+        return backend.vmap(one)(values, seeds)
 
     @backend.jit
     def step(state, values, seeds, noise):
