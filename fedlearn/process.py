@@ -38,6 +38,7 @@ from fedlearn.messages.traffic import Traffic
 from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS
 from fedlearn.optimizers.functional import FunctionalOptimizer
+from fedlearn.runs.client_states import ClientStates
 
 
 class LearningProcess:
@@ -181,7 +182,7 @@ class LearningProcess:
             non_trainable=non_trainable,
             optimizer=self._server_optimizer.initial_values(trainable),
             aggregator=self.aggregator.init(self.update_spec),
-            client_states={},
+            client_states=ClientStates(),
             round_num=np.asarray(0, np.int64),
             seed=np.asarray(seed, np.int64),
         )
@@ -403,7 +404,7 @@ class LearningProcess:
         )
         if self._stateful:
             new = {i: kept["state"] for i, kept in total.kept}
-            states = {**state.client_states, **new}
+            states = state.client_states.updated(new)
             state = state._replace(client_states=states)
         return state, metrics
 
@@ -918,9 +919,9 @@ class LearningProcess:
     def save_state(self, state: ServerState, path: Any) -> None:
         """Writes a state to a file.
 
-        The file is written under another name in the same folder and renamed
-        when it is complete, so that a kill at any moment leaves the old file
-        or the new one, whole. It holds no code.
+        A kill at any moment leaves the old state or the new one, whole. The
+        file holds no code. What clients keep, if they do, is in a folder
+        beside it, with `.clients` at the end of its name.
 
         Args:
             state: What.

@@ -22,6 +22,7 @@ from fedlearn.runs.checkpoint import (
     callback_state,
     restore_callbacks,
 )
+from fedlearn.runs.client_states import folder_of
 from fedlearn.runs.left_out import LeftOut
 from fedlearn.runs.run_privacy import RunPrivacy, draws_by_poisson
 from fedlearn.samplers import Poisson, Sampler, Uniform
@@ -89,6 +90,9 @@ def fit(
         privacy.check_earlier_rounds(before, known=initial_state is None)
         if initial_state is None:
             state = _as_in_model(process, state)
+    # A round's new states go where the checkpoint has them.
+    files = None if checkpoint is None else folder_of(checkpoint.path)
+    state = state._replace(client_states=state.client_states.kept_in(files))
     first = int(state.round_num)
     # With a folder, whoever starts a script again asks for the same rounds;
     # without, a second call trains on, as in Keras.

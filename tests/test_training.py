@@ -975,7 +975,7 @@ def test_a_killed_run_goes_on_exactly(process, tmp_path):
         keras.callbacks.LambdaCallback(),
         keras.callbacks.CSVLogger(path),
     ]
-    (tmp_path / f"{Checkpoint.FILE}.0123abcd.partial").write_bytes(b"half")
+    (tmp_path / f"{Checkpoint.FILE}.partial").write_bytes(b"half")
     resumed = fit(process, 30, checkpoint_dir=tmp_path, callbacks=callbacks)
     state = process.state
     assert resumed == fit(process, 30)

@@ -68,9 +68,9 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file of the run."""
         # Not at the top: `report` needs none of what this imports.
-        from fedlearn.runs import state_file
+        from fedlearn.runs import atomic_file
 
-        state_file.write_atomically(self.file(name), data)
+        atomic_file.write(self.file(name), data)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a file of plain values; NaN and infinity become null."""

@@ -1,10 +1,13 @@
 """What a process remembers from round to round."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fedlearn.keras_model.functional_model import Arrays
+
+if TYPE_CHECKING:
+    from fedlearn.runs.client_states import ClientStates
 
 
 class ServerState(NamedTuple):
@@ -17,8 +20,9 @@ class ServerState(NamedTuple):
         non_trainable: One array for each of `model.non_trainable_variables`.
         optimizer: The variables of the server's optimizer.
         aggregator: The state of the aggregator and its encoders.
-        client_states: What stateful clients keep, by client id, on the host;
-            empty for clients without state.
+        client_states: What stateful clients keep, by client id, a
+            `fedlearn.runs.client_states.ClientStates`; empty for clients
+            without state.
         round_num: The number of rounds done, an int64 scalar.
         seed: The run's seed, an int64 scalar.
     """
@@ -27,6 +31,6 @@ class ServerState(NamedTuple):
     non_trainable: Arrays
     optimizer: Arrays
     aggregator: Any
-    client_states: dict[str, Any]
+    client_states: "ClientStates"
     round_num: np.ndarray
     seed: np.ndarray

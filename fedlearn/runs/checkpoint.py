@@ -69,13 +69,10 @@ class Checkpoint:
     def read(cls, folder: Any) -> Written | None:
         """What is in the folder, of whatever run; None if there is nothing.
 
-        Halves of checkpoints, which kills left, are removed.
-
         Raises:
             ValueError: If it is damaged.
         """
         path = os.path.join(os.fspath(folder), cls.FILE)
-        state_file.remove_halves(path)
         return state_file.read(path) if os.path.exists(path) else None
 
     def load(self, like: ServerState, client_state: Any = ()) -> Any:

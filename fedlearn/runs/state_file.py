@@ -1,17 +1,14 @@
 """A server's state as a file, written atomically and checked when read.
 
 The file: a line that names the format, the SHA-256 of all that follows, then
-a `fedlearn.messages.wire` message with the state's arrays and a JSON text of
-facts. No pickle: opening a file from elsewhere runs no code.
+a `fedlearn.messages.wire` message with the state's arrays, and a JSON text of
+facts. What clients keep is in a folder beside it, of the file's name with
+`.clients`. No pickle: opening a file from elsewhere runs no code.
 """
 
-import contextlib
-import fcntl
-import glob
 import hashlib
 import json
 import os
-import secrets
 from typing import Any, NamedTuple
 
 import keras
@@ -21,105 +18,41 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.messages import wire
 from fedlearn.messages.server_state import ServerState
+from fedlearn.runs import atomic_file, client_states
+from fedlearn.runs.client_states import ClientStates
 
-_MAGIC = b"fedlearn state 1\n"
+_MAGIC = b"fedlearn state 2\n"
+# In which what clients keep was in the file itself.
+_MAGIC_1 = b"fedlearn state 1\n"
 
 
 def save(path: Any, state: ServerState, facts: Any = None) -> None:
     """Writes a state.
 
-    The file is written under another name in the same folder and renamed when
-    it is complete, so that a kill at any moment leaves the old file or the
-    new one, whole.
+    A kill at any moment leaves the old state or the new one, whole: what
+    clients keep is there before the file that says what of it is whose. Of
+    them only what isn't there yet is written.
 
     Args:
         path: Where to.
         state: What.
         facts: Anything that JSON can hold, to be given back by `load`.
     """
-    tree = state._replace(client_states={})
+    index = state.client_states.index(client_states.folder_of(path))
+    values = {**state._asdict(), "client_states": {}}
     message = wire.to_bytes(
         {
-            "state": tuple(backend.to_numpy(tree)),
-            "clients": backend.to_numpy(dict(state.client_states)),
-            "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
+            "state": backend.to_numpy(tuple(values.values())),
+            "clients": _json(index),
+            "facts": _json(facts),
         }
     )
-    write_atomically(path, _MAGIC + hashlib.sha256(message).digest() + message)
+    atomic_file.write(path, _MAGIC + hashlib.sha256(message).digest() + message)
+    client_states.sweep(path, index)
 
 
-def write_atomically(path: Any, data: bytes) -> None:
-    """Writes a file that is either the old one or the new one, whole.
-
-    Also after a loss of power: the file and its folder are flushed. Halves
-    that an earlier kill left are removed.
-    """
-    path = os.path.abspath(os.fspath(path))
-    folder = os.path.dirname(path)
-    _make_folder(folder)
-    remove_halves(path)
-    temporary, handle = _open_half(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-        _flush_folder(folder)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
-def remove_halves(path: Any) -> None:
-    """Removes what kills have left of a file that was being written.
-
-    Who writes one holds a lock on it, which ends with its process: a half
-    that another process is writing stays.
-    """
-    pattern = glob.escape(os.path.abspath(os.fspath(path))) + ".*.partial"
-    for half in glob.glob(pattern):
-        with contextlib.suppress(OSError):  # it has its name by now
-            handle = os.open(half, os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(half)
-            finally:
-                os.close(handle)
-
-
-def _open_half(path: str) -> tuple[str, int]:
-    """A new file beside `path`, locked, with the rights of any other file."""
-    while True:
-        temporary = f"{path}.{secrets.token_hex(4)}.partial"
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
-        handle = os.open(temporary, flags, 0o666)
-        with contextlib.suppress(OSError):  # not every file system has locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        # Between the two, another process may have taken it for a kill's.
-        if os.fstat(handle).st_nlink:
-            return temporary, handle
-        os.close(handle)
-
-
-def _make_folder(folder: str) -> None:
-    if os.path.isdir(folder):
-        return
-    parent = os.path.dirname(folder)
-    _make_folder(parent)
-    os.makedirs(folder, exist_ok=True)
-    _flush_folder(parent)
-
-
-def _flush_folder(folder: str) -> None:
-    """What a rename or a new file is written with: the folder's entries."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # not every file system can
-            os.fsync(handle)
-    finally:
-        os.close(handle)
+def _json(value: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 class Written(NamedTuple):
@@ -129,13 +62,13 @@ class Written(NamedTuple):
         path: Of the file.
         values: The fields of a `ServerState`, in order, without what clients
             keep.
-        client_states: What clients keep, by client id.
+        clients: What is known of what clients keep, by client id.
         facts: What `save` was given.
     """
 
     path: str
     values: tuple
-    client_states: dict[str, Any]
+    clients: dict[str, client_states.Kept]
     facts: Any
 
     @property
@@ -161,31 +94,25 @@ class Written(NamedTuple):
                 algorithm.
         """
         state = _fitted(self.path, self.values, like)
-        if self.client_states and not keras.tree.flatten(client_state):
+        if self.clients and not keras.tree.flatten(client_state):
             raise ValueError(
                 f"{self.path} is the state of another process: it holds what "
-                f"{len(self.client_states)} clients keep, and clients of this "
+                f"{len(self.clients)} clients keep, and clients of this "
                 "process keep nothing. Build the process with the same "
                 "aggregator (error feedback) as the one that wrote it."
             )
-        spec = _spec(client_state)
-        kept = {}
-        for client_id, value in self.client_states.items():
-            if _spec(value) != spec:
+        layout = client_states.layout(client_state)
+        for client_id, kept in self.clients.items():
+            if kept.layout != layout:
                 raise ValueError(
                     f"{self.path} is the state of another process: what "
-                    f"client {client_id!r} keeps is {_spec(value)}, and this "
-                    f"process needs {spec}. Build the process with the same "
+                    f"client {client_id!r} keeps is {kept.layout}, and this "
+                    f"process needs {layout}. Build the process with the same "
                     "model and aggregator as the one that wrote it."
                 )
-            kept[client_id] = keras.tree.pack_sequence_as(
-                client_state, keras.tree.flatten(value)
-            )
-        return state._replace(client_states=kept)
-
-
-def _spec(tree: Any) -> list[tuple]:
-    return [(a.dtype.name, *a.shape) for a in keras.tree.flatten(tree)]
+        folder = client_states.folder_of(self.path)
+        states = ClientStates.read(self.clients, folder, client_state)
+        return state._replace(client_states=states)
 
 
 def load(
@@ -221,7 +148,7 @@ def read(path: Any) -> Written:
     with open(path, "rb") as file:
         data = file.read()
     start = len(_MAGIC) + 32
-    if not data.startswith(_MAGIC):
+    if not data.startswith((_MAGIC, _MAGIC_1)):
         raise ValueError(
             f"{path} isn't a state that fedlearn wrote: it begins with "
             f"{data[:16]!r}. States are written by `process.save_state` and "
@@ -235,29 +162,32 @@ def read(path: Any) -> Written:
             "one."
         )
     try:
-        return Written(path, *_parts(wire.from_bytes(data[start:])))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        old = data.startswith(_MAGIC_1)
+        return Written(path, *_parts(wire.from_bytes(data[start:]), old))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} holds no state that this version can read: {error}."
         ) from error
 
 
-def _parts(message: Any) -> tuple[tuple, dict[str, Any], Any]:
+def _parts(message: Any, old: bool) -> tuple[tuple, dict[str, Any], Any]:
     # A checksum only says that these are the bytes that somebody wrote.
     if not isinstance(message, dict):
         raise TypeError(f"it is a {type(message).__name__}, not a dict")
-    values, clients = message["state"], message["clients"]
+    values = message["state"]
     if len(values) != len(ServerState._fields):
         raise ValueError(f"its state has {len(values)} parts")
-    if not isinstance(clients, dict):
-        raise TypeError("what clients keep isn't told by their ids")
     for name in ("round_num", "seed"):
         value = values[ServerState._fields.index(name)]
         if getattr(value, "shape", None) != () or value.dtype.kind not in "iu":
             raise TypeError(f"its {name!r} isn't a whole number")
         if not 0 <= int(value) < 2**63:
             raise ValueError(f"its {name!r} is {int(value)}")
-    return values, clients, json.loads(message["facts"].tobytes())
+    facts = json.loads(message["facts"].tobytes())
+    if old:
+        return values, client_states.kept(message["clients"]), facts
+    index = json.loads(message["clients"].tobytes())
+    return values, client_states.kept_by(index), facts
 
 
 def _fitted(path: str, values: Any, like: ServerState) -> ServerState:

@@ -12,6 +12,7 @@ import numpy as np
 from fedlearn.messages.server_state import ServerState
 from fedlearn.process import LearningProcess
 from fedlearn.runs import state_file
+from fedlearn.runs.client_states import ClientStates
 from fedlearn.testing import tiny_regression
 from fedlearn.testing.pytrees import (
     all_finite,
@@ -96,7 +97,9 @@ def require_state(run: Callable[[], list[Any]], first: Any, kept: Any) -> None:
             non_trainable=[],
             optimizer=[],
             aggregator=state,
-            client_states={"a": kept} if keras.tree.flatten(kept) else {},
+            client_states=ClientStates(
+                {"a": kept} if keras.tree.flatten(kept) else {}
+            ),
             round_num=np.asarray(1, np.int64),
             seed=np.asarray(0, np.int64),
         )

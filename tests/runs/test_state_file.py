@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn.runs import state_file
+from fedlearn.runs import atomic_file, state_file
 from tests import zoo
 
 
@@ -75,10 +75,10 @@ def test_states_of_clients_are_checked(tmp_path):
     process.save_state(state._replace(aggregator=()), path)
     with pytest.raises(ValueError, match="clients of this process keep noth"):
         zoo.regression_process().load_state(path)
-    (kept,) = keras.tree.flatten(state.client_states)[:1]
-    for wrong in (kept[:-1], kept.astype("float64"), [kept, kept]):
-        odd = keras.tree.map_structure(lambda a: a, state.client_states["0"])
-        odd = {"0": [wrong, odd]}
+    kept = state.client_states["0"]
+    (first, *_) = keras.tree.flatten(kept)
+    for wrong in (first[:-1], first.astype("float64"), [first, first]):
+        odd = state.client_states.updated({"0": [wrong, kept]})
         process.save_state(state._replace(client_states=odd), path)
         with pytest.raises(ValueError, match="what client '0' keeps is"):
             process.load_state(path)
@@ -107,37 +107,19 @@ def test_other_dtypes_are_another_state(process, state, tmp_path):
         process.load_state(tmp_path / "s")
 
 
-def test_what_a_kill_left_is_removed(process, state, tmp_path):
-    path = tmp_path / "state"
-    for name in ("state.0a1b2c3d.partial", "other.0a1b2c3d.partial"):
-        (tmp_path / name).write_bytes(b"half")
-    process.save_state(state, path)
-    assert sorted(os.listdir(tmp_path)) == ["other.0a1b2c3d.partial", "state"]
-
-
-def test_what_another_process_is_writing_stays(tmp_path):
-    path = os.fspath(tmp_path / "state")
-    half, handle = state_file._open_half(path)
-    state_file.remove_halves(path)
-    assert os.listdir(tmp_path) == [os.path.basename(half)]
-    os.close(handle)  # as a kill does
-    state_file.remove_halves(path)
-    assert os.listdir(tmp_path) == []
+def test_what_a_kill_left_is_overwritten(process, state, tmp_path):
+    (tmp_path / "state.partial").write_bytes(b"half")
+    process.save_state(state, tmp_path / "state")
+    assert os.listdir(tmp_path) == ["state"]
 
 
 def test_files_have_the_rights_of_others(tmp_path):
-    """And the process's own mask isn't touched, which threads share."""
     before = os.umask(0o027)
     try:
-        state_file.write_atomically(tmp_path / "a", b"1")
+        atomic_file.write(tmp_path / "a", b"1")
         assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
-
-
-def test_the_mask_is_never_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "umask", None)
-    state_file.write_atomically(tmp_path / "a", b"1")
 
 
 def test_folders_are_flushed(tmp_path, monkeypatch):
@@ -149,7 +131,7 @@ def test_folders_are_flushed(tmp_path, monkeypatch):
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    state_file.write_atomically(tmp_path / "new" / "a", b"1")
+    atomic_file.write(tmp_path / "new" / "a", b"1")
     assert flushed[0] == str(tmp_path)  # which holds the new folder
     assert flushed[-1] == str(tmp_path / "new")  # and that the new name
 
@@ -222,6 +204,7 @@ def test_a_state_of_an_unknown_version(process, state, tmp_path):
     facts = np.frombuffer(b"null", np.uint8)
     for tree in (
         {"else": np.zeros(3)},
+        {"state": (), "clients": facts, "facts": facts},
         [np.zeros(3)],
         np.zeros(3),
         {"state": (), "clients": {}, "facts": facts},
@@ -230,10 +213,33 @@ def test_a_state_of_an_unknown_version(process, state, tmp_path):
         message = wire.to_bytes(tree)
         path = tmp_path / "odd"
         path.write_bytes(
-            b"fedlearn state 1\n" + hashlib.sha256(message).digest() + message
+            b"fedlearn state 2\n" + hashlib.sha256(message).digest() + message
         )
         with pytest.raises(ValueError, match="no state that this version"):
             process.load_state(path)
+
+
+def test_a_state_of_the_version_before(tmp_path):
+    """What clients keep was in the file itself."""
+    import hashlib
+
+    from fedlearn import backend
+    from fedlearn.messages import wire
+
+    process = with_feedback()
+    state, _ = process.next(process.initialize(), [zoo.line(8), zoo.line(4)])
+    message = wire.to_bytes(
+        {
+            "state": tuple(backend.to_numpy(state._replace(client_states={}))),
+            "clients": dict(state.client_states),
+            "facts": np.frombuffer(b"null", np.uint8),
+        }
+    )
+    (tmp_path / "s").write_bytes(
+        b"fedlearn state 1\n" + hashlib.sha256(message).digest() + message
+    )
+    loaded = process.load_state(tmp_path / "s")
+    zoo.assert_equal(loaded, state)
 
 
 def test_a_failed_write_leaves_the_old_file(

@@ -1,0 +1,383 @@
+"""What clients keep from round to round, in memory and on disk."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+import numpy as np
+import optree
+
+from fedlearn.messages import wire
+from fedlearn.runs import atomic_file
+
+MEMORY = 256 * 2**20  # bytes
+
+_ENDING = ".clients"
+_AWAY = object()  # in place of a state that is in a file
+_NAME = re.compile("[0-9a-f]{64}")
+
+
+class ClientStates(Mapping[str, Any]):
+    """An immutable mapping from client ids to pytrees of NumPy arrays.
+
+    States beyond `memory` bytes are in files, those first that were updated
+    longest ago; each is written once, and read when it is asked for. Where
+    they are changes nothing in a run.
+
+    Args:
+        states: A mapping to begin with.
+        folder: Where the files are; None for a temporary folder
+            (`tempfile.gettempdir()`) that goes away with the states.
+        memory: How many bytes of states to keep in memory; None for a
+            quarter of a gigabyte.
+
+    Example:
+
+    >>> none = ClientStates()
+    >>> one = none.updated({"anna": [np.zeros(3)]})
+    >>> two = one.updated({"ben": [np.ones(3)]})
+    >>> len(none), len(one), len(two)
+    (0, 1, 2)
+    >>> two["ben"]
+    [array([1., 1., 1.])]
+    """
+
+    def __init__(
+        self,
+        states: Mapping[str, Any] | None = None,
+        folder: Any = None,
+        memory: int | None = None,
+    ):
+        self._folder = _Folder.at(folder)
+        self._memory = MEMORY if memory is None else memory
+        self._entries = {i: _Entry(s) for i, s in (states or {}).items()}
+        self._make_room()
+
+    def updated(self, states: Mapping[str, Any]) -> "ClientStates":
+        """These states with others for some clients; these stay as they are.
+
+        Args:
+            states: From client ids to pytrees of NumPy arrays.
+        """
+        entries = self._entries.copy()
+        for client_id, state in states.items():
+            entries.pop(client_id, None)  # the order is that of updates
+            entries[client_id] = _Entry(state)
+        return self._with(entries, self._folder)
+
+    def kept_in(self, folder: Any) -> "ClientStates":
+        """The same states; from now on new files go to `folder`.
+
+        Args:
+            folder: As for the constructor.
+        """
+        return self._with(self._entries, _Folder.at(folder))
+
+    def _with(
+        self, entries: dict[str, "_Entry"], folder: "_Folder"
+    ) -> "ClientStates":
+        other = ClientStates(memory=self._memory)
+        other._entries, other._folder = entries, folder
+        other._make_room()
+        return other
+
+    def _make_room(self) -> None:
+        """Moves states into files until `memory` isn't exceeded."""
+        here = [e for e in self._entries.values() if e.state is not _AWAY]
+        excess = sum(entry.num_bytes for entry in here) - self._memory
+        if excess <= 0:
+            return
+        for entry in here:
+            if excess <= 0:
+                break
+            entry.file = entry.file or entry.written(self._folder)
+            entry.state = _AWAY
+            excess -= entry.num_bytes
+        if self._folder.is_temporary:
+            self._folder.sweep()
+
+    def __getitem__(self, client_id: str) -> Any:
+        entry = self._entries[client_id]
+        try:
+            return entry.read()
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"What client {client_id!r} keeps can't be read: {error}. Go "
+                "on from another checkpoint or saved state, copied with the "
+                f"folder beside it ({_ENDING!r}), or start afresh."
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._entries
+
+    def __repr__(self) -> str:
+        return f"<ClientStates of {len(self)} clients>"
+
+    # Files of states and of checkpoints.
+
+    def index(self, folder: Any) -> dict[str, Any]:
+        """Writes what isn't in a folder yet; says what is where, for `read`.
+
+        Args:
+            folder: Where to.
+
+        Returns:
+            As JSON can hold it.
+        """
+        place = _Folder.at(folder)
+        layouts: list[Any] = []
+        clients, files = {}, []
+        for client_id, entry in self._entries.items():
+            if entry.layout not in layouts:
+                layouts.append(entry.layout)
+            file = entry.written(place)
+            if place is self._folder:
+                entry.file = file
+            files.append(file)
+            clients[client_id] = [file.name, layouts.index(entry.layout)]
+        place.flush(files)
+        return {"clients": clients, "layouts": layouts}
+
+    @classmethod
+    def read(
+        cls,
+        found: Mapping[str, "Kept"],
+        folder: Any,
+        like: Any,
+        memory: int | None = None,
+    ) -> "ClientStates":
+        """The states that `index` wrote.
+
+        Args:
+            found: From `kept_by`, with the layout of `like`.
+            folder: Where they are.
+            like: A state, whose structure they get.
+            memory: As for the constructor.
+
+        Raises:
+            ValueError: If a file isn't there or is damaged; those that don't
+                fit into memory are read, and their checksums compared, when
+                they are needed.
+        """
+        states = cls(folder=folder, memory=memory)
+        room = states._memory
+        for client_id, kept in found.items():
+            entry = states._entries[client_id] = _Entry(like)
+            room -= entry.num_bytes
+            if kept.arrays is not None:
+                entry.state = keras.tree.pack_sequence_as(like, kept.arrays)
+                continue
+            entry.state = _AWAY
+            entry.file = states._folder.file(kept.name)
+            if room >= 0 or not os.path.exists(entry.file.path):
+                entry.state = states[client_id]
+        states._make_room()
+        return states
+
+
+class Kept(NamedTuple):
+    """What is known of a client's state.
+
+    Attributes:
+        layout: Of each array its dtype's name and its shape.
+        name: Of the file that it is in, or "".
+        arrays: It, where it isn't in a file of its own.
+    """
+
+    layout: list[list[Any]]
+    name: str
+    arrays: list[np.ndarray] | None = None
+
+
+def kept_by(index: Any) -> dict[str, Kept]:
+    """What an index says, which may be anyone's."""
+    found = {}
+    for client_id, (name, number) in index["clients"].items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} isn't the name of a client's state")
+        found[client_id] = Kept(index["layouts"][number], name)
+    return found
+
+
+def kept(states: Any) -> dict[str, Kept]:
+    """The same of states that are at hand."""
+    if not isinstance(states, dict):
+        raise TypeError("what clients keep isn't told by their ids")
+    return {
+        client_id: Kept(layout(state), "", keras.tree.flatten(state))
+        for client_id, state in states.items()
+    }
+
+
+def layout(state: Any) -> list[list[Any]]:
+    """Of each array of a state its dtype's name and its shape."""
+    return [
+        [np.asarray(a).dtype.name, *np.shape(a)]
+        for a in keras.tree.flatten(state)
+    ]
+
+
+def folder_of(path: Any) -> str:
+    """Where the states of clients are that belong to a file of a state."""
+    return os.path.abspath(os.fspath(path)) + _ENDING
+
+
+def sweep(path: Any, index: Any) -> None:
+    """Removes what no state needs any more, once `path` is written.
+
+    Args:
+        path: Of the file of a state.
+        index: That is in it.
+    """
+    folder = folder_of(path)
+    if os.path.isdir(folder):
+        kept = {name for name, _ in index["clients"].values()}
+        _Folder.at(folder).sweep(kept)
+
+
+class _Entry:
+    """A client's state: here, in a file, or both."""
+
+    __slots__ = ("file", "layout", "num_bytes", "state", "structure")
+
+    def __init__(self, state: Any):
+        arrays = keras.tree.flatten(state)
+        self.state = state
+        self.structure = keras.tree.map_structure(lambda _: 0, state)
+        self.layout = layout(state)
+        self.num_bytes = sum(np.asarray(a).nbytes for a in arrays)
+        self.file: _File | None = None
+
+    def written(self, folder: "_Folder") -> "_File":
+        """The file there that the state is in."""
+        if self.file is None:
+            arrays = keras.tree.flatten(self.state)
+            return folder.put(wire.to_bytes([np.asarray(a) for a in arrays]))
+        if self.file.folder is folder:
+            return self.file
+        return folder.put(self.file.read())
+
+    def read(self) -> Any:
+        if self.state is not _AWAY:
+            return self.state
+        assert self.file is not None
+        arrays = wire.from_bytes(self.file.read())
+        return keras.tree.pack_sequence_as(self.structure, arrays)
+
+
+class _File:
+    """A file that is named by the SHA-256 of what is in it."""
+
+    def __init__(self, folder: "_Folder", name: str):
+        self.folder = folder  # which stays as long as its files
+        self.name = name
+        self.is_whole = False  # it may be what a loss of power left
+        self.is_durable = False
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder.path, self.name)
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != self.name:
+            raise ValueError(f"{self.path} is damaged or cut short")
+        self.is_whole = True
+        return data
+
+
+class _Folder:
+    """Files of states. All that use one folder share one object."""
+
+    known: ClassVar[weakref.WeakValueDictionary] = weakref.WeakValueDictionary()
+
+    def __init__(self, path: str | None):
+        self.is_temporary = path is None
+        self._path = path
+        # Files that a state of this process is in.
+        self._files: weakref.WeakValueDictionary[str, _File] = (
+            weakref.WeakValueDictionary()
+        )
+
+    @classmethod
+    def at(cls, path: Any) -> "_Folder":
+        if path is None:
+            return cls(None)
+        path = os.path.realpath(os.fspath(path))
+        folder = cls.known.get(path)
+        if folder is None:
+            folder = cls.known[path] = cls(path)
+        return folder
+
+    @property
+    def path(self) -> str:
+        if self._path is None:
+            self._path = tempfile.mkdtemp(prefix="fedlearn-")
+            weakref.finalize(self, shutil.rmtree, self._path, True)
+        return self._path
+
+    def file(self, name: str) -> _File:
+        """A file of this name, which may not be there."""
+        file = self._files.get(name)
+        if file is None:
+            file = self._files[name] = _File(self, name)
+        return file
+
+    def put(self, data: bytes) -> _File:
+        file = self.file(hashlib.sha256(data).hexdigest())
+        if not file.is_whole:
+            atomic_file.write(file.path, data, durable=False)
+            file.is_whole = True
+        return file
+
+    def flush(self, files: list[_File]) -> None:
+        """Makes files survive a loss of power."""
+        new = [file for file in files if not file.is_durable]
+        for file in new:
+            atomic_file.flush(file.path)
+            file.is_durable = True
+        if new:
+            atomic_file.flush(self.path)
+
+    def sweep(self, kept: set[str] | None = None) -> None:
+        """Removes files that no state of this process is in, nor `kept`."""
+        for entry in os.listdir(self.path):
+            name = entry.removesuffix(".partial")
+            if not _NAME.fullmatch(name):
+                continue
+            if entry != name or name not in {*self._files, *(kept or ())}:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.path, entry))
+
+
+def _flatten(states: Any) -> tuple[list, Any, list[str]]:
+    ids = sorted(states)
+    return [states[i] for i in ids], ids, ids
+
+
+def _unflatten(ids: Any, values: Any) -> ClientStates:
+    states = ClientStates()
+    # Leaves may be anything for now, so none goes into a file.
+    for client_id, state in zip(ids, values, strict=True):
+        states._entries[client_id] = _Entry(state)
+    return states
+
+
+# To Keras the state of a server is one pytree, whatever clients keep.
+optree.register_pytree_node(
+    ClientStates, _flatten, _unflatten, namespace="keras"
+)
