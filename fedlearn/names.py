@@ -1,99 +1,165 @@
-"""Strings that stand for objects, in arguments and on the command line.
+"""Strings that stand for objects: `eden:2`, `krum:2,5`, `fedadam:0.1`.
 
-A table a kind. It is kept apart from the classes, which bring in a backend:
-the command line prints help without one.
+A table a kind, in arguments and on the command line. It is kept apart from
+the classes, which bring in a backend: help is printed without one.
 """
 
-from fedlearn.recipe import Recipe
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-_AGGREGATORS = "fedlearn.aggregators:"
-_ATTACKS = "fedlearn.attacks:"
-_CLIENT = "fedlearn.clients:LocalTraining"
-_ENCODERS = "fedlearn.encoders:"
-_KERAS = "keras.optimizers:"
-_OPTIMIZERS = "fedlearn.optimizers:"
-_RATE = ("learning_rate",)
+from fedlearn.advice.did_you_mean import did_you_mean
 
-AGGREGATORS = {
-    "mean": Recipe(_AGGREGATORS + "Mean"),
-    "median": Recipe(_AGGREGATORS + "Median"),
-    "trimmed_mean": Recipe(
-        _AGGREGATORS + "TrimmedMean", ("fraction",), num_required=1
-    ),
-    "krum": Recipe(
-        _AGGREGATORS + "Krum",
-        ("num_byzantine", "num_selected"),
-        num_required=1,
-    ),
-    "bulyan": Recipe(
-        _AGGREGATORS + "Bulyan", ("num_byzantine",), num_required=1
-    ),
-    "geometric_median": Recipe(_AGGREGATORS + "GeometricMedian"),
-    "centered_clipping": Recipe(
-        _AGGREGATORS + "CenteredClipping", ("tau", "num_iterations")
-    ),
-    "norm_bounding": Recipe(_AGGREGATORS + "NormBounding", ("norm",)),
-    "outlier_removal": Recipe(_AGGREGATORS + "OutlierRemoval", ("factor",)),
-    "secure_sum": Recipe(
-        _AGGREGATORS + "SecureSum", ("value_range", "bits"), num_required=1
-    ),
-}
 
-ATTACKS = {
-    "gaussian_noise": Recipe(
-        _ATTACKS + "GaussianNoise", ("stddev",), num_required=1
-    ),
-    "inner_product": Recipe(
-        _ATTACKS + "InnerProduct", ("epsilon",), num_required=1
-    ),
-    "little_is_enough": Recipe(_ATTACKS + "LittleIsEnough", ("z",)),
-    "scaling": Recipe(_ATTACKS + "Scaling", ("factor",), num_required=1),
-    "sign_flip": Recipe(_ATTACKS + "SignFlip", ("scale",)),
-}
+class Name(NamedTuple):
+    """What one of the strings stands for.
 
-CLIENTS = {
-    "fedavg": Recipe(_CLIENT),
-    "fedprox": Recipe(_CLIENT, ("proximal",), options=(("proximal", 0.1),)),
-}
+    Attributes:
+        makes: The class, as `module:name`.
+        needed: Arguments that numbers after the name are for.
+        more: Further ones, which may be left out.
+        options: Other arguments that it is made with.
+    """
 
-ENCODERS = {
-    "float16": Recipe(_ENCODERS + "Cast", options=(("dtype", "float16"),)),
-    "bfloat16": Recipe(_ENCODERS + "Cast", options=(("dtype", "bfloat16"),)),
-    "uniform": Recipe(_ENCODERS + "UniformQuantization", ("bits",)),
-    "qsgd": Recipe(
-        _ENCODERS + "StochasticQuantization", ("levels", "bucket_size")
-    ),
-    "eden": Recipe(_ENCODERS + "Eden", ("bits",)),
-    "drive": Recipe(_ENCODERS + "Drive"),
-    "sign": Recipe(_ENCODERS + "SignSGD"),
-    "terngrad": Recipe(_ENCODERS + "TernGrad", ("clip_deviations",)),
-    "topk": Recipe(_ENCODERS + "TopK", ("fraction",), num_required=1),
-    "mask": Recipe(_ENCODERS + "RandomMask", ("fraction",), num_required=1),
-    "powersgd": Recipe(_ENCODERS + "PowerSGD", ("rank",)),
-    "rotation": Recipe(_ENCODERS + "HadamardRotation"),
-    "huffman": Recipe(
-        _ENCODERS + "EntropyCoding", options=(("method", "huffman"),)
-    ),
-    "range": Recipe(
-        _ENCODERS + "EntropyCoding", options=(("method", "range"),)
-    ),
-    "deflate": Recipe(
-        _ENCODERS + "EntropyCoding", options=(("method", "deflate"),)
-    ),
-}
+    makes: str
+    needed: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    options: Mapping[str, Any] = {}
+
+    def usage(self, name: str) -> str:
+        """How it is written, for the help and for errors.
+
+        Example:
+
+        >>> Name("m:C", ("rate",), ("size",)).usage("c")
+        'c:RATE[,SIZE]'
+        """
+        text = name + ":" * bool(self.needed)
+        text += ",".join(n.upper() for n in self.needed)
+        for i, number in enumerate(self.more):
+            first = not self.needed and not i
+            text += f"[{':' if first else ','}{number.upper()}"
+        return text + "]" * len(self.more)
+
+
+def usages(names: Mapping[str, Name]) -> str:
+    """How all of them are written, for the help and for errors."""
+    return ", ".join(entry.usage(name) for name, entry in names.items())
+
+
+def normal(text: str) -> str:
+    """A string without capitals and spaces."""
+    return text.lower().replace(" ", "")
+
+
+def read(text: str, names: Mapping[str, Name]) -> tuple[Name, dict[str, float]]:
+    """What a string stands for, and the arguments that its numbers are.
+
+    Raises:
+        ValueError: If there is no such name, or its numbers are wrong.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in names:
+        raise ValueError(
+            f"there is no {name!r}. Expected {usages(names)}."
+            + did_you_mean(name, names)
+        )
+    entry = names[name]
+    texts = rest.split(",") if colon else []
+    arguments = (*entry.needed, *entry.more)
+    if not len(entry.needed) <= len(texts) <= len(arguments):
+        raise ValueError(
+            f"{text!r} has {len(texts)} numbers. Expected {entry.usage(name)}."
+        )
+    numbers = [_number(t, entry.usage(name)) for t in texts]
+    return entry, dict(zip(arguments, numbers, strict=False))
+
+
+def _number(text: str, usage: str) -> float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise ValueError(f"{text!r} isn't a number. Expected {usage}.")
+
+
+def _named(module: str, **classes: Any) -> dict[str, Name]:
+    """From `class`, or `(class, needed, more, options)`."""
+    return {
+        name: Name(f"{module}:{entry[0]}", *entry[1:])
+        for name, entry in classes.items()
+    }
+
+
+AGGREGATORS = _named(
+    "fedlearn.aggregators",
+    mean=("Mean",),
+    median=("Median",),
+    trimmed_mean=("TrimmedMean", ("fraction",)),
+    krum=("Krum", ("num_byzantine",), ("num_selected",)),
+    bulyan=("Bulyan", ("num_byzantine",)),
+    geometric_median=("GeometricMedian",),
+    centered_clipping=("CenteredClipping", (), ("tau", "num_iterations")),
+    norm_bounding=("NormBounding", (), ("norm",)),
+    outlier_removal=("OutlierRemoval", (), ("factor",)),
+    secure_sum=("SecureSum", ("value_range",), ("bits",)),
+)
+
+ATTACKS = _named(
+    "fedlearn.attacks",
+    gaussian_noise=("GaussianNoise", ("stddev",)),
+    inner_product=("InnerProduct", ("epsilon",)),
+    little_is_enough=("LittleIsEnough", (), ("z",)),
+    scaling=("Scaling", ("factor",)),
+    sign_flip=("SignFlip", (), ("scale",)),
+)
+
+CLIENTS = _named(
+    "fedlearn.clients",
+    fedavg=("LocalTraining",),
+    fedprox=("LocalTraining", (), ("proximal",), {"proximal": 0.1}),
+)
+
+ENCODERS = _named(
+    "fedlearn.encoders",
+    float16=("Cast", (), (), {"dtype": "float16"}),
+    bfloat16=("Cast", (), (), {"dtype": "bfloat16"}),
+    uniform=("UniformQuantization", (), ("bits",)),
+    qsgd=("StochasticQuantization", (), ("levels", "bucket_size")),
+    eden=("Eden", (), ("bits",)),
+    drive=("Drive",),
+    sign=("SignSGD",),
+    terngrad=("TernGrad", (), ("clip_deviations",)),
+    topk=("TopK", ("fraction",)),
+    mask=("RandomMask", ("fraction",)),
+    powersgd=("PowerSGD", (), ("rank",)),
+    rotation=("HadamardRotation",),
+    huffman=("EntropyCoding", (), (), {"method": "huffman"}),
+    range=("EntropyCoding", (), (), {"method": "range"}),
+    deflate=("EntropyCoding", (), (), {"method": "deflate"}),
+)
+
+EXECUTORS = _named(
+    "fedlearn.executors",
+    auto=("Auto",),
+    sequential=("Sequential",),
+    vectorized=("Vectorized",),
+)
 
 OPTIMIZERS = {
-    "sgd": Recipe(_KERAS + "SGD", _RATE),
-    "adam": Recipe(_KERAS + "Adam", _RATE),
-    "adamw": Recipe(_KERAS + "AdamW", _RATE),
-    "adagrad": Recipe(_KERAS + "Adagrad", _RATE),
-    "adadelta": Recipe(_KERAS + "Adadelta", _RATE),
-    "adamax": Recipe(_KERAS + "Adamax", _RATE),
-    "nadam": Recipe(_KERAS + "Nadam", _RATE),
-    "rmsprop": Recipe(_KERAS + "RMSprop", _RATE),
-    "lion": Recipe(_KERAS + "Lion", _RATE),
-    "yogi": Recipe(_OPTIMIZERS + "Yogi", _RATE),
-    "fedadagrad": Recipe(_OPTIMIZERS + "FedAdagrad", _RATE),
-    "fedadam": Recipe(_OPTIMIZERS + "FedAdam", _RATE),
-    "fedyogi": Recipe(_OPTIMIZERS + "FedYogi", _RATE),
+    name.lower(): Name(f"{module}:{name}", (), ("learning_rate",))
+    for module, kinds in {
+        "keras.optimizers": "SGD Adam AdamW Adagrad Adadelta Adamax Nadam "
+        "RMSprop Lion",
+        "fedlearn.optimizers": "Yogi FedAdagrad FedAdam FedYogi",
+    }.items()
+    for name in kinds.split()
 }
+
+SAMPLERS = _named(
+    "fedlearn.samplers",
+    uniform=("Uniform", ("clients_per_round",)),
+    poisson=("Poisson", ("clients_per_round",)),
+    round_robin=("RoundRobin", ("clients_per_round",)),
+    min_separation=("MinSeparation", ("clients_per_round", "min_separation")),
+)

@@ -12,9 +12,8 @@ from fedlearn import (
     backend,
     executors,
     optimizers,
-    recipe,
-    representation,
     seeds,
+    serialization,
 )
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
@@ -36,7 +35,7 @@ from fedlearn.messages.broadcast import Broadcast
 from fedlearn.messages.server_state import ServerState
 from fedlearn.messages.traffic import Traffic
 from fedlearn.messages.update import StackedUpdate, Update
-from fedlearn.names import AGGREGATORS, CLIENTS
+from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.runs.client_states import ClientStates
 
@@ -86,14 +85,14 @@ class LearningProcess:
         broadcast_encoders: Encoders = (),
     ):
         if client is None or isinstance(client, str):
-            client = recipe.get(
+            client = serialization.get(
                 client or "fedavg", CLIENTS, LocalTraining, "client"
             )
         self.client = client
         if isinstance(client, type) or not hasattr(self.client, "build"):
             raise TypeError(
                 "`client` must be a fedlearn.LocalTraining (or another object "
-                f"with its methods), or a string: {recipe.usages(CLIENTS)}. "
+                f"with its methods), or a string: {usages(CLIENTS)}. "
                 f"Received: {client!r}."
             )
         if isinstance(aggregator, Encoder):
@@ -101,7 +100,7 @@ class LearningProcess:
                 "Encoders go into an aggregator: "
                 f"aggregator=Mean([{aggregator!r}])."
             )
-        self.aggregator: Aggregator = recipe.get(
+        self.aggregator: Aggregator = serialization.get(
             "mean" if aggregator is None else aggregator,
             AGGREGATORS,
             Aggregator,
@@ -155,12 +154,12 @@ class LearningProcess:
         if self.broadcast_encoders:
             parts["broadcast_encoders"] = list(self.broadcast_encoders)
         arguments = ", ".join(
-            f"{name}={representation.shown(part)}"
+            f"{name}={serialization.shown(part)}"
             for name, part in parts.items()
         )
         done = "" if self.state is None else f", {self.state.round_num} rounds"
         return (
-            f"<{type(self).__name__} of {representation.shown(self.model)}: "
+            f"<{type(self).__name__} of {serialization.shown(self.model)}: "
             f"{arguments}{done}>"
         )
 

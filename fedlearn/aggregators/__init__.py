@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedlearn import recipe
+from fedlearn import serialization
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.bulyan import Bulyan
 from fedlearn.aggregators.centered_clipping import CenteredClipping
@@ -37,7 +37,7 @@ def get(identifier: str | Aggregator, **arguments: Any) -> Aggregator:
     >>> get("trimmed_mean:0.1", encoders=["drive"])
     TrimmedMean(fraction=0.1, encoders=(Drive(),))
     """
-    return recipe.get(
+    return serialization.get(
         identifier, AGGREGATORS, Aggregator, "aggregator", **arguments
     )
 

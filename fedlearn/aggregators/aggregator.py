@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fedlearn import representation
 from fedlearn.encoders.encoder import Spec, Value
+from fedlearn.serialization import Configurable
 
 
-class Aggregator:
+class Aggregator(Configurable):
     """How clients' updates become one.
 
     A configuration object with pure methods, as an `Encoder` is; what changes
@@ -183,15 +183,3 @@ class Aggregator:
             noise, and so guarantees nothing.
         """
         return None
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal aggregator."""
-        return {}
-
-    def __repr__(self) -> str:
-        return representation.call(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Aggregator":
-        """The aggregator that `get_config` described."""
-        return cls(**config)

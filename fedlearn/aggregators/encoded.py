@@ -57,6 +57,3 @@ class Encoded(Aggregator):
 
     def draw(self, state: Any, rng: Any) -> Any:
         return self._chain.draw(state, rng)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"encoders": self.encoders}

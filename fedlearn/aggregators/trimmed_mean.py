@@ -74,6 +74,3 @@ class TrimmedMean(RobustRule):
     def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
         del noise
         return trimmed_mean(values, weight, self.fraction)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"fraction": self.fraction, **super().get_config()}

@@ -4,7 +4,7 @@ Two kinds: what is wrong with their data (`label_flip`, `backdoor`), and what
 they send instead of their updates (an `Attack` in `AttackedExecutor`).
 """
 
-from fedlearn import recipe
+from fedlearn import serialization
 from fedlearn.attacks.attack import Attack, HonestUpdates
 from fedlearn.attacks.attacked_executor import AttackedExecutor
 from fedlearn.attacks.backdoor import PixelTrigger, backdoor
@@ -34,7 +34,7 @@ def get(identifier: str | Attack) -> Attack:
     >>> get("scaling:10").factor
     10
     """
-    return recipe.get(identifier, ATTACKS, Attack, "attack")
+    return serialization.get(identifier, ATTACKS, Attack, "attack")
 
 
 __all__ = [

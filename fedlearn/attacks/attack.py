@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from fedlearn.encoders.encoder import Value
+from fedlearn.serialization import Configurable
 
 
 class HonestUpdates(NamedTuple):
@@ -21,7 +22,7 @@ class HonestUpdates(NamedTuple):
     num_malicious: Any
 
 
-class Attack:
+class Attack(Configurable):
     """What malicious clients send instead of their updates.
 
     A configuration object with a pure method, which is compiled and
@@ -55,7 +56,3 @@ class Attack:
             Arrays of the same shapes.
         """
         raise NotImplementedError
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{n}={v!r}" for n, v in vars(self).items())
-        return f"{type(self).__name__}({arguments})"

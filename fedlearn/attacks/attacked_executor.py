@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, executors, recipe
+from fedlearn import backend, executors, serialization
 from fedlearn.attacks.attack import Attack, HonestUpdates
 from fedlearn.executors.executor import Executor
 from fedlearn.names import ATTACKS
@@ -60,7 +60,7 @@ class AttackedExecutor(Executor):
         malicious: Iterable[str],
         executor: str | Executor = "auto",
     ):
-        self.attack = recipe.get(attack, ATTACKS, Attack, "attack")
+        self.attack = serialization.get(attack, ATTACKS, Attack, "attack")
         self.malicious = frozenset(str(i) for i in malicious)
         self.executor = executors.get(executor)
 

@@ -35,7 +35,7 @@ class Algorithm(NamedTuple):
 ALGORITHMS = {
     "fedavg": Algorithm("FedAvg"),
     "fedprox": Algorithm(
-        "FedProx", proximal=dict(CLIENTS["fedprox"].options)["proximal"]
+        "FedProx", proximal=CLIENTS["fedprox"].options["proximal"]
     ),
     "fedavgm": Algorithm("FedAvgM", "sgd", 1.0, {"momentum": 0.9}),
     "fedadam": Algorithm("FedAdam", "fedadam", 0.05),

@@ -6,8 +6,7 @@ from absl import flags as absl_flags
 
 from fedlearn.cli.errors import UsageError
 from fedlearn.cli.flag_types import Named, define
-from fedlearn.names import ENCODERS
-from fedlearn.recipe import usages
+from fedlearn.names import ENCODERS, usages
 
 # Unbiased, by making what they send larger: the error may be more than the
 # update, and feeding it back would make it larger still.

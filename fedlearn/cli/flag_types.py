@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.recipe import Recipe, normal, read
+from fedlearn.names import Name, normal, read
 
 
 class Whole(flags.ArgumentParser):
@@ -148,7 +148,7 @@ class Named(flags.ArgumentParser):
 
     Example:
 
-    >>> recipes = {"eden": Recipe("fedlearn.encoders:Eden", ("bits",))}
+    >>> recipes = {"eden": Name("fedlearn.encoders:Eden", (), ("bits",))}
     >>> Named(recipes).parse("EDEN:2")
     'eden:2'
     >>> Named(recipes).parse("edn:2")
@@ -156,7 +156,7 @@ class Named(flags.ArgumentParser):
     ValueError: there is no 'edn'. Expected eden[:BITS]. Did you mean eden?
     """
 
-    def __init__(self, recipes: Mapping[str, Recipe], joined: bool = False):
+    def __init__(self, recipes: Mapping[str, Name], joined: bool = False):
         self._recipes = recipes
         self._joined = joined
 

@@ -27,8 +27,7 @@ from fedlearn.cli.objective import objective
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.task import Task, task_of
 from fedlearn.cli.units import counted
-from fedlearn.names import AGGREGATORS, OPTIMIZERS
-from fedlearn.recipe import usages
+from fedlearn.names import AGGREGATORS, OPTIMIZERS, usages
 
 EXECUTORS = ("auto", "sequential", "vectorized")
 # What may differ when a run goes on.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedlearn import recipe
+from fedlearn import serialization
 from fedlearn.clients.example_dp import ExampleDP
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.names import CLIENTS
@@ -25,7 +25,9 @@ def get(identifier: str | LocalTraining, **arguments: Any) -> LocalTraining:
     >>> get("fedprox:0.01", epochs=5).proximal
     0.01
     """
-    return recipe.get(identifier, CLIENTS, LocalTraining, "client", **arguments)
+    return serialization.get(
+        identifier, CLIENTS, LocalTraining, "client", **arguments
+    )
 
 
 __all__ = ["ExampleDP", "LocalTraining", "get"]

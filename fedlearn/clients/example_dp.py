@@ -2,8 +2,10 @@ import math
 import numbers
 from typing import Any, Literal
 
+from fedlearn.serialization import Configurable
 
-class ExampleDP:
+
+class ExampleDP(Configurable):
     """DP-SGD at a client: each single example is protected.
 
     Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1,
@@ -59,7 +61,7 @@ class ExampleDP:
     >>> import fedlearn as fl
     >>> dp = fl.clients.ExampleDP(clip_norm=1.0, noise_multiplier=1.1)
     >>> fl.LocalTraining("sgd", batch_size=32, dp=dp).dp
-    ExampleDP(clip_norm=1.0, noise_multiplier=1.1, batches='poisson')
+    ExampleDP(clip_norm=1.0, noise_multiplier=1.1)
     """
 
     def __init__(
@@ -103,27 +105,6 @@ class ExampleDP:
         self.batches = batches
         self.delta = None if delta is None else float(delta)
         self.secure_noise = bool(secure_noise)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal object."""
-        return {
-            "clip_norm": self.clip_norm,
-            "noise_multiplier": self.noise_multiplier,
-            "batches": self.batches,
-            "delta": self.delta,
-            "secure_noise": self.secure_noise,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "ExampleDP":
-        """The object that `get_config` described."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        return (
-            f"ExampleDP(clip_norm={self.clip_norm!r}, noise_multiplier="
-            f"{self.noise_multiplier!r}, batches={self.batches!r})"
-        )
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, optimizers, representation, seeds
+from fedlearn import backend, optimizers, seeds
 from fedlearn.advice import keras_words
 from fedlearn.clients import class_weight as class_weights
 from fedlearn.clients.example_dp import ExampleDP
@@ -20,9 +20,10 @@ from fedlearn.keras_model.functional_model import (
     Variables,
 )
 from fedlearn.optimizers.functional import FunctionalOptimizer
+from fedlearn.serialization import Configurable
 
 
-class LocalTraining:
+class LocalTraining(Configurable):
     """Some epochs of minibatch training, as `model.fit` does.
 
     `ClientUpdate` of McMahan et al. 2017, algorithm 1, with any Keras
@@ -147,34 +148,6 @@ class LocalTraining:
         """
         steps = self.epochs * -(-num_examples // self.batch_size)
         return steps if self.max_steps is None else min(steps, self.max_steps)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal object."""
-        return {
-            "optimizer": (
-                None
-                if self.optimizer is None
-                else keras.optimizers.serialize(self.optimizer)
-            ),
-            "batch_size": self.batch_size,
-            "epochs": self.epochs,
-            "shuffle": self.shuffle,
-            "max_steps": self.max_steps,
-            "proximal": self.proximal,
-            "dp": None if self.dp is None else self.dp.get_config(),
-            "statistics": self.statistics,
-            "class_weight": self.class_weight,
-        }
-
-    def __repr__(self) -> str:
-        return representation.call(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "LocalTraining":
-        """The object that `get_config` described."""
-        if isinstance(config.get("dp"), dict):
-            config = {**config, "dp": ExampleDP.from_config(config["dp"])}
-        return cls(**config)
 
 
 def _positive_int(name: str, value: Any) -> int:

@@ -1,6 +1,6 @@
 """What happens to an update on its way from a client to the server."""
 
-from fedlearn import recipe
+from fedlearn import serialization
 from fedlearn.encoders.adaptive_clip import AdaptiveClip
 from fedlearn.encoders.banded_matrix_noise import BandedMatrixNoise
 from fedlearn.encoders.cast import Cast
@@ -47,7 +47,7 @@ def get(identifier: str | Encoder) -> Encoder:
     >>> get("eden:2").bits
     2
     """
-    return recipe.get(identifier, ENCODERS, Encoder, "encoder")
+    return serialization.get(identifier, ENCODERS, Encoder, "encoder")
 
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from fedlearn import recipe
+from fedlearn import serialization
 from fedlearn.encoders import norms
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.names import ENCODERS
@@ -40,9 +40,9 @@ def links(encoders: Encoders) -> tuple[Encoder, ...]:
             f"[{encoders!r}]."
         )
     if isinstance(encoders, str):
-        return tuple(recipe.make_all(encoders, ENCODERS))
+        encoders = encoders.split("+")
     return tuple(
-        recipe.get(encoder, ENCODERS, Encoder, "encoders")
+        serialization.get(encoder, ENCODERS, Encoder, "encoders")
         for encoder in encoders
     )
 

@@ -96,9 +96,6 @@ class Clip(Encoder):
         own = params if self.kind == "linf" else self.norm
         return smaller(bound, own)
 
-    def get_config(self) -> dict[str, Any]:
-        return {"norm": self.norm, "kind": self.kind}
-
 
 def smaller(a: Any, b: Any) -> Any:
     """The smaller of two bounds, each a float or a float32 scalar."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from fedlearn import representation
+from fedlearn.serialization import Configurable
 
 Value = list[Any]
 """An update: one float array for each variable that clients change."""
@@ -19,7 +19,7 @@ Where = Literal["sum", "summand", "either"]
 Bound = Literal["sets", "keeps", "loses"]
 
 
-class Encoder:
+class Encoder(Configurable):
     """One link of the chain between a client and the server.
 
     An encoder is a small configuration object. Its methods are pure functions
@@ -248,15 +248,3 @@ class Encoder:
         """
         del spec
         return None
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal encoder."""
-        return {}
-
-    def __repr__(self) -> str:
-        return representation.call(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Encoder":
-        """The encoder that `get_config` described."""
-        return cls(**config)

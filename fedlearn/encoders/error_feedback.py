@@ -120,6 +120,3 @@ class ErrorFeedback(Encoder):
     ) -> tuple[Any, dict[str, Any]]:
         del noise
         return self._chain.update(state, stats, ((),) * len(self.encoders))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"encoders": self.encoders}

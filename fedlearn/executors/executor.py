@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fedlearn.serialization import Configurable
 
-class Executor:
+
+class Executor(Configurable):
     """Maps a client's round over a cohort, and sums.
 
     An executor decides in which way and where, never what: all executors give
@@ -30,9 +32,6 @@ class Executor:
         """
         del program
         return repr(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 @contextlib.contextmanager

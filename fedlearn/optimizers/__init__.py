@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from fedlearn import recipe
-from fedlearn.names import OPTIMIZERS
+from fedlearn import serialization
+from fedlearn.names import OPTIMIZERS, normal
 from fedlearn.optimizers.adaptive import FedAdagrad, FedAdam, FedYogi, Yogi
 
 
@@ -28,9 +28,11 @@ def get(identifier: Any, **arguments: Any) -> keras.optimizers.Optimizer:
     'FedAdam'
     """
     if isinstance(identifier, str):
-        known = recipe.normal(identifier).partition(":")[0] in OPTIMIZERS
+        known = normal(identifier).partition(":")[0] in OPTIMIZERS
         if known or ":" in identifier:
-            return recipe.make(identifier, OPTIMIZERS, **arguments)
+            return serialization.make(
+                identifier, OPTIMIZERS, "optimizer", **arguments
+            )
     return keras.optimizers.get(identifier)
 
 

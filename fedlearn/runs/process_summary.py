@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fedlearn import representation, training
+from fedlearn import serialization, training
 from fedlearn.cli.units import counted, in_bytes
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.messages.traffic import Traffic
@@ -37,10 +37,10 @@ def _facts(process, data, rounds, clients_per_round, sampler):
         f"{model.count_params():,} parameters, {trained:,} of them trained",
     )
     client = getattr(process.client, "optimizer", None) or model.optimizer
-    yield "client", representation.shown(process.client)
-    yield "its optimizer", representation.shown(client)
-    yield "aggregator", representation.shown(process.aggregator)
-    yield "server optimizer", representation.shown(process.server_optimizer)
+    yield "client", serialization.shown(process.client)
+    yield "its optimizer", serialization.shown(client)
+    yield "aggregator", serialization.shown(process.aggregator)
+    yield "server optimizer", serialization.shown(process.server_optimizer)
     yield "clients are run", process.executor.plan(process.program)
     dataset = None if data is None else training._as_dataset(data, process)
     yield from _traffic(process, dataset)

@@ -16,10 +16,10 @@ import numpy as np
 
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fingerprint import fingerprint, ids_digest
+from fedlearn.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
-    from fedlearn.samplers import Sampler
 
 # Code of these is told by their versions.
 _LIBRARIES = {
@@ -278,7 +278,11 @@ def _object(value: Any, way: _Way) -> Any:
     config = None
     if hasattr(value, "get_config"):
         try:
-            config = value.get_config()
+            config = (
+                value.arguments  # whose clients are told as the data's
+                if isinstance(value, Sampler)
+                else value.get_config()
+            )
         except Exception:  # Keras raises where it finds no configuration
             config = None
     attributes = {

@@ -162,7 +162,7 @@ def _told(sampler: Sampler | None, who_counts: bool) -> str:
         # Their rounds are drawn independently of each other, whatever the
         # seed is. Elsewhere it says how far apart a client's turns are.
         return f"{name} of {float(sampler.clients_per_round)!r}"
-    return f"{name} with {sampler.get_config()}"
+    return f"{name} with {sampler.arguments}"
 
 
 def draws_by_poisson(

@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Iterable
-from typing import Any
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
@@ -91,10 +90,3 @@ class MinSeparation(Sampler):
         return Separated(
             len(self.client_ids), self.clients_per_round, self.min_separation
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "clients_per_round": self.clients_per_round,
-            "min_separation": self.min_separation,
-            "seed": self.seed,
-        }

@@ -1,7 +1,6 @@
 """Each client by its own coin."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -58,9 +57,3 @@ class Poisson(Sampler):
     @property
     def participation(self) -> PoissonSampling:
         return PoissonSampling(len(self.client_ids), self.clients_per_round)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "clients_per_round": self.clients_per_round,
-            "seed": self.seed,
-        }

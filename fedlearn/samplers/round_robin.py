@@ -1,7 +1,6 @@
 """Everyone in turn."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
@@ -58,9 +57,3 @@ class RoundRobin(Sampler):
     @property
     def participation(self) -> Turns:
         return Turns(len(self.client_ids), self.clients_per_round)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "clients_per_round": self.clients_per_round,
-            "seed": self.seed,
-        }

@@ -2,15 +2,16 @@
 
 import abc
 import operator
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 from fedlearn.data.client_id import as_client_ids
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.privacy.participation import Participation
+from fedlearn.serialization import Configurable
 
 
-class Sampler(abc.ABC):
+class Sampler(Configurable, abc.ABC):
     """Says which clients take part in a round.
 
     A sampler holds no state: the clients of a round depend on its arguments
@@ -103,24 +104,38 @@ class Sampler(abc.ABC):
         """
         return self.participation.compose(event, rounds).dp_event()
 
-    @abc.abstractmethod
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, without the clients: those belong to the data."""
+    @property
+    def clients(self) -> list[str]:
+        """The ids of the clients."""
+        return list(self.client_ids)
 
     @classmethod
     def from_config(
         cls,
-        config: dict[str, Any],
-        clients: FederatedDataset | Iterable[str],
-    ) -> "Sampler":
-        """A sampler of these clients with the arguments of `get_config`."""
-        return cls(clients, **config)
+        config: Mapping[str, Any],
+        clients: FederatedDataset | Iterable[str] | None = None,
+    ) -> Self:
+        """A sampler with the arguments of `get_config`.
+
+        Args:
+            config: From `get_config`.
+            clients: Others than those in it.
+        """
+        if clients is not None:
+            config = {**config, "clients": clients}
+        return super().from_config(config)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its config without the clients, which belong to the data."""
+        config = self.get_config()
+        return {k: v for k, v in config.items() if k != "clients"}
 
     def __repr__(self) -> str:
-        config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
         return (
             f"<{type(self).__name__} of {len(self.client_ids):,} clients: "
-            f"{config}>"
+            f"{arguments}>"
         )
 
 

@@ -1,7 +1,6 @@
 """A fixed number of clients, all sets equally likely."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -64,9 +63,3 @@ class Uniform(Sampler):
     @property
     def participation(self) -> UniformSampling:
         return UniformSampling(len(self.client_ids), self.clients_per_round)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "clients_per_round": self.clients_per_round,
-            "seed": self.seed,
-        }

@@ -327,7 +327,7 @@ CHANGES = {
                 fl.attacks.SignFlip(2.0), ["client_1"]
             )
         },
-        "executor.holds.attack.holds.scale was 1 and is now 2",
+        "executor.attack.scale was 1 and is now 2",
     ),
     "sampler": (
         {},

@@ -6,19 +6,21 @@ import fedlearn as fl
 from fedlearn import names
 from fedlearn.cli.flag_types import Named
 from fedlearn.encoders.chain import links
-from fedlearn.recipe import make
+from fedlearn.serialization import make
 from tests import zoo
 
-RECIPES = [
-    (name, recipes)
-    for recipes in (
+NAMES = [
+    (name, table)
+    for table in (
         names.AGGREGATORS,
         names.ATTACKS,
         names.CLIENTS,
         names.ENCODERS,
+        names.EXECUTORS,
         names.OPTIMIZERS,
+        names.SAMPLERS,
     )
-    for name in recipes
+    for name in table
 ]
 VALUES = {
     "fraction": 0.25,
@@ -30,33 +32,36 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(("name", "recipes"), RECIPES)
-def test_numbers_reach_the_arguments_they_are_for(name, recipes):
-    recipe = recipes[name]
-    values = {n: VALUES.get(n, 3) for n in recipe.numbers}
+def more(name, table):
+    if table is names.SAMPLERS:
+        return {"clients": [str(i) for i in range(9)]}
+    return {"clients_per_round": 10} if name == "secure_sum" else {}
+
+
+@pytest.mark.parametrize(("name", "table"), NAMES)
+def test_numbers_reach_the_arguments_they_are_for(name, table):
+    entry = table[name]
+    values = {n: VALUES.get(n, 3) for n in (*entry.needed, *entry.more)}
     text = ":".join([name, ",".join(map(str, values.values()))]).rstrip(":")
-    assert Named(recipes).parse(text) == text
-    more = {"clients_per_round": 10} if name == "secure_sum" else {}
-    made = make(text, recipes, **more)
-    assert type(made).__name__ == recipe.make.split(":")[1]
-    for argument, value in {**dict(recipe.options), **values, **more}.items():
+    assert Named(table).parse(text) == text
+    made = make(text, table, "argument", **more(name, table))
+    assert type(made).__name__ == entry.makes.split(":")[1]
+    for argument, value in {**entry.options, **values}.items():
         assert getattr(made, argument) == value
 
 
-@pytest.mark.parametrize(("name", "recipes"), RECIPES)
-def test_required_are_those_without_a_default(name, recipes):
-    recipe = recipes[name]
-    more = {"clients_per_round": 10} if name == "secure_sum" else {}
-    values = {n: VALUES.get(n, 3) for n in recipe.numbers}
-    texts = [str(v) for v in values.values()][: recipe.num_required]
-    made = make(":".join([name, ",".join(texts)]).rstrip(":"), recipes, **more)
+@pytest.mark.parametrize(("name", "table"), NAMES)
+def test_needed_are_those_without_a_default(name, table):
+    entry = table[name]
+    needed = [str(VALUES.get(n, 3)) for n in entry.needed]
+    text = ":".join([name, ",".join(needed)]).rstrip(":")
+    made = make(text, table, "argument", **more(name, table))
     signature = inspect.signature(type(made).__init__).parameters
-    needed = recipe.num_required
     # Without a clip nothing else would set the range.
     if name != "secure_sum":
-        for i, number in enumerate(recipe.numbers):
+        for number in (*entry.needed, *entry.more):
             has_none = signature[number].default is inspect.Parameter.empty
-            assert has_none == (i < needed)
+            assert has_none == (number in entry.needed)
 
 
 def test_several_are_a_chain():
@@ -142,7 +147,16 @@ def test_an_object_is_itself():
 @pytest.mark.parametrize(
     ("get", "given", "error", "match"),
     [
-        (fl.aggregators.get, "medain", ValueError, "Did you mean median?"),
+        (
+            fl.aggregators.get,
+            "meidan",
+            ValueError,
+            r"`aggregator`: there is no 'meidan'. Expected mean, median, "
+            r".* Did you mean median\?",
+        ),
+        (fl.executors.get, "vectorised", ValueError, "Did you mean vectorized"),
+        (fl.executors.get, fl.executors.Auto, TypeError, r"Auto\(\.\.\.\)"),
+        (fl.samplers.get, "poison:3", ValueError, "Did you mean poisson?"),
         (fl.aggregators.get, "krum", ValueError, "Expected krum:NUM_BYZ"),
         (
             fl.aggregators.get,

@@ -1,0 +1,112 @@
+"""Checks of arguments, and what is said when one is out of range."""
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def number(
+    name: str, value: Any, least: float = 0.0, meaning: str = ""
+) -> float:
+    """A finite number of at least `least`, as a float.
+
+    Args:
+        name: Of the argument, for the error.
+        value: What was given.
+        least: The smallest that is taken.
+        meaning: What it is, for the error.
+
+    Raises:
+        ValueError: If it is something else.
+
+    Example:
+
+    >>> number("noise", -1, meaning="its deviation over the clip norm")
+    Traceback (most recent call last):
+    ValueError: `noise` must be a number of at least 0: its deviation over the \
+clip norm. Received: -1.
+    """
+    if not (_is_real(value) and least <= value < math.inf):
+        _refuse(name, value, f"a number of at least {least:g}", meaning)
+    return float(value)
+
+
+def positive(name: str, value: Any, meaning: str = "") -> float:
+    """A finite number above 0, as a float; as `number`.
+
+    >>> positive("clip_norm", 2)
+    2.0
+    """
+    if not (_is_real(value) and 0 < value < math.inf):
+        _refuse(name, value, "a finite number above 0", meaning)
+    return float(value)
+
+
+def whole(name: str, value: Any, least: int = 1, meaning: str = "") -> int:
+    """A whole number of at least `least`, as an int; as `number`.
+
+    >>> whole("rounds", 3.0)
+    3
+    """
+    if not (_is_real(value) and least <= value < math.inf and value % 1 == 0):
+        _refuse(name, value, f"a whole number of at least {least}", meaning)
+    return int(value)
+
+
+def fraction(
+    name: str, value: Any, one: bool = True, meaning: str = ""
+) -> float:
+    """A number above 0 and at most 1 (or below, without `one`), as a float.
+
+    >>> fraction("fraction", 1, one=False)
+    Traceback (most recent call last):
+    ValueError: `fraction` must be above 0 and below 1. Received: 1.
+    """
+    if not (_is_real(value) and 0 < value <= 1 and (one or value < 1)):
+        end = "at most 1" if one else "below 1"
+        _refuse(name, value, f"above 0 and {end}", meaning)
+    return float(value)
+
+
+def one_of(
+    name: str, value: Any, choices: Iterable[Any], meaning: str = ""
+) -> Any:
+    """One of some values; as `number`.
+
+    >>> one_of("kind", "l3", ("l1", "l2", "linf"))
+    Traceback (most recent call last):
+    ValueError: `kind` must be 'l1', 'l2' or 'linf'. Received: 'l3'.
+    """
+    shown = [repr(choice) for choice in choices]
+    if repr(value) not in shown:
+        *others, last = shown
+        either = ", ".join(others) + " or " + last if others else last
+        _refuse(name, value, either, meaning)
+    return value
+
+
+def instance(name: str, value: Any, kind: type, none: bool = False) -> Any:
+    """An instance of a class, or None where `none` says so.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if not isinstance(value, kind) and not (none and value is None):
+        package, _, _ = kind.__module__.rpartition(".")
+        raise TypeError(
+            f"`{name}` must be a {package}.{kind.__name__}"
+            f"{', or None' if none else ''}. Received: {value!r}."
+        )
+    return value
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _refuse(name: str, value: Any, expected: str, meaning: str) -> None:
+    raise ValueError(
+        f"`{name}` must be {expected}{meaning and ': ' + meaning}. "
+        f"Received: {value!r}."
+    )

@@ -1,0 +1,261 @@
+"""What configured objects have in common: a config, a repr, equality."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from fedlearn.names import Name, normal, read, usages
+
+
+class Configurable:
+    """An object that is what its constructor was given.
+
+    A subclass keeps each argument as an attribute of the same name, as with
+    scikit-learn's estimators. It then has a config, prints as the call that
+    makes it, equals others of its type and config, and goes through
+    `keras.saving.serialize_keras_object`, whatever it contains.
+
+    Subclasses are registered with Keras by themselves, under their package's
+    or module's name. To read a config in another process, import the module
+    that defines the class first.
+
+    Example:
+
+    >>> import keras
+    >>> class Halve(Configurable):
+    ...     def __init__(self, times=1):
+    ...         self.times = times
+    >>> config = keras.saving.serialize_keras_object(Halve(times=2))
+    >>> keras.saving.deserialize_keras_object(config)
+    Halve(times=2)
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _unregistered.append(cls)
+        _register()
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor by name, as they are.
+
+        Raises:
+            TypeError: If one isn't kept as an attribute of its name.
+        """
+        _register()
+        config = {}
+        for name in _arguments(type(self)):
+            if not hasattr(self, name):
+                kind = type(self).__name__
+                raise TypeError(
+                    f"{kind} takes `{name}`, but has no attribute of that "
+                    f"name. Write self.{name} = {name} in its __init__, or a "
+                    "`get_config` that returns all of its arguments."
+                )
+            config[name] = getattr(self, name)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The object that `get_config` described, or Keras's form of it."""
+        return cls(**{name: revived(value) for name, value in config.items()})
+
+    def __repr__(self) -> str:
+        try:
+            config = self.get_config()
+        except TypeError:
+            return f"{type(self).__name__}(...)"
+        defaults = {n: p.default for n, p in _arguments(type(self)).items()}
+        arguments = ", ".join(
+            f"{name}={shown(value)}"
+            for name, value in config.items()
+            if not _is_same(value, defaults.get(name, inspect.Parameter.empty))
+        )
+        return f"{type(self).__name__}({arguments})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return serialized(self) == serialized(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+def serialized(thing: Any) -> Any:
+    """`keras.saving.serialize_keras_object`."""
+    import keras
+
+    _register()
+    return keras.saving.serialize_keras_object(thing)
+
+
+def revived(value: Any) -> Any:
+    """What `serialized` described; what isn't such a description, as it is.
+
+    Args:
+        value: Of a config: a description, a list of them, or anything else.
+    """
+    if isinstance(value, list):
+        return [revived(v) for v in value]
+    if not isinstance(value, dict) or "class_name" not in value:
+        return value
+    import keras
+
+    for module in _own_modules(value):
+        importlib.import_module(module)
+    _register()
+    return keras.saving.deserialize_keras_object(value)
+
+
+def get(
+    identifier: Any,
+    names: Mapping[str, Name],
+    kind: type,
+    argument: str,
+    **arguments: Any,
+) -> Any:
+    """An object from the string that stands for it, or the object itself.
+
+    Args:
+        identifier: A string such as `"eden:2"`, a config of Keras's form, or
+            an instance of `kind`.
+        names: What there is, by name.
+        kind: The class of all of them.
+        argument: What it is given as, for errors.
+        **arguments: More for the constructor, with a string.
+
+    Raises:
+        ValueError: If no object has that name, or its numbers are wrong.
+        TypeError: If it is something else.
+    """
+    if isinstance(identifier, dict):
+        identifier = revived(identifier)
+    if isinstance(identifier, kind):
+        if arguments:
+            raise TypeError(
+                f"{', '.join(arguments)} goes with the name of an object. "
+                f"Received the object itself: {identifier!r}."
+            )
+        return identifier
+    if isinstance(identifier, str):
+        return make(identifier, names, argument, **arguments)
+    hint = ""
+    if isinstance(identifier, type) and issubclass(identifier, kind):
+        hint = f" Make an instance of it: {identifier.__name__}(...)."
+    package = ".".join(kind.__module__.split(".")[:2])
+    raise TypeError(
+        f"`{argument}` must be a {package}.{kind.__name__}, or a string: "
+        f"{usages(names)}. Received: {identifier!r}.{hint}"
+    )
+
+
+def make(
+    text: str, names: Mapping[str, Name], argument: str, **arguments: Any
+) -> Any:
+    """The object that a string stands for; see `get`.
+
+    Example:
+
+    >>> from fedlearn.names import ENCODERS
+    >>> make("eden:2", ENCODERS, "encoder")
+    Eden(bits=2)
+    """
+    text = normal(text)
+    try:
+        name, numbers = read(text, names)
+    except ValueError as error:
+        raise ValueError(f"`{argument}`: {error}") from None
+    module, kind = name.makes.split(":")
+    cls = getattr(importlib.import_module(module), kind)
+    given = {**name.options, **numbers, **arguments}
+    more = [
+        name
+        for name, argument in _arguments(cls).items()
+        if argument.default is argument.empty and name not in given
+    ]
+    if more:
+        call = [f"{k}={v!r}" for k, v in given.items()]
+        call += [f"{k}=..." for k in more]
+        raise ValueError(
+            f"{text!r} needs {' and '.join(more)} too. Give the object: "
+            f"{kind}({', '.join(call)})."
+        )
+    return cls(**given)
+
+
+def shown(value: Any) -> str:
+    """As `repr`, with Keras's optimizers and models by what they are.
+
+    Example:
+
+    >>> import keras
+    >>> shown(keras.optimizers.SGD(0.5, momentum=0.9))
+    'SGD(learning_rate=0.5, momentum=0.9)'
+    """
+    import keras
+
+    if isinstance(value, keras.Model):
+        return (
+            f"{type(value).__name__} {value.name!r} "
+            f"({value.count_params():,} parameters)"
+        )
+    if not isinstance(value, keras.optimizers.Optimizer):
+        return repr(value)
+    if inner := getattr(value, "inner_optimizer", None):
+        return f"{type(value).__name__}({shown(inner)})"
+    config = value.get_config()
+    rate = config.get("learning_rate")
+    if isinstance(rate, dict):
+        rate = rate.get("class_name", rate)
+    elif isinstance(rate, float):
+        rate = float(f"{rate:.6g}")  # float32 has no more
+    text = f"{type(value).__name__}(learning_rate={rate}"
+    if momentum := config.get("momentum"):
+        text += f", momentum={momentum}"
+    return text + ")"
+
+
+def _arguments(cls: type) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind
+        in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    return value is default or (
+        type(value) is type(default) and bool(value == default)
+    )
+
+
+# Classes that Keras wasn't told of: samplers are used without it too.
+_unregistered: list[type] = []
+
+
+def _register() -> None:
+    if "keras" not in sys.modules:
+        return
+    import keras
+
+    while _unregistered:
+        cls = _unregistered.pop()
+        package = cls.__module__
+        if package.startswith("fedlearn."):
+            package = ".".join(package.split(".")[:2])
+        keras.saving.register_keras_serializable(package)(cls)
+
+
+def _own_modules(config: Any) -> Iterator[str]:
+    """Modules of fedlearn whose classes a config names."""
+    if isinstance(config, dict):
+        module = config.get("module")
+        if isinstance(module, str) and module.startswith("fedlearn."):
+            yield module
+        config = list(config.values())
+    if isinstance(config, list):
+        for part in config:
+            yield from _own_modules(part)
