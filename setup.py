@@ -72,6 +72,8 @@ setup(
         # The first example draws (matplotlib), from scikit-learn's digits.
         "matplotlib>=3.9",
         "numpy>=2.0",
+        # Reads TensorFlow Federated's files without TensorFlow.
+        "protobuf>=5.28",
         "scikit-learn>=1.5",
         "tensorflow>=2.20",
     ],

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.data.formats.tff_sqlite_writer import write_tff_sqlite
+from fedlearn.data.formats.tff_sqlite import write_tff_sqlite
 
 Features = dict[str, np.ndarray]
 

@@ -74,7 +74,11 @@ def test_the_metadata(sdist):
 OPTIONAL = {"dp_accounting", "jax", "pandas"}
 # Come with Keras, and with scikit-learn.
 INDIRECT = {"ml_dtypes", "scipy"}
-DISTRIBUTIONS = {"absl": "absl-py", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "absl": "absl-py",
+    "google": "protobuf",
+    "sklearn": "scikit-learn",
+}
 
 
 def _imported(path):

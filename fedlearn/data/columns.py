@@ -1,57 +1,31 @@
 """Columns: an array of all clients' examples, kept in as few bytes as hold it.
 
-A column is filled chunk by chunk, in any order, and read by ranges of
-examples. Where its values lie is not its business: NumPy arrays and HDF5
-data sets serve alike. What comes out has the dtype and the bits of what went
-in:
+What comes out has the dtype and the bits of what went in:
 
-- integers are kept in the narrowest dtype that holds those seen so far;
+- integers are kept in the narrowest dtype that holds them;
 - floats of at most 256 different values (an image's bytes, divided by 255)
   are kept as one byte each and a table;
 - text is kept end to end, with the place of each piece.
+
+So all chunks are seen twice: once to tell what a column has to hold, and once
+to fill it. Its arrays may lie in memory or in an HDF5 file.
 """
 
 import itertools
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-# Narrowest first.
-_INT_DTYPES = [np.dtype(d) for d in ("uint8", "int16", "int32", "int64")]
+from fedlearn.data import element as el
 
-# How much is copied at a time when a column becomes wider.
-_COPY_BYTES = 1 << 24
+# Places of examples (increasing integers), and one row for each.
+Chunk = tuple[np.ndarray, el.Element]
 
+# From a shape and a dtype to an array, or an HDF5 data set.
+Create = Callable[[tuple[int, ...], Any], Any]
 
-class Storage(Protocol):
-    """Makes the arrays that columns keep their values in."""
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-        """Something that is indexed like an array of this shape."""
-
-    def pool(self) -> Any:
-        """Bytes that grow: `append(data)`, `len(pool)`, `pool[a:b]`."""
-
-
-class MemoryStorage:
-    """Columns in memory."""
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """A NumPy array."""
-        return np.empty(shape, dtype)
-
-    def pool(self) -> "MemoryPool":
-        """A `MemoryPool`."""
-        return MemoryPool()
-
-
-class MemoryPool(bytearray):
-    """Bytes in memory that grow at their end."""
-
-    def append(self, data: bytes) -> None:  # type: ignore[override]
-        """Adds all of `data`, not one byte."""
-        self.extend(data)
+_TABLE_SIZE = 256
 
 
 def _runs(places: np.ndarray) -> Iterator[tuple[slice, slice]]:
@@ -63,167 +37,53 @@ def _runs(places: np.ndarray) -> Iterator[tuple[slice, slice]]:
         yield slice(start, stop), slice(first, first + stop - start)
 
 
-def _narrowest(chunk: np.ndarray) -> np.dtype:
-    low, high = int(chunk.min()), int(chunk.max())
-    fitting = (
-        d
-        for d in _INT_DTYPES
-        if np.iinfo(d).min <= low and high <= np.iinfo(d).max
-    )
-    # Only uint64 holds more than int64.
-    return next(fitting, chunk.dtype)
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Floats as unsigned integers, which tell -0.0 from 0.0."""
+    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
-def _width(dtype: np.dtype) -> int:
-    return _INT_DTYPES.index(dtype) if dtype in _INT_DTYPES else 4
-
-
-class ValueTable:
-    """At most 256 different floats, told apart by all their bits.
-
-    `encode` finds the place of a value by a hash without collisions, which
-    is some twenty times quicker than searching a sorted table.
-    """
-
-    SIZE = 256
-
-    def __init__(self, dtype: np.dtype) -> None:
-        self._bits = np.dtype(f"u{dtype.itemsize}")
-        self._dtype = dtype
-        self._known = np.zeros(0, self._bits)
-
-    @property
-    def values(self) -> np.ndarray:
-        """`(256,)` of the floats' dtype; unused places hold 0."""
-        table = np.zeros(self.SIZE, self._bits)
-        table[: len(self._known)] = self._known
-        return table.view(self._dtype)
-
-    def encode(self, chunk: np.ndarray) -> np.ndarray | None:
-        """The places of `chunk`'s values as `uint8`; None: too many values.
-
-        Values met for the first time are added to the table.
-        """
-        bits = np.ascontiguousarray(chunk).view(self._bits)
-        if len(self._known):
-            codes, strange = self._look_up(bits)
-            if not len(strange):
-                return codes
-        else:
-            strange = bits
-        known = np.concatenate([self._known, np.unique(strange)])
-        if len(known) > self.SIZE or not self._make_hash(known):
-            return None
-        self._known = known
-        return self._look_up(bits)[0]
-
-    def _slots(self, bits: np.ndarray, factor: int) -> np.ndarray:
-        # The highest 16 bits of a product depend on all bits of the value.
-        shift = self._bits.type(8 * self._bits.itemsize - 16)
-        with np.errstate(over="ignore"):
-            return (bits * self._bits.type(factor)) >> shift
-
-    def _make_hash(self, known: np.ndarray) -> bool:
-        limit = 1 << (8 * self._bits.itemsize)
-        factor = 0x9E3779B97F4A7C15 % limit | 1
-        # Of 256 values into 65,536 slots, some 60 % of factors keep all
-        # apart.
-        for _ in range(100):
-            slots = self._slots(known, factor)
-            if len(np.unique(slots)) == len(known):
-                self._factor = factor
-                self._codes = np.zeros(1 << 16, np.uint8)
-                self._codes[slots] = np.arange(len(known))
-                return True
-            factor = factor * 0xD1342543DE82EF95 % limit | 1
-        return False
-
-    def _look_up(self, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        codes = self._codes[self._slots(bits, self._factor)]
-        return codes, bits[self._known[codes] != bits]
+def _pieces(texts: np.ndarray) -> list[bytes]:
+    return [t.encode("utf-8") if isinstance(t, str) else t for t in texts.flat]
 
 
 class NumberColumn:
     """Numbers of one shape an example.
 
     Args:
-        storage: Where to keep them.
-        total: Number of examples of all clients.
-        shape: Shape of one example.
+        values: `(examples, ...)`, as they are stored.
         dtype: What is handed out: a boolean, integer, float or complex type.
+        table: `(256,)` floats, ordered by their bits, in which `values` are
+            places; None if `values` are the numbers.
     """
 
     def __init__(
-        self,
-        storage: Storage,
-        total: int,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
+        self, values: Any, dtype: np.dtype, table: np.ndarray | None = None
     ) -> None:
+        self.values = values
         self.dtype = dtype
-        self.shape = (total, *shape)
-        self.values: Any = None
-        self.table: np.ndarray | None = None
-        self._storage = storage
-        self._values_seen: ValueTable | None = None
-        if dtype.kind == "f" and dtype.itemsize in (4, 8):
-            self._values_seen = ValueTable(dtype)
-
-    @classmethod
-    def of(
-        cls, values: Any, table: np.ndarray | None, dtype: np.dtype
-    ) -> "NumberColumn":
-        """A column that is filled already, for reading."""
-        column = cls(MemoryStorage(), len(values), values.shape[1:], dtype)
-        column.values, column.table = values, table
-        return column
+        self.table = table
 
     def put(self, places: np.ndarray, rows: np.ndarray) -> None:
-        """Sets the examples at `places`, increasing integers, to `rows`."""
-        if not len(places):
-            return
-        stored = self._encode(rows)
+        """Sets the examples at `places` to `rows`."""
+        rows = rows.astype(self.dtype, copy=False)  # of this byte order
+        if self.table is not None:
+            known = _bits(self.table)
+            stored = np.searchsorted(known, _bits(rows)).astype(np.uint8)
+            same = np.array_equal(known[stored], _bits(rows))
+        else:
+            stored = rows.astype(self.values.dtype, copy=False)
+            same = self.dtype.kind not in "iu" or np.array_equal(stored, rows)
+        if not same:
+            raise ValueError(
+                "The examples are others than when they were read before. "
+                "Expected the same each time; give what is drawn at random "
+                "in a function for map a seed."
+            )
         for some, where in _runs(places):
             self.values[where] = stored[some]
 
-    def _encode(self, rows: np.ndarray) -> np.ndarray:
-        rows = rows.astype(self.dtype, copy=False)  # of this byte order
-        if self._values_seen is not None:
-            codes = self._values_seen.encode(rows)
-            if codes is not None:
-                self._hold(codes.dtype)
-                self.table = self._values_seen.values
-                return codes
-            self._values_seen = None
-        if self.dtype.kind == "b":
-            rows = rows.view(np.uint8)
-        dtype = rows.dtype
-        if self.dtype.kind in "iu":
-            dtype = _narrowest(rows) if rows.size else _INT_DTYPES[0]
-            if self.values is not None:
-                dtype = max(dtype, self.values.dtype, key=_width)
-        self._hold(dtype)
-        return rows
-
-    def _hold(self, dtype: np.dtype) -> None:
-        """Makes room for values of a dtype, keeping what is there."""
-        if self.values is not None and self.values.dtype == dtype:
-            return
-        old, table = self.values, self.table
-        self.values = self._storage.array(self.shape, dtype)
-        self.table = None
-        if old is None:
-            return
-        row_bytes = dtype.itemsize * int(np.prod(self.shape[1:], dtype=int))
-        step = max(1, _COPY_BYTES // max(1, row_bytes))
-        for start in range(0, self.shape[0], step):
-            block = old[start : start + step]
-            self.values[start : start + step] = (
-                block if table is None else table[block]
-            )
-
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Examples `start` to `stop`, of shape `(stop - start, *shape)`."""
+        """Examples `start` to `stop`, of shape `(stop - start, ...)`."""
         stored = self.values[start:stop]
         if self.table is not None:
             # "clip" skips a check: every uint8 is a place in the table.
@@ -239,44 +99,25 @@ class TextColumn:
     Args:
         starts: `(examples, ...)` integers: where in `pool` each text begins.
         lengths: The same shape: how many bytes it has.
-        pool: The bytes; see `Storage.pool`.
+        pool: The bytes of all, as `uint8`.
         text: Whether `str` is handed out, or else `bytes`.
     """
 
-    def __init__(
-        self,
-        starts: Any,
-        lengths: Any,
-        pool: Any,
-        text: bool,
-    ) -> None:
+    def __init__(self, starts: Any, lengths: Any, pool: Any, text: bool):
         self.starts = starts
         self.lengths = lengths
         self.pool = pool
         self.text = text
-
-    @classmethod
-    def empty(
-        cls, storage: Storage, total: int, shape: tuple[int, ...], text: bool
-    ) -> "TextColumn":
-        """A column to be filled."""
-        return cls(
-            storage.array((total, *shape), np.dtype(np.int64)),
-            storage.array((total, *shape), np.dtype(np.int32)),
-            storage.pool(),
-            text,
-        )
+        self._used = 0
 
     def put(self, places: np.ndarray, rows: np.ndarray) -> None:
-        """Sets the examples at `places`, increasing integers, to `rows`."""
-        if not len(places):
-            return
-        pieces = rows.reshape(-1).tolist()
-        if self.text:
-            pieces = [piece.encode("utf-8") for piece in pieces]
+        """Sets the examples at `places` to `rows`."""
+        pieces = _pieces(rows)
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        ends = np.cumsum(lengths) + len(self.pool)
-        self.pool.append(b"".join(pieces))
+        ends = np.cumsum(lengths) + self._used
+        data = np.frombuffer(b"".join(pieces), np.uint8)
+        self.pool[self._used : self._used + len(data)] = data
+        self._used += len(data)
         starts = (ends - lengths).reshape(rows.shape)
         lengths = lengths.reshape(rows.shape)
         for some, where in _runs(places):
@@ -301,10 +142,10 @@ class TextColumn:
         # Mostly a client's texts lie end to end; if others lie between
         # them, reading everything from the first to the last may be a lot.
         if high - low <= 2 * int(lengths.sum()) + (1 << 16):
-            data = bytes(self.pool[low:high])
+            data = self.pool[low:high].tobytes()
             pieces = [data[a - low : b - low] for a, b in places]
         else:
-            pieces = [bytes(self.pool[a:b]) for a, b in places]
+            pieces = [self.pool[a:b].tobytes() for a, b in places]
         out.reshape(-1)[:] = (
             [piece.decode("utf-8") for piece in pieces] if self.text else pieces
         )
@@ -314,17 +155,110 @@ class TextColumn:
 Column = NumberColumn | TextColumn
 
 
-def column_for(chunk: np.ndarray, storage: Storage, total: int) -> Column:
-    """An empty column for arrays like `chunk`.
+class _Extent:
+    """What a column has to hold, as its chunks tell.
+
+    Args:
+        chunk: One of them, with one row or more.
+    """
+
+    def __init__(self, chunk: np.ndarray) -> None:
+        self._dtype = chunk.dtype.newbyteorder("=")
+        self._shape = chunk.shape[1:]
+        self._low = self._high = self._text_bytes = 0
+        self._table: np.ndarray | None = None
+        kind = self._dtype.kind
+        if kind not in "biufcSUO":
+            raise ValueError(f"dtype {chunk.dtype} is neither numbers nor text")
+        self._is_text = kind in "SUO"
+        self._is_str = self._is_text and any(
+            isinstance(t, str) for t in chunk.flat[:1]
+        )
+        if kind == "f" and self._dtype.itemsize in (4, 8):
+            self._table = np.zeros(0, f"u{self._dtype.itemsize}")
+
+    def add(self, chunk: np.ndarray) -> None:
+        if self._is_text:
+            self._text_bytes += sum(map(len, _pieces(chunk)))
+        elif self._dtype.kind in "iu" and chunk.size:
+            self._low = min(self._low, int(chunk.min()))
+            self._high = max(self._high, int(chunk.max()))
+        elif self._table is not None:
+            bits = _bits(chunk.astype(self._dtype, copy=False))
+            table = np.union1d(self._table, bits)
+            self._table = table if len(table) <= _TABLE_SIZE else None
+
+    def column(self, create: Create, total: int) -> Column:
+        shape = (total, *self._shape)
+        if self._is_text:
+            return TextColumn(
+                create(shape, np.int64),
+                create(shape, np.int32),
+                create((self._text_bytes,), np.uint8),
+                self._is_str,
+            )
+        if self._table is not None and len(self._table):
+            free = _TABLE_SIZE - len(self._table)
+            table = np.pad(self._table, (0, free), mode="edge")
+            values = create(shape, np.uint8)
+            return NumberColumn(values, self._dtype, table.view(self._dtype))
+        stored = self._dtype
+        if stored.kind == "b":
+            stored = np.dtype(np.uint8)
+        elif stored.kind in "iu":
+            # Only uint64 holds more than int64.
+            stored = next(
+                (
+                    np.dtype(t)
+                    for t in ("uint8", "int16", "int32", "int64")
+                    if np.iinfo(t).min <= self._low
+                    and self._high <= np.iinfo(t).max
+                ),
+                stored,
+            )
+        return NumberColumn(create(shape, stored), self._dtype)
+
+
+def _texts_as_objects(array: np.ndarray) -> np.ndarray:
+    # "S3" and "S5" are different dtypes, but clients may well differ so.
+    return array.astype(object) if array.dtype.kind in "SU" else array
+
+
+def fill_columns(
+    chunks: Callable[[], Iterable[Chunk]], create: Create, total: int
+) -> Any:
+    """A structure of columns with all examples.
+
+    Args:
+        chunks: Called twice, for all examples in any order. A place counts
+            the examples of all clients, client after client.
+        create: Makes what a column is kept in.
+        total: How many examples there are.
 
     Raises:
-        ValueError: If it holds neither numbers nor text.
+        ValueError: If chunks differ in structure, shape or dtype, there are
+            other examples the second time, or none at all.
     """
-    kind, shape = chunk.dtype.kind, chunk.shape[1:]
-    if kind in "biufc":
-        dtype = chunk.dtype.newbyteorder("=")
-        return NumberColumn(storage, total, shape, dtype)
-    if kind in "SUO":
-        text = chunk.size > 0 and isinstance(chunk.flat[0], str)
-        return TextColumn.empty(storage, total, shape, text)
-    raise ValueError(f"dtype {chunk.dtype} is neither numbers nor text")
+    extents, spec = None, None
+    found = 0
+    for places, rows in chunks():
+        if not len(places):
+            continue
+        rows = el.map_arrays(_texts_as_objects, rows)
+        if extents is None:
+            extents, spec = el.map_arrays(_Extent, rows), el.spec_of(rows)
+        what = f"the examples from place {int(places[0]):,}"
+        el.check_same_spec(el.spec_of(rows), what, spec, "the first examples")
+        el.map_arrays(lambda extent, a: extent.add(a), extents, rows)
+        found += len(places)
+    if extents is None:
+        raise ValueError("There are no examples. Expected one at least.")
+    if found != total:
+        raise ValueError(f"There are {found:,} of {total:,} examples.")
+    columns = el.map_arrays(
+        lambda extent: extent.column(create, total), extents
+    )
+    for places, rows in chunks():
+        if len(places):
+            el.map_arrays(lambda c, a, at=places: c.put(at, a), columns, rows)
+    return columns

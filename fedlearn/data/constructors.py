@@ -461,9 +461,9 @@ class Constructors:
             FileNotFoundError: If there is no such file.
             FormatError: If it is cut short, damaged, or no such file.
         """
-        from fedlearn.data.formats.compact_file import open_compact_file
+        from fedlearn.data.formats.compact_file import CompactFile
 
-        source = open_compact_file(path)
+        source = CompactFile(path)
         return cls(source, class_names=source.class_names)
 
     @classmethod
@@ -537,29 +537,6 @@ class Constructors:
         from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
 
         return cls(read_tff_hdf5(path))
-
-    @classmethod
-    def from_fedjax_sqlite(
-        cls, path: str | PathLike[str]
-    ) -> "FederatedDataset":
-        """From a SQLite file of FedJAX, which has a row a client.
-
-        A client is read when it is asked for.
-
-        Args:
-            path: The file.
-
-        Returns:
-            A data set of dicts of the stored features. Clients are sorted as
-            strings.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            FormatError: If it is cut short, damaged, or no such file.
-        """
-        from fedlearn.data.formats.fedjax_sqlite import read_fedjax_sqlite
-
-        return cls(read_fedjax_sqlite(path))
 
     @classmethod
     def from_leaf(cls, directory: str | PathLike[str]) -> "FederatedDataset":

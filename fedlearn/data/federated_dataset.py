@@ -401,11 +401,9 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         >>> FederatedDataset.load(path)["a"]
         (array([[2.]]), array([1]))
         """
-        from fedlearn.data.formats.compact_file import write_compact_file
+        from fedlearn.data.formats.compact_file import save_clients
 
-        counts = {i: self.num_examples(i) for i in self._client_ids}
-        elements = (self._source.load(i) for i in self._client_ids)
-        write_compact_file(path, counts, elements, self._class_names)
+        save_clients(path, self._source, self._client_ids, self._class_names)
 
     def to_tff_sqlite(
         self, path: str | PathLike[str], split: str = "train"
@@ -435,7 +433,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         >>> FederatedDataset.from_tff_sqlite(path, "train")["a"]
         {'x': array([2.], dtype=float32), 'y': array([1])}
         """
-        from fedlearn.data.formats.tff_sqlite_writer import write_tff_sqlite
+        from fedlearn.data.formats.tff_sqlite import write_tff_sqlite
 
         write_tff_sqlite(self, path, split)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
+from fedlearn.data.checksum import checksum
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.formats.checksum import checksum
 from fedlearn.data.sources import ExampleSplit, FlatArrays, InMemory, Mapped
 
 _NUM_READ = 16

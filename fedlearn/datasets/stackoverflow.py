@@ -51,9 +51,6 @@ _FILES = TffFiles(
     {"train": "train", "heldout": "held_out", "test": "test"},
 )
 
-# The word counts have 6 million lines of some 15 bytes.
-_MAX_COUNT_BYTES = 10**9
-
 CARD = Card(
     name="stackoverflow",
     title="questions and answers of Stack Overflow, sentence by sentence",
@@ -198,7 +195,7 @@ def _count_file(
     with open(path, "rb") as opened:
         if opened.read(3) != b"BZh":
             return path
-    return unpack_tar(path, [member], folder, _MAX_COUNT_BYTES)[member]
+    return unpack_tar(path, [member], folder)[member]
 
 
 def _first(counts: Mapping[str, int], size: int | None) -> dict[str, int]:

@@ -16,22 +16,16 @@ from pathlib import Path
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fetching.archive import unpack_tar
 from fedlearn.data.fetching.cache_folder import cache_folder
-from fedlearn.data.fetching.file_lock import file_lock
 from fedlearn.data.formats.compact_file import (
-    CompactWriter,
-    open_compact_file,
+    save_clients,
     write_compact_file,
 )
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
 from fedlearn.data.formats.tff_sqlite import open_tff_sqlite
-from fedlearn.data.sources import Source
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
 
 BASE_URL = "https://storage.googleapis.com/tff-datasets-public/"
-
-# Twice what the largest of the sets that come as HDF5, Stack Overflow, needs.
-_MAX_UNPACKED = 200 * 10**9
 
 # Below this many bytes, a conversion is over before one could wonder.
 _QUICK_BYTES = 20_000_000
@@ -82,14 +76,11 @@ class TffFiles:
         targets = {p: folder / f"{s[0]}.h5" for p, s in self.splits.items()}
         if not all(target.exists() for target in targets.values()):
             folder.mkdir(parents=True, exist_ok=True)
-            with file_lock(folder / "convert.lock"):
-                # Another process may have been quicker.
-                if not all(target.exists() for target in targets.values()):
-                    if path is None:
-                        path = self.sqlite.fetch(folder)
-                    self._convert(path, targets)
+            if path is None:
+                path = self.sqlite.fetch(folder)
+            self._convert(path, targets)
         return {
-            part: FederatedDataset(open_compact_file(target))
+            part: FederatedDataset.load(target)
             for part, target in targets.items()
         }
 
@@ -126,18 +117,17 @@ class TffFiles:
         with open_tff_sqlite(path, scratch) as file:
             for part, target in targets.items():
                 split = file.split(_first(self.splits[part], file.names, path))
-                with CompactWriter(target, split.counts) as writer:
-                    for places, chunk in split.chunks():
-                        writer.write(places, chunk)
+                write_compact_file(target, split.counts, split.chunks)
 
     def _convert_tar(self, path: Path, targets: dict[str, Path]) -> None:
         stem = path.name.split(".")[0]
         names = {p: f"{stem}_{self.members[p]}.h5" for p in targets}
         folder = next(iter(targets.values())).parent
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            files = unpack_tar(path, names.values(), scratch, _MAX_UNPACKED)
+            files = unpack_tar(path, names.values(), scratch)
             for part, target in targets.items():
-                _convert_source(read_tff_hdf5(files[names[part]]), target)
+                clients = read_tff_hdf5(files[names[part]])
+                save_clients(target, clients, clients.client_ids)
 
     def _convert_hdf5(self, path: Path, targets: dict[str, Path]) -> None:
         """One part is given; the others lie beside it."""
@@ -155,13 +145,8 @@ class TffFiles:
                 f"file for each of {', '.join(targets)}."
             )
         for part, target in targets.items():
-            _convert_source(read_tff_hdf5(paths[part]), target)
-
-
-def _convert_source(source: Source, target: Path) -> None:
-    counts = {i: source.num_examples(i) for i in source.client_ids}
-    elements = (source.load(i) for i in source.client_ids)
-    write_compact_file(target, counts, elements)
+            clients = read_tff_hdf5(paths[part])
+            save_clients(target, clients, clients.client_ids)
 
 
 def _first(wanted: tuple[str, ...], names: list[str], path: Path) -> str:

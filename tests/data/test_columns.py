@@ -4,26 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedlearn.data.columns import (
-    MemoryStorage,
-    NumberColumn,
-    TextColumn,
-    ValueTable,
-    column_for,
-)
+from fedlearn.data.columns import fill_columns
 
 pytestmark = pytest.mark.backend_free
 
 
-def filled(chunks, total=None):
+def filled(chunks):
     """A column with chunks put one after another."""
-    total = sum(map(len, chunks)) if total is None else total
-    column = column_for(chunks[0], MemoryStorage(), total)
-    place = 0
-    for chunk in chunks:
-        column.put(np.arange(place, place + len(chunk)), chunk)
-        place += len(chunk)
-    return column
+    ends = np.cumsum([*map(len, chunks)]).tolist()
+    pairs = [
+        (np.arange(end - len(chunk), end), chunk)
+        for end, chunk in zip(ends, chunks, strict=True)
+    ]
+    return fill_columns(lambda: pairs, np.empty, ends[-1])
 
 
 def assert_same_bits(one, other):
@@ -72,8 +65,10 @@ def test_more_than_256_values_are_kept_as_they_are():
     assert_same_bits(column.read(0, 6), np.concatenate([few, many, few]))
 
 
-def test_a_column_that_widens_keeps_what_is_there(monkeypatch):
-    monkeypatch.setattr("fedlearn.data.columns._COPY_BYTES", 16)
+def test_integers_take_the_narrowest_dtype_of_all_chunks():
+    for high, dtype in (255, "uint8"), (256, "int16"), (-1, "int16"):
+        column = filled([np.array([0]), np.array([high])])
+        assert column.values.dtype == dtype
     chunks = [np.arange(k, k + 7) for k in (0, 250, -3, 70_000, 1 << 40)]
     column = filled(chunks)
     assert column.values.dtype == np.int64
@@ -88,18 +83,12 @@ def test_zeros_and_nans_are_told_apart_by_their_bits(dtype):
     assert_same_bits(column.read(0, 7), np.concatenate([values[:2], values]))
 
 
-@given(hnp.arrays("float32", st.integers(1, 256), unique=True))
-def test_a_table_holds_256_values(values):
-    table = ValueTable(np.dtype("float32"))
-    codes = table.encode(values)
-    assert codes is not None
-    assert_same_bits(table.values[codes], values)
-
-
 def test_places_in_any_order():
-    column = NumberColumn(MemoryStorage(), 6, (), np.dtype("int64"))
-    column.put(np.array([1, 2, 5]), np.array([11, 12, 15]))
-    column.put(np.array([0, 3, 4]), np.array([10, 13, 14]))
+    chunks = [
+        (np.array([1, 2, 5]), np.array([11, 12, 15])),
+        (np.array([0, 3, 4]), np.array([10, 13, 14])),
+    ]
+    column = fill_columns(lambda: chunks, np.empty, 6)
     assert column.read(0, 6).tolist() == [10, 11, 12, 13, 14, 15]
 
 
@@ -122,11 +111,9 @@ def test_texts_come_out_as_they_went_in(chunks, text):
 
 
 def test_texts_that_lie_far_apart_are_read_one_by_one():
-    column = TextColumn.empty(MemoryStorage(), 3, (), False)
-    one = np.array([b"first", None], object)[:1]
-    column.put(np.array([0]), one)
-    column.put(np.array([2]), np.array([b"x" * 200_000, None], object)[:1])
-    column.put(np.array([1]), np.array([b"second", None], object)[:1])
+    texts = np.array([b"first", b"second", b"x" * 200_000], object)
+    chunks = [(np.array([k]), texts[[k]]) for k in (0, 2, 1)]
+    column = fill_columns(lambda: chunks, np.empty, 3)
     assert column.read(0, 2).tolist() == [b"first", b"second"]
 
 
@@ -149,4 +136,4 @@ def test_a_text_outside_the_pool():
 
 def test_what_is_neither_numbers_nor_text():
     with pytest.raises(ValueError, match="neither numbers nor text"):
-        column_for(np.zeros(2, "datetime64[s]"), MemoryStorage(), 2)
+        filled([np.zeros(2, "datetime64[s]")])

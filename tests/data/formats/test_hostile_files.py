@@ -3,7 +3,6 @@
 import contextlib
 import json
 import sqlite3
-import zlib
 
 import h5py
 import numpy as np
@@ -14,13 +13,10 @@ from hypothesis import strategies as st
 from fedlearn.data import FederatedDataset, FormatError
 from fedlearn.data import element as el
 from fedlearn.data.formats.client_files import read_client_files
-from fedlearn.data.formats.example_encoder import encode_examples
-from fedlearn.data.formats.fedjax_sqlite import read_fedjax_sqlite
+from fedlearn.data.formats.example_message import encode
 from fedlearn.data.formats.leaf import read_leaf
-from fedlearn.data.formats.packed_arrays import unpack_arrays
 from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
-from fedlearn.data.formats.tff_sqlite import read_tff_sqlite
-from fedlearn.data.formats.tff_sqlite_writer import write_tff_sqlite
+from fedlearn.data.formats.tff_sqlite import read_tff_sqlite, write_tff_sqlite
 
 pytestmark = pytest.mark.backend_free
 
@@ -53,29 +49,6 @@ def write_hdf5(path):
                 group.create_dataset(name, data=array, dtype=text)
 
 
-# {"x": float32 of (3,), "t": bytes of (3,)}, from the specification.
-PACKED = (
-    b"\x82\xa1x\xc7\x19\x01\x93\x91\x03\xa7float32\xc4\x0c"
-    + np.ones(3, "<f4").tobytes()
-    + b"\xa1t\xc7\x0d\x04\x92\x91\x03\x93\xc4\x02ab\xc4\x01c\xc4\x00"
-)
-
-
-def write_fedjax(path):
-    connection = sqlite3.connect(path)
-    connection.execute(
-        "CREATE TABLE federated_data (client_id BLOB NOT NULL PRIMARY KEY, "
-        "data BLOB NOT NULL, num_examples INTEGER NOT NULL)"
-    )
-    for client_id in (b"a", b"b"):
-        connection.execute(
-            "INSERT INTO federated_data VALUES (?, ?, 3)",
-            (client_id, zlib.compress(PACKED)),
-        )
-    connection.commit()
-    connection.close()
-
-
 def write_leaf(path):
     users = {
         i: {"x": client(count)["x"].tolist(), "y": list(range(count))}
@@ -98,7 +71,6 @@ def write_npz(path):
 FORMATS = {
     "tff.sqlite": (write_tff, lambda path: read_tff_sqlite(path, None)),
     "tff.h5": (write_hdf5, read_tff_hdf5),
-    "fedjax.sqlite": (write_fedjax, read_fedjax_sqlite),
     "leaf.json": (write_leaf, read_leaf),
     "a.npz": (write_npz, lambda path: read_client_files(path.parent)),
 }
@@ -171,16 +143,6 @@ def test_file_cut_short(sample, part):
         read_all(read(path))
 
 
-@few
-@given(content=changed(PACKED))
-def test_changed_arrays(content):
-    try:
-        arrays = unpack_arrays(content)
-    except ValueError:
-        return
-    assert all(array.ndim >= 1 for array in arrays.values())
-
-
 @pytest.fixture
 def write_tables(tmp_path):
     """Writes rows into TFF's tables, whose columns take any type."""
@@ -210,7 +172,7 @@ def write_tables(tmp_path):
     return write
 
 
-BLOB = next(encode_examples({"x": np.arange(3)}))
+(BLOB,) = encode({"x": np.arange(3)[None]})
 ENDLESS = (
     "CREATE VIEW {0} AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT "
     "i + 1 FROM n) SELECT 's' AS split_name, 'a' AS client_id, x'00' AS "
@@ -221,7 +183,7 @@ ENDLESS = (
 @pytest.mark.parametrize("table", ["examples", "client_metadata"])
 def test_views_are_not_run(write_tables, table):
     path = write_tables(sql=[f"DROP TABLE {table}", ENDLESS.format(table)])
-    with pytest.raises(FormatError, match=f"'{table}' is a view"):
+    with pytest.raises(FormatError, match=f"has no table '{table}'"):
         read_tff_sqlite(path, None)
 
 
@@ -255,12 +217,6 @@ def test_names_that_are_no_utf8(write_tables):
         read_tff_sqlite(path, None)
 
 
-def test_splits_that_are_no_text(write_tables):
-    path = write_tables([("s", "a", BLOB)], [("a", None, 1), ("a", b"s", 1)])
-    with pytest.raises(FormatError, match="splits named"):
-        read_tff_sqlite(path, "s")
-
-
 @pytest.mark.parametrize("count", ["many", 1.5, -5, float("inf"), 2**62])
 def test_counts_that_are_wrong(write_tables, count):
     path = write_tables([("s", "a", BLOB)], [("a", "s", count)] * 4)
@@ -291,5 +247,5 @@ def test_index_and_table_disagree(write_tables, other):
         b"saaa" + BLOB, b"s" + other.encode() * 3 + BLOB, 1
     )
     path.write_bytes(changed)
-    with pytest.raises(FormatError, match="an index does not list"):
+    with pytest.raises(FormatError, match="index doesn't list"):
         read_tff_sqlite(path, None)

@@ -162,12 +162,12 @@ def test_cut_database(write_sqlite, rows):
         (
             "UPDATE examples SET serialized_example_proto = x'0a05' "
             "WHERE client_id = '9'",
-            "client '9' cannot be read: it ends within",
+            "client '9' cannot be read: ",
         ),
         (
             "UPDATE examples SET serialized_example_proto = 'text' "
             "WHERE client_id = '9'",
-            "type str",
+            "client '9' cannot be read: ",
         ),
         (
             "UPDATE examples SET serialized_example_proto = x'' "
@@ -200,8 +200,8 @@ def test_a_file_without_counts_is_read(write_sqlite, rows):
 @pytest.mark.parametrize(
     ("second", "match"),
     [
-        (("float", [1.0, 2.0]), "'a' has 1 values in some examples and 2"),
-        (("int64", [3]), "'a' holds int64, while .* float"),
+        (("float", [1.0, 2.0]), "'a' has 2 values .* but 1 in"),
+        (("int64", [3]), "'a' has 1 values in its int64_list, .*float_list"),
     ],
 )
 def test_features_that_do_not_stack(
@@ -221,7 +221,7 @@ def test_lists_of_unequal_length_do_not_stack(write_sqlite, encode_example):
         ("s", "c", encode_example({"a": ("int64", [1, 2, 300])})),
         ("s", "c", encode_example({"a": ("int64", [4])})),
     ]
-    with pytest.raises(FormatError, match="1 values in some examples and 3"):
+    with pytest.raises(FormatError, match=r"1 values .*, but 3"):
         read(write_sqlite(rows))
 
 
