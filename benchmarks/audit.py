@@ -275,7 +275,7 @@ def _canaries(process):
     def summed(params, directions, seeds, present):
         def one(direction, seed, present):
             update = [LENGTH * ops.reshape(direction, spec.shape)]
-            message = aggregator.encode(update, params, seed)
+            message, _ = aggregator.encode(update, params, seed, ())
             examples = ops.convert_to_tensor(1000.0)
             summand = aggregator.summand(message, examples, params)
             return keras.tree.map_structure(

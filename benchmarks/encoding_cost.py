@@ -92,7 +92,7 @@ def part_seconds(process, num_clients, repeats):
     ]
     seed = ops.convert_to_tensor(np.array([3, 4], np.int32))
     aggregator = process.aggregator
-    state = aggregator.init(spec)
+    state = aggregator.init()
     all_params = aggregator.params(state, seed)
     parts, value = {}, update
     for link, params in zip(aggregator.encoders, all_params, strict=True):
@@ -104,9 +104,12 @@ def part_seconds(process, num_clients, repeats):
         parts[f"{type(link).__name__}.encode"] = num_clients * seconds
         value = encode(*arguments)
     one = ops.ones(())
-    whole = backend.jit(
-        lambda v, p, s: aggregator.summand(aggregator.encode(v, p, s), one, p)
-    )
+
+    @backend.jit
+    def whole(value, params, seed):
+        message, _ = aggregator.encode(value, params, seed, ())
+        return aggregator.summand(message, one, params)
+
     arguments = update, all_params, seed
     seconds = cpu_seconds(whole, arguments, repeats)
     parts["clients: all, and decoded up to the sum"] = num_clients * seconds
@@ -115,8 +118,10 @@ def part_seconds(process, num_clients, repeats):
         lambda: aggregator.draw(state, rng), (), repeats
     )
     noise = aggregator.draw(state, rng)
-    parts["server: decode"] = cpu_seconds(
-        backend.jit(aggregator.decode), (total, all_params, noise), repeats
+    parts["server: finish"] = cpu_seconds(
+        backend.jit(aggregator.finish),
+        (state, total, all_params, noise),
+        repeats,
     )
     return parts
 

@@ -110,6 +110,7 @@ class LearningProcess:
         self._functional = FunctionalModel(
             model, frozen_statistics=choice == "frozen"
         )
+        self.aggregator = self.aggregator.build(self.update_spec)
         statistics = self._functional.roles.state
         self._averages = bool(statistics) and choice == "average"
         self._keeps_own = bool(statistics) and choice == "local"
@@ -180,7 +181,7 @@ class LearningProcess:
             trainable=trainable,
             non_trainable=non_trainable,
             optimizer=self._server_optimizer.initial_values(trainable),
-            aggregator=self.aggregator.init(self.update_spec),
+            aggregator=self.aggregator.init(),
             client_states=ClientStates(),
             round_num=np.asarray(0, np.int64),
             seed=np.asarray(seed, np.int64),
@@ -382,7 +383,7 @@ class LearningProcess:
         traffic = self._traffic
         metrics["bytes_up"] = (
             float(sum(traffic.bytes_of(k["message"]) for _, k in total.kept))
-            if self.aggregator.variable_length
+            if self.aggregator.varies_in_length
             else num_sent
             * traffic.bytes_up(lambda: self._zero_message(broadcast))
         )
@@ -454,7 +455,7 @@ class LearningProcess:
             can_pad=self._trainer.can_pad,
             finish=self._finish,
             batch_size=self.client.batch_size,
-            keeps=self._stateful or self.aggregator.variable_length,
+            keeps=self._stateful or self.aggregator.varies_in_length,
             stacked=self.aggregator.reduction == "stack",
             step_work=self.client.batch_size
             * model_work.multiplications(self._functional.model),
@@ -496,7 +497,7 @@ class LearningProcess:
     @property
     def _stateful(self) -> bool:
         """Whether clients keep something from round to round."""
-        return self.aggregator.stateful or self._keeps_own
+        return self.aggregator.has_memory or self._keeps_own
 
     def _state_of(self, state: ServerState) -> Callable[[str], Any]:
         """From a client's id to what it kept, also if it is seen first."""
@@ -511,7 +512,7 @@ class LearningProcess:
         """
         if not self._stateful:
             return ()
-        kept = self.aggregator.init_client(self.update_spec)
+        kept = self.aggregator.init_memory()
         if not self._keeps_own:
             return kept
         positions = self._functional.roles.state
@@ -557,7 +558,7 @@ class LearningProcess:
     def _finish(self, broadcast, carry, num_examples, seed, client_state):
         delta = self._trainer.delta(broadcast, carry)
         statistics = list(carry.variables.state)
-        message, kept_by_encoders = self.aggregator.encode_stateful(
+        message, kept_by_encoders = self.aggregator.encode(
             delta,
             broadcast.params,
             seed,
@@ -602,7 +603,7 @@ class LearningProcess:
                 ),
                 client_state,
             )
-        if self.aggregator.variable_length:
+        if self.aggregator.varies_in_length:
             kept["message"] = message
         return summand, list(carry.variables.metrics), finite, kept or ()
 
@@ -618,7 +619,9 @@ class LearningProcess:
     ):
         summand, metrics, num_clients, num_examples, num_rejected = total
         update = summand["update"]
-        mean = self.aggregator.decode(update, params, noise)
+        mean, aggregator, added = self.aggregator.finish(
+            aggregator, update, params, noise
+        )
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.
         trainable, optimizer = self._server_optimizer.apply(
@@ -630,7 +633,6 @@ class LearningProcess:
             stacked=self.aggregator.reduction == "stack",
             num_required=getattr(self.aggregator, "num_required", 1),
         )
-        aggregator, added = self.aggregator.update(aggregator, update, noise)
         results = {
             **self._functional.metrics_result(metrics),
             "num_clients": num_clients,
@@ -651,9 +653,13 @@ class LearningProcess:
     def _zero_message(self, broadcast: Broadcast) -> Any:
         """What a client sends that has learned nothing."""
         zeros = [ops.zeros(spec.shape, spec.dtype) for spec in self.update_spec]
-        return self.aggregator.encode(
-            zeros, broadcast.params, ops.convert_to_tensor(seed_words(0))
+        message, _ = self.aggregator.encode(
+            zeros,
+            broadcast.params,
+            ops.convert_to_tensor(seed_words(0)),
+            self.aggregator.init_memory(),
         )
+        return message
 
     def empty_update(self, broadcast: Broadcast) -> Update:
         """The sum of no clients' updates.

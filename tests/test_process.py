@@ -161,8 +161,8 @@ def test_bytes_are_those_of_encoded_messages(process, cohort):
         for v in process.functional_model.metrics_variables
     ]
     seed = ops.convert_to_tensor(np.array([1, 2], "int32"))
-    message = process.aggregator.encode(
-        [ops.convert_to_tensor(u) for u in update], broadcast.params, seed
+    message, _ = process.aggregator.encode(
+        [ops.convert_to_tensor(u) for u in update], broadcast.params, seed, ()
     )
     statistics = backend.to_numpy(state.non_trainable)
     count = np.asarray(8, "int32")

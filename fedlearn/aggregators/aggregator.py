@@ -1,38 +1,44 @@
 """The interface of everything that makes one update of many."""
 
-from typing import Any, Literal
+import copy
+from typing import Any, Literal, Self
 
+import keras
 import numpy as np
+from keras import ops
 
-from fedlearn.encoders.encoder import Spec, Value
+from fedlearn.encoders.chain import Chain, Encoders
+from fedlearn.encoders.encoder import Encoder, Spec, Value
 from fedlearn.serialization import Configurable
 
 
 class Aggregator(Configurable):
     """How clients' updates become one.
 
-    A configuration object with pure methods, as an `Encoder` is; what changes
-    from round to round is a state that is passed in and out.
+    A configuration object. `build` makes one for updates of certain shapes,
+    as a Keras layer is built, whose methods are pure functions of arrays; what
+    changes from round to round is a state that is passed in and out.
 
-    One round: `params(state)` goes to the clients with the weights. Each
-    client makes a message with `encode`. What is added up is made of each
-    message by `summand`, with a commutative and associative sum, so that any
-    order, tree or place of adding gives the same. The server makes the
-    aggregate of the total with `decode` and its next state with `update`.
+    One round: `params` goes to the clients with the weights. Each client makes
+    a message with `encode`. What is added up is made of each message by
+    `summand`, with a commutative and associative sum, so that any order, tree
+    or place of adding gives the same. The server makes the aggregate of the
+    total, and its next state, with `finish`.
+
+    A sum of updates by their weights needs `aggregate` and perhaps `weight`
+    from a subclass. For rules that look at each update by itself there is
+    `RobustRule`.
+
+    Args:
+        encoders: What happens to an update on its way; clients encode left to
+            right, the server decodes right to left.
 
     Attributes:
         reduction: `"sum"`: summands are added, and memory doesn't grow with
             the number of clients. `"stack"`: summands are kept side by side,
             on a new first axis, for rules such as a median. A client that was
-            left out (its update wasn't finite) is all zeros there: give the
-            summand a weight of one to tell it.
-        stateful: Whether clients keep something from round to round: see
-            `encode_stateful`.
-        variable_length: Whether clients' messages differ in length: see
-            `to_wire`.
-        adds_noise: Whether there is noise in the aggregate, also in a round
-            in which nobody took part.
-        noise_is_shared: Whether clients add that noise, each a share.
+            left out (its update wasn't finite) is all zeros there.
+        spec: Of an update, once it is built.
         secure_noise: Whether `draw` gets the operating system's entropy, as
             a deployment needs, and not the run's seed, which whoever knows
             it could use to take the noise off again.
@@ -41,46 +47,125 @@ class Aggregator(Configurable):
         delta: That of the guarantee, if noise gives one; None for
             `population ** -1.1`.
 
-    Example: the largest update of any client, coordinate by coordinate.
+    Raises:
+        TypeError: If an element of `encoders` isn't an `Encoder`.
+        ValueError: If their order can't work.
 
-    >>> import keras
-    >>> class Largest(Aggregator):
-    ...     reduction = "stack"
-    ...     def summand(self, message, num_examples, params):
-    ...         return message
-    ...     def decode(self, total, params, noise):
-    ...         return [keras.ops.max(v, axis=0) for v in total]
+    Example: the sum of updates, each multiplied by its client's number of
+    examples.
+
+    >>> class Sum(Aggregator):
+    ...     def aggregate(self, value, weight):
+    ...         return value
+    >>> rule = Sum().build([keras.KerasTensor((2,))])
+    >>> message, _ = rule.encode([ops.array([1.0, 2.0])], (), None, ())
+    >>> total = rule.summand(message, ops.array(3.0), ())
+    >>> aggregate, state, metrics = rule.finish(rule.init(), total, (), ())
+    >>> ops.convert_to_numpy(aggregate[0]).tolist()
+    [3.0, 6.0]
     """
 
     reduction: Literal["sum", "stack"] = "sum"
-    stateful: bool = False
-    variable_length: bool = False
-    adds_noise: bool = False
-    noise_is_shared: bool = False
+    encoders: tuple[Encoder, ...] = ()
+    spec: Spec
     secure_noise: bool = False
     private_metrics: bool = False
     delta: float | None = None
+    _chain = Chain()
 
-    def init(self, spec: Spec) -> Any:
-        """The state before the first round, a pytree of arrays.
+    def __init__(self, encoders: Encoders = ()):
+        self._chain = Chain(encoders)
+        self.encoders = self._chain.encoders
+
+    def build(self, spec: Spec) -> Self:
+        """This aggregator for updates of a spec; itself it stays as it is.
 
         Args:
             spec: A `keras.KerasTensor` for each array of an update.
         """
-        del spec
-        return ()
+        built = copy.copy(self)
+        built.spec = list(spec)
+        return built
+
+    # What it is.
+
+    @property
+    def noise(self) -> Literal["server", "clients"] | None:
+        """Who adds noise that hides a client's part, if anybody does.
+
+        Then there is some also in a round in which nobody took part.
+        """
+        return self._chain.noise
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether clients keep something from round to round."""
+        return self._chain.has_memory
+
+    @property
+    def varies_in_length(self) -> bool:
+        """Whether clients' messages differ in length, by `to_wire`."""
+        return self._chain.varies_in_length
+
+    @property
+    def num_required(self) -> int:
+        """How many updates it needs."""
+        return 1
+
+    def check_cohort(self, num_clients: int) -> None:
+        """Raises a ValueError if so many clients are too few for a round.
+
+        Called on the host, with the number of those who took part.
+        """
+        if num_clients < self.num_required:
+            config = self.get_config()
+            config.pop("encoders", None)
+            arguments = ", ".join(f"{k}={v!r}" for k, v in config.items())
+            raise ValueError(
+                f"{type(self).__name__} needs at least {self.num_required} "
+                f"clients with these arguments ({arguments or 'none'}), and "
+                f"{num_clients} took part in the round. Draw more clients a "
+                "round, or expect fewer malicious ones."
+            )
+
+    def dp_event(self, spec: Spec | None = None) -> Any:
+        """What a client's part in one round gives away.
+
+        Args:
+            spec: Of an update; noise on integers needs it.
+
+        Returns:
+            A `dp_accounting` event; None for an aggregator that adds no
+            noise, and so guarantees nothing.
+        """
+        if self.noise is None:
+            return None
+        from fedlearn.privacy import composed
+
+        return composed(self._chain.dp_events(spec))
+
+    # A round, from one end to the other.
+
+    def init(self) -> Any:
+        """The state before the first round, a pytree of arrays."""
+        return self._chain.init(self.spec)
+
+    def init_memory(self) -> Any:
+        """What a client keeps before its first round, a pytree of arrays."""
+        return self._chain.init_client(self.spec) if self.has_memory else ()
 
     def params(self, state: Any, seed: Any) -> Any:
-        """What clients and `decode` need this round, a pytree of arrays.
+        """What clients and `finish` need this round, a pytree of arrays.
 
         Args:
             state: Of this round.
             seed: An int32 array of shape `(2,)`, of this round.
         """
-        del state, seed
-        return ()
+        return self._chain.params(state, seed)
 
-    def encode(self, update: Value, params: Any, seed: Any) -> Any:
+    def encode(
+        self, update: Value, params: Any, seed: Any, memory: Any
+    ) -> tuple[Any, Any]:
         """What a client sends for its update.
 
         Args:
@@ -88,34 +173,57 @@ class Aggregator(Configurable):
                 of float arrays.
             params: From `params`.
             seed: An int32 array of shape `(2,)`, the client's own.
-        """
-        del params, seed
-        return update
-
-    def init_client(self, spec: Spec) -> Any:
-        """What a client keeps before its first round, a pytree of arrays."""
-        del spec
-        return ()
-
-    def encode_stateful(
-        self, update: Value, params: Any, seed: Any, client_state: Any
-    ) -> tuple[Any, Any]:
-        """`encode`, with what the client kept from its last round.
+            memory: What the client kept from its last round.
 
         Returns:
-            `(message, client_state)`.
+            `(message, memory)`. The message is a pytree of arrays: what is
+            decoded at the server, and what is summed for the encoders' next
+            state.
         """
-        return self.encode(update, params, seed), client_state
+        if not self.has_memory:
+            return self._chain.encode(update, params, seed), memory
+        encoded, stats, memory = self._chain.encode_stateful(
+            update, params, seed, memory
+        )
+        return (encoded, stats), memory
 
     def to_wire(self, message: Any) -> Any:
-        """What is really sent of a message, where lengths differ.
+        """What is really sent of a message, on the host.
 
-        On the host, outside of anything compiled; a pytree of NumPy arrays.
+        Returns:
+            A pytree of NumPy arrays.
         """
+        encoded, stats = message
+        return self._chain.to_wire(encoded), stats
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
+        """The message of what `to_wire` made, on the host.
+
+        Args:
+            sent: What came, a pytree of NumPy arrays. It may come from
+                anybody.
+            spec: Shapes and dtypes of the message, a pytree.
+
+        Raises:
+            ValueError: If it isn't a message of this spec.
+        """
+        if not isinstance(sent, tuple) or len(sent) != 2:
+            raise ValueError(
+                "A client's message has two parts, what is encoded and its "
+                f"statistics. Received: {type(sent).__name__}."
+            )
+        encoded, stats = sent
+        message = self._chain.from_wire(encoded, spec[0]), stats
+        found, expected = layout(message), layout(spec)
+        if found != expected:
+            raise ValueError(
+                f"A client's message is {found}, and {expected} was expected. "
+                "Do client and server have the same model and encoders?"
+            )
         return message
 
     def weight(self, num_examples: Any) -> Any:
-        """How much a client counts in a mean, a float32 scalar.
+        """How much a client counts, a float32 scalar.
 
         Args:
             num_examples: The client's number of examples, a float32 scalar.
@@ -130,7 +238,37 @@ class Aggregator(Configurable):
             num_examples: The client's number of examples, a float32 scalar.
             params: From `params`.
         """
-        raise NotImplementedError
+        encoded, stats = message
+        weight = self.weight(num_examples)
+        value = [
+            v * ops.cast(weight, v.dtype)
+            for v in self._chain.decode_summand(encoded, params)
+        ]
+        return {"value": value, "weight": weight, "stats": stats}
+
+    def scale(self, summand: Any, factor: Any) -> Any:
+        """A summand that counts `factor` times as much.
+
+        Args:
+            summand: From `summand`.
+            factor: A float or a float32 scalar.
+
+        Raises:
+            ValueError: If it has integers, which are added modulo a number.
+        """
+
+        def scaled(array: Any) -> Any:
+            dtype = keras.backend.standardize_dtype(array.dtype)
+            if not keras.backend.is_float_dtype(dtype):
+                raise ValueError(
+                    f"An update of {type(self).__name__} with these encoders "
+                    "is made of integers that are added modulo a power of two,"
+                    " and can't be scaled. Scale it at the client, before it "
+                    "is encoded."
+                )
+            return array * ops.cast(factor, dtype)
+
+        return keras.tree.map_structure(scaled, summand)
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
         """What is random at the server this round: noise.
@@ -143,43 +281,54 @@ class Aggregator(Configurable):
                 entropy where `secure_noise` is set.
 
         Returns:
-            A pytree of NumPy arrays for `decode` and `update`.
+            A pytree of NumPy arrays for `finish`.
         """
-        del state, rng
-        return ()
+        return self._chain.draw(state, rng)
 
-    def check_cohort(self, num_clients: int) -> None:
-        """Raises a ValueError if so many clients are too few for a round.
-
-        Called on the host, with the number of those who took part.
-        """
-        del num_clients
-
-    def decode(self, total: Any, params: Any, noise: Any) -> Value:
-        """The aggregate: what is given to the server's optimizer.
+    def finish(
+        self, state: Any, total: Any, params: Any, noise: Any
+    ) -> tuple[Value, Any, dict[str, Any]]:
+        """What a round comes to.
 
         Args:
+            state: Of this round.
             total: The sum (or stack) of what `summand` made.
             params: From `params`.
             noise: From `draw`.
+
+        Returns:
+            `(aggregate, state, metrics)`: what is given to the server's
+            optimizer, the state of the next round, and scalars to log.
+        """
+        value = self._chain.decode_sum(total["value"], params, noise)
+        state, metrics = self._chain.update(state, total["stats"], noise)
+        return self.aggregate(value, total["weight"]), state, metrics
+
+    def aggregate(self, value: Value, weight: Any) -> Value:
+        """What is made of the sum of updates.
+
+        Args:
+            value: The sum of updates times their weights.
+            weight: The sum of their weights, a float32 scalar; zero where
+                nobody had examples.
         """
         raise NotImplementedError
 
-    def update(
-        self, state: Any, total: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """The state of the next round, and metrics to log (scalars)."""
-        del total, noise
-        return state, {}
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
-        """What a client's part in one round gives away.
+def layout(tree: Any) -> Any:
+    """The structure, with a text such as `float32[3, 2]` for each array.
 
-        Args:
-            spec: Of an update; noise on integers needs it.
+    Args:
+        tree: A pytree of arrays, or of what has a shape and a dtype.
 
-        Returns:
-            A `dp_accounting` event; None for an aggregator that adds no
-            noise, and so guarantees nothing.
-        """
-        return None
+    Example:
+
+    >>> layout(({"a": np.zeros((3, 2), "float32")}, np.zeros((), "int8")))
+    ({'a': 'float32[3, 2]'}, 'int8[]')
+    """
+
+    def text(array: Any) -> str:
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        return f"{dtype}{[int(n) for n in array.shape]}"
+
+    return keras.tree.map_structure(text, tree)

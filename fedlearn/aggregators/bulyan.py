@@ -120,11 +120,7 @@ class Bulyan(RobustRule):
     def num_required(self) -> int:
         return 4 * self.num_byzantine + 3
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
-        distances = squared_distances(gram(values, weight).products)
+    def aggregate(self, value: Value, weight: Any) -> Value:
+        distances = squared_distances(gram(value, weight).products)
         chosen = krum_selection(distances, weight, self.num_byzantine)
-        return mean_around_median(values, chosen, 2 * self.num_byzantine)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"num_byzantine": self.num_byzantine, **super().get_config()}
+        return mean_around_median(value, chosen, 2 * self.num_byzantine)

@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-import numpy as np
 from keras import ops
 
 from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
@@ -11,7 +10,7 @@ from fedlearn.aggregators.robust_rule import RobustRule, checked_count
 from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
-from fedlearn.encoders.encoder import Spec, Value
+from fedlearn.encoders.encoder import Value
 
 
 def centered_clip(
@@ -99,29 +98,11 @@ class CenteredClipping(RobustRule):
         self.tau = checked_radius("tau", tau)
         self.num_iterations = checked_count("num_iterations", num_iterations, 1)
 
-    def init_rule(self, spec: Spec) -> Any:
-        return [ops.zeros(s.shape, norms.wide_dtype([s])) for s in spec]
+    def init_rule(self) -> Any:
+        return [ops.zeros(s.shape, norms.wide_dtype([s])) for s in self.spec]
 
-    def draw_rule(self, state: Any) -> Any:
-        # In `params` it would be sent to every client, for nothing.
-        return [np.asarray(ops.convert_to_numpy(v)) for v in state]
-
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        return centered_clip(
-            values, weight, noise, self.tau, self.num_iterations
+    def step(self, state: Any, value: Value, weight: Any) -> tuple[Value, Any]:
+        center = centered_clip(
+            value, weight, state, self.tau, self.num_iterations
         )
-
-    def update_rule(self, state: Any, total: Any, noise: Any) -> Any:
-        values = [norms.widened_array(v) for v in total["value"]]
-        moved = self.aggregate(values, total["weight"], noise)
-        enough = self._is_enough(total["weight"])
-        return [
-            ops.where(enough, m, s) for m, s in zip(moved, state, strict=True)
-        ]
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "tau": self.tau,
-            "num_iterations": self.num_iterations,
-            **super().get_config(),
-        }
+        return center, center

@@ -124,17 +124,8 @@ class GeometricMedian(RobustRule):
             return num_examples
         return ops.ones_like(num_examples)
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
+    def aggregate(self, value: Value, weight: Any) -> Value:
         shares = weiszfeld_weights(
-            gram(values, weight), weight, self.smoothing, self.num_iterations
+            gram(value, weight), weight, self.smoothing, self.num_iterations
         )
-        return weighted_sum(values, shares)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "weighting": self.weighting,
-            "smoothing": self.smoothing,
-            "num_iterations": self.num_iterations,
-            **super().get_config(),
-        }
+        return weighted_sum(value, shares)

@@ -143,17 +143,9 @@ class Krum(RobustRule):
             + max(self.num_byzantine + 1, self.num_selected)
         )
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
-        distances = squared_distances(gram(values, weight).products)
+    def aggregate(self, value: Value, weight: Any) -> Value:
+        distances = squared_distances(gram(value, weight).products)
         ranks = krum_ranks(distances, weight, self.num_byzantine)
         selected = ranks < self.num_selected
         shares = ops.cast(selected, weight.dtype) / self.num_selected
-        return weighted_sum(values, shares)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "num_byzantine": self.num_byzantine,
-            "num_selected": self.num_selected,
-            **super().get_config(),
-        }
+        return weighted_sum(value, shares)

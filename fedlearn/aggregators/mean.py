@@ -1,19 +1,19 @@
 """The mean of clients' updates, of McMahan et al. 2017."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
 
-from fedlearn.aggregators.encoded import Encoded
+from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Spec, Value
 
 _TOO_COARSE = ("float16", "bfloat16")
 
 
-class Mean(Encoded):
+class Mean(Aggregator):
     """The weighted mean of what clients send.
 
     With `weighting="num_examples"` this is the average of McMahan et al.
@@ -46,16 +46,14 @@ class Mean(Encoded):
 
     Example:
 
-    >>> from keras import ops
-    >>> mean = Mean()
-    >>> total = [
-    ...     a + b
-    ...     for a, b in zip(
-    ...         mean.summand(([1.0], ()), 3.0, ())["value"],
-    ...         mean.summand(([5.0], ()), 1.0, ())["value"],
-    ...     )
+    >>> mean = Mean().build([keras.KerasTensor((1,))])
+    >>> summands = [
+    ...     mean.summand(([ops.array([v])], ()), ops.array(n), ())
+    ...     for v, n in [(1.0, 3.0), (5.0, 1.0)]
     ... ]
-    >>> float(mean.decode({"value": total, "weight": 4.0}, (), ())[0])
+    >>> total = keras.tree.map_structure(lambda a, b: a + b, *summands)
+    >>> aggregate, _, _ = mean.finish(mean.init(), total, (), ())
+    >>> float(aggregate[0][0])
     2.0
     """
 
@@ -88,12 +86,7 @@ class Mean(Encoded):
         self.secure_noise = secure_noise
         self.delta = delta
         self.private_metrics = private_metrics
-        self.adds_noise = self._chain.noise_at is not None
-        # A link that clips and adds noise at once does both at the client.
-        self.noise_is_shared = any(
-            e.noises and e.bound == "sets" for e in self.encoders
-        )
-        if self.adds_noise:
+        if self.noise is not None:
             self._check_noise()
         elif delta is not None:
             raise ValueError(
@@ -116,17 +109,17 @@ class Mean(Encoded):
                 "a denominator that depends on who took part changes with "
                 "one client. Give a fixed one: denominator=clients_per_round."
             )
-        if self.secure_noise and self.noise_is_shared:
+        if self.secure_noise and self.noise == "clients":
             raise ValueError(
                 f"secure_noise=True is about what the server draws, and {name} "
                 "is drawn by clients, here from the run's seed: a simulation. "
                 "Leave it out."
             )
 
-    def init(self, spec: Spec) -> Any:
+    def build(self, spec: Spec) -> Self:
         for s in spec:
             dtype = keras.backend.standardize_dtype(s.dtype)
-            if self.adds_noise and dtype in _TOO_COARSE:
+            if self.noise is not None and dtype in _TOO_COARSE:
                 raise ValueError(
                     f"{type(self).__name__} with noise got updates of {dtype},"
                     " whose sums round by more than the noise is scaled to, "
@@ -135,10 +128,10 @@ class Mean(Encoded):
                     '"mixed_float16" or "mixed_bfloat16" to compute in 16 '
                     "bits."
                 )
-        return super().init(spec)
+        return super().build(spec)
 
     def weight(self, num_examples: Any) -> Any:
-        if self.noise_is_shared:
+        if self.noise == "clients":
             # A client without examples has its share of the noise to add.
             return ops.ones_like(num_examples)
         if self.weighting == "uniform":
@@ -146,47 +139,18 @@ class Mean(Encoded):
             return ops.cast(num_examples > 0, "float32")
         return num_examples
 
-    def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
-        encoded, stats = message
-        weight = self.weight(num_examples)
-        value = [
-            v * ops.cast(weight, v.dtype) if hasattr(v, "dtype") else v * weight
-            for v in self._chain.decode_summand(encoded, params)
-        ]
-        return {"value": value, "weight": weight, "stats": stats}
-
-    def decode(self, total: Any, params: Any, noise: Any) -> Value:
+    def aggregate(self, value: Value, weight: Any) -> Value:
         # Zero where nobody had an example: nothing was learned.
-        weight = ops.maximum(total["weight"], 1e-30)
+        weight = ops.maximum(weight, 1e-30)
         if self.denominator is not None:
             weight = ops.cast(self.denominator, "float32")
-        return [
-            v / ops.cast(weight, v.dtype) if hasattr(v, "dtype") else v / weight
-            for v in self._chain.decode_sum(total["value"], params, noise)
-        ]
+        return [v / ops.cast(weight, v.dtype) for v in value]
 
-    def update(
-        self, state: Any, total: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        state, metrics = self._chain.update(state, total["stats"], noise)
+    def finish(
+        self, state: Any, total: Any, params: Any, noise: Any
+    ) -> tuple[Value, Any, dict[str, Any]]:
+        aggregate, state, metrics = super().finish(state, total, params, noise)
         if self.private_metrics:
             # An adaptive norm comes of a noisy count; other counts are exact.
             metrics = {k: v for k, v in metrics.items() if k == "clip_norm"}
-        return state, metrics
-
-    def dp_event(self, spec: Spec | None = None) -> Any:
-        if not self.adds_noise:
-            return None
-        from fedlearn.privacy import composed
-
-        return composed(self._chain.dp_events(spec))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "weighting": self.weighting,
-            "denominator": self.denominator,
-            "secure_noise": self.secure_noise,
-            "delta": self.delta,
-            "private_metrics": self.private_metrics,
-        }
+        return aggregate, state, metrics

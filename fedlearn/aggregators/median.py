@@ -55,6 +55,5 @@ class Median(RobustRule):
     5.0
     """
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
-        return coordinate_median(values, weight)
+    def aggregate(self, value: Value, weight: Any) -> Value:
+        return coordinate_median(value, weight)

@@ -84,20 +84,13 @@ class NormBounding(RobustRule):
         clipped = norms.scale_down(value, norms.l2(value), self.norm)
         return {**summand, "value": clipped}
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
-        return mean_within_median_norm(values, weight)
-
-    def decode(self, total: Any, params: Any, noise: Any) -> Value:
+    def aggregate(self, value: Value, weight: Any) -> Value:
         if self.norm == "median":
-            return super().decode(total, params, noise)
-        num_clients = ops.maximum(total["weight"], 1.0)
-        return [v / ops.cast(num_clients, v.dtype) for v in total["value"]]
+            return mean_within_median_norm(value, weight)
+        num_clients = ops.maximum(weight, 1.0)
+        return [v / ops.cast(num_clients, v.dtype) for v in value]
 
-    def _num_aggregated(self, weight: Any) -> Any:
+    def num_aggregated(self, weight: Any) -> Any:
         if self.norm == "median":
-            return super()._num_aggregated(weight)
+            return super().num_aggregated(weight)
         return weight
-
-    def get_config(self) -> dict[str, Any]:
-        return {"norm": self.norm, **super().get_config()}

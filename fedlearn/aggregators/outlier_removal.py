@@ -66,11 +66,7 @@ class OutlierRemoval(RobustRule):
                 f"outliers. Received: {factor!r}."
             )
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
-        kept = is_ordinary(values, weight, self.factor)
-        kept = ops.cast(kept, norms.wide_dtype(values))
-        return weighted_sum(values, kept / ops.maximum(ops.sum(kept), 1.0))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"factor": self.factor, **super().get_config()}
+    def aggregate(self, value: Value, weight: Any) -> Value:
+        kept = is_ordinary(value, weight, self.factor)
+        kept = ops.cast(kept, norms.wide_dtype(value))
+        return weighted_sum(value, kept / ops.maximum(ops.sum(kept), 1.0))

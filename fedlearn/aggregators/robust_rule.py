@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn.aggregators.encoded import Encoded
+from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
-from fedlearn.encoders.encoder import Spec, Value
+from fedlearn.encoders.encoder import Value
 
 
-class RobustRule(Encoded):
+class RobustRule(Aggregator):
     """A rule that looks at each client's update by itself.
 
     A subclass says what it makes of the updates (`aggregate`), and how many
@@ -29,8 +29,7 @@ class RobustRule(Encoded):
     malicious client could report any number.
 
     Args:
-        encoders: What happens to an update on its way; clients encode left to
-            right, the server decodes right to left.
+        encoders: As for `Aggregator`.
 
     Raises:
         TypeError: If an element of `encoders` isn't an `Encoder`.
@@ -40,15 +39,15 @@ class RobustRule(Encoded):
     Example: the largest update of any client, coordinate by coordinate.
 
     >>> class Largest(RobustRule):
-    ...     def aggregate(self, values, weight, noise):
+    ...     def aggregate(self, values, weight):
     ...         return [ops.max(v, axis=0) for v in values]
-    >>> rule = Largest()
+    >>> rule = Largest().build([keras.KerasTensor((2,))])
     >>> total = {
     ...     "value": [ops.array([[-1.0, 2.0], [3.0, 4.0]])],
     ...     "weight": ops.array([1.0, 1.0]),
     ...     "stats": (),
     ... }
-    >>> aggregate = rule.decode(total, (), rule.draw(rule.init([]), None))
+    >>> aggregate, _, _ = rule.finish(rule.init(), total, (), ())
     >>> ops.convert_to_numpy(aggregate[0]).tolist()
     [3.0, 4.0]
     """
@@ -68,56 +67,47 @@ class RobustRule(Encoded):
 
     # What a subclass says.
 
-    @property
-    def num_required(self) -> int:
-        """How many updates the rule needs."""
-        return 1
-
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
+    def aggregate(self, value: Value, weight: Any) -> Value:
         """The aggregate of a round's updates, if there are enough.
 
         Args:
-            values: Float32 arrays of shape `(n, ...)`, one a variable, and
+            value: Float32 arrays of shape `(n, ...)`, one a variable, and
                 float64 where the variable is; row `k` is client `k`'s. Rows
                 that don't count are zeros.
             weight: From `weight`, of shape `(n,)`, float64 if an array is;
                 zero for rows that don't count.
-            noise: From `draw_rule`.
 
         Returns:
             Arrays without the first axis.
         """
         raise NotImplementedError
 
+    def init_rule(self) -> Any:
+        """The state of a rule that has one, beside that of the encoders."""
+        return ()
+
+    def step(self, state: Any, value: Value, weight: Any) -> tuple[Value, Any]:
+        """`aggregate`, of a rule that has a state.
+
+        Returns:
+            `(aggregate, state)`.
+        """
+        return self.aggregate(value, weight), state
+
     def weight(self, num_examples: Any) -> Any:
         """The weight of an update that counts, a positive float32 scalar."""
         return ops.ones_like(num_examples)
 
-    def init_rule(self, spec: Spec) -> Any:
-        """The rule's own state, beside that of the encoders."""
-        del spec
-        return ()
-
-    def draw_rule(self, state: Any) -> Any:
-        """What `aggregate` needs of the rule's own state, as NumPy arrays."""
-        del state
-        return ()
-
-    def update_rule(self, state: Any, total: Any, noise: Any) -> Any:
-        """The rule's own next state."""
-        del total, noise
-        return state
-
     # The interface of aggregators.
 
-    def init(self, spec: Spec) -> Any:
-        return {
-            "encoders": super().init(spec),
-            "rule": self.init_rule(spec),
-        }
+    def init(self) -> Any:
+        return {"encoders": super().init(), "rule": self.init_rule()}
 
     def params(self, state: Any, seed: Any) -> Any:
         return super().params(state["encoders"], seed)
+
+    def draw(self, state: Any, rng: np.random.Generator) -> Any:
+        return super().draw(state["encoders"], rng)
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message
@@ -132,59 +122,43 @@ class RobustRule(Encoded):
             "stats": stats,
         }
 
-    def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        return {
-            "encoders": super().draw(state["encoders"], rng),
-            "rule": self.draw_rule(state["rule"]),
-        }
+    def scale(self, summand: Any, factor: Any) -> Any:
+        # Of a rule all updates count the same; this one is shorter.
+        value = super().scale(summand["value"], factor)
+        return {**summand, "value": value}
 
-    def check_cohort(self, num_clients: int) -> None:
-        if num_clients < self.num_required:
-            raise ValueError(
-                f"{type(self).__name__} needs at least {self.num_required} "
-                f"clients with these arguments ({self._arguments()}), and "
-                f"{num_clients} took part in the round. Draw more clients a "
-                "round, or expect fewer malicious ones."
-            )
-
-    def decode(self, total: Any, params: Any, noise: Any) -> Value:
-        values, weight = total["value"], total["weight"]
-        if values[0].shape[0] is not None:
-            self.check_cohort(values[0].shape[0])
-        wide = [norms.widened_array(v) for v in values]
-        aggregate = self.aggregate(
-            wide, ops.cast(weight, norms.wide_dtype(wide)), noise["rule"]
-        )
-        enough = self._is_enough(weight)
-        return [
-            ops.cast(ops.where(enough, a, ops.zeros_like(a)), v.dtype)
-            for a, v in zip(aggregate, values, strict=True)
-        ]
-
-    def update(
-        self, state: Any, total: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        stats = total["stats"]
+    def finish(
+        self, state: Any, total: Any, params: Any, noise: Any
+    ) -> tuple[Value, Any, dict[str, Any]]:
+        values, weight, stats = total["value"], total["weight"], total["stats"]
         if self.reduction == "stack":
+            if weight.shape[0] is not None:
+                self.check_cohort(weight.shape[0])
             stats = keras.tree.map_structure(
                 lambda a: ops.sum(a, axis=0), stats
             )
-        encoders, metrics = self._chain.update(
-            state["encoders"], stats, noise["encoders"]
+        encoders, metrics = self._chain.update(state["encoders"], stats, noise)
+        wide = [norms.widened_array(v) for v in values]
+        aggregate, rule = self.step(
+            state["rule"], wide, ops.cast(weight, norms.wide_dtype(wide))
         )
-        rule = self.update_rule(state["rule"], total, noise["rule"])
-        metrics["num_aggregated"] = self._num_aggregated(total["weight"])
-        return {"encoders": encoders, "rule": rule}, metrics
+        count = self.num_aggregated(weight)
+        enough = count >= self.num_required
+        metrics["num_aggregated"] = ops.where(
+            enough, count, ops.zeros_like(count)
+        )
+        aggregate = [
+            ops.cast(ops.where(enough, a, ops.zeros_like(a)), v.dtype)
+            for a, v in zip(aggregate, values, strict=True)
+        ]
+        rule = keras.tree.map_structure(
+            lambda new, old: ops.where(enough, new, old), rule, state["rule"]
+        )
+        return aggregate, {"encoders": encoders, "rule": rule}, metrics
 
-    def _is_enough(self, weight: Any) -> Any:
-        return num_counted(weight) >= self.num_required
-
-    def _num_aggregated(self, weight: Any) -> Any:
-        return ops.where(self._is_enough(weight), num_counted(weight), 0)
-
-    def _arguments(self) -> str:
-        config = {k: v for k, v in self.get_config().items() if k != "encoders"}
-        return ", ".join(f"{k}={v!r}" for k, v in config.items()) or "none"
+    def num_aggregated(self, weight: Any) -> Any:
+        """How many updates count, of the total's weight."""
+        return num_counted(weight)
 
 
 def num_counted(weight: Any) -> Any:

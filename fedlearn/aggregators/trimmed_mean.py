@@ -71,6 +71,5 @@ class TrimmedMean(RobustRule):
         super().__init__(encoders)
         self.fraction = fraction
 
-    def aggregate(self, values: Value, weight: Any, noise: Any) -> Value:
-        del noise
-        return trimmed_mean(values, weight, self.fraction)
+    def aggregate(self, value: Value, weight: Any) -> Value:
+        return trimmed_mean(value, weight, self.fraction)

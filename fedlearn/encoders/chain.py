@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -91,13 +91,18 @@ class Chain:
                     f"{type(encoder).__name__} makes messages of differing "
                     "lengths, which no link after it can take. Put it last."
                 )
-        self.stateful = any(e.stateful for e in self.encoders)
-        self.variable_length = any(e.variable_length for e in self.encoders)
+        self.has_memory = any(e.stateful for e in self.encoders)
+        self.varies_in_length = any(e.variable_length for e in self.encoders)
         self.num_decoded_on_sum = self._place_sum()
         noisy = [k for k, e in enumerate(self.encoders) if e.noises]
         self.noise_at = noisy[0] if noisy else None
         self.clips_again = False
+        # Who adds noise that hides a client's part. A link that clips and
+        # adds noise at once does both at the client.
+        self.noise: Literal["server", "clients"] | None = None
         if noisy:
+            sets = self.encoders[noisy[0]].bound == "sets"
+            self.noise = "clients" if sets else "server"
             self._check_noise(noisy)
 
     def _place_sum(self) -> int:

@@ -28,7 +28,7 @@ def check(aggregator: Aggregator, layers: list[keras.Layer]) -> None:
         layers: Those that keep statistics while they train.
     """
     links = getattr(aggregator, "encoders", ())
-    if aggregator.adds_noise or any(
+    if aggregator.noise is not None or any(
         link.noises or isinstance(link, LocalGaussianNoise) for link in links
     ):
         why = "they would be exact beside updates with noise"

@@ -52,7 +52,7 @@ def _facts(process, data, rounds, clients_per_round, sampler):
         )
         yield "take part", _who(chosen, dataset)
         yield from _privacy(RunPrivacy(process, dataset, chosen), rounds)
-    elif process.aggregator.adds_noise or getattr(process.client, "dp", None):
+    elif process.aggregator.noise or getattr(process.client, "dp", None):
         yield "privacy", "depends on who is drawn: give `data`, as to fit"
     if state is not None:
         yield "trained", counted(int(state.round_num), "round")
@@ -94,7 +94,7 @@ def client_bytes(process: "LearningProcess") -> tuple[float | None, float]:
     state = process.initialize() if process.state is None else process.state
     broadcast = process.broadcast(state)
     down = traffic.bytes_down(broadcast)
-    if process.aggregator.variable_length:
+    if process.aggregator.varies_in_length:
         return None, down
     return traffic.bytes_up(lambda: process._zero_message(broadcast)), down
 

@@ -127,12 +127,12 @@ class RunPrivacy:
                 "this sampling. If they hadn't, epsilon is another."
             )
         dp = getattr(process.client, "dp", None)
-        drawn = [process.aggregator] if process.aggregator.adds_noise else []
+        drawn = [process.aggregator] if process.aggregator.noise else []
         drawn += [dp] if dp is not None and dp.noise_multiplier else []
         if not all(source.secure_noise for source in drawn):
             way_out = (
                 "clients of a deployment draw their shares themselves."
-                if process.aggregator.noise_is_shared
+                if process.aggregator.noise == "clients"
                 else "secure_noise=True draws from the operating system."
             )
             print(
@@ -174,7 +174,7 @@ def draws_by_poisson(
     clients share, or that is on sums which wrap around.
     """
     aggregator = process.aggregator
-    if not aggregator.adds_noise or not 0 < clients_per_round <= population:
+    if not aggregator.noise or not 0 < clients_per_round <= population:
         return False
     mechanism = as_mechanism(aggregator.dp_event(process.update_spec))
     try:
@@ -189,7 +189,7 @@ def _of_clients(
 ) -> Any:
     """The privacy of the run by its noise and sampling; None without noise."""
     aggregator = process.aggregator
-    if not aggregator.adds_noise:
+    if not aggregator.noise:
         return None
     from fedlearn.privacy import Everyone, Guarantee
 

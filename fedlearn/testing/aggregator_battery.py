@@ -57,12 +57,10 @@ def check_aggregator(
 
     Example: an aggregator for which the order of clients matters.
 
-    >>> class First(Aggregator):
-    ...     reduction = "stack"
-    ...     def summand(self, message, num_examples, params):
-    ...         return message
-    ...     def decode(self, total, params, noise):
-    ...         return [v[0] for v in total]
+    >>> from fedlearn.aggregators import RobustRule
+    >>> class First(RobustRule):
+    ...     def aggregate(self, value, weight):
+    ...         return [v[0] for v in value]
     >>> check_aggregator(First())
     Traceback (most recent call last):
         ...
@@ -94,14 +92,14 @@ class _Trial:
         num_clients: int,
         tolerance: float,
     ):
-        self.aggregator = aggregator
+        self.aggregator = aggregator.build(spec)
         self.spec = spec
         self.num_clients = num_clients
         self.tolerance = tolerance
 
     @functools.cached_property
     def state(self) -> Any:
-        return self.aggregator.init(self.spec)
+        return self.aggregator.init()
 
     @functools.cached_property
     def noise(self) -> Any:
@@ -115,7 +113,7 @@ class _Trial:
             ops.convert_to_tensor(words("round")),
             [ops.convert_to_tensor(v) for v in value],
             ops.convert_to_tensor(words("client", client)),
-            self.aggregator.init_client(self.spec),
+            self.aggregator.init_memory(),
             ops.convert_to_tensor(np.float32(1 + client)),
         )
 
@@ -124,7 +122,7 @@ class _Trial:
     ) -> dict[str, Any]:
         """A client's part."""
         params = self.aggregator.params(state, round_seed)
-        message, kept = self.aggregator.encode_stateful(
+        message, kept = self.aggregator.encode(
             value, params, client_seed, client_state
         )
         summand = self.aggregator.summand(message, num_examples, params)
@@ -133,8 +131,7 @@ class _Trial:
     def server(self, state, round_seed, total, noise) -> tuple[Any, Any, Any]:
         """The aggregate, the next state and metrics."""
         params = self.aggregator.params(state, round_seed)
-        aggregate = self.aggregator.decode(total, params, noise)
-        return aggregate, *self.aggregator.update(state, total, noise)
+        return self.aggregator.finish(state, total, params, noise)
 
     def run_eagerly(self, client: int) -> dict[str, Any]:
         return host(self.client(*self.arguments(client)))
@@ -186,9 +183,10 @@ def _config(trial: _Trial) -> None:
         trial.aggregator,
         (
             "reduction",
-            "stateful",
-            "variable_length",
-            "adds_noise",
+            "num_required",
+            "has_memory",
+            "varies_in_length",
+            "noise",
             "secure_noise",
             "private_metrics",
             "delta",
@@ -356,10 +354,8 @@ def _few(trial: _Trial) -> None:
 
 def _wire(trial: _Trial) -> None:
     aggregator, (first, *_) = trial.aggregator, trial.clients
-    if aggregator.variable_length:
-        wire.from_bytes(wire.to_bytes(aggregator.to_wire(first["message"])))
-        return
-    message = wire.from_bytes(wire.to_bytes(first["message"]))
+    sent = wire.from_bytes(wire.to_bytes(aggregator.to_wire(first["message"])))
+    message = aggregator.from_wire(sent, first["message"])
     message = keras.tree.map_structure(ops.convert_to_tensor, message)
     state, round_seed, *_, num_examples = trial.arguments(0)
     params = aggregator.params(state, round_seed)
@@ -379,9 +375,10 @@ def _state(trial: _Trial) -> None:
 def _run_rounds(trial: _Trial) -> list[Any]:
     total, rng = trial.total(trial.summands()), generator()
     state, states = trial.state, []
+    params = trial.aggregator.params(state, words("round"))
     for _ in range(3):
         noise = trial.aggregator.draw(state, rng)
-        state, _ = trial.aggregator.update(state, total, noise)
+        _, state, _ = trial.aggregator.finish(state, total, params, noise)
         states.append(state)
     return states
 
@@ -413,8 +410,8 @@ AGGREGATOR_RULES = (
     ),
     Rule(
         "shapes",
-        "`decode` must make finite arrays of the shapes and dtypes of an "
-        "update, and `update` metrics that are finite scalars.",
+        "`finish` must make finite arrays of the shapes and dtypes of an "
+        "update, and metrics that are finite scalars.",
         _shapes,
     ),
     Rule(
@@ -437,7 +434,7 @@ AGGREGATOR_RULES = (
     Rule(
         "who counts",
         "Give the summand a weight that is 0 without examples, and leave out "
-        "in `decode` what has the weight 0.",
+        "in `finish` what has the weight 0.",
         _who_counts,
     ),
     Rule(

@@ -328,8 +328,8 @@ def _run_lanes(trial: _Trial, state: Any) -> dict[str, Any]:
 
 def _sums(trial: _Trial) -> None:
     """In a mean of clients that count 1, 2 and 3."""
-    mean = trial.mean(_NUM_CLIENTS)
-    state = mean.init(trial.spec)
+    mean = trial.mean(_NUM_CLIENTS).build(trial.spec)
+    state = mean.init()
     params = mean.params(state, words("round"))
     noise = mean.draw(state, generator())
     weights = [float(k + 1) for k in range(_NUM_CLIENTS)]
@@ -338,9 +338,7 @@ def _sums(trial: _Trial) -> None:
         arguments = trial.arguments(client=k)
         trips.append(host(trial.trip(*arguments)))
         *_, value, _, seed = arguments
-        message, _ = mean.encode_stateful(
-            value, params, seed, mean.init_client(trial.spec)
-        )
+        message, _ = mean.encode(value, params, seed, mean.init_memory())
         weight = ops.convert_to_tensor(np.float32(weight))
         summand = mean.summand(message, weight, params)
         total = (
@@ -348,7 +346,7 @@ def _sums(trial: _Trial) -> None:
             if total is None
             else keras.tree.map_structure(lambda a, b: a + b, total, summand)
         )
-    found = host(mean.decode(total, params, noise))
+    found, _, _ = host(mean.finish(state, total, params, noise))
     require_same_layout(found, trial.spec, "What a mean of clients decodes")
     if not all_finite(found):
         raise Broken("A mean of clients with finite updates isn't finite.")

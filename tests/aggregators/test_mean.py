@@ -59,16 +59,11 @@ def test_config_round_trip():
     assert copy.get_config() == mean.get_config()
 
 
-class Median(fl.aggregators.Aggregator):
+class Median(fl.aggregators.RobustRule):
     """The median of each coordinate: what a researcher writes."""
 
-    reduction = "stack"
-
-    def summand(self, message, num_examples, params):
-        return message
-
-    def decode(self, total, params, noise):
-        return [ops.median(v, axis=0) for v in total]
+    def aggregate(self, value, weight):
+        return [ops.median(v, axis=0) for v in value]
 
 
 @pytest.mark.parametrize("executor", ["sequential", "vectorized"])
@@ -91,15 +86,18 @@ class Probe(fl.aggregators.Aggregator):
     def __init__(self, inner):
         self.inner = inner
 
-    def init(self, spec):
+    def build(self, spec):
+        return Probe(self.inner.build(spec))
+
+    def init(self):
         zero = ops.zeros((), "int32")
-        return {"inner": self.inner.init(spec), "rounds": zero}
+        return {"inner": self.inner.init(), "rounds": zero}
 
     def params(self, state, seed):
         return self.inner.params(state["inner"], seed)
 
-    def encode(self, update, params, seed):
-        return self.inner.encode(update, params, seed)
+    def encode(self, update, params, seed, memory):
+        return self.inner.encode(update, params, seed, memory)
 
     def summand(self, message, num_examples, params):
         inner = self.inner.summand(message, num_examples, params)
@@ -108,19 +106,20 @@ class Probe(fl.aggregators.Aggregator):
     def draw(self, state, rng):
         return self.inner.draw(state["inner"], rng)
 
-    def decode(self, total, params, noise):
-        return self.inner.decode(total["inner"], params, noise)
-
-    def update(self, state, total, noise):
-        inner, metrics = self.inner.update(
-            state["inner"], total["inner"], noise
+    def finish(self, state, total, params, noise):
+        aggregate, inner, metrics = self.inner.finish(
+            state["inner"], total["inner"], params, noise
         )
         state = {"inner": inner, "rounds": state["rounds"] + 1}
-        return state, {
-            **metrics,
-            "num_encoded": total["encoded"],
-            "rounds_probed": state["rounds"],
-        }
+        return (
+            aggregate,
+            state,
+            {
+                **metrics,
+                "num_encoded": total["encoded"],
+                "rounds_probed": state["rounds"],
+            },
+        )
 
 
 def test_an_aggregator_inside_another_really_runs():

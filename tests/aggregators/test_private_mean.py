@@ -476,7 +476,7 @@ def test_updates_of_16_bits_are_refused():
     for dtype in ("float16", "bfloat16"):
         spec = [keras.KerasTensor((2,)), keras.KerasTensor((2,), dtype)]
         with pytest.raises(ValueError, match=f"updates of {dtype}"):
-            aggregator.init(spec)
+            aggregator.build(spec)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

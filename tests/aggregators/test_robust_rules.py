@@ -282,9 +282,8 @@ def test_updates_of_half_precision_keep_their_dtype():
         "weight": ops.ones(3),
         "stats": (),
     }
-    rule = aggregators.Median()
-    noise = rule.draw(rule.init([]), None)
-    (found,) = rule.decode(stack, (), noise)
+    rule = aggregators.Median().build([keras.KerasTensor((2,), "bfloat16")])
+    (found,), _, _ = rule.finish(rule.init(), stack, (), ())
     assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
 
 

@@ -120,8 +120,8 @@ def test_noise_is_each_clients_own_and_of_its_seed(executor):
     class Variance(aggregators.RobustRule):
         """The variance over malicious clients, of each coordinate."""
 
-        def aggregate(self, values, weight, noise):
-            return [(v[0] - v[1]) ** 2 / 2 for v in values]
+        def aggregate(self, value, weight):
+            return [(v[0] - v[1]) ** 2 / 2 for v in value]
 
     process = process_with(attacks.GaussianNoise(0.1), Variance(), executor)
     cohort = COHORT.select(MALICIOUS)

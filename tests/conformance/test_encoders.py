@@ -177,19 +177,18 @@ def test_a_pair_that_is_not_refused_runs_a_round(first):
             second, first.encoded_spec(SPEC)
         ):
             continue
-        mean, seed = mean_of(first, second), np.array([3, 4], np.int32)
-        state = mean.init(SPEC)
+        mean = mean_of(first, second).build(SPEC)
+        seed, state = np.array([3, 4], np.int32), mean.init()
         params = mean.params(state, seed)
-        message, _ = mean.encode_stateful(
+        message, _ = mean.encode(
             [ops.convert_to_tensor(v) for v in value],
             params,
             ops.convert_to_tensor(seed),
-            mean.init_client(SPEC),
+            mean.init_memory(),
         )
         total = mean.summand(message, ops.ones(()), params)
         noise = mean.draw(state, np.random.default_rng(0))
-        found = mean.decode(total, params, noise)
-        mean.update(state, total, noise)
+        found, _, _ = mean.finish(state, total, params, noise)
         for array, s in zip(found, SPEC, strict=True):
             assert tuple(array.shape) == tuple(s.shape), second
             assert np.isfinite(ops.convert_to_numpy(array)).all(), second
@@ -204,4 +203,4 @@ def test_a_link_after_the_wire_format_is_refused(first):
     for second in KINDS:
         if not refusal(first, second) and not second.variable_length:
             with pytest.raises(ValueError, match=type(first).__name__):
-                mean_of(first, second).init(SPEC)
+                mean_of(first, second).build(SPEC).init()

@@ -50,7 +50,7 @@ def compiled_round(mean):
 
     def summands(params, values, seeds):
         def one(value, seed):
-            message = mean.encode(value, params, seed)
+            message, _ = mean.encode(value, params, seed, ())
             return mean.summand(message, ops.ones((), "float32"), params)
 
         return backend.vmap(one)(values, seeds)
@@ -60,8 +60,7 @@ def compiled_round(mean):
         params = mean.params(state, ops.zeros((2,), "int32"))
         parts = summands(params, values, seeds)
         total = keras.tree.map_structure(lambda a: ops.sum(a, axis=0), parts)
-        new, metrics = mean.update(state, total, noise)
-        return mean.decode(total, params, noise), new, metrics
+        return mean.finish(state, total, params, noise)
 
     def run(state, values, rng):
         seeds = rng.integers(2**31, size=(len(values[0]), 2), dtype=np.int32)
@@ -77,7 +76,8 @@ def compiled_round(mean):
 
 def round_of(mean, values, rng):
     """The first round."""
-    return compiled_round(mean)(mean.init(SPEC), values, rng)
+    mean = mean.build(SPEC)
+    return compiled_round(mean)(mean.init(), values, rng)
 
 
 def flat(value):

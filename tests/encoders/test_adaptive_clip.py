@@ -24,9 +24,9 @@ def of_norm(norms):
 
 def run(clip, norms_of_round, num_rounds, rng=None):
     rng = np.random.default_rng(0) if rng is None else rng
-    mean = Mean([clip])
+    mean = Mean([clip]).build(SPEC)
     next_round = compiled_round(mean)
-    state, clip_norms = mean.init(SPEC), []
+    state, clip_norms = mean.init(), []
     for _ in range(num_rounds):
         _, state, metrics = next_round(state, of_norm(norms_of_round()), rng)
         clip_norms.append(float(metrics["clip_norm"]))
@@ -95,11 +95,11 @@ def test_the_noise_of_the_count_has_its_deviation():
 @pytest.mark.statistical
 def test_noise_follows_the_norm():
     encoders = [AdaptiveClip(1.0, 2.0, 1.0), GaussianNoise(1.0)]
-    mean = Mean(encoders, "uniform", 4.0)
     spec = [keras.KerasTensor((2000,), "float32")]
+    mean = Mean(encoders, "uniform", 4.0).build(spec)
     values = updates(4, spec, scale=1e-12)
     next_round = compiled_round(mean)
-    state, rng = mean.init(spec), np.random.default_rng(0)
+    state, rng = mean.init(), np.random.default_rng(0)
     noisy, state, metrics = next_round(state, values, rng)
     assert metrics["clip_norm"] == 2
     assert_std(flat(noisy), 2 / 4)
@@ -114,15 +114,15 @@ def test_noise_follows_the_norm():
 def test_zeros_and_nan_do_not_move_the_state_away():
     clip = AdaptiveClip(0.5, 1.0)
     values = of_norm(np.array([0.0, 0.0]))
-    mean = Mean([clip])
+    mean = Mean([clip]).build(SPEC)
     next_round, rng = compiled_round(mean), np.random.default_rng(0)
-    result, (state,), _ = next_round(mean.init(SPEC), values, rng)
+    result, (state,), _ = next_round(mean.init(), values, rng)
     np.testing.assert_array_equal(flat(result), 0)
     np.testing.assert_allclose(float(state), math.exp(-0.25), rtol=1e-6)
     # A client whose update is NaN is left out by its executor; its bit is a
     # number all the same.
     values = of_norm(np.array([0.5, np.nan]))
-    _, (state,), _ = next_round(mean.init(SPEC), values, rng)
+    _, (state,), _ = next_round(mean.init(), values, rng)
     assert math.isfinite(float(state))
 
 

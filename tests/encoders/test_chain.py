@@ -83,23 +83,23 @@ CLIENTS = [np.array([1.0, -4.0]), np.array([3.0, 0.5]), np.array([0.0, 2.0])]
 
 def aggregate(encoders, weights=(1.0, 1.0, 1.0), state=None):
     """A round of `Mean` without a process."""
-    mean = fl.aggregators.Mean(encoders)
     spec = [keras.KerasTensor((2,), "float32")]
-    state = mean.init(spec) if state is None else state
+    mean = fl.aggregators.Mean(encoders).build(spec)
+    state = mean.init() if state is None else state
     params = mean.params(state, np.zeros(2, np.int32))
     noise = mean.draw(state, np.random.default_rng(0))
     total = None
     for array, weight in zip(CLIENTS, weights, strict=True):
         array = ops.convert_to_tensor(array.astype("float32"))
-        message = mean.encode([array], params, None)
+        message, _ = mean.encode([array], params, None, ())
         summand = mean.summand(message, ops.convert_to_tensor(weight), params)
         total = (
             summand
             if total is None
             else keras.tree.map_structure(lambda a, b: a + b, total, summand)
         )
-    state, metrics = mean.update(state, total, noise)
-    return zoo.numpy(mean.decode(total, params, noise))[0], state, metrics
+    found, state, metrics = mean.finish(state, total, params, noise)
+    return zoo.numpy(found)[0], state, metrics
 
 
 MEAN = np.mean(CLIENTS, axis=0)

@@ -175,14 +175,9 @@ def test_what_is_no_executor(identifier, error, match):
 
 @pytest.mark.parametrize("sizes", [[5], [7, 8, 6]])
 def test_lanes_that_were_added_are_not_stacked(sizes):
-    class Stack(fl.aggregators.Aggregator):
-        reduction = "stack"
-
-        def summand(self, message, num_examples, params):
-            return message
-
-        def decode(self, total, params, noise):
-            return [keras.ops.min(keras.ops.abs(v), axis=0) for v in total]
+    class Stack(fl.aggregators.RobustRule):
+        def aggregate(self, value, weight):
+            return [keras.ops.min(keras.ops.abs(v), axis=0) for v in value]
 
     rng = np.random.default_rng(0)
     clients = [

@@ -6,70 +6,78 @@ import pytest
 from keras import ops
 
 from fedlearn import backend, testing
-from fedlearn.aggregators import Aggregator
+from fedlearn.aggregators import Aggregator, RobustRule
 
 
 class Average(Aggregator):
     """Keeps all rules."""
 
-    def summand(self, message, num_examples, params):
-        value = [ops.cast(num_examples, v.dtype) * v for v in message]
-        return {"value": value, "weight": num_examples}
-
-    def decode(self, total, params, noise):
-        weight = ops.maximum(total["weight"], 1e-30)
-        return [v / ops.cast(weight, v.dtype) for v in total["value"]]
+    def aggregate(self, value, weight):
+        weight = ops.maximum(weight, 1e-30)
+        return [v / ops.cast(weight, v.dtype) for v in value]
 
 
 class Forgets(Average):
     def __init__(self, scale=1.0):
+        super().__init__()
         self.scale = scale
 
-    def encode(self, update, params, seed):
-        return [self.scale * v for v in update]
+    def aggregate(self, value, weight):
+        return [self.scale * v for v in super().aggregate(value, weight)]
+
+    def get_config(self):
+        return {}
 
 
 class OtherAttribute(Average):
-    def __init__(self, private_metrics=False):
-        self.private_metrics = private_metrics
+    def __init__(self, num_malicious=0):
+        super().__init__()
+        self.num_malicious = num_malicious
+
+    @property
+    def num_required(self):
+        return 1 + self.num_malicious
+
+    def get_config(self):
+        return {}
 
 
 class Flattens(Average):
-    def decode(self, total, params, noise):
-        return [ops.reshape(v, (-1,)) for v in super().decode(total, (), ())]
+    def aggregate(self, value, weight):
+        return [ops.reshape(v, (-1,)) for v in super().aggregate(value, weight)]
 
 
 class EndlessMetric(Average):
-    def update(self, state, total, noise):
-        return state, {"ratio": total["weight"] / 0.0}
+    def finish(self, state, total, params, noise):
+        aggregate, state, _ = super().finish(state, total, params, noise)
+        return aggregate, state, {"ratio": total["weight"] / 0.0}
 
 
 class ChangesTotal(Average):
-    def decode(self, total, params, noise):
-        total["value"] = super().decode(total, params, noise)
-        return total["value"]
+    def finish(self, state, total, params, noise):
+        found = super().finish(state, total, params, noise)
+        total["value"] = found[0]
+        return found
 
 
 class GlobalNoise(Average):
     def draw(self, state, rng):
         return np.random.normal(size=3)
 
+    def finish(self, state, total, params, noise):
+        return super().finish(state, total, params, ())
+
 
 class LooksAtValues(Average):
-    def decode(self, total, params, noise):
-        if float(total["weight"]) == 0:
-            return total["value"]
-        return super().decode(total, params, noise)
+    def aggregate(self, value, weight):
+        if float(weight) == 0:
+            return value
+        return super().aggregate(value, weight)
 
 
-class FirstOfAll(Average):
-    reduction = "stack"
-
-    def summand(self, message, num_examples, params):
-        return message
-
-    def decode(self, total, params, noise):
-        return [v[0] for v in total]
+class FirstOfAll(RobustRule):
+    def aggregate(self, value, weight):
+        return [v[0] for v in value]
 
 
 class CountsEverybody(Average):
@@ -77,55 +85,54 @@ class CountsEverybody(Average):
         return super().summand(message, ops.ones_like(num_examples), params)
 
 
-class CountsRows(Average):
+class CountsRows(RobustRule):
     """Zeros of those that were left out, too."""
 
-    reduction = "stack"
-
-    def summand(self, message, num_examples, params):
-        counts = num_examples > 0
-        return [ops.where(counts, v, ops.zeros_like(v)) for v in message]
-
-    def decode(self, total, params, noise):
-        return [ops.mean(v, axis=0) for v in total]
+    def aggregate(self, value, weight):
+        return [ops.mean(v, axis=0) for v in value]
 
 
 class DividesByNothing(Average):
-    def decode(self, total, params, noise):
-        return [v / ops.cast(total["weight"], v.dtype) for v in total["value"]]
+    def aggregate(self, value, weight):
+        return [v / ops.cast(weight, v.dtype) for v in value]
 
 
 class NumberedKeys(Average):
-    def encode(self, update, params, seed):
-        return dict(enumerate(update))
+    def encode(self, update, params, seed, memory):
+        return (dict(enumerate(update)), ()), memory
 
     def summand(self, message, num_examples, params):
-        update = [message[i] for i in range(len(message))]
-        return super().summand(update, num_examples, params)
-
-
-class RemembersItself(Average):
-    num_rounds = 0
-
-    def init(self, spec):
-        return ops.zeros((), "int32")
-
-    def update(self, state, total, noise):
-        self.num_rounds += 1
-        return state + self.num_rounds, {}
+        update = [message[0][i] for i in range(len(message[0]))]
+        return super().summand((update, ()), num_examples, params)
 
 
 class OtherDtype(Average):
-    def init(self, spec):
+    def init(self):
         return ops.zeros((), "int32")
 
-    def update(self, state, total, noise):
-        return ops.cast(state, "float32"), {}
+    def params(self, state, seed):
+        return ()
+
+    def draw(self, state, rng):
+        return ()
+
+    def finish(self, state, total, params, noise):
+        aggregate, _, _ = super().finish((), total, params, noise)
+        return aggregate, ops.cast(state, "float32"), {}
+
+
+class RemembersItself(OtherDtype):
+    num_rounds = 0
+
+    def finish(self, state, total, params, noise):
+        self.num_rounds += 1
+        aggregate, _, _ = super().finish(state, total, params, noise)
+        return aggregate, state + self.num_rounds, {}
 
 
 class Silent(Average):
-    def decode(self, total, params, noise):
-        return [0 * v for v in total["value"]]
+    def aggregate(self, value, weight):
+        return [0 * v for v in value]
 
 
 def test_one_that_keeps_all_rules():
@@ -137,7 +144,7 @@ BROKEN = [
     (RemembersItself(), "pure", "The same round a second time"),
     (GlobalNoise(), "seeds", "drawn at the server again"),
     (Forgets(2.0), "config", "A round with from_config"),
-    (OtherAttribute(True), "config", "`private_metrics` is True"),
+    (OtherAttribute(1), "config", "`num_required` is 2"),
     (Flattens(), "shapes", "The aggregate: expected"),
     (EndlessMetric(), "shapes", "The metric 'ratio' is inf"),
     (LooksAtValues(), "compiled", "It raised"),
@@ -145,7 +152,7 @@ BROKEN = [
     (CountsEverybody(), "who counts", "another client, without examples"),
     (CountsRows(), "who counts", "another client, without examples"),
     (DividesByNothing(), "few clients", "left out isn't finite"),
-    (NumberedKeys(), "wire", "It raised KeyError"),
+    (NumberedKeys(), "wire", "It raised ValueError"),
     (OtherDtype(), "state", r"expected int32\[\], found float32\[\]"),
     (Silent(), "training", "no weight of the model has moved"),
 ]
