@@ -1,8 +1,9 @@
 """Federated learning as pure functions: a process and its halves."""
 
+import importlib
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -38,9 +39,10 @@ from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.runs.client_states import ClientStates
+from fedlearn.serialization import Configurable
 
 
-class LearningProcess:
+class LearningProcess(Configurable):
     """A federated algorithm: `initialize`, `next`, `evaluate`, and `fit`.
 
     `next` is the composition of its halves, which are public so that they can
@@ -120,7 +122,9 @@ class LearningProcess:
             )
         if server_optimizer is None:
             server_optimizer = keras.optimizers.SGD(1.0)
-        self.server_optimizer = optimizers.get(server_optimizer)
+        self.server_optimizer = optimizers.get(
+            server_optimizer, "server_optimizer"
+        )
         self._server_optimizer = FunctionalOptimizer(
             self.server_optimizer, model.trainable_variables
         )
@@ -163,6 +167,108 @@ class LearningProcess:
             f"<{type(self).__name__} of {serialization.shown(self.model)}: "
             f"{arguments}{done}>"
         )
+
+    # The process without data, and elsewhere.
+
+    def build(self, spec: Any) -> None:
+        """Creates what depends on the examples' shapes, without any example.
+
+        The first client that is read does it too. Without it, where no client
+        is ever read, the metrics of clients' training aren't known.
+
+        Args:
+            spec: What has a `shape`, without the axis of examples, and a
+                `dtype`, for each array of `(x,)`, `(x, y)` or
+                `(x, y, sample_weight)`: as `FederatedDataset.element_spec`.
+
+        Raises:
+            ValueError: If the model can't be run on such examples.
+
+        Example:
+
+        >>> import keras
+        >>> import fedlearn as fl
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> process = fl.FederatedAveraging(model)
+        >>> process.build((keras.KerasTensor((2,)), keras.KerasTensor((1,))))
+        >>> [s.shape for s in process.spec]
+        [(2,), (1,)]
+        """
+        self._functional.build(spec)
+
+    @property
+    def spec(self) -> Any:
+        """A `keras.KerasTensor`, without the axis of examples, for each array
+        of `(x, y)` or so; None before `build` and before a client was read.
+        """
+        examples = self._functional.no_examples
+        if examples is None:
+            return None
+
+        def spec_of(array: np.ndarray) -> keras.KerasTensor:
+            kind = "string" if array.dtype.kind in "SUO" else array.dtype.name
+            return keras.KerasTensor(array.shape[1:], kind)
+
+        return keras.tree.map_structure(spec_of, examples)
+
+    def get_config(self) -> dict[str, Any]:
+        """All that makes an equal process, but the model's weights.
+
+        Returns:
+            A dict that JSON can hold, with the model in Keras's form; the
+            arguments by name, `spec`, and `algorithm`, the class.
+
+        Example:
+
+        >>> import json, keras
+        >>> import fedlearn as fl
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> process = fl.FederatedAveraging(model, aggregator="median")
+        >>> text = json.dumps(process.get_config())
+        >>> copy = fl.LearningProcess.from_config(json.loads(text))
+        >>> type(copy).__name__, copy.aggregator
+        ('FederatedAveraging', Median())
+        >>> copy.model.set_weights(model.get_weights())
+        """
+        config = super().get_config()
+        return {
+            "algorithm": keras.saving.get_registered_name(type(self)),
+            **{n: serialization.serialized(v) for n, v in config.items()},
+            "spec": serialization.serialized(self.spec),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The process that `get_config` described, of its class.
+
+        The weights that its model begins with are fresh ones; rounds take
+        those of a state, which `load_state` reads.
+
+        Args:
+            config: From `get_config`.
+
+        Raises:
+            ValueError: If there is no algorithm of that name: the module of
+                one of your own must be imported first.
+            TypeError: If Keras can't make the model again: layers, losses and
+                metrics of your own have to be registered with
+                `keras.saving.register_keras_serializable`.
+        """
+        importlib.import_module("fedlearn.algorithms")
+        arguments = dict(config)
+        name, spec = arguments.pop("algorithm"), arguments.pop("spec")
+        algorithm = keras.saving.get_registered_object(name)
+        if algorithm is None or not issubclass(algorithm, LearningProcess):
+            raise ValueError(
+                f"There is no algorithm {name!r}. Import the module that "
+                "defines it first."
+            )
+        process: Any = super(LearningProcess, algorithm).from_config(arguments)
+        if spec is not None:
+            process.build(serialization.revived(spec))
+        return process
 
     # The process.
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -77,7 +78,12 @@ class Configurable:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return serialized(self) == serialized(other)
+        # As JSON: what was read back has lists where there were tuples.
+        ours, theirs = (
+            json.dumps(serialized(thing), default=repr)
+            for thing in (self, other)
+        )
+        return ours == theirs
 
     def __hash__(self) -> int:
         return hash(type(self))
@@ -95,12 +101,15 @@ def revived(value: Any) -> Any:
     """What `serialized` described; what isn't such a description, as it is.
 
     Args:
-        value: Of a config: a description, a list of them, or anything else.
+        value: Of a config: a description, others that hold some, or anything
+            else.
     """
-    if isinstance(value, list):
-        return [revived(v) for v in value]
-    if not isinstance(value, dict) or "class_name" not in value:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(revived, value))
+    if not isinstance(value, dict):
         return value
+    if "class_name" not in value:
+        return {key: revived(part) for key, part in value.items()}
     import keras
 
     for module in _own_modules(value):
@@ -256,6 +265,6 @@ def _own_modules(config: Any) -> Iterator[str]:
         if isinstance(module, str) and module.startswith("fedlearn."):
             yield module
         config = list(config.values())
-    if isinstance(config, list):
+    if isinstance(config, (list, tuple)):
         for part in config:
             yield from _own_modules(part)

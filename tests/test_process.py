@@ -299,13 +299,17 @@ def test_clients_that_are_refused(process, clients, error, match):
         ),
         ({"aggregator": 3}, TypeError, "`aggregator` must be"),
         ({"aggregator": "maen"}, ValueError, "Did you mean mean?"),
-        ({"executor": "fast"}, ValueError, r"no executor 'fast'.*sequential"),
+        ({"executor": "fast"}, ValueError, r"there is no 'fast'.*sequential"),
         (
             {"executor": fl.executors.Sequential},
             TypeError,
-            "make an instance of it",
+            "Make an instance of it",
         ),
-        ({"server_optimizer": "sdg"}, ValueError, "sdg"),
+        (
+            {"server_optimizer": "sdg"},
+            ValueError,
+            r"`server_optimizer`: there is no 'sdg'.*Did you mean sgd",
+        ),
     ],
     ids=lambda value: None,
 )
@@ -400,7 +404,7 @@ def test_things_print_as_what_they_are():
         "Scaling(factor=10), 2 malicious, executor=Auto())>"
     )
     assert repr(fl.LocalTraining()) == "LocalTraining()"
-    assert repr(fl.attacks.LittleIsEnough()) == "LittleIsEnough(z=None)"
+    assert repr(fl.attacks.LittleIsEnough()) == "LittleIsEnough()"
     private = fl.aggregators.PrivateMean(
         0.5, noise_multiplier=1.0, clients_per_round=5, encoders="eden:2"
     )

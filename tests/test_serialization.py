@@ -1,11 +1,16 @@
 import json
+import subprocess
+import sys
 
 import keras
+import numpy as np
 import pytest
 
 import fedlearn as fl
 from fedlearn.clients import ExampleDP
+from fedlearn.messages import wire
 from fedlearn.serialization import Configurable, revived, serialized
+from tests import zoo
 
 A, E = fl.aggregators, fl.encoders
 
@@ -96,3 +101,118 @@ def test_a_class_defined_again_takes_the_place():
     define(1)
     newest = define(2)
     assert revived(serialized(newest())).value == 2
+
+
+# Processes.
+
+
+SPEC = tuple(keras.KerasTensor(a.shape[1:], a.dtype) for a in zoo.points(2))
+
+
+def a_process(model=None, **arguments):
+    return fl.FederatedAveraging(
+        model or zoo.classifier(keras.optimizers.Adam(0.01)),
+        client=fl.LocalTraining("sgd:0.1", batch_size=4, proximal=0.1),
+        server_optimizer="fedadam:0.05",
+        aggregator=A.Mean(["rotation", "uniform:4"]),
+        executor="sequential",
+        **arguments,
+    )
+
+
+def test_a_process_that_is_built_knows_its_metrics():
+    built, trained = a_process(), a_process()
+    assert built.spec is None
+    built.build(SPEC)
+    state = trained.initialize()
+    trained.next(state, zoo.clients())
+    assert built.client_metrics == trained.client_metrics
+    assert "accuracy" in built.client_metrics
+    assert [(s.shape, s.dtype) for s in built.spec] == [
+        (s.shape, s.dtype) for s in trained.spec
+    ]
+
+
+def test_what_a_model_cannot_take_is_said_when_it_is_built():
+    wrong = (keras.KerasTensor((7,)), SPEC[1])
+    with pytest.raises(ValueError, match="wrong shape"):
+        a_process().build(wrong)
+
+
+@pytest.mark.parametrize("spec", [None, SPEC])
+def test_a_process_comes_back_equal(spec):
+    process = a_process(broadcast_encoders="float16")
+    if spec:
+        process.build(spec)
+    for copy in (
+        fl.LearningProcess.from_config(
+            json.loads(json.dumps(process.get_config()))
+        ),
+        keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(process)
+        ),
+    ):
+        assert copy == process
+        assert type(copy) is fl.FederatedAveraging
+        assert (copy.spec is None) == (spec is None)
+    assert process != a_process()
+
+
+def test_an_algorithm_that_is_not_there():
+    config = {**a_process().get_config(), "algorithm": "mine>Best"}
+    with pytest.raises(ValueError, match="Import the module that defines it"):
+        fl.LearningProcess.from_config(config)
+
+
+REMADE = """
+import json, pathlib, sys
+import keras, numpy as np
+import fedlearn as fl
+from fedlearn.messages import wire
+from fedlearn.messages.update import Update
+
+folder = pathlib.Path(sys.argv[1])
+config = json.loads((folder / "process.json").read_text())
+read = lambda name: wire.from_bytes((folder / name).read_bytes())
+write = lambda name, tree: (folder / name).write_bytes(
+    wire.to_bytes(keras.tree.map_structure(np.asarray, tree)))
+
+# A coordinator: it reads no client, neither before nor after.
+process = fl.LearningProcess.from_config(config)
+state = process.load_state(folder / "state")
+broadcast = process.broadcast(state)
+after, metrics = process.server_update(
+    state, broadcast, Update(*read("total")))
+process.save_state(after, folder / "after")
+(folder / "metrics.json").write_text(json.dumps(metrics))
+
+# A device.
+process = fl.LearningProcess.from_config(config)
+data = np.load(folder / "data.npz")
+seed = process.client_seed(state, "a")
+update = process.client_update(broadcast, (data["x"], data["y"]), seed)
+write("update", tuple(update))
+"""
+
+
+@pytest.mark.integration
+def test_a_process_made_again_in_another_computes_the_same(tmp_path):
+    process = a_process()
+    process.build(SPEC)
+    state = process.initialize(seed=5)
+    broadcast = process.broadcast(state)
+    x, y = zoo.points(10)
+    seed = process.client_seed(state, "a")
+    update = process.client_update(broadcast, (x, y), seed)
+    arrays = wire.to_bytes(keras.tree.map_structure(np.asarray, tuple(update)))
+    (tmp_path / "process.json").write_text(json.dumps(process.get_config()))
+    (tmp_path / "total").write_bytes(arrays)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    process.save_state(state, tmp_path / "state")
+    subprocess.run([sys.executable, "-c", REMADE, tmp_path], check=True)
+    assert (tmp_path / "update").read_bytes() == arrays
+    after, metrics = process.server_update(state, broadcast, update)
+    found = process.load_state(tmp_path / "after")
+    zoo.assert_equal(found.trainable, after.trainable)
+    zoo.assert_equal(found.optimizer, after.optimizer)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics

@@ -1,5 +1,6 @@
 """Server optimizers of the federated learning papers that Keras lacks."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -9,7 +10,9 @@ from fedlearn.names import OPTIMIZERS, normal
 from fedlearn.optimizers.adaptive import FedAdagrad, FedAdam, FedYogi, Yogi
 
 
-def get(identifier: Any, **arguments: Any) -> keras.optimizers.Optimizer:
+def get(
+    identifier: Any, argument: str = "optimizer", **arguments: Any
+) -> keras.optimizers.Optimizer:
     """An optimizer of fedlearn or of Keras, from its name, or itself.
 
     Args:
@@ -17,6 +20,7 @@ def get(identifier: Any, **arguments: Any) -> keras.optimizers.Optimizer:
             `"yogi"`, `"fedadam"`, `"fedyogi"`, `"fedadagrad"`; with a
             learning rate after a colon: `"fedadam:0.05"`, `"sgd:0.1"`. Or a
             configuration, or an optimizer.
+        argument: What it is given as, for errors.
         **arguments: More for the constructor, where a name is given.
 
     Raises:
@@ -27,13 +31,12 @@ def get(identifier: Any, **arguments: Any) -> keras.optimizers.Optimizer:
     >>> type(get("fedadam:0.05")).__name__
     'FedAdam'
     """
-    if isinstance(identifier, str):
-        known = normal(identifier).partition(":")[0] in OPTIMIZERS
-        if known or ":" in identifier:
-            return serialization.make(
-                identifier, OPTIMIZERS, "optimizer", **arguments
-            )
-    return keras.optimizers.get(identifier)
+    if not isinstance(identifier, str):
+        return keras.optimizers.get(identifier)
+    if normal(identifier).partition(":")[0] not in OPTIMIZERS:
+        with contextlib.suppress(ValueError):  # Keras has more of them
+            return keras.optimizers.get(identifier)
+    return serialization.make(identifier, OPTIMIZERS, argument, **arguments)
 
 
 __all__ = ["FedAdagrad", "FedAdam", "FedYogi", "Yogi", "get"]

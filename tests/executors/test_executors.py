@@ -163,9 +163,9 @@ def test_names_and_instances():
 @pytest.mark.parametrize(
     ("identifier", "error", "match"),
     [
-        ("ray_", ValueError, r"no executor 'ray_'.*'auto'.*'vectorized'"),
-        (None, TypeError, "must be a name or a fedlearn"),
-        (Eager, TypeError, "a class: make an instance"),
+        ("ray_", ValueError, r"there is no 'ray_'.*auto.*vectorized"),
+        (None, TypeError, "`executor` must be a fedlearn"),
+        (Eager, TypeError, "Make an instance of it"),
     ],
 )
 def test_what_is_no_executor(identifier, error, match):
