@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
+from fedlearn.datasets.celeba_attributes import ATTRIBUTES
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
@@ -24,53 +25,10 @@ _FILES = {
             "train": (f"split_by_{by}_train",),
             "test": (f"split_by_{by}_test",),
         },
-        {},
+        {"clients": None, "examples": "celeba_examples"}[by],
     )
     for by in ("clients", "examples")
 }
-
-ATTRIBUTES = (
-    "arched_eyebrows",
-    "attractive",
-    "bags_under_eyes",
-    "bald",
-    "bangs",
-    "big_lips",
-    "big_nose",
-    "black_hair",
-    "blond_hair",
-    "blurry",
-    "brown_hair",
-    "bushy_eyebrows",
-    "chubby",
-    "double_chin",
-    "eyeglasses",
-    "five_o_clock_shadow",
-    "goatee",
-    "gray_hair",
-    "heavy_makeup",
-    "high_cheekbones",
-    "male",
-    "mouth_slightly_open",
-    "mustache",
-    "narrow_eyes",
-    "no_beard",
-    "oval_face",
-    "pale_skin",
-    "pointy_nose",
-    "receding_hairline",
-    "rosy_cheeks",
-    "sideburns",
-    "smiling",
-    "straight_hair",
-    "wavy_hair",
-    "wearing_earrings",
-    "wearing_hat",
-    "wearing_lipstick",
-    "wearing_necklace",
-    "wearing_necktie",
-    "young",
-)
 
 CARD = Card(
     name="celeba",
@@ -162,15 +120,10 @@ def load_data(
         raise ValueError(
             f"split_by is {split_by!r}. Expected 'clients' or 'examples'."
         )
-    if source == "synthetic":
-        from fedlearn.datasets.stand_ins import celeba as stand_in
-
-        parts = stand_in.draw(split_by=split_by)
-    else:
-        parts = _FILES[split_by].load(source, cache_dir)
+    parts = _FILES[split_by].load(source, cache_dir)
 
     def features(stored: Any) -> Any:
-        image = stored["image"].reshape(-1, 84, 84, 3)
+        image = stored["image"].astype(np.int64).reshape(-1, 84, 84, 3)
         labels = {name: stored[name].astype(bool) for name in ATTRIBUTES}
         return dict(sorted({**labels, "image": image}.items()))
 

@@ -22,12 +22,8 @@ _SQLITE = PublicFile(
 _FILES = TffFiles(
     "cifar100",
     _SQLITE,
-    PublicFile(
-        BASE_URL + "fed_cifar100.tar.bz2",
-        "e8575e22c038ecef1ce6c7d492d7abee7da13b1e1ba9b70a7fc18531ba7590de",
-    ),
+    "fed_cifar100.tar.bz2",
     {"train": ("train",), "test": ("test",)},
-    {"train": "train", "test": "test"},
 )
 
 CARD = Card(
@@ -136,12 +132,7 @@ def load_data(
     """
     if not 1 <= crop_size <= 32:
         raise ValueError(f"crop_size is {crop_size!r}. Expected 1 to 32.")
-    if source == "synthetic":
-        from fedlearn.datasets.stand_ins import cifar100 as stand_in
-
-        parts = stand_in.draw()
-    else:
-        parts = _FILES.load(source, cache_dir)
+    parts = _FILES.load(source, cache_dir)
 
     def features(stored: Any) -> Any:
         image = stored["image"].astype(np.uint8).reshape(-1, 32, 32, 3)

@@ -19,29 +19,21 @@ _SQLITE = PublicFile(
     "c3aaf91b4cf4e69d53d81627ad119eccdc878ff906f68e66063ff10f67faad48",
     170_507_172,
 )
-_MEMBERS = {"train": "train", "test": "test"}
 _DIGITS = TffFiles(
     "emnist",
     _SQLITE,
-    PublicFile(
-        BASE_URL + "fed_emnist_digitsonly.tar.bz2",
-        "55333deb8546765427c385710ca5e7301e16f4ed8b60c1dc5ae224b42bd5b14b",
-    ),
+    "fed_emnist_digitsonly.tar.bz2",
     {
         "train": ("digits_only_train", "train"),
         "test": ("digits_only_test", "test"),
     },
-    _MEMBERS,
 )
 _ALL = TffFiles(
     "emnist",
     _SQLITE,
-    PublicFile(
-        BASE_URL + "fed_emnist.tar.bz2",
-        "fe1ed5a502cea3a952eb105920bff8cffb32836b5173cb18a57a32c3606f3ea0",
-    ),
+    "fed_emnist.tar.bz2",
     {"train": ("all_train", "train"), "test": ("all_test", "test")},
-    _MEMBERS,
+    "emnist_letters",
 )
 
 CARD = Card(
@@ -132,13 +124,7 @@ def load_data(
     >>> train[train.client_ids[0]][0].shape[1:]
     (28, 28, 1)
     """
-    if source == "synthetic":
-        from fedlearn.datasets.stand_ins import emnist as stand_in
-
-        parts = stand_in.draw(only_digits=only_digits)
-    else:
-        files = _DIGITS if only_digits else _ALL
-        parts = files.load(source, cache_dir)
+    parts = (_DIGITS if only_digits else _ALL).load(source, cache_dir)
 
     def features(stored: Any) -> Any:
         return {

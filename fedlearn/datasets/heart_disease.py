@@ -13,6 +13,7 @@ from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fetching.cache_folder import cache_folder
 from fedlearn.data.formats.csv_file import read_cells
 from fedlearn.data.formats.format_error import FormatError
+from fedlearn.datasets import stand_in
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, locate
 from fedlearn.datasets.task import Task
@@ -204,9 +205,7 @@ def _sites(
     seed: int,
 ) -> Mapping[str, _Site]:
     if source == "synthetic":
-        from fedlearn.datasets.stand_ins import heart_disease as stand_in
-
-        drawn = stand_in.draw()
+        drawn = stand_in.draw("heart_disease")
         return {site: _joined(drawn, site) for site in SITES}
     if source is None:
         folder = cache_folder(cache_dir) / "heart_disease"

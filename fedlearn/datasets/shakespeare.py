@@ -45,12 +45,8 @@ _SQLITE = PublicFile(
 _FILES = TffFiles(
     "shakespeare",
     _SQLITE,
-    PublicFile(
-        BASE_URL + "shakespeare.tar.bz2",
-        "0285be9906cb5f268092eee4edeeacfc2af4574f2941f7cc2f08a321d7f5c707",
-    ),
+    "shakespeare.tar.bz2",
     {"train": ("train",), "test": ("test",)},
-    {"train": "train", "test": "test"},
 )
 
 CARD = Card(
@@ -192,12 +188,7 @@ def load_data(
         raise ValueError(
             f"sequence_length is {sequence_length!r}. Expected at least 1."
         )
-    if source == "synthetic":
-        from fedlearn.datasets.stand_ins import shakespeare as stand_in
-
-        parts = stand_in.draw()
-    else:
-        parts = _FILES.load(source, cache_dir)
+    parts = _FILES.load(source, cache_dir)
     if raw:
         return parts["train"], parts["test"]
 

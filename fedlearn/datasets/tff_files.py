@@ -23,6 +23,7 @@ from fedlearn.data.formats.compact_file import (
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
 from fedlearn.data.formats.tff_sqlite import open_tff_sqlite
+from fedlearn.datasets import stand_in
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
 
 BASE_URL = "https://storage.googleapis.com/tff-datasets-public/"
@@ -36,20 +37,19 @@ class TffFiles:
     """The files of one set.
 
     Attributes:
-        folder: Where in the cache its files go.
+        name: Of the set, and of its folder in the cache.
         sqlite: The SQLite file, under LZMA.
-        archive: The older tar; None where there was none.
+        archive: The name of the older tar; None where there was none.
         splits: From part (`"train"`) to the splits of the SQLite file that
             may hold it; the first that is there does.
-        members: From part to the end of the name of its file in the tar
-            (`"train"` for `<name of the tar>_train.h5`).
+        stand_in: What `"synthetic"` draws, if not `name`.
     """
 
-    folder: str
+    name: str
     sqlite: PublicFile
-    archive: PublicFile | None
+    archive: str | None
     splits: Mapping[str, tuple[str, ...]]
-    members: Mapping[str, str]
+    stand_in: str | None = None
 
     def load(
         self,
@@ -58,27 +58,20 @@ class TffFiles:
     ) -> dict[str, FederatedDataset]:
         """The stored features of each part.
 
-        Args:
-            source: None for the public file; or see `locate`.
-            cache_dir: See `cache_folder`.
-
-        Raises:
-            DownloadError: If the public file could not be had.
-            FileNotFoundError: If `source` is not there.
-            FormatError: If it is damaged, or not of this set.
+        Args and errors: as of `fl.datasets.<name>.load_data`.
         """
-        folder = cache_folder(cache_dir) / self.folder
+        if source == "synthetic":
+            return stand_in.draw(self.stand_in or self.name)
+        folder = cache_folder(cache_dir) / self.name
         path = None
         if source is not None:
-            path = locate(source, self.names, self.folder)
+            path = locate(source, self.names, self.name)
             stem = path.name.split(".")[0]
             folder /= f"{stem}-{fingerprint(path)[:16]}"
         targets = {p: folder / f"{s[0]}.h5" for p, s in self.splits.items()}
         if not all(target.exists() for target in targets.values()):
             folder.mkdir(parents=True, exist_ok=True)
-            if path is None:
-                path = self.sqlite.fetch(folder)
-            self._convert(path, targets)
+            self._convert(path or self.sqlite.fetch(folder), targets)
         return {
             part: FederatedDataset.load(target)
             for part, target in targets.items()
@@ -87,12 +80,10 @@ class TffFiles:
     @property
     def names(self) -> list[str]:
         """Public names of the files, those that are quickest first."""
-        plain = self.sqlite.name.removesuffix(".lzma")
-        names = [plain, self.sqlite.name]
+        names = [self.sqlite.name.removesuffix(".lzma"), self.sqlite.name]
         if self.archive is not None:
-            stem = self.archive.name.split(".")[0]
-            first = next(iter(self.members.values()))
-            names += [self.archive.name, f"{stem}_{first}.h5"]
+            stem = self.archive.split(".")[0]
+            names += [self.archive, f"{stem}_train.h5"]
         return names
 
     def _convert(self, path: Path, targets: dict[str, Path]) -> None:
@@ -105,48 +96,44 @@ class TffFiles:
             )
         with open(path, "rb") as file:
             head = file.read(8)
-        if head.startswith(b"\x89HDF"):
-            self._convert_hdf5(path, targets)
-        elif head.startswith((b"BZh", b"\x1f\x8b")):
-            self._convert_tar(path, targets)
-        else:
-            self._convert_sqlite(path, targets)
-
-    def _convert_sqlite(self, path: Path, targets: dict[str, Path]) -> None:
-        scratch = next(iter(targets.values())).parent
-        with open_tff_sqlite(path, scratch) as file:
-            for part, target in targets.items():
-                split = file.split(_first(self.splits[part], file.names, path))
-                write_compact_file(target, split.counts, split.chunks)
-
-    def _convert_tar(self, path: Path, targets: dict[str, Path]) -> None:
-        stem = path.name.split(".")[0]
-        names = {p: f"{stem}_{self.members[p]}.h5" for p in targets}
         folder = next(iter(targets.values())).parent
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            files = unpack_tar(path, names.values(), scratch)
-            for part, target in targets.items():
-                clients = read_tff_hdf5(files[names[part]])
-                save_clients(target, clients, clients.client_ids)
+        if head.startswith(b"\x89HDF"):
+            # One part is given; the others lie beside it.
+            stem = path.stem
+            for part in targets:
+                stem = stem.removesuffix(f"_{_member(part)}")
+            self._convert_hdf5(path.parent, stem, targets)
+        elif head.startswith((b"BZh", b"\x1f\x8b")):
+            stem = path.name.split(".")[0]
+            names = [f"{stem}_{_member(part)}.h5" for part in targets]
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                unpack_tar(path, names, scratch)
+                self._convert_hdf5(Path(scratch), stem, targets)
+        else:
+            with open_tff_sqlite(path, folder) as file:
+                for part, target in targets.items():
+                    name = _first(self.splits[part], file.names, path)
+                    split = file.split(name)
+                    write_compact_file(target, split.counts, split.chunks)
 
-    def _convert_hdf5(self, path: Path, targets: dict[str, Path]) -> None:
-        """One part is given; the others lie beside it."""
-        stem = path.stem
-        for member in self.members.values():
-            stem = stem.removesuffix(f"_{member}")
-        paths = {
-            part: path.with_name(f"{stem}_{self.members[part]}.h5")
-            for part in targets
-        }
+    def _convert_hdf5(
+        self, folder: Path, stem: str, targets: dict[str, Path]
+    ) -> None:
+        paths = {p: folder / f"{stem}_{_member(p)}.h5" for p in targets}
         missing = [p.name for p in paths.values() if not p.exists()]
         if missing:
             raise FileNotFoundError(
-                f"{path} has no {', '.join(missing)} beside it. Expected one "
-                f"file for each of {', '.join(targets)}."
+                f"{folder} has no {', '.join(missing)}. Expected one file for "
+                f"each of {', '.join(targets)}."
             )
         for part, target in targets.items():
             clients = read_tff_hdf5(paths[part])
             save_clients(target, clients, clients.client_ids)
+
+
+def _member(part: str) -> str:
+    """What a part is called in the older files."""
+    return "held_out" if part == "heldout" else part
 
 
 def _first(wanted: tuple[str, ...], names: list[str], path: Path) -> str:

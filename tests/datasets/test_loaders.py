@@ -23,9 +23,8 @@ from fedlearn.datasets import (
     heart_disease,
     shakespeare,
     stackoverflow,
+    stand_in,
 )
-from fedlearn.datasets.stand_ins import emnist as drawn_emnist
-from fedlearn.datasets.stand_ins import stackoverflow as drawn_stackoverflow
 
 pytestmark = pytest.mark.backend_free
 
@@ -52,15 +51,15 @@ def add_tar(path, members):
 def posts(tmp_path_factory):
     """A folder with Stack Overflow's files, of the synthetic data."""
     folder = tmp_path_factory.mktemp("posts")
-    for part, dataset in drawn_stackoverflow.draw().items():
+    for part, dataset in stand_in.draw("stackoverflow").items():
         dataset.to_tff_sqlite(folder / "stackoverflow.sqlite", part)
-    words = drawn_stackoverflow.word_counts()
+    words = stand_in.counts("tokens", b" ")
     text = "".join(f"{word} {count}\n" for word, count in words.items())
     add_tar(
         folder / "stackoverflow.word_count.tar.bz2",
         {"stackoverflow.word_count": text.encode()},
     )
-    tags = drawn_stackoverflow.tag_counts()
+    tags = stand_in.counts("tags", b"|")
     shuffled = dict(sorted(tags.items()))
     add_tar(
         folder / "stackoverflow.tag_count.tar.bz2",
@@ -188,7 +187,7 @@ def write_parts(path, parts, splits):
 
 
 def test_emnist_with_letters(tmp_path):
-    parts = drawn_emnist.draw(num_clients=3, only_digits=False)
+    parts = stand_in.draw("emnist_letters", num_clients=3)
     path = tmp_path / "emnist_all.sqlite"
     splits = {"train": "all_train", "test": "all_test"}
     write_parts(path, parts, splits)
@@ -204,7 +203,7 @@ def test_emnist_with_letters(tmp_path):
 
 
 def test_emnist_from_hdf5_files(tmp_path):
-    parts = drawn_emnist.draw(num_clients=3)
+    parts = stand_in.draw("emnist", num_clients=3)
     for part, dataset in parts.items():
         name = f"fed_emnist_digitsonly_{part}.h5"
         with h5py.File(tmp_path / name, "w") as file:
@@ -355,7 +354,7 @@ def test_offline(name, tmp_path, monkeypatch, nobody):
 
 def test_put_there_by_hand(tmp_path, monkeypatch):
     """As the message of an offline machine says."""
-    parts = drawn_emnist.draw(num_clients=2)
+    parts = stand_in.draw("emnist", num_clients=2)
     folder = tmp_path / "emnist"
     folder.mkdir()
     splits = {"train": "digits_only_train", "test": "digits_only_test"}
@@ -372,7 +371,7 @@ def test_a_changed_file_is_converted_again(tmp_path):
     path = tmp_path / "data.sqlite"
     for size in (1, 2):
         path.unlink(missing_ok=True)
-        parts = drawn_emnist.draw(num_clients=size)
+        parts = stand_in.draw("emnist", num_clients=size)
         write_parts(path, parts, {"train": "train", "test": "test"})
         os.utime(path, ns=(size, size))
         train, _ = emnist.load_data(source=path, cache_dir=tmp_path)
@@ -380,7 +379,7 @@ def test_a_changed_file_is_converted_again(tmp_path):
 
 
 def test_a_half_written_cache(tmp_path):
-    parts = drawn_emnist.draw(num_clients=2)
+    parts = stand_in.draw("emnist", num_clients=2)
     path = tmp_path / "data.sqlite"
     write_parts(path, parts, {"train": "train", "test": "test"})
     cache = tmp_path / "cache"
@@ -402,7 +401,7 @@ def _load_in_another_process(path, cache, results):
 
 def test_processes_share_a_cache(tmp_path):
     path = tmp_path / "data.sqlite"
-    parts = drawn_emnist.draw(num_clients=5)
+    parts = stand_in.draw("emnist", num_clients=5)
     write_parts(path, parts, {"train": "train", "test": "test"})
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -429,7 +428,7 @@ def test_processes_share_a_cache(tmp_path):
 def test_the_cache_folder_by_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDLEARN_CACHE", str(tmp_path / "mine"))
     path = tmp_path / "data.sqlite"
-    parts = drawn_emnist.draw(num_clients=1)
+    parts = stand_in.draw("emnist", num_clients=1)
     write_parts(path, parts, {"train": "train", "test": "test"})
     emnist.load_data(source=path)
     assert list((tmp_path / "mine" / "emnist").iterdir())
@@ -438,7 +437,7 @@ def test_the_cache_folder_by_environment(tmp_path, monkeypatch):
 def test_opening_reads_no_examples(tmp_path):
     """Only the clients that are asked for are read from the disk."""
     path = tmp_path / "data.sqlite"
-    parts = drawn_emnist.draw(num_clients=4)
+    parts = stand_in.draw("emnist", num_clients=4)
     write_parts(path, parts, {"train": "train", "test": "test"})
     train, _ = emnist.load_data(source=path, cache_dir=tmp_path)
     assert isinstance(train, FederatedDataset)
@@ -473,7 +472,7 @@ def test_fetch(tmp_path, monkeypatch):
     def real_file_for(url, target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            parts = drawn_emnist.draw(num_clients=2)
+            parts = stand_in.draw("emnist", num_clients=2)
             splits = {"train": "digits_only_train", "test": "digits_only_test"}
             write_parts(target, parts, splits)
         return target
