@@ -22,13 +22,13 @@ To train and evaluate:
 Parts to choose from:
 
     aggregators   what the server makes of updates: private, robust, secure
-    algorithms    the learning processes, by their papers
+    algorithms    by their papers: `FedAvg`, `FedProx`, `FedAdam`, ...
     callbacks     for `fit`, beside Keras's own: `PrivacyBudget`
     clients       what clients compute: `LocalTraining`, `ExampleDP`
     encoders      what happens to updates on their way: clip, noise, compress
     executors     how the clients of a round are run
     metrics       Keras metrics that text models need
-    optimizers    server optimizers: `FedAdam`, `FedYogi`, `FedAdagrad`
+    optimizers    server optimizers that Keras lacks
     samplers      who takes part in a round
 
 Data and models to begin with:
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
         Update,
     )
 
-# Public name -> the module that defines it.
+# Public name -> the module that defines it; the others are modules.
 _DEFINED_IN = {
     "Broadcast": "fedlearn.process",
     "FederatedAveraging": "fedlearn.algorithms.federated_averaging",
@@ -109,27 +109,6 @@ _DEFINED_IN = {
     "Update": "fedlearn.process",
     "evaluate": "fedlearn.evaluation",
 }
-
-_SUBMODULES = (
-    "aggregators",
-    "algorithms",
-    "attacks",
-    "callbacks",
-    "clients",
-    "data",
-    "datasets",
-    "encoders",
-    "executors",
-    "metrics",
-    "models",
-    "optimizers",
-    "partition",
-    "plot",
-    "privacy",
-    "samplers",
-    "seeds",
-    "testing",
-)
 
 __all__ = [
     "Broadcast",
@@ -161,6 +140,9 @@ __all__ = [
 ]
 
 
+_SUBMODULES = [name for name in __all__ if name not in _DEFINED_IN]
+
+
 def __getattr__(name: str) -> Any:
     if name in _DEFINED_IN:
         value = getattr(_import(_DEFINED_IN[name]), name)
@@ -175,16 +157,6 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-# Algorithms that are arguments of one class.
-_ARGUMENTS_OF = {
-    "FedAvg": "FederatedAveraging(model)",
-    "FedAvgM": "FederatedAveraging(model, server_optimizer="
-    "keras.optimizers.SGD(1.0, momentum=0.9))",
-    "FedProx": "FederatedAveraging(model, client="
-    "fl.LocalTraining(proximal=0.1))",
-}
-
-
 def _hint(name: str) -> str:
     import difflib
     import importlib.util
@@ -193,18 +165,18 @@ def _hint(name: str) -> str:
 
     if importlib.util.find_spec(f"{__name__}.{name}"):
         return ""  # Python asks for a module here before it imports it
-    if name in _ARGUMENTS_OF:
-        return f" Write fl.{_ARGUMENTS_OF[name]}."
-    public = {n.lower(): n for n in (*_DEFINED_IN, *_SUBMODULES)}
-    near = difflib.get_close_matches(name.lower(), public, n=1)
-    if near:
-        return f" Did you mean {public[near[0]]!r}?"
     # Read as text: whoever asks with `hasattr` wants nothing imported.
     listed = re.compile(rf'__all__ = \[[^]]*"{re.escape(name)}"')
-    for file in sorted(pathlib.Path(__file__).parent.glob("*/__init__.py")):
-        if listed.search(file.read_text(encoding="utf-8")):
-            return f" It is fl.{file.parent.name}.{name}."
-    return ""
+    places = [
+        f"fl.{file.parent.name}.{name}"
+        for file in sorted(pathlib.Path(__file__).parent.glob("*/__init__.py"))
+        if listed.search(file.read_text(encoding="utf-8"))
+    ]
+    if places:
+        return f" It is {' or '.join(places)}."
+    public = {n.lower(): n for n in __all__}
+    near = difflib.get_close_matches(name.lower(), public, n=1)
+    return f" Did you mean {public[near[0]]!r}?" if near else ""
 
 
 def _import(module: str) -> Any:

@@ -105,6 +105,16 @@ AGGREGATORS = _named(
     secure_sum=("SecureSum", ("value_range",), ("bits",)),
 )
 
+ALGORITHMS = _named(
+    "fedlearn.algorithms",
+    fedavg=("FedAvg",),
+    fedprox=("FedProx", (), ("proximal",)),
+    fedavgm=("FedAvgM", (), ("momentum",)),
+    fedadam=("FedAdam", (), ("server_learning_rate",)),
+    fedyogi=("FedYogi", (), ("server_learning_rate",)),
+    fedadagrad=("FedAdagrad", (), ("server_learning_rate",)),
+)
+
 ATTACKS = _named(
     "fedlearn.attacks",
     gaussian_noise=("GaussianNoise", ("stddev",)),

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -78,12 +77,7 @@ class Configurable:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        # As JSON: what was read back has lists where there were tuples.
-        ours, theirs = (
-            json.dumps(serialized(thing), default=repr)
-            for thing in (self, other)
-        )
-        return ours == theirs
+        return _comparable(serialized(self)) == _comparable(serialized(other))
 
     def __hash__(self) -> int:
         return hash(type(self))
@@ -227,12 +221,35 @@ def shown(value: Any) -> str:
 
 
 def _arguments(cls: type) -> dict[str, inspect.Parameter]:
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind
-        in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
+    """A constructor's, with those that `**` hands on to its base class."""
+    found: dict[str, inspect.Parameter] = {}
+    for part in cls.__mro__:
+        if "__init__" not in vars(part):
+            continue
+        init = inspect.signature(vars(part)["__init__"])
+        _, *parameters = init.parameters.values()
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                found.setdefault(one.name, one)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return found
+
+
+def _comparable(config: Any) -> Any:
+    """A description without what may differ between equal objects."""
+    if isinstance(config, (list, tuple)):  # JSON makes lists of tuples
+        return [_comparable(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    kind = str(config.get("class_name")).lower()
+    found = {str(key): _comparable(part) for key, part in config.items()}
+    inner = found.get("config")
+    if isinstance(inner, dict):
+        name = str(inner.get("name")).replace("_", "").rstrip("0123456789")
+        if name == kind:  # Keras numbers those that weren't given a name
+            found["config"] = {**inner, "name": None}
+    return found
 
 
 def _is_same(value: Any, default: Any) -> bool:

@@ -67,6 +67,9 @@ def test_round_trip_through_json(text):
 @pytest.mark.backend_free
 def test_equal_by_type_and_config():
     assert E.Eden(2) == E.Eden(2)
+    # Keras calls one adam and the other adam_1.
+    assert fl.LocalTraining("adam") == fl.LocalTraining("adam")
+    assert fl.LocalTraining("adam") != fl.LocalTraining("adam:0.1")
     assert E.Eden(2) != E.Eden(1)
     assert Half(1) != Forgetful(1)
     assert Half(inner=E.Eden(2)) != Half(inner=E.Eden(1))

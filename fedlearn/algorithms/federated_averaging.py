@@ -1,25 +1,17 @@
-"""Federated Averaging and its family."""
+"""Federated Averaging."""
 
 from fedlearn.process import LearningProcess
 
 
 class FederatedAveraging(LearningProcess):
-    """Federated Averaging, and with other arguments its family.
+    """Federated Averaging, also as `algorithms.FedAvg`.
 
     Each client of a round trains the model on its own examples; the server
-    moves along the average of the changes.
-
-    * FedAvg (McMahan et al. 2017, "Communication-efficient learning of deep
-      networks from decentralized data", algorithm 1): the default.
-    * FedSGD (ibid.): `client=LocalTraining(batch_size=n, max_steps=1)` with
-      `n` at least the largest client's number of examples.
-    * FedOpt (Reddi et al. 2021, "Adaptive federated optimization"): with
-      `server_optimizer=fedlearn.optimizers.FedAdam(...)`, `FedYogi` or
-      `FedAdagrad`; Keras's `Adam` and `Adagrad` compute something else.
-    * FedAvgM (Hsu et al. 2019, "Measuring the effects of non-identical data
-      distribution"): `server_optimizer=keras.optimizers.SGD(1.0, 0.9)`.
-    * FedProx (Li et al. 2020, "Federated optimization in heterogeneous
-      networks"): `client=LocalTraining(proximal=mu)`.
+    moves along the average of the changes (McMahan et al. 2017,
+    "Communication-efficient learning of deep networks from decentralized
+    data", algorithm 1, https://arxiv.org/abs/1602.05629). The paper's FedSGD
+    is `client=LocalTraining(batch_size=n, max_steps=1)` with `n` at least the
+    largest client's number of examples. `fedlearn.algorithms` has its family.
 
     Args:
         model: A compiled `keras.Model` with weights; it is only read until
@@ -55,3 +47,6 @@ class FederatedAveraging(LearningProcess):
     >>> int(metrics["num_clients"]), int(metrics["num_examples"])
     (2, 8)
     """
+
+
+FedAvg = FederatedAveraging
