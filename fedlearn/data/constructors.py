@@ -1,6 +1,5 @@
 """The ways to make a `FederatedDataset`, one class method each."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -17,24 +16,11 @@ from fedlearn.data.class_names import (
 )
 from fedlearn.data.client_data import read_client_data
 from fedlearn.data.client_id import as_client_ids, client_of_rows, ids_array
-from fedlearn.data.formats.table import Roles, examples_of
+from fedlearn.data.formats.table import Roles
 from fedlearn.data.sources import Source, group_rows, in_memory
 
 if TYPE_CHECKING:
     from fedlearn.data.federated_dataset import FederatedDataset
-
-
-def _table_ids(
-    tables: Mapping[Any, Any], client: Any, what: str
-) -> tuple[str, ...]:
-    if client is not None:
-        raise ValueError(
-            f"client is {client!r}, but there is a dict of {what}, whose keys "
-            "are the clients. Leave one of them out."
-        )
-    if not tables:
-        raise ValueError(f"Got no {what}. Expected one for each client.")
-    return as_client_ids(tables)
 
 
 def _number_labels(
@@ -295,32 +281,11 @@ class Constructors:
         (array([[30.],
                [50.]], dtype=float32), array([0, 1]))
         """
-        from fedlearn.data.formats.dataframe import table_of
+        from fedlearn.data.formats.dataframe import read_dataframe
 
         roles = Roles(client, label, features, missing, class_names)
-        if not isinstance(df, Mapping) or hasattr(df, "columns"):
-            if client is None:
-                raise TypeError(
-                    "client is missing. Expected the name of the column of "
-                    "client ids, or a dict from client id to data frame."
-                )
-            return cls._from_tables([table_of(df)], (), roles)
-        frames = [table_of(frame) for frame in df.values()]
-        ids = _table_ids(df, client, "data frames")
-        tables = [
-            dataclasses.replace(frame, name=f"Client {i!r}")
-            for i, frame in zip(ids, frames, strict=True)
-        ]
-        return cls._from_tables(tables, ids, roles)
-
-    @classmethod
-    def _from_tables(
-        cls, tables: Sequence[Any], owners: Sequence[str], roles: Roles
-    ) -> "FederatedDataset":
-        found = examples_of(tables, owners, roles)
-        element = el.as_element((found.x, found.y), tables[0].name)
-        source = group_rows(element, found.codes, found.client_ids)
-        return cls(source, class_names=found.class_names)
+        source, names = read_dataframe(df, roles)
+        return cls(source, class_names=names)
 
     @classmethod
     def from_csv(
@@ -373,34 +338,11 @@ class Constructors:
         >>> ds["x"][1]
         array([0, 1])
         """
-        from fedlearn.data.formats.csv_file import table_of
+        from fedlearn.data.formats.csv_file import read_csv
 
         roles = Roles(client, label, features, missing, class_names)
-        ids: tuple[str, ...] = ()
-        if isinstance(path, (str, PathLike)):
-            if client is None:
-                raise TypeError(
-                    "client is missing. Expected the name of the column of "
-                    "client ids, or a list of files, one a client."
-                )
-            paths = [path]
-        elif isinstance(path, Mapping):
-            ids, paths = _table_ids(path, client, "files"), [*path.values()]
-        else:
-            paths = list(path)
-            if client is None:
-                names = [Path(each).stem for each in paths]
-                ids = _table_ids(dict.fromkeys(names), client, "files")
-                if len(ids) != len(paths):
-                    raise ValueError(
-                        f"Two of the files have one name: {sorted(names)}. "
-                        "Expected one a client; pass a dict from client id to "
-                        "file."
-                    )
-        tables = [table_of(each, delimiter, decimal) for each in paths]
-        if not tables:
-            raise ValueError("Got no files. Expected at least one.")
-        return cls._from_tables(tables, ids, roles)
+        source, names = read_csv(path, roles, delimiter, decimal)
+        return cls(source, class_names=names)
 
     @classmethod
     def from_tf_datasets(

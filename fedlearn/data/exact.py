@@ -1,12 +1,13 @@
 """Dtypes that hold numbers as they are, or how to say that none does."""
 
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-# float32 has 24 bits for a number's digits, float64 53.
+# float32 has 24 bits for a number's digits.
 FLOAT32_INTEGERS = 1 << 24
-FLOAT64_INTEGERS = 1 << 53
 
 # Fractions are rounded to float32 everywhere in machine learning, by one part
 # in 17 million; a column that is far from 0 for its spread (time stamps with
@@ -15,16 +16,14 @@ _MOST_LOST = 2.0**-12
 _DIGITS = 2.0**-23
 
 
-def _significant(values: np.ndarray) -> np.ndarray:
-    """Integers without the zeros at the end of their binary digits."""
-    if values.dtype.kind == "b":
-        return values.astype(np.uint64)
+def _changed_integers(values: np.ndarray) -> np.ndarray:
     # The absolute value of the smallest int64 is only right as uint64.
     size = values.astype(np.uint64)
     if values.dtype.kind == "i":
         size = np.where(values < 0, np.uint64(0) - size, size)
+    # Without the zeros at the end of their binary digits.
     lowest = size & (np.uint64(0) - size)
-    return size // np.maximum(lowest, np.uint64(1))
+    return size // np.maximum(lowest, np.uint64(1)) > FLOAT32_INTEGERS
 
 
 def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
@@ -49,69 +48,61 @@ def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
     True
     """
     if values.dtype.kind in "biu":
-        if values.dtype.itemsize <= 2:
-            return None
-        changed = _significant(values) > FLOAT32_INTEGERS
-        return changed if changed.any() else None
-    if values.dtype.itemsize <= 4:
-        return None
-    finite = np.isfinite(values)
-    known = values[finite]
-    if not len(known):
-        return None
-    with np.errstate(over="ignore"):
-        narrow = known.astype(np.float32).astype(values.dtype)
-    moved = np.abs(narrow - known)
-    if (known == np.floor(known)).all():
-        lost = moved > 0
+        changed = _changed_integers(values)
     else:
-        span = float(known.max()) - float(known.min())
-        # A column without spread may be too small for float32, and become 0.
-        lost = moved > (_MOST_LOST * span if span else _DIGITS * np.abs(known))
-        lost |= ~np.isfinite(narrow)
-    if not lost.any():
-        return None
-    changed = np.zeros(len(values), bool)
-    changed[finite] = lost
-    return changed
+        known = values[np.isfinite(values)]
+        with np.errstate(over="ignore"):
+            narrow = known.astype(np.float32).astype(values.dtype)
+        lost = np.abs(narrow - known)
+        changed = np.zeros(len(values), bool)
+        if (known != np.floor(known)).any():
+            # A column without spread may be too small, and become 0.
+            span = float(np.ptp(known))
+            least = _MOST_LOST * span if span else _DIGITS * np.abs(known)
+            changed[np.isfinite(values)] = (lost > least) | np.isinf(narrow)
+        else:
+            changed[np.isfinite(values)] = lost > 0
+    return changed if changed.any() else None
 
 
-def join(parts: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Numbers end to end, in a dtype that holds each of them as it is.
-
-    Args:
-        parts: Arrays of booleans, integers or floats.
-
-    Returns:
-        One array; None if no dtype of NumPy holds all of them.
+def is_number(value: Any) -> bool:
+    """Whether it is a real number; to NumPy, a time span is one.
 
     Example:
 
-    >>> join([np.array([1, 2], "int32"), np.array([2**40])]).dtype
-    dtype('int64')
-    >>> join([np.array([0.5]), np.array([2**53 + 1])]) is None
+    >>> [is_number(v) for v in (1, 0.5, np.True_, "1", np.timedelta64(1))]
+    [True, True, True, False, False]
+    """
+    import decimal
+
+    return isinstance(
+        value, (numbers.Real, decimal.Decimal, np.bool_)
+    ) and not isinstance(value, np.timedelta64)
+
+
+def as_numbers(values: Sequence[Any]) -> np.ndarray | None:
+    """Numbers of Python in a dtype that holds each of them as it is.
+
+    Returns:
+        `(n,)` integers if all are, else `float64`; None if no dtype of NumPy
+        holds all integers among them.
+
+    Example:
+
+    >>> as_numbers([1, True, 2**40])
+    array([            1,             1, 1099511627776])
+    >>> as_numbers([0.5, 2**53 + 1]) is None
     True
     """
-    dtypes = {part.dtype for part in parts}
-    if len(dtypes) == 1:
-        return np.concatenate(parts)
-    kinds = {dtype.kind for dtype in dtypes}
-    if kinds <= set("biu"):
-        wide = np.result_type(*dtypes)
-        if wide.kind != "f":
-            return np.concatenate(parts).astype(wide, copy=False)
-        # int64 beside uint64: whichever of them has room.
-        low = min((int(p.min()) for p in parts if p.size), default=0)
-        high = max((int(p.max()) for p in parts if p.size), default=0)
-        for wide in (np.dtype(np.int64), np.dtype(np.uint64)):
-            if np.iinfo(wide).min <= low and high <= np.iinfo(wide).max:
-                return np.concatenate([p.astype(wide) for p in parts])
-        return None
-    integers = [p for p in parts if p.dtype.kind in "iu"]
-    if any((_significant(p) > FLOAT64_INTEGERS).any() for p in integers):
-        return None
-    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
-    if integers or kinds & set("b"):
-        floats.append(np.dtype(np.float64))
-    wide = np.result_type(*floats)
-    return np.concatenate([p.astype(wide) for p in parts])
+    whole = (numbers.Integral, np.bool_)
+    if all(isinstance(v, whole) for v in values):
+        for dtype in (np.int64, np.uint64):
+            try:
+                return np.array([int(v) for v in values], dtype)
+            except OverflowError:
+                continue
+    floats = [float(v) for v in values]
+    for given, rounded in zip(values, floats, strict=True):
+        if isinstance(given, whole) and int(given) != rounded:
+            return None
+    return np.array(floats)

@@ -1,19 +1,26 @@
-"""CSV files, read with the standard library."""
+"""CSV files, read with the standard library.
+
+Not with pandas, which fills rows that are cut short, rounds integers that
+stand beside fractions, and can't say in which line a value was.
+"""
 
 import csv
 import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedlearn.data.formats.format_error import FormatError
-from fedlearn.data.formats.table import Cells, Table
+from fedlearn.data.formats.table import Roles, Table, read_tables, table_ids
+from fedlearn.data.sources import FlatArrays
 
 # What other programs write for "no value".
 _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
+_BOOLEANS = {"true": True, "false": False}
 
 
 def read_cells(
@@ -33,204 +40,193 @@ def read_cells(
             file, delimiter=delimiter, strict=True, skipinitialspace=True
         )
         try:
-            header = [name.strip() for name in next(reader, [])]
-            for row in reader:
-                if not row:  # an empty line
-                    continue
-                if len(row) != len(header):
-                    raise FormatError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells, "
-                        f"but the header has {len(header)}. Is the file cut "
-                        f"short, or the delimiter not {delimiter!r}?"
-                    )
-                rows.append(row)
+            for row in filter(None, reader):  # without empty lines
+                rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
+                if len(row) != len(rows[0]):
+                    raise FormatError(
+                        f"{path}, line {lines[-1]}: {len(row)} cells, but the "
+                        f"header has {len(rows[0])}. Is the file cut short, "
+                        f"or the delimiter not {delimiter!r}?"
+                    )
         except (csv.Error, UnicodeDecodeError) as error:
             raise FormatError(
                 f"{path}, near line {reader.line_num + 1}: {error}. Expected "
                 "a CSV file in UTF-8."
             ) from error
-    if not header:
-        raise FormatError(f"{path} is empty. Expected a line of column names.")
-    header, rows = _without_empty_ends(header, rows)
-    if len(set(header)) != len(header):
-        twice = sorted({n for n in header if header.count(n) > 1})
+    if len(rows) < 2:
+        what = "has a header, but no rows" if rows else "is empty"
+        raise FormatError(
+            f"{path} {what}. Expected a line of column names, and others."
+        )
+    # Without the empty columns that spreadsheets write at the right.
+    while rows[0] and not any(row[-1] for row in rows):
+        for row in rows:
+            row.pop()
+    header = rows.pop(0)
+    if twice := sorted({n for n in header if header.count(n) > 1}):
         raise FormatError(
             f"{path}: the header names {', '.join(map(repr, twice))} twice. "
             "Expected a different name for each column."
         )
-    if not rows:
-        raise FormatError(f"{path} has a header, but no rows.")
-    return header, rows, lines
+    return header, rows, lines[1:]
 
 
-def _without_empty_ends(
-    header: list[str], rows: list[list[str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Without the empty columns that spreadsheets write at the right."""
-    end = len(header)
-    while end and not header[end - 1] and not any(r[end - 1] for r in rows):
-        end -= 1
-    if end == len(header):
-        return header, rows
-    return header[:end], [row[:end] for row in rows]
-
-
-_BOOLEANS = {"true": True, "false": False}
-
-
-def _number(cell: str, decimal: str) -> float | None:
+def _number(cell: str, decimal: str) -> int | float | None:
     """A cell as a number; None if it is none."""
     # Python reads 1_000 as a number; no program writes it into a CSV.
     if "_" in cell or (decimal != "." and "." in cell):
         return None
     try:
+        return int(cell)
+    except ValueError:
+        pass
+    try:
         number = float(cell.replace(decimal, "."))
     except ValueError:
         return None
-    if not abs(number) < 1 << 53 and _is_changed(cell, number):
-        return None
-    return number
+    # Neither 1e400 nor -nan, which isn't among the missing.
+    return number if math.isfinite(number) or "inf" in cell.lower() else None
 
 
-def _plain_numbers(cells: list[str], decimal: str) -> np.ndarray | None:
-    """What `_number` gives, quickly; None where it has to look closer."""
-    text = "\n".join(cells)
+def _plain(cells: list[str], decimal: str) -> np.ndarray | None:
+    """What `_number` gives for all, quickly; None where one needs a look."""
+    text = "".join(cells)
     if "_" in text or (decimal != "." and "." in text):
         return None
-    try:
-        numbers = map(float, text.replace(decimal, ".").split("\n"))
-        found = np.fromiter(numbers, np.float64)
-    except ValueError:
-        return None
-    # NaN too, which begins with a minus, or it would be missing.
-    if len(found) != len(cells) or not (np.abs(found) < 1 << 53).all():
-        return None
-    return found
-
-
-def _is_changed(cell: str, number: float) -> bool:
-    """Whether a large number is another one as float64, or none."""
-    if not math.isfinite(number):
-        return "inf" not in cell.lower()  # 1e400, or -nan
-    return cell.lstrip("+-").isdecimal() and int(cell) != number
-
-
-def _integers(cells: list[str]) -> np.ndarray | None:
-    if "_" in "".join(cells):
-        return None
-    try:
-        found = list(map(int, cells))
-    except ValueError:
-        return None
-    for dtype in (np.int64, np.uint64):
+    for dtype in (np.int64, np.float64):
         try:
-            return np.array(found, dtype)
-        except OverflowError:
+            found = np.array(cells, object).astype(dtype)
+        except (ValueError, OverflowError):
+            if decimal != "." and "," in text:
+                cells = [cell.replace(decimal, ".") for cell in cells]
             continue
-    # As objects: float64 would make another number of it.
-    return np.array(found, object)
+        # Integers among floats may be changed from here on.
+        return found if (np.abs(found) < 1 << 53).all() else None
+    return None
 
 
-def _cells(cells: list[str], decimal: str, names: Collection[str]) -> Cells:
-    """A column: integers if all cells are, booleans, floats, or texts.
+def _typed(
+    cells: list[str], decimal: str, class_names: Sequence[str]
+) -> np.ndarray:
+    """Integers if all are, booleans, other numbers, or objects.
 
-    Names of classes are texts, whatever else they look like.
+    Names of classes are texts, whatever they look like.
     """
-    # The longest of them has four letters: most cells aren't worth a look.
-    missing = np.fromiter(
-        (len(c) < 5 and c.lower() in _MISSING for c in cells), bool, len(cells)
-    )
-    if names:
-        missing &= [cell not in names for cell in cells]
-        named = [c in names or m for c, m in zip(cells, missing, strict=True)]
-        if all(named) and not missing.all():
-            texts = np.fromiter(cells, object, len(cells))
-            return Cells(texts, missing, int(np.argmin(missing)), True)
-    present = [c for c, gone in zip(cells, missing, strict=True) if not gone]
-    at = np.flatnonzero(~missing)
-
-    def spread(values: Any, dtype: Any) -> np.ndarray:
-        out = np.zeros(len(cells), dtype)
-        out[at] = values
-        return out
-
-    integers = _integers(present)
-    if integers is not None:
-        odd = int(at[0]) if integers.dtype.kind == "O" else None
-        return Cells(spread(integers, integers.dtype), missing, odd)
-    if all(cell.lower() in _BOOLEANS for cell in present):
-        flags = [_BOOLEANS[cell.lower()] for cell in present]
-        return Cells(spread(flags, bool), missing)
-    plain = _plain_numbers(present, decimal)
+    if cells and set(cells) <= set(class_names):
+        return np.array(cells, object)
+    plain = _plain(cells, decimal)
     if plain is not None:
-        return Cells(spread(plain, np.float64), missing)
-    numbers = [_number(cell, decimal) for cell in present]
-    odd = next((k for k, v in enumerate(numbers) if v is None), None)
-    if odd is None:
-        return Cells(spread(numbers, np.float64), missing)
-    return Cells(
-        np.fromiter(cells, object, len(cells)),
-        missing,
-        int(at[odd]),
-        all(number is None for number in numbers),
-    )
+        return plain
+    if all(cell.lower() in _BOOLEANS for cell in cells):
+        return np.array([_BOOLEANS[cell.lower()] for cell in cells], bool)
+    found: list[Any] = [_number(cell, decimal) for cell in cells]
+    if None in found:
+        pairs = zip(found, cells, strict=True)
+        found = [c if v is None or class_names else v for v, c in pairs]
+    out = np.empty(len(cells), object)
+    out[:] = found
+    return out
 
 
-def _ids(cells: list[str], lines: list[int], name: Any, path: Any) -> Any:
-    # An id may well be "na"; only no id at all is a gap.
-    empty = [k for k, cell in enumerate(cells) if not cell]
-    if empty:
+def _check_commas(
+    values: np.ndarray, path: Any, name: Any, lines: list[int]
+) -> None:
+    """Raises for what a program of many a country writes."""
+    row = next((k for k, v in enumerate(values) if isinstance(v, str)), None)
+    if row is None:
+        return
+    cell = values[row]
+    grouped = re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell)
+    if grouped or ("," in cell and _number(cell, ",") is not None):
         raise ValueError(
-            f"{path}: column {name!r} ({len(empty):,}, first in line "
-            f"{lines[empty[0]]}) has rows without a client id. Expected one "
-            "in every row."
-        )
-    # Objects, so that NumPy does not pad every id to the longest one.
-    return np.fromiter(cells, object, len(cells))
-
-
-def table_of(
-    path: str | os.PathLike[str], delimiter: str, decimal: str
-) -> Table:
-    """A CSV file as a table; see `FederatedDataset.from_csv`."""
-    if decimal not in (".", ",") or decimal == delimiter:
-        raise ValueError(
-            f"decimal is {decimal!r} and delimiter {delimiter!r}. Expected "
-            "'.' or ',' for decimal, and another character for delimiter, "
-            "often ';'."
-        )
-    header, rows, lines = read_cells(path, delimiter)
-
-    def column(name: Any) -> list[str]:
-        at = header.index(name)
-        return [row[at].strip() for row in rows]
-
-    def read(name: Any, class_names: Collection[str] = ()) -> Cells:
-        cells = _cells(column(name), decimal, class_names)
-        if cells.odd is None or decimal != ".":
-            return cells
-        # What a program of many a country writes.
-        cell = str(cells.values[cells.odd])
-        grouped = re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell)
-        if not grouped and ("," not in cell or _number(cell, ",") is None):
-            return cells
-        raise ValueError(
-            f"{path}: column {name!r} holds {cell!r} in line "
-            f"{lines[cells.odd]}. "
+            f"{path}: column {name!r} holds {cell!r} in line {lines[row]}. "
             + (
-                "If the comma stands between thousands, write numbers without "
-                "it; if it begins a fraction, pass decimal=','."
+                "If the comma stands between thousands, write numbers "
+                "without it; if it begins a fraction, pass decimal=','."
                 if grouped
                 else "If that is a number, pass decimal=','."
             )
         )
+
+
+def _table(path: str | os.PathLike[str], delimiter: str, decimal: str) -> Table:
+    header, rows, lines = read_cells(path, delimiter)
+
+    def column(name: Any) -> list[str]:
+        at = header.index(name)
+        return [row[at] for row in rows]
+
+    def read(
+        name: Any, class_names: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        cells = np.array(column(name), object)
+        # The longest of them has four letters: most aren't worth a look.
+        missing = np.array(
+            [
+                len(c) < 5 and c.lower() in _MISSING and c not in class_names
+                for c in cells
+            ]
+        )
+        found = _typed(cells[~missing].tolist(), decimal, class_names)
+        values = np.zeros(len(cells), found.dtype)
+        values[~missing] = found
+        if found.dtype.kind == "O" and decimal == ".":
+            _check_commas(values, path, name, lines)
+        return values, missing
+
+    def ids(name: Any) -> np.ndarray:
+        # An id may well be "na"; only no id at all is a gap.
+        cells = column(name)
+        if empty := [k for k, cell in enumerate(cells) if not cell]:
+            raise ValueError(
+                f"{path}: column {name!r} ({len(empty):,}, first in line "
+                f"{lines[empty[0]]}) has rows without a client id. Expected "
+                "one in every row."
+            )
+        return np.array(cells, object)
 
     return Table(
         str(path),
         header,
         len(rows),
         read,
-        ids=lambda name: _ids(column(name), lines, name, path),
+        ids,
         place=lambda row: f" in line {lines[row]}",
     )
+
+
+def read_csv(
+    path: Any, roles: Roles, delimiter: str, decimal: str
+) -> tuple[FlatArrays, tuple[str, ...] | None]:
+    """See `FederatedDataset.from_csv`."""
+    if decimal not in (".", ",") or decimal == delimiter:
+        raise ValueError(
+            f"decimal is {decimal!r} and delimiter {delimiter!r}. Expected "
+            "'.' or ',' for decimal, and another character for delimiter, "
+            "often ';'."
+        )
+    ids: tuple[str, ...] = ()
+    if isinstance(path, (str, os.PathLike)):
+        if roles.client is None:
+            raise TypeError(
+                "client is missing. Expected the name of the column of "
+                "client ids, or a list of files, one a client."
+            )
+        paths = [path]
+    elif isinstance(path, Mapping):
+        ids = table_ids(path, roles.client, "files")
+        paths = list(path.values())
+    else:
+        paths = list(path)
+        if not paths:
+            raise ValueError("Got no files. Expected at least one.")
+        if roles.client is None:
+            ids = tuple(Path(each).stem for each in paths)
+            if len(set(ids)) != len(ids):
+                raise ValueError(
+                    f"Two of the files have one name: {sorted(ids)}. Expected "
+                    "one a client; pass a dict from client id to file."
+                )
+    tables = [_table(each, delimiter, decimal) for each in paths]
+    return read_tables(tables, ids, roles)

@@ -1,84 +1,36 @@
 """Data frames, of any library with `columns` and `to_numpy`."""
 
-import decimal
-import numbers
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedlearn.data.class_names import categories_of
 from fedlearn.data.client_id import is_missing
-from fedlearn.data.formats.table import Cells, Table
+from fedlearn.data.formats.table import Roles, Table, read_tables, table_ids
+from fedlearn.data.sources import FlatArrays
 
 
-def _values(df: Any, name: Any) -> np.ndarray:
-    column = df[name]
+def _values(
+    column: Any, class_names: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(column.to_numpy())
     kind = getattr(getattr(column, "dtype", None), "kind", None)
     if values.dtype.kind == "f" and kind is not None and kind in "iu":
         # pandas makes floats of integers with gaps.
         values = np.asarray(column.to_numpy(dtype=object))
-    if values.ndim != 1:
-        raise ValueError(
-            f"Column {name!r} appears more than once in the data frame. "
-            "Rename one of them."
-        )
-    return values
-
-
-def _cells(df: Any, name: Any) -> Cells:
-    values = _values(df, name)
-    nothing = np.zeros(len(values), bool)
     if values.dtype.kind in "biu":
-        return Cells(values, nothing)
+        return values, np.zeros(len(values), bool)
     if values.dtype.kind == "f":
-        return Cells(values, np.isnan(values))
-    listed = list(values)
-    missing = np.fromiter(map(is_missing, listed), bool, len(listed))
-    present = [v for v, gone in zip(listed, missing, strict=True) if not gone]
-    odd = next((k for k, v in enumerate(present) if not _is_number(v)), None)
-    if odd is None:
-        return Cells(_numbers(listed, missing, name), missing)
-    objects = np.fromiter(listed, object, len(listed))
-    return Cells(
-        objects,
-        missing,
-        int(np.flatnonzero(~missing)[odd]),
-        all(isinstance(v, (str, bytes)) for v in present),
-        categories_of(df[name]),
-    )
+        return values, np.isnan(values)
+    # Time stamps stay what they are, which astype(object) makes integers of.
+    objects = np.fromiter(values, object, len(values))
+    return objects, np.fromiter(map(is_missing, objects), bool, len(values))
 
 
-def _is_number(value: Any) -> bool:
-    # To NumPy a time span is an integer.
-    return isinstance(
-        value, (numbers.Real, decimal.Decimal, np.bool_)
-    ) and not isinstance(value, np.timedelta64)
-
-
-def _numbers(listed: list[Any], missing: np.ndarray, name: Any) -> np.ndarray:
-    """Objects as numbers: pandas keeps integers with gaps as objects."""
-    filled = [0 if gone else v for v, gone in zip(listed, missing, strict=True)]
-    whole = (numbers.Integral, np.bool_)
-    if all(isinstance(v, whole) for v in filled):
-        for dtype in (np.int64, np.uint64):
-            try:
-                return np.array([int(v) for v in filled], dtype)
-            except OverflowError:
-                continue
-    floats = [float(v) for v in filled]
-    for exact, rounded in zip(filled, floats, strict=True):
-        if isinstance(exact, whole) and int(exact) != rounded:
-            raise ValueError(
-                f"Column {name!r} holds {exact}, which no dtype of NumPy "
-                "holds beside the other values. Divide it, or leave the "
-                "column out with features=[...]."
-            )
-    return np.array(floats)
-
-
-def _ids(df: Any, name: Any) -> np.ndarray:
-    ids = _values(df, name)
+def _ids(column: Any, name: Any) -> np.ndarray:
+    ids = np.asarray(column.to_numpy())
     gaps = sum(map(is_missing, ids)) if ids.dtype.kind not in "biu" else 0
     if gaps:
         raise ValueError(
@@ -89,23 +41,38 @@ def _ids(df: Any, name: Any) -> np.ndarray:
     return ids
 
 
-def table_of(df: Any, name: str = "The data frame") -> Table:
-    """A data frame as a table.
-
-    Raises:
-        TypeError: If it is none.
-    """
+def _table(df: Any) -> Table:
     if not hasattr(df, "columns"):
         raise TypeError(
             f"from_dataframe got a {type(df).__name__}. Expected a data "
             "frame, such as pandas.DataFrame, or a dict of them by client."
         )
     columns = list(df.columns)
-    first = df[columns[0]].to_numpy() if columns else ()
     return Table(
-        name,
+        "The data frame",
         columns,
-        len(first),
-        read=lambda column, class_names=(): _cells(df, column),
-        ids=lambda column: _ids(df, column),
+        len(df[columns[0]].to_numpy()) if columns else 0,
+        read=lambda name, class_names: _values(df[name]),
+        ids=lambda name: _ids(df[name], name),
+        categories=lambda name: categories_of(df[name]),
     )
+
+
+def read_dataframe(
+    df: Any, roles: Roles
+) -> tuple[FlatArrays, tuple[str, ...] | None]:
+    """See `FederatedDataset.from_dataframe`."""
+    if not isinstance(df, Mapping) or hasattr(df, "columns"):
+        if roles.client is None:
+            raise TypeError(
+                "client is missing. Expected the name of the column of "
+                "client ids, or a dict from client id to data frame."
+            )
+        return read_tables([_table(df)], (), roles)
+    frames = [_table(frame) for frame in df.values()]
+    ids = table_ids(df, roles.client, "data frames")
+    tables = [
+        dataclasses.replace(frame, name=f"Client {i!r}")
+        for i, frame in zip(ids, frames, strict=True)
+    ]
+    return read_tables(tables, ids, roles)
