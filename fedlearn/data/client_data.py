@@ -44,32 +44,21 @@ def read_client_data(
         from fedlearn.data.formats.tf_data import read_tf_dataset
 
         return read_tf_dataset(value, who, batched, text_labels)
-    if is_py_dataset(value):
-        return _read_py_dataset(value, who, text_labels)
-    return el.as_element(value, who, text_labels)
-
-
-def _read_py_dataset(dataset: Any, who: str, text_labels: bool) -> el.Element:
-    count = dataset.num_batches
-    if count is None:
+    if not is_py_dataset(value):
+        return el.as_element(value, who, text_labels)
+    if not value.num_batches:
+        what = "is endless" if value.num_batches is None else "has no batches"
         raise ValueError(
-            f"{who}: the PyDataset is endless. Expected each example once; "
-            "give it a __len__."
+            f"{who}: the PyDataset {what}. Expected each example once; give "
+            "it a __len__, or leave the client out."
         )
-    if not count:
-        raise ValueError(
-            f"{who}: the PyDataset has no batches. Expected at least one; "
-            "leave the client out."
-        )
-    batches = []
-    for index in range(count):
-        batch = dataset[index]
+    batches = {}
+    for index in range(value.num_batches):
+        batch = value[index]
         if not isinstance(batch, (tuple, list, dict)):
             batch = (batch,)
-        # Of every backend's tensors.
-        batch = el.map_arrays(np.asarray, batch)
         name = f"{who}, batch {index}"
-        batches.append(el.as_element(batch, name, text_labels))
-    return el.concatenate(
-        batches, [f"{who}, batch {index}" for index in range(count)]
-    )
+        # Of every backend's tensors.
+        arrays = el.map_arrays(np.asarray, batch)
+        batches[name] = el.as_element(arrays, name, text_labels)
+    return el.concatenate([*batches.values()], [*batches])

@@ -1,33 +1,23 @@
 """The data of many clients, as a mapping from client id to arrays."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedlearn import seeds
+from fedlearn import checks, seeds
 from fedlearn.data import element as el
 from fedlearn.data.client_id import as_client_ids, unknown_client
-from fedlearn.data.constructors import Constructors
-from fedlearn.data.sources import (
-    ClientColumns,
-    ExampleSplit,
-    Mapped,
-    Source,
-)
+from fedlearn.data.formats.arrays import read_arrays, read_clients
+from fedlearn.data.sources import ClientColumns, ExampleSplit, Mapped, Source
 from fedlearn.data.summary import heterogeneity, summary_lines
 
-
-def _check_fraction(fraction: float) -> None:
-    if not 0 < fraction < 1:
-        raise ValueError(
-            f"fraction is {fraction!r}. Expected a number between 0 and 1, "
-            "both excluded: the part that goes to the first data set."
-        )
+_Path = str | PathLike[str]
 
 
-class FederatedDataset(Constructors, Mapping[str, Any]):
+class FederatedDataset(Mapping[str, Any]):
     """A read-only mapping from client id to that client's arrays.
 
     `ds[client_id]` is `(x, y)`, `(x, y, sample_weight)`, or a dict of
@@ -39,10 +29,9 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
 
     Build one with a class method: `from_clients`, `from_arrays`,
     `from_dataframe`, `from_csv`, `from_tf_datasets`, `from_hugging_face`,
-    `from_files`, `from_leaf`, `from_tff_sqlite`, `from_tff_hdf5`,
-    `from_fedjax_sqlite`; or `load` what `save` wrote.
-    `select`, `sample`, `map`, `split` and `split_examples` give new data
-    sets that share the arrays of the old one.
+    `from_files`, `from_leaf`, `from_tff_sqlite`, `from_tff_hdf5`; or `load`
+    what `save` wrote. `select`, `sample`, `map`, `split` and
+    `split_examples` give new data sets that share the arrays of the old one.
 
     Example:
 
@@ -77,6 +66,453 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
     # A mapping compares by value, which arrays do not support.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+    # -- from data in memory ------------------------------------------------
+
+    @classmethod
+    def from_clients(
+        cls,
+        clients: Mapping[Any, Any],
+        class_names: Sequence[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a dict of each client's arrays.
+
+        Args:
+            clients: From client id (a string, integer, UUID or time stamp;
+                kept as a string) to `(x, y)`, `(x, y, sample_weight)` or a
+                dict of features; `(x,)` for a model whose loss needs no
+                labels. Anything that NumPy makes an array of will do; NumPy
+                arrays are not copied. A `tf.data.Dataset` or
+                `keras.utils.PyDataset` of such is read once, now. All
+                clients have the same structure and shapes, but for the number
+                of examples, which may be 0. Where clients differ in the width
+                of integers, of floats or of texts, all get the dtype that
+                holds all of them exactly.
+            class_names: Names of the labels' classes, in order; by default
+                those that appear, sorted, if labels are texts. Labels that
+                are numbers count the names from 0, unless all names are
+                numbers (or True and False): then each label is the class of
+                that name.
+
+        Returns:
+            A data set with the clients in the order of the dict.
+
+        Raises:
+            ValueError: If there are no clients, two ids are the same string,
+                a client's arrays differ in length, clients differ in
+                structure, labels are NaN, or an array holds no numbers.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_clients({"a": ([[1.0], [2.0]], [0, 1])})
+        >>> ds["a"][1]
+        array([0, 1])
+        """
+        source, names = read_clients(clients, class_names)
+        return cls(source, class_names=names)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Any,
+        y: Any,
+        client_ids: Any,
+        sample_weight: Any = None,
+        class_names: Sequence[str] | None = None,
+    ) -> "FederatedDataset":
+        """From pooled arrays and the id of the client that has each row.
+
+        Args:
+            x: `(examples, ...)` array, or a dict, tuple or list of them.
+            y: The same; for a model trained on `x` alone, pass `y=x`.
+            client_ids: `(examples,)` strings, integers, UUIDs or time stamps.
+            sample_weight: `(examples,)` numbers, if wanted.
+            class_names: As of `from_clients`; of a pandas column of
+                categories, by default those, in their order.
+
+        Returns:
+            A data set with the clients sorted as strings; a client's rows
+            keep their order.
+
+        Raises:
+            ValueError: If the lengths differ, there are no rows, an id is
+                missing, labels are NaN, or an array holds no numbers.
+
+        Example:
+
+        >>> ds = FederatedDataset.from_arrays(
+        ...     np.arange(6.0).reshape(3, 2), [0, 1, 0], ["b", "a", "b"])
+        >>> ds.client_ids
+        ('a', 'b')
+        >>> ds["b"][0]
+        array([[0., 1.],
+               [4., 5.]])
+        """
+        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
+        source, names = read_arrays(parts, client_ids, class_names)
+        return cls(source, class_names=names)
+
+    @classmethod
+    def from_tf_datasets(
+        cls, datasets: Mapping[Any, Any], batched: bool | None = None
+    ) -> "FederatedDataset":
+        """From one `tf.data.Dataset` a client; each is read once, now.
+
+        Args:
+            datasets: From client id to a finite data set of `(x, y)`,
+                `(x, y, sample_weight)` or dicts.
+            batched: Whether an element is a batch. By default it is told
+                from the shapes: a scalar component, or first axes of
+                different lengths, mean single examples; first axes all of
+                unknown length mean batches.
+
+        Returns:
+            A data set with the clients in the order of the dict.
+
+        Raises:
+            ValueError: If the shapes do not tell whether a data set is
+                batched, its examples differ in shape, or it is endless.
+        """
+        source, names = read_clients(
+            datasets, None, batched, "from_tf_datasets"
+        )
+        return cls(source, class_names=names)
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        df: Any,
+        client: Any = None,
+        label: Any = None,
+        features: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
+        missing: str | Mapping[Any, Any] = "error",
+        class_names: Sequence[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a data frame with a column that says whose a row is.
+
+        Works with pandas, and with any data frame that has `columns` and
+        whose `df[column]` has `to_numpy()`.
+
+        Args:
+            df: One row an example. Or a dict from client id to the data
+                frame of that client; columns are then matched by their
+                names, in whatever order.
+            client: Column of client ids; None with a dict of data frames.
+            label: Column of labels. Integers and booleans become `int64`,
+                other numbers `float32`; texts, and pandas's categories, the
+                numbers of classes, whose names `class_names` has.
+            features: Columns of `x`; all the others by default. A dict of
+                lists of columns makes `x` a dict, for a model with several
+                inputs.
+            missing: What is done where a value is missing, or all of a
+                column at some client: "error", or "mean", "median" or
+                "zero", which fill it. The mean is that of all clients' rows,
+                also of those that will test. A column that has gaps gets
+                another one, of 1 where it was filled and else 0; these follow
+                all features, in their order. Or a dict from columns to one of
+                these words or to a number: each column in it gets another
+                one, with gaps or without, and gaps of others are an error. So
+                training and test data of different tables, filled with the
+                same `missing={"age": 54.4}`, have the same columns.
+            class_names: Names of all classes, in order, where not all of
+                them appear here or they are to be in another order than the
+                alphabet's (of categories, their own).
+
+        Returns:
+            A data set of `(x, y)` with `x` of shape `(n, features)`,
+            `float32`, and `y` of shape `(n,)`; clients sorted as strings (of
+            a dict, in its order), rows in their order. Where `float32`
+            can't hold every whole number, as of ids above 2**24, `x` is
+            `int64` if all of its columns are integers. Fractions are
+            rounded to `float32`, as Keras does it.
+
+        Raises:
+            ValueError: If a column is missing, holds no numbers, has missing
+                values, or `float32` would change what it holds; named, with
+                a way out.
+
+        Example:
+
+        >>> import pandas as pd
+        >>> df = pd.DataFrame({"user": ["u2", "u1", "u2"],
+        ...                    "age": [30, 40, 50], "bought": [0, 1, 1]})
+        >>> ds = FederatedDataset.from_dataframe(
+        ...     df, client="user", label="bought")
+        >>> ds["u2"]
+        (array([[30.],
+               [50.]], dtype=float32), array([0, 1]))
+        """
+        from fedlearn.data.formats.dataframe import read_dataframe
+        from fedlearn.data.formats.table import Roles
+
+        roles = Roles(client, label, features, missing, class_names)
+        source, names = read_dataframe(df, roles)
+        return cls(source, class_names=names)
+
+    @classmethod
+    def from_hugging_face(
+        cls,
+        dataset: Any,
+        client: str,
+        label: str | None = None,
+        features: Iterable[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a data set of Hugging Face's library `datasets`.
+
+        All rows are read now, and held in memory.
+
+        Args:
+            dataset: A `datasets.Dataset` (one split).
+            client: Column of client ids.
+            label: Column of labels; without it, clients are dicts.
+            features: Columns to keep; all the others by default.
+
+        Returns:
+            A data set of dicts by column; or, with `label`, of `(x, y)`,
+            where `x` is an array if one feature is kept, and else a dict.
+            Texts are object arrays of `bytes`; labels that are texts become
+            the numbers of classes, whose names `class_names` has, as it has
+            those of a `ClassLabel`. Clients are sorted as strings, rows in
+            their order.
+
+        Raises:
+            ValueError: If a column is missing, or holds neither numbers nor
+                texts of one shape.
+        """
+        from fedlearn.data.formats.hugging_face import read_hugging_face
+
+        source, names = read_hugging_face(dataset, client, label, features)
+        return cls(source, class_names=names)
+
+    # -- from files ---------------------------------------------------------
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: Any,
+        client: str | None = None,
+        label: str | None = None,
+        features: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
+        delimiter: str = ",",
+        decimal: str = ".",
+        missing: str | Mapping[Any, Any] = "error",
+        class_names: Sequence[str] | None = None,
+    ) -> "FederatedDataset":
+        """From a CSV file with a column that says whose a row is.
+
+        Args:
+            path: A UTF-8 file whose first line names the columns. Or a list
+                of files, one a client, named by the file's name without its
+                ending; or a dict from client id to file. Columns are then
+                matched by their names.
+            client: Column of client ids, taken as they are written. None
+                with a file for each client.
+            label: Column of labels: `int64` if all are integers or all are
+                True or False, `float32` if they are other numbers; texts
+                become the numbers of classes, whose names `class_names` has.
+            features, missing, class_names: As of `from_dataframe`. True and
+                False are read as 1 and 0, in any case of letters; an empty
+                cell, NA, NaN, NULL, None and ? as missing; but a label that
+                `class_names` has, as "None" or "2", is that class.
+            delimiter: What stands between two cells.
+            decimal: What stands before a fraction: "." or ",".
+
+        Returns:
+            As `from_dataframe`.
+
+        Raises:
+            FormatError: If the file is no such CSV (a row of another length,
+                no header, not UTF-8), with the line.
+            ValueError: If a column does not exist, holds text, or has empty
+                cells; named, with the first line and a way out.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "shops.csv")
+        >>> with open(path, "w") as f:
+        ...     _ = f.write("shop,size,sold\\nx,1.5,0\\ny,2,1\\nx,3,1\\n")
+        >>> ds = FederatedDataset.from_csv(path, client="shop", label="sold")
+        >>> ds["x"][1]
+        array([0, 1])
+        """
+        from fedlearn.data.formats.csv_file import read_csv
+        from fedlearn.data.formats.table import Roles
+
+        roles = Roles(client, label, features, missing, class_names)
+        source, names = read_csv(path, roles, delimiter, decimal)
+        return cls(source, class_names=names)
+
+    @classmethod
+    def from_files(
+        cls,
+        folder: _Path,
+        read: Callable[[Path], Any] | None = None,
+        pattern: str | None = None,
+    ) -> "FederatedDataset":
+        """From a folder with a file, or a folder, for each client.
+
+        A client is read when it is asked for.
+
+        Args:
+            folder: The folder. The name of a file, without its last ending,
+                or of a folder is the client's id; what begins with a dot is
+                left out.
+            read: From the path of a client to its arrays: `(x, y)`,
+                `(x, y, sample_weight)` or a dict. By default NumPy's `.npz`
+                files are read: arrays named `x` and `y` (and
+                `sample_weight`) give a tuple, others a dict.
+            pattern: Which names count, as in a shell: by default `"*.npz"`,
+                or with `read` all.
+
+        Returns:
+            A data set with the clients sorted as strings.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            FormatError: If it holds nothing that matches, two files of one
+                client, or a damaged `.npz` file.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> np.savez(os.path.join(folder, "ann.npz"), x=[[1.0]], y=[0])
+        >>> FederatedDataset.from_files(folder)["ann"]
+        (array([[1.]]), array([0]))
+        """
+        from fedlearn.data.formats.client_files import read_client_files
+
+        return cls(read_client_files(folder, read, pattern))
+
+    @classmethod
+    def from_leaf(cls, directory: _Path) -> "FederatedDataset":
+        """From the JSON files of LEAF (Caldas et al. 2018).
+
+        All is read now, and held in memory.
+
+        Args:
+            directory: A folder of one part, as `data/train`, whose `.json`
+                files have different users each; or one such file.
+
+        Returns:
+            A data set of dicts of `x` and `y`: `float32`, or for texts
+            object arrays of `bytes`; `y` is `int64` if all of it are whole
+            numbers. Clients are sorted as strings.
+
+        Raises:
+            FileNotFoundError: If there is no such folder or file.
+            FormatError: If a file is cut short, damaged, or of another kind,
+                or a user is in two.
+
+        Example:
+
+        >>> import json, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "all_data.json")
+        >>> data = {"users": ["u"], "num_samples": [1],
+        ...         "user_data": {"u": {"x": [[0.5]], "y": [3]}}}
+        >>> with open(path, "w") as f:
+        ...     json.dump(data, f)
+        >>> FederatedDataset.from_leaf(path)["u"]["y"]
+        array([3])
+        """
+        from fedlearn.data.formats.leaf import read_leaf
+
+        return cls(read_leaf(directory))
+
+    @classmethod
+    def from_tff_sqlite(
+        cls, path: _Path, split: str | None = None
+    ) -> "FederatedDataset":
+        """From a SQLite file of TensorFlow Federated; needs no TensorFlow.
+
+        The file may be plain or compressed with LZMA (`.xz`, or the older
+        `.lzma` container). A compressed one is unpacked to a temporary file,
+        since SQLite must seek: for EMNIST it takes 4.7 GB on disk.
+
+        The whole split is read now and held in memory. Integers are kept in
+        as few bytes as hold them, and floats of up to 256 different values in
+        one byte each: EMNIST digits takes 0.27 GB. To read a large file
+        often, `save` what it gives and `load` that.
+
+        Args:
+            path: The file.
+            split: A split's name, such as `"train"`. By default all splits:
+                a client that is in several has the examples of all of them,
+                as with TFF.
+
+        Returns:
+            A data set of dicts of the stored features, by name: `float32`,
+            `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
+            `(n,)` where each example has one value. Clients are sorted as
+            strings; examples are in the order of the file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+            ValueError: If there is no such split; the message lists them.
+        """
+        from fedlearn.data.formats.tff_sqlite import read_tff_sqlite
+
+        return cls(read_tff_sqlite(path, split))
+
+    @classmethod
+    def from_tff_hdf5(cls, path: _Path) -> "FederatedDataset":
+        """From an HDF5 file, as TensorFlow Federated used before SQLite.
+
+        Data set `/examples/<client id>/<feature>` holds a feature of all
+        examples of a client. A client is read when it is asked for. HDF5
+        itself may never return from a damaged or hostile file with texts of
+        no fixed length: read those from a source that you trust, and `save`
+        what is to be kept.
+
+        Args:
+            path: The file. Unpack a `.tar.bz2` first.
+
+        Returns:
+            A data set of dicts of the stored features; texts as object
+            arrays of `bytes`. Clients are sorted as strings.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+
+        Example:
+
+        >>> import h5py, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "people.h5")
+        >>> with h5py.File(path, "w") as f:
+        ...     f["examples/ann/label"] = [0, 1]
+        >>> FederatedDataset.from_tff_hdf5(path)["ann"]["label"]
+        array([0, 1])
+        """
+        from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
+
+        return cls(read_tff_hdf5(path))
+
+    @classmethod
+    def load(cls, path: _Path) -> "FederatedDataset":
+        """From a file that `save` wrote.
+
+        Opens in milliseconds and holds only the clients that are being read;
+        each costs one slice of the file, and is compared with its checksum when
+        it is first read.
+
+        Args:
+            path: The file.
+
+        Returns:
+            A data set with the clients, in the order and with the structure
+            and dtypes that were saved; texts as object arrays.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FormatError: If it is cut short, damaged, or no such file.
+        """
+        from fedlearn.data.formats.compact_file import CompactFile
+
+        source = CompactFile(path)
+        return cls(source, class_names=source.class_names)
 
     # -- the mapping --------------------------------------------------------
 
@@ -165,13 +601,11 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         """
         if not self._client_ids:
             raise ValueError("A data set without clients has no element_spec.")
-        first = None
         for client_id in self._client_ids:
             element = self._source.load(client_id)
             if el.num_examples(element):
                 return el.spec_of(element)
-            first = element if first is None else first
-        return el.spec_of(first)
+        return el.spec_of(self._source.load(self._client_ids[0]))
 
     # -- other data sets from this one --------------------------------------
 
@@ -179,6 +613,10 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         self, source: Source, client_ids: tuple[str, ...] | None
     ) -> "FederatedDataset":
         return FederatedDataset(source, client_ids, self._class_names)
+
+    def _picked(self, places: np.ndarray) -> "FederatedDataset":
+        ids = tuple(self._client_ids[k] for k in places.tolist())
+        return self._of(self._source, ids)
 
     def select(self, client_ids: Iterable[str]) -> "FederatedDataset":
         """The data set of these clients, in this order.
@@ -220,9 +658,9 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
                 f"num_clients is {num_clients!r}, but this data set has "
                 f"{len(self):,} clients. Expected 1 to {len(self):,}."
             )
-        order = seeds.permutation(len(self), seed, "sample")[:num_clients]
-        ids = tuple(self._client_ids[i] for i in order.tolist())
-        return self._of(self._source, ids)
+        return self._picked(
+            seeds.permutation(len(self), seed, "sample")[:num_clients]
+        )
 
     def map(
         self, fn: Callable[[Any], Any], same_length: bool = False
@@ -250,8 +688,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
                 "client's arrays."
             )
         members = None if self._members is None else self._client_ids
-        source = Mapped(self._source, fn, same_length)
-        return self._of(source, members)
+        return self._of(Mapped(self._source, fn, same_length), members)
 
     def split(
         self, fraction: float, seed: int
@@ -277,7 +714,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         >>> [len(part) for part in ds.split(0.8, seed=0)]
         [4, 1]
         """
-        _check_fraction(fraction)
+        checks.fraction("fraction", fraction, one=False)
         total = len(self)
         if total < 2:
             raise ValueError(
@@ -286,13 +723,9 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
             )
         num_first = min(max(int(fraction * total + 0.5), 1), total - 1)
         order = seeds.permutation(total, seed, "split")
-        parts = np.sort(order[:num_first]), np.sort(order[num_first:])
-        first, second = (
-            tuple(self._client_ids[i] for i in part.tolist()) for part in parts
-        )
         return (
-            self._of(self._source, first),
-            self._of(self._source, second),
+            self._picked(np.sort(order[:num_first])),
+            self._picked(np.sort(order[num_first:])),
         )
 
     def split_examples(
@@ -317,14 +750,13 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
 
         Example:
 
-        >>> import numpy as np
         >>> ds = FederatedDataset.from_clients(
         ...     {"a": (np.zeros((5, 2)), np.arange(5))})
         >>> train, test = ds.split_examples(0.8, seed=0)
         >>> train.num_examples("a"), test.num_examples("a")
         (4, 1)
         """
-        _check_fraction(fraction)
+        checks.fraction("fraction", fraction, one=False)
         members = None if self._members is None else self._client_ids
         first, second = (
             self._of(ExampleSplit(self._source, fraction, seed, side), members)
@@ -375,7 +807,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
 
         return to_tf_dataset(self[client_id])
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: _Path) -> None:
         """Writes all clients to one compact file, for `load`.
 
         An HDF5 file that needs no more than a client's arrays in memory to
@@ -383,7 +815,8 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         layout). Integers take as few bytes as hold them, and floats of up to
         256 different values, such as those of images, one byte each; what is
         read again has the same dtypes and bits, which checksums vouch for.
-        The file appears under its name when it is complete.
+        Every client is read twice. The file appears under its name when it
+        is complete.
 
         Args:
             path: Where to; a file that is there is replaced.
@@ -405,9 +838,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
 
         save_clients(path, self._source, self._client_ids, self._class_names)
 
-    def to_tff_sqlite(
-        self, path: str | PathLike[str], split: str = "train"
-    ) -> None:
+    def to_tff_sqlite(self, path: _Path, split: str = "train") -> None:
         """Writes a SQLite file that TensorFlow Federated reads.
 
         One row an example, each a `tf.train.Example`: texts as bytes, floats
@@ -443,10 +874,7 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
         One line each for the clients, the examples, their number a client
         (minimum, quartiles, maximum) and each array. For integer labels
         (`y`, or the feature `label`) it also says how much clients differ:
-        the entropy of the labels of one client beside that of all; the
-        total variation distance of clients' labels from those of all, beside
-        what dealing the examples at random would give; and how many clients
-        have one label only. Reads every client once.
+        see `heterogeneity`. Reads every client once.
 
         Args:
             print_fn: Called with each line of text.
@@ -466,16 +894,31 @@ class FederatedDataset(Constructors, Mapping[str, Any]):
           label distance       0.50 mean, 0.67 max; dealt at random 0.33
           one label only       100% of clients
         """
-        for line in summary_lines(self):
+        for line in summary_lines(self, self._class_names):
             print_fn(line)
 
     def heterogeneity(self) -> dict[str, float]:
-        """The numbers of `summary` that say how much clients differ.
+        """How much the labels of clients differ, in numbers.
 
-        See `fedlearn.data.summary.heterogeneity`. Reads every client once.
+        Each client counts once, whatever its size; those without examples
+        are left out. Reads every client once.
+
+        Returns:
+            A dict of
+
+            - `label_entropy_pooled`, `label_entropy_mean`: entropy in bits of
+              the labels of all examples, and its mean over clients;
+            - `label_distance_mean`, `_q25`, `_median`, `_q75`, `_max`: total
+              variation distance of clients' mixes of labels from that of all
+              examples, 0 (alike) to 1;
+            - `label_distance_by_chance`: about what the mean would be if the
+              examples were dealt at random to clients of these sizes;
+            - `single_label_clients`: share of clients with one label only.
 
         Raises:
-            ValueError: If the labels are no integers, one an example.
+            ValueError: If the labels (`y`, or the feature `label`) are no
+                integers, one an example, there are more than 1,000 different
+                ones, or no examples.
 
         Example:
 

@@ -1,15 +1,12 @@
 """The text of `FederatedDataset.summary`, and how much clients differ."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fedlearn.data import element as el
 from fedlearn.data.class_names import listed
-
-if TYPE_CHECKING:
-    from fedlearn.data.federated_dataset import FederatedDataset
 
 # More distinct integers than this are no classes but ids, times or tokens.
 _MAX_LABELS = 1000
@@ -28,17 +25,6 @@ def entropy(counts: np.ndarray) -> float:
     return float(-(p * np.log2(p)).sum() + 0.0)
 
 
-def _labels(element: el.Element) -> np.ndarray | None:
-    y: Any = element.get("label") if isinstance(element, Mapping) else None
-    if isinstance(element, tuple) and len(element) > 1:
-        y = element[1]
-    if not isinstance(y, np.ndarray) or y.dtype.kind not in "biu":
-        return None
-    if y.shape[1:] not in ((), (1,)):
-        return None
-    return y.reshape(-1)
-
-
 class _LabelCounts:
     """How many examples of each label each client has, if it has labels."""
 
@@ -49,11 +35,18 @@ class _LabelCounts:
         self.usable = True
 
     def add(self, element: el.Element) -> None:
-        labels = _labels(element)
-        self.usable = self.usable and labels is not None
-        if not self.usable or labels is None or not len(labels):
+        y: Any = element.get("label") if isinstance(element, Mapping) else None
+        if isinstance(element, tuple) and len(element) > 1:
+            y = element[1]
+        self.usable = (
+            self.usable
+            and isinstance(y, np.ndarray)
+            and y.dtype.kind in "biu"
+            and y.shape[1:] in ((), (1,))
+        )
+        if not self.usable or not len(y):
             return
-        values, counts = np.unique(labels, return_counts=True)
+        values, counts = np.unique(y, return_counts=True)
         self.values.append(values.astype(np.int64))
         self.counts.append(counts)
         self.names.update(values.tolist())
@@ -98,52 +91,37 @@ def label_distances(
     names, codes = np.unique(np.concatenate(values), return_inverse=True)
     each = np.concatenate(counts)
     shares = np.bincount(codes, each, len(names)) / each.sum()
-    here, pooled = each / sizes[owner], shares[codes]
     # A client's missing labels add their whole shares.
-    differing = np.bincount(owner, np.abs(here - pooled))
-    missing = 1 - np.bincount(owner, pooled)
+    differing = np.bincount(owner, np.abs(each / sizes[owner] - shares[codes]))
+    missing = 1 - np.bincount(owner, shares[codes])
     distances = np.maximum(0.5 * (differing + missing), 0)
-
-    distinct, where = np.unique(sizes, return_inverse=True)
     if len(names) == 1:
         return distances, np.zeros(len(sizes))
-    log_factorial = np.concatenate(
-        [[0], np.cumsum(np.log(np.arange(1, distinct[-1] + 1)))]
-    )
-    expected = np.array(
-        [_by_chance(n, shares, log_factorial) for n in distinct]
-    )
-    total = each.sum()
-    expected *= np.sqrt((total - distinct) / (total - 1))
+
+    distinct, where = np.unique(sizes, return_inverse=True)
+    steps = np.log(np.arange(1, distinct[-1] + 1))
+    log_factorial = np.concatenate([[0], np.cumsum(steps)])
+    expected = np.empty(len(distinct))
+    for k, n in enumerate(distinct.tolist()):
+        # For binomial X, E|X - np| = 2 m (1 - p) P(X = m) with m = [np] + 1.
+        m = np.floor(n * shares).astype(np.int64) + 1
+        log_probability = (
+            log_factorial[n]
+            - log_factorial[m]
+            - log_factorial[n - m]
+            + m * np.log(shares)
+            + (n - m) * np.log1p(-shares)
+        )
+        expected[k] = (m * (1 - shares) * np.exp(log_probability)).sum() / n
+    expected *= np.sqrt((each.sum() - distinct) / (each.sum() - 1))
     return distances, expected[where]
-
-
-def _by_chance(
-    size: int, shares: np.ndarray, log_factorial: np.ndarray
-) -> float:
-    """The mean distance of `size` independent draws from these shares.
-
-    For binomial X, E|X - np| = 2 m (1 - p) P(X = m) with m = [np] + 1.
-    """
-    m = np.floor(size * shares).astype(np.int64) + 1
-    log_probability = (
-        log_factorial[size]
-        - log_factorial[m]
-        - log_factorial[size - m]
-        + m * np.log(shares)
-        + (size - m) * np.log1p(-shares)
-    )
-    deviation = 2 * m * (1 - shares) * np.exp(log_probability)
-    return float(0.5 * deviation.sum() / size)
 
 
 def _heterogeneity(labels: _LabelCounts) -> dict[str, float]:
     distances, by_chance = label_distances(labels.values, labels.counts)
     low, middle, high = np.quantile(distances, [0.25, 0.5, 0.75])
-    names = np.concatenate(labels.values)
-    pooled = np.bincount(
-        np.unique(names, return_inverse=True)[1], np.concatenate(labels.counts)
-    )
+    _, codes = np.unique(np.concatenate(labels.values), return_inverse=True)
+    pooled = np.bincount(codes, np.concatenate(labels.counts))
     return {
         "label_entropy_pooled": entropy(pooled),
         "label_entropy_mean": float(np.mean([*map(entropy, labels.counts)])),
@@ -159,43 +137,11 @@ def _heterogeneity(labels: _LabelCounts) -> dict[str, float]:
     }
 
 
-def heterogeneity(dataset: "FederatedDataset") -> dict[str, float]:
-    """How much the labels of clients differ, in numbers.
-
-    Each client counts once, whatever its size; those without examples are
-    left out. Reads every client once.
-
-    Args:
-        dataset: Has one integer label an example: `y`, or the feature
-            `label`.
-
-    Returns:
-        A dict of
-
-        - `label_entropy_pooled`, `label_entropy_mean`: entropy in bits of the
-          labels of all examples, and its mean over clients;
-        - `label_distance_mean`, `_q25`, `_median`, `_q75`, `_max`: total
-          variation distance of clients' mixes of labels from that of all
-          examples, 0 (alike) to 1; see `label_distances`;
-        - `label_distance_by_chance`: about what the mean would be if the
-          examples were dealt at random to clients of these sizes;
-        - `single_label_clients`: share of clients that have one label only.
-
-    Raises:
-        ValueError: If there are no such labels, no examples, or more than
-            1,000 different labels.
-
-    Example:
-
-    >>> from fedlearn import partition
-    >>> y = np.arange(1000) % 10
-    >>> numbers = heterogeneity(partition.dirichlet(y, y, 20, alpha=0.1))
-    >>> numbers["label_distance_mean"] > numbers["label_distance_by_chance"]
-    True
-    """
+def heterogeneity(clients: Mapping[str, el.Element]) -> dict[str, float]:
+    """See `FederatedDataset.heterogeneity`."""
     labels = _LabelCounts()
-    for client_id in dataset:
-        labels.add(dataset[client_id])
+    for client_id in clients:
+        labels.add(clients[client_id])
         if not labels.usable:
             raise ValueError(
                 f"The labels of client {client_id!r} are not one integer for "
@@ -205,58 +151,52 @@ def heterogeneity(dataset: "FederatedDataset") -> dict[str, float]:
             )
     if not labels.counts:
         raise ValueError(
-            f"There are no examples in the {len(dataset):,} clients. Expected "
+            f"There are no examples in the {len(clients):,} clients. Expected "
             "some labels to compare."
         )
     return _heterogeneity(labels)
 
 
-def _table(rows: list[tuple[str, str]]) -> list[str]:
-    width = max(len(name) for name, _ in rows)
-    return [f"  {name:<{width}}  {text}" for name, text in rows]
-
-
-def summary_lines(dataset: "FederatedDataset") -> list[str]:
+def summary_lines(
+    clients: Mapping[str, el.Element],
+    class_names: Sequence[str] | None = None,
+) -> list[str]:
     """The lines that say what is in a data set."""
-    if not len(dataset):
-        return ["FederatedDataset", *_table([("clients", "0")])]
     sizes = []
     labels = _LabelCounts()
     spec: Any = None
-    for client_id in dataset:
-        element = dataset[client_id]
+    for client_id in clients:
+        element = clients[client_id]
         sizes.append(el.num_examples(element))
         if spec is None or (sizes[-1] and not max(sizes[:-1])):
             spec = el.spec_of(element)
         if labels.usable:
             labels.add(element)
-    quartiles = np.percentile(sizes, [25, 50, 75])
-    rows = [
-        ("clients", f"{len(sizes):,}"),
-        ("examples", f"{sum(sizes):,}"),
-        (
-            "examples per client",
-            f"min {min(sizes):,}, quartiles "
-            + " / ".join(f"{q:,.0f}" for q in quartiles)
-            + f", max {max(sizes):,}",
-        ),
-    ]
-    shown = labels.usable and labels.names
+    rows = [("clients", f"{len(sizes):,}")]
+    if sizes:
+        quartiles = np.percentile(sizes, [25, 50, 75])
+        shown = " / ".join(f"{q:,.0f}" for q in quartiles)
+        text = f"min {min(sizes):,}, quartiles {shown}, max {max(sizes):,}"
+        rows.append(("examples", f"{sum(sizes):,}"))
+        rows.append(("examples per client", text))
     label_name = "label" if isinstance(spec, dict) else "y"
-    for name, leaf in el.named_arrays(spec):
-        text = f"{leaf.dtype} {_shape(leaf.shape)}"
-        if shown and name == label_name:
-            low, high = min(labels.names), max(labels.names)
+    has_labels = labels.usable and labels.names
+    for name, leaf in el.named_arrays(spec) if sizes else ():
+        shape = ", ".join(["n", *map(str, leaf.shape)])
+        text = f"{leaf.dtype} ({shape}{'' if leaf.shape else ','})"
+        if has_labels and name == label_name:
             plural = "" if len(labels.names) == 1 else "s"
             text += f", {len(labels.names)} label{plural}"
-            if dataset.class_names is None:
-                text += f" from {low} to {high}"
+            if class_names is None:
+                text += f" from {min(labels.names)} to {max(labels.names)}"
             else:
-                text += f" of {listed(dataset.class_names)}"
+                text += f" of {listed(class_names)}"
         rows.append((name, text))
-    if shown:
+    if has_labels:
         rows += _label_rows(_heterogeneity(labels))
-    return ["FederatedDataset", *_table(rows)]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {text}" for name, text in rows]
+    return ["FederatedDataset", *lines]
 
 
 def _label_rows(numbers: dict[str, float]) -> list[tuple[str, str]]:
@@ -274,8 +214,3 @@ def _label_rows(numbers: dict[str, float]) -> list[tuple[str, str]]:
         ),
         ("one label only", f"{numbers['single_label_clients']:.0%} of clients"),
     ]
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    inner = ", ".join(["n", *map(str, shape)])
-    return f"({inner},)" if not shape else f"({inner})"

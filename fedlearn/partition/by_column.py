@@ -8,8 +8,8 @@ import numpy as np
 from fedlearn import seeds
 from fedlearn.data import element as el
 from fedlearn.data.client_id import ids_array
-from fedlearn.data.constructors import pooled_examples
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.formats.arrays import pooled_examples
 from fedlearn.data.sources import group_by_client
 from fedlearn.partition.division import clients, deal, even_cuts
 

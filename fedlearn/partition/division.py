@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data import element as el
-from fedlearn.data.constructors import pooled_examples
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.formats.arrays import pooled_examples
 from fedlearn.data.sources import group_rows
 
 

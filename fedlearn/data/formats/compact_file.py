@@ -357,7 +357,7 @@ class CompactFile(ClientColumns):
     def _check(self, client_id: str, element: el.Element) -> None:
         if client_id in self._checked:
             return
-        if checksum(element) != self.checksum_of(client_id):
+        if checksum(element) != self._checksums[self._index[client_id]]:
             raise FormatError(
                 f"{self.path}: client {client_id!r} cannot be read: its "
                 "checksum doesn't match, so the file is damaged. Make it "

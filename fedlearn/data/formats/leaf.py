@@ -24,25 +24,23 @@ def _column(values: Any, name: str) -> np.ndarray:
     Integers become `int64`, other numbers `float32`, strings objects of type
     `bytes`.
     """
-    if not isinstance(values, list):
-        raise ValueError(f"{name!r} is no list")
     # As objects first: left to itself, NumPy makes text of [1, "a"] and pads
     # every string to the longest.
     leaves = np.array(values, object)
     kinds = {type(leaf) for leaf in leaves.flat}
+    if leaves.ndim == 0 or list in kinds:
+        raise ValueError(f"the lists in {name!r} differ in length or depth")
     if kinds == {str}:
         encoded = np.empty(leaves.size, object)
         encoded[:] = [leaf.encode() for leaf in leaves.flat]
         return encoded.reshape(leaves.shape)
-    if list in kinds:
-        raise ValueError(f"the lists in {name!r} differ in length or depth")
     if not kinds <= {int, float, bool}:
         odd = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise ValueError(
-            f"{name!r} holds values of type {odd}; expected numbers only, or "
+            f"{name!r} holds values of type {odd}. Expected numbers only, or "
             "strings only"
         )
-    if kinds and float not in kinds:
+    if kinds and float not in kinds and name == "y":
         return leaves.astype(np.int64)
     # Out of range gives infinity, which is reported here, not as a warning.
     with np.errstate(over="ignore"):
@@ -50,18 +48,6 @@ def _column(values: Any, name: str) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise ValueError(f"{name!r} holds a number that float32 has not")
     return numbers
-
-
-def _user(stored: dict[str, Any]) -> el.Element:
-    element = {name: _column(stored[name], name) for name in ("x", "y")}
-    if element["x"].dtype.kind == "i":
-        element["x"] = element["x"].astype(np.float32)
-    if len(element["x"]) != len(element["y"]):
-        raise ValueError(
-            f"'x' has {len(element['x']):,} examples, but 'y' has "
-            f"{len(element['y']):,}"
-        )
-    return element
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | ValueError:
@@ -72,104 +58,57 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | ValueError:
     of this object: what is wrong in it is handed on.
     """
     made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        return ValueError(f"the key {twice!r} is there twice")
-    if {"x", "y"} <= made.keys():
-        try:
-            return _user(made)
-        except (ValueError, OverflowError) as error:
-            return ValueError(str(error))
-    return made
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"it holds {name}, which is no number")
-
-
-def _parse(path: Path) -> Any:
+    if not {"x", "y"} <= made.keys():
+        return made
     try:
-        return json.loads(
-            path.read_bytes().decode("utf-8-sig"),
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-        )
-    except json.JSONDecodeError as error:
-        raise FormatError(
-            f"{path} is no whole JSON file: {error}. It may be cut short; "
-            "make or fetch it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not in UTF-8: {error}.") from error
-    except RecursionError as error:
-        raise FormatError(
-            f"{path} nests lists or objects too deep for LEAF's format."
-        ) from error
-    except ValueError as error:
-        raise FormatError(f"{path}: {error}.") from error
-
-
-def _checked(value: Any, kind: type, what: str, path: Path) -> Any:
-    if isinstance(value, ValueError):
-        raise FormatError(f"{path}: {what}: {value}.")
-    if not isinstance(value, kind):
-        noun = "an object" if kind is dict else "a list"
-        raise FormatError(f"{path}: {what} is not {noun}. Expected LEAF JSON.")
-    return value
+        element = {name: _column(made[name], name) for name in ("x", "y")}
+        return dict(el.as_element(element, "its lists"))
+    except (ValueError, OverflowError) as error:
+        return ValueError(str(error))
 
 
 def _read_file(path: Path) -> dict[str, el.Element]:
     """One file's users."""
-    whole = _checked(_parse(path), dict, "the file", path)
-    missing = [
-        key for key in ("users", "num_samples", "user_data") if key not in whole
-    ]
-    if missing:
-        raise FormatError(
-            f"{path} has no key {', '.join(map(repr, missing))}. Expected "
-            "LEAF's keys 'users', 'num_samples' and 'user_data'."
+    try:
+        whole = json.loads(
+            path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_object
         )
-    users = _checked(whole["users"], list, "'users'", path)
-    counts = _checked(whole["num_samples"], list, "'num_samples'", path)
-    data = _checked(whole["user_data"], dict, "'user_data'", path)
-    if not all(isinstance(user, str) for user in users):
-        raise FormatError(f"{path}: 'users' holds an id that is no string.")
-    if users:
-        checked_ids(users, path)
-    if set(users) != data.keys():
-        odd = min(set(users) ^ data.keys())
+        users, counts = whole["users"], whole["num_samples"]
+        data = whole["user_data"]
+        found = {user: data[user] for user in users}
+        pairs = list(zip(users, counts, strict=True))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(
-            f"{path}: user {odd!r} is in only one of 'users' and "
-            "'user_data'. Expected the same users in both."
-        )
-    if len(counts) != len(users):
+            f"{path} is no whole JSON file in UTF-8: {error}. It may be cut "
+            "short; make or fetch it again."
+        ) from error
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise FormatError(
-            f"{path}: 'num_samples' has {len(counts):,} numbers for "
-            f"{len(users):,} users."
-        )
-    for user, count in zip(users, counts, strict=True):
-        what = f"user {user!r}"
-        element = _checked(data[user], dict, what, path)
-        if not isinstance(element.get("x"), np.ndarray):
+            f"{path} is no file of LEAF ({error!r}). Expected an object with "
+            "'users', 'num_samples' and 'user_data', of the same users."
+        ) from error
+    for user, count in pairs:
+        element = found[user]
+        if isinstance(element, ValueError):
+            raise FormatError(f"{path}: user {user!r}: {element}.")
+        if not isinstance(element, dict) or element.keys() != {"x", "y"}:
             raise FormatError(
-                f"{path}: {what} has the keys {sorted(element)}. Expected "
+                f"{path}: user {user!r} holds {list(element)}. Expected lists "
                 "'x' and 'y'."
             )
-        found = el.num_examples(element)
-        if type(count) is not int or count != found:
+        if count != el.num_examples(element):
             raise FormatError(
-                f"{path}: {what} has {count!r} examples by 'num_samples', "
-                f"but {found:,} in 'user_data'."
+                f"{path}: user {user!r} has {count!r} examples by "
+                f"'num_samples', but {el.num_examples(element):,} in "
+                "'user_data'."
             )
-    return {user: data[user] for user in users}
+    return found
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.json"))
-    if files:
+    if files := sorted(path.glob("*.json")):
         return files
     inner = sorted({file.parent.name for file in path.glob("*/*.json")})
     hint = f" Name one of its folders {inner}." if inner else ""
@@ -195,10 +134,6 @@ def read_leaf(path: str | os.PathLike[str]) -> InMemory:
             if user["y"].dtype.kind == "i":
                 user["y"] = user["y"].astype(np.float32)
     try:
-        return in_memory(
-            {i: el.read_only(users[i]) for i in checked_ids(users, path)}
-        )
-    except FormatError:
-        raise
+        return in_memory({i: users[i] for i in checked_ids(users, path)})
     except ValueError as error:
         raise FormatError(f"{path}: {error}") from error

@@ -2,7 +2,6 @@
 
 import abc
 import functools
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,32 +22,24 @@ def checked_ids(ids: Iterable[Any], path: Path) -> tuple[str, ...]:
     >>> checked_ids(["9", "10"], Path("data.h5"))
     ('10', '9')
     """
-    found = list(ids)
-    for client_id in found:
+    seen: set[str] = set()
+    for client_id in ids:
+        wrong = None
         if not isinstance(client_id, str):
-            raise FormatError(
-                f"{path}: the client id {client_id!r} is of type "
-                f"{type(client_id).__name__}. Expected text."
-            )
-    ordered = sorted(found)
-    if not ordered:
+            wrong = f"is of type {type(client_id).__name__}, and no text"
+        elif not client_id:
+            wrong = "is the empty string"
+        elif client_id in seen:
+            wrong = "is there twice"
+        elif any("\ud800" <= c <= "\udfff" for c in client_id):
+            # How Python shows bytes that are no UTF-8.
+            wrong = "is not UTF-8"
+        if wrong:
+            raise FormatError(f"{path}: the client id {client_id!r} {wrong}.")
+        seen.add(client_id)
+    if not seen:
         raise FormatError(f"{path} has no clients. Expected at least one.")
-    for client_id in ordered:
-        if not client_id:
-            raise FormatError(f"{path}: a client id is the empty string.")
-        try:
-            client_id.encode()
-        except UnicodeEncodeError as error:
-            # Lone surrogates are how Python shows bytes that are no UTF-8.
-            raise FormatError(
-                f"{path}: the client id {client_id!r} is not UTF-8."
-            ) from error
-    for one, next_one in itertools.pairwise(ordered):
-        if one == next_one:
-            raise FormatError(
-                f"{path} has client {one!r} twice. Expected each id once."
-            )
-    return tuple(ordered)
+    return tuple(sorted(seen))
 
 
 class OneByOne(abc.ABC):
@@ -93,15 +84,11 @@ class OneByOne(abc.ABC):
         if not el.num_examples(element):
             # Writers lose the shape of an array without rows.
             return el.read_only(el.empty_like(spec))
+        who = f"Client {client_id!r}"
         try:
             # Another width of integers, floats or texts stays: what all have
             # in common, only reading all would tell.
-            el.common_spec(
-                el.spec_of(element),
-                f"Client {client_id!r}",
-                spec,
-                f"client {other!r}",
-            )
+            el.common_spec(el.spec_of(element), who, spec, f"client {other!r}")
         except ValueError as error:
             raise FormatError(f"{self._path}: {error}") from error
         return el.read_only(element)

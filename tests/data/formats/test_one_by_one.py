@@ -50,7 +50,7 @@ def test_client_unlike_the_first():
         ([], "no clients"),
         (["a", ""], "empty string"),
         (["a", "\ud800"], "not UTF-8"),
-        (["a", "b", "a"], "'a' twice"),
+        (["a", "b", "a"], "'a' is there twice"),
     ],
 )
 def test_ids_are_checked(ids, match):
