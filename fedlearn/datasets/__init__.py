@@ -1,15 +1,32 @@
-"""Federated data sets, one module each with a `load_data`.
+"""Federated data sets, one module each with a `load_data` and a `task`.
 
-`list()` names them, `describe(name)` tells what is in one, and `fetch(name)`
-gets it onto this machine, for use without a network. Each module has a
-`CARD` with the same facts.
+`list()` names them, `describe(name)` tells what is in one (its `CARD`), and
+`fetch(name)` gets it onto this machine, for use without a network. `task`
+takes the arguments of `load_data`, and says besides which model, loss and
+metrics suit the data (`Task`).
+
+The `load_data` of the published sets have in common:
+
+Args:
+    raw: Give dicts of the stored features instead of `(x, y)`.
+    source: A file to read instead of the public one, or the folder that holds
+        it under its public name; a path or a `file://` address.
+        `"synthetic"` draws a stand-in, offline: features, shapes, dtypes and
+        sizes of clients are those of the real data, with fewer clients; what
+        is in them are patterns that a model can learn.
+    cache_dir: Where fetched and converted files are kept; by default the
+        environment variable `FEDLEARN_CACHE`, or `~/.keras/fedlearn`.
+
+Raises:
+    DownloadError: If the file cannot be fetched; says where to put it.
+    FileNotFoundError: If `source` is not there.
+    FormatError: If a file is damaged or of another kind.
 """
 
-import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedlearn.datasets import (
     celeba,
@@ -22,20 +39,6 @@ from fedlearn.datasets import (
     synthetic,
 )
 from fedlearn.datasets.task import Task
-
-if TYPE_CHECKING:
-    from fedlearn.datasets.card import Card
-
-_NAMES = (
-    "celeba",
-    "cifar100",
-    "digits",
-    "emnist",
-    "heart_disease",
-    "shakespeare",
-    "stackoverflow",
-    "synthetic",
-)
 
 __all__ = [
     "Task",
@@ -53,6 +56,20 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # `dir` shows what is public
 
+_SETS: dict[str, Any] = {
+    module.CARD.name: module
+    for module in (
+        celeba,
+        cifar100,
+        digits,
+        emnist,
+        heart_disease,
+        shakespeare,
+        stackoverflow,
+        synthetic,
+    )
+}
+
 
 def list() -> tuple[str, ...]:
     """The names of the data sets.
@@ -62,16 +79,16 @@ def list() -> tuple[str, ...]:
     >>> "emnist" in list()
     True
     """
-    return _NAMES
+    return tuple(_SETS)
 
 
 def _module(name: str) -> Any:
-    if name not in _NAMES:
+    if name not in _SETS:
         raise ValueError(
             f"There is no data set {name!r}. Expected one of "
-            f"{', '.join(_NAMES)}."
+            f"{', '.join(_SETS)}."
         )
-    return importlib.import_module(f"{__name__}.{name}")
+    return _SETS[name]
 
 
 def describe(name: str, print_fn: Callable[[str], Any] = print) -> None:
@@ -91,8 +108,7 @@ def describe(name: str, print_fn: Callable[[str], Any] = print) -> None:
     >>> lines[0]
     'cifar100: small photographs of 100 kinds of things'
     """
-    card: Card = _module(name).CARD
-    for line in card.lines():
+    for line in _module(name).CARD.lines():
         print_fn(line)
 
 
@@ -106,8 +122,7 @@ def fetch(
 
     Args:
         name: One of `list()`.
-        cache_dir: Where to; by default the environment variable
-            `FEDLEARN_CACHE`, or `~/.keras/fedlearn`.
+        cache_dir: As of `load_data`.
 
     Returns:
         The folder with the files; None for a data set that has none to

@@ -1,6 +1,7 @@
 """What there is to know about a data set before using it."""
 
 import dataclasses
+import textwrap
 
 from fedlearn.datasets.public_file import PublicFile
 
@@ -45,10 +46,25 @@ class Card:
         >>> digits.CARD.lines()[0]
         'digits: handwritten digits of 8 x 8 pixels'
         """
-        import textwrap
-
-        def entry(name: str, text: str) -> list[str]:
-            return textwrap.wrap(
+        entries = [("clients", self.clients)]
+        for part, clients, examples in self.splits:
+            plural = "" if clients == 1 else "s"
+            size = f"{clients:,} client{plural}, {examples:,} examples"
+            entries.append(("part", f"{part}: {size}"))
+        entries += [("x", self.x), ("y", self.y)]
+        entries += [("note", quirk) for quirk in self.quirks]
+        entries += [("licence", self.licence), ("cite", self.citation)]
+        for file in self.files:
+            size = "" if file.size is None else f" ({file.size:,} bytes)"
+            entries.append(("file", file.url + size))
+            if file.sha256:
+                entries.append(("", f"SHA-256 {file.sha256}"))
+        if self.disk_bytes is not None:
+            size = f"{self.disk_bytes / 1e6:,.0f} MB, unpacked"
+            entries.append(("disk", size))
+        lines = [f"{self.name}: {self.title}"]
+        for name, text in entries:
+            lines += textwrap.wrap(
                 text,
                 80,
                 initial_indent=f"  {name:<10}",
@@ -56,23 +72,4 @@ class Card:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-
-        lines = [f"{self.name}: {self.title}"]
-        lines += entry("clients", self.clients)
-        for part, clients, examples in self.splits:
-            plural = "" if clients == 1 else "s"
-            size = f"{clients:,} client{plural}, {examples:,} examples"
-            lines += entry("part", f"{part}: {size}")
-        lines += entry("x", self.x) + entry("y", self.y)
-        for quirk in self.quirks:
-            lines += entry("note", quirk)
-        lines += entry("licence", self.licence)
-        lines += entry("cite", self.citation)
-        for file in self.files:
-            size = "" if file.size is None else f" ({file.size:,} bytes)"
-            lines += entry("file", file.url + size)
-            if file.sha256:
-                lines += entry("", f"SHA-256 {file.sha256}")
-        if self.disk_bytes is not None:
-            lines += entry("disk", f"{self.disk_bytes / 1e6:,.0f} MB, unpacked")
         return lines

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.celeba_attributes import ATTRIBUTES
@@ -76,32 +77,19 @@ def load_data(
     shape `(n,)` and dtype `int64`, 1 where the photograph has the attribute
     `target`, or else 0.
 
-    | | train clients | examples | test clients | examples |
-    | --- | --- | --- | --- | --- |
-    | `split_by="clients"` | 8,408 | 180,429 | 935 | 19,859 |
-    | `split_by="examples"` | 9,343 | 177,457 | 9,343 | 22,831 |
-
     Args:
         target: One of `ATTRIBUTES`.
         split_by: `"clients"`: test people are not among the train people;
             `"examples"`: each person's photographs are divided.
-        raw: Give dicts of the stored features instead of `(x, y)`: the 40
-            `ATTRIBUTES`, `bool (n,)`, and `image`, `int64 (n, 84, 84, 3)`
-            from 0 to 255.
-        source: A file to read instead of the public one, or the folder that
-            holds it as `celeba.sqlite.lzma` or `celeba.sqlite`; a path or a
-            `file://` address. `"synthetic"` draws faces, offline.
-        cache_dir: Where fetched and converted files are kept; by default
-            the environment variable `FEDLEARN_CACHE`, or
-            `~/.keras/fedlearn`.
+        raw: Give the 40 `ATTRIBUTES`, `bool (n,)`, and `image`,
+            `int64 (n, 84, 84, 3)` from 0 to 255.
+        source: `celeba.sqlite.lzma` or `celeba.sqlite`; see `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
         `(train, test)`.
 
     Raises:
-        DownloadError: If the file cannot be fetched; says where to put it.
-        FileNotFoundError: If `source` is not there.
-        FormatError: If a file is damaged or of another kind.
         ValueError: If `target` or `split_by` is none of those.
 
     Source and licence: see `CARD`, or `fl.datasets.describe("celeba")`.
@@ -112,14 +100,8 @@ def load_data(
     >>> train[train.client_ids[0]][0].shape[1:]
     (84, 84, 3)
     """
-    if target not in ATTRIBUTES:
-        raise ValueError(
-            f"target is {target!r}. Expected one of {', '.join(ATTRIBUTES)}."
-        )
-    if split_by not in _FILES:
-        raise ValueError(
-            f"split_by is {split_by!r}. Expected 'clients' or 'examples'."
-        )
+    checks.one_of("target", target, ATTRIBUTES)
+    checks.one_of("split_by", split_by, _FILES)
     parts = _FILES[split_by].load(source, cache_dir)
 
     def features(stored: Any) -> Any:
@@ -133,9 +115,7 @@ def load_data(
         return x, stored[target].astype(np.int64)
 
     fn = features if raw else examples
-    train, test = (
-        parts[p].map(fn, same_length=True) for p in ("train", "test")
-    )
+    train, test = (data.map(fn, same_length=True) for data in parts.values())
     return train, test
 
 

@@ -56,11 +56,6 @@ CARD = Card(
 )
 
 
-def _central(images: np.ndarray, size: int) -> np.ndarray:
-    start = (images.shape[1] - size) // 2
-    return images[:, start : start + size, start : start + size]
-
-
 def standardized(images: np.ndarray) -> np.ndarray:
     """Each image less its mean, divided by its standard deviation.
 
@@ -102,24 +97,16 @@ def load_data(
     Args:
         crop_size: Side of the central square of an image that is kept; the
             papers use 24. The crop comes before the standardization.
-        raw: Give dicts of the stored features instead of `(x, y)`:
-            `coarse_label`, `int64 (n,)`; `image`, `uint8 (n, 32, 32, 3)`;
-            `label`, `int64 (n,)`.
-        source: A file to read instead of the public one, or the folder that
-            holds it under its public name (`cifar100.sqlite.lzma` or
-            `fed_cifar100.tar.bz2`), as a path or a `file://` address.
-            `"synthetic"` draws coloured textures and shapes, offline.
-        cache_dir: Where fetched and converted files are kept; by default
-            the environment variable `FEDLEARN_CACHE`, or
-            `~/.keras/fedlearn`.
+        raw: Give `coarse_label`, `int64 (n,)`; `image`,
+            `uint8 (n, 32, 32, 3)`; `label`, `int64 (n,)`.
+        source: `cifar100.sqlite.lzma` or `fed_cifar100.tar.bz2`; see
+            `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
         `(train, test)`, of different clients.
 
     Raises:
-        DownloadError: If the file cannot be fetched; says where to put it.
-        FileNotFoundError: If `source` is not there.
-        FormatError: If a file is damaged or of another kind.
         ValueError: If `crop_size` is not from 1 to 32.
 
     Source and licence: see `CARD`, or `fl.datasets.describe("cifar100")`.
@@ -133,6 +120,7 @@ def load_data(
     if not 1 <= crop_size <= 32:
         raise ValueError(f"crop_size is {crop_size!r}. Expected 1 to 32.")
     parts = _FILES.load(source, cache_dir)
+    start = (32 - crop_size) // 2
 
     def features(stored: Any) -> Any:
         image = stored["image"].astype(np.uint8).reshape(-1, 32, 32, 3)
@@ -143,13 +131,12 @@ def load_data(
         }
 
     def examples(stored: Any) -> Any:
-        image = _central(stored["image"].reshape(-1, 32, 32, 3), crop_size)
+        image = stored["image"].reshape(-1, 32, 32, 3)
+        image = image[:, start : start + crop_size, start : start + crop_size]
         return standardized(image), stored["label"].astype(np.int64)
 
     fn = features if raw else examples
-    train, test = (
-        parts[p].map(fn, same_length=True) for p in ("train", "test")
-    )
+    train, test = (data.map(fn, same_length=True) for data in parts.values())
     return train, test
 
 

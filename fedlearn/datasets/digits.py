@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import partition
+from fedlearn import checks, partition
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.task import Task
@@ -73,11 +73,7 @@ def load_data(
     >>> train["0"][0].shape[1:]
     (8, 8, 1)
     """
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            f"test_fraction is {test_fraction!r}. Expected a number between "
-            "0 and 1, both excluded."
-        )
+    checks.fraction("test_fraction", test_fraction, one=False)
     from sklearn.datasets import load_digits  # takes a second: not at import
 
     images, labels = load_digits(return_X_y=True)

@@ -84,37 +84,22 @@ def load_data(
     MNIST's). `y` has shape `(n,)` and dtype `int64`: 0 to 9 are digits, 10 to
     35 capital letters, 36 to 61 small letters.
 
-    | | clients | train examples | test examples |
-    | --- | --- | --- | --- |
-    | `only_digits=True` | 3,383 | 341,873 | 40,832 |
-    | `only_digits=False` | 3,400 | 671,585 | 77,483 |
-
     The first call fetches 171 MB and converts them, which takes minutes and,
     while it lasts, 5 GB of disk; later ones open the converted file in
     milliseconds. Clients are read when they are needed.
 
     Args:
-        only_digits: The ten digits, or all 62 classes.
+        only_digits: The ten digits (3,383 writers), or all 62 classes (3,400).
         invert: Give 1 for ink and 0 for paper, as MNIST does.
-        raw: Give dicts of the stored features instead of `(x, y)`: `label`,
-            `int32 (n,)`, and `pixels`, `float32 (n, 28, 28)`.
-        source: A file to read instead of the public one, or the folder that
-            holds it under its public name (`emnist_all.sqlite.lzma`,
-            `fed_emnist_digitsonly.tar.bz2`, ...), as a path or a `file://`
-            address. A file whose splits are `train` and `test` will do, such
-            as MNIST divided among clients. `"synthetic"` draws characters
-            that look written, offline: 100 writers.
-        cache_dir: Where fetched and converted files are kept; by default
-            the environment variable `FEDLEARN_CACHE`, or
-            `~/.keras/fedlearn`.
+        raw: Give `label`, `int32 (n,)`, and `pixels`, `float32 (n, 28, 28)`.
+        source: Such as `emnist_all.sqlite.lzma` or
+            `fed_emnist_digitsonly.tar.bz2`; a file whose splits are `train`
+            and `test` will do, such as MNIST divided among clients. See
+            `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
         `(train, test)`, of the same clients.
-
-    Raises:
-        DownloadError: If the file cannot be fetched; says where to put it.
-        FileNotFoundError: If `source` is not there.
-        FormatError: If a file is damaged or of another kind.
 
     Source and licence: see `CARD`, or `fl.datasets.describe("emnist")`.
 
@@ -137,9 +122,7 @@ def load_data(
         return 1 - x if invert else x, stored["label"].astype(np.int64)
 
     fn = features if raw else examples
-    train, test = (
-        parts[p].map(fn, same_length=True) for p in ("train", "test")
-    )
+    train, test = (data.map(fn, same_length=True) for data in parts.values())
     return train, test
 
 

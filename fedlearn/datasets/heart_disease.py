@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import seeds
+from fedlearn import checks, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fetching.cache_folder import cache_folder
-from fedlearn.data.formats.csv_file import read_cells
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets import stand_in
 from fedlearn.datasets.card import Card
@@ -22,21 +21,12 @@ __all__ = ["CARD", "COLUMNS", "SITES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 SITES = ("cleveland", "hungarian", "switzerland", "va")
+# fmt: off
 COLUMNS = (
-    "age",
-    "sex",
-    "cp_2",
-    "cp_3",
-    "cp_4",
-    "trestbps",
-    "chol",
-    "fbs",
-    "restecg_1",
-    "restecg_2",
-    "thalach",
-    "exang",
-    "oldpeak",
+    "age", "sex", "cp_2", "cp_3", "cp_4", "trestbps", "chol", "fbs",
+    "restecg_1", "restecg_2", "thalach", "exang", "oldpeak",
 )
+# fmt: on
 
 _BASE_URL = (
     "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/"
@@ -109,12 +99,9 @@ def load_data(
     """740 patients of four hospitals, who may have heart disease.
 
     `x` has shape `(n, 13)` and dtype `float32` (see `COLUMNS`); `y` has shape
-    `(n,)` and dtype `int64`, 1 for heart disease.
-
-    | | cleveland | hungarian | switzerland | va |
-    | --- | --- | --- | --- | --- |
-    | train | 199 | 172 | 30 | 85 |
-    | test | 104 | 89 | 16 | 45 |
+    `(n,)` and dtype `int64`, 1 for heart disease. Of the hospitals cleveland,
+    hungarian, switzerland and va, 199, 172, 30 and 85 patients are for
+    training, 104, 89, 16 and 45 for testing.
 
     Args:
         normalize: Subtract from each column the mean of the hospital's train
@@ -131,19 +118,14 @@ def load_data(
         source: A folder that holds the hospitals' files (UCI's
             `processed.cleveland.data` and so on, or `cleveland.csv` and so
             on with the names of `COLUMNS`, `target` and maybe `split` in
-            their first line), or one CSV file of all with a column `site`; a
-            path or a `file://` address. `"synthetic"` makes up patients,
-            offline.
-        cache_dir: Where fetched files are kept; by default the environment
-            variable `FEDLEARN_CACHE`, or `~/.keras/fedlearn`.
+            their first line), or one CSV file of all with a column `site`;
+            see `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
         `(train, test)`, of the same four clients.
 
     Raises:
-        DownloadError: If a file cannot be fetched; says where to put it.
-        FileNotFoundError: If `source` is not there.
-        FormatError: If a file is damaged or of another kind.
         ValueError: If there is no such `split`, or the file has other
             patients than FLamby's.
 
@@ -156,10 +138,7 @@ def load_data(
     >>> [train.num_examples(site) for site in train]
     [199, 172, 30, 85]
     """
-    if split not in (None, "flamby"):
-        raise ValueError(
-            f"`split` must be None or 'flamby'. Received: {split!r}."
-        )
+    checks.one_of("split", split, (None, "flamby"))
     parts: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
     for site, (x, y, is_train) in _sites(source, cache_dir, seed).items():
         if split == "flamby":
@@ -205,8 +184,8 @@ def _sites(
     seed: int,
 ) -> Mapping[str, _Site]:
     if source == "synthetic":
-        drawn = stand_in.draw("heart_disease")
-        return {site: _joined(drawn, site) for site in SITES}
+        train, test = stand_in.draw("heart_disease").values()
+        return {site: _joined(train[site], test[site]) for site in SITES}
     if source is None:
         folder = cache_folder(cache_dir) / "heart_disease"
         paths = {site: file.fetch(folder) for site, file in _FILES.items()}
@@ -229,13 +208,9 @@ def _sites(
     return sites
 
 
-def _joined(drawn: Mapping[str, FederatedDataset], site: str) -> _Site:
-    train, test = (drawn[part][site] for part in ("train", "test"))
-    return (
-        np.concatenate([train["x"], test["x"]]),
-        np.concatenate([train["y"], test["y"]]),
-        np.arange(len(train["y"]) + len(test["y"])) < len(train["y"]),
-    )
+def _joined(train: Any, test: Any) -> _Site:
+    x, y = (np.concatenate([train[name], test[name]]) for name in "xy")
+    return x, y, np.arange(len(y)) < len(train["y"])
 
 
 def _drawn_split(total: int, site: str, seed: int) -> np.ndarray:
@@ -245,98 +220,92 @@ def _drawn_split(total: int, site: str, seed: int) -> np.ndarray:
     return is_train
 
 
+def _lines(path: Path) -> list[tuple[str, list[str]]]:
+    """The cells of each line that has some, after where it is."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            return [
+                (f"{path}, line {line}", row)
+                for line, row in enumerate(csv.reader(file), 1)
+                if row
+            ]
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{path} is not UTF-8: {error}.") from error
+
+
+def _numbers(cells: list[str], where: str) -> list[float]:
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError as error:
+        raise FormatError(f"{where}: {error}.") from error
+
+
+def _x_and_y(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # The original's outcome counts vessels: 0 means healthy.
+    y = (values[:, -1] > 0).astype(np.int64)
+    return values[:, :-1].astype(np.float32), y
+
+
 def _read_csv(path: Path, site: str | None, seed: int) -> dict[str, _Site]:
-    header, rows, lines = read_cells(path, ",")
+    (_, header), *lines = _lines(path) or [("", [])]
     needed = [*COLUMNS, "target", *(["site"] if site is None else [])]
     if missing := [name for name in needed if name not in header]:
         raise FormatError(
             f"{path} has no column {', '.join(map(repr, missing))}. Expected "
             f"{', '.join(needed)}."
         )
-    places = [header.index(name) for name in (*COLUMNS, "target")]
-    values = np.empty((len(rows), len(places)))
-    for k, row in enumerate(rows):
-        values[k] = _numbers([row[p] for p in places], path, lines[k])
-
-    def column(name: str) -> np.ndarray:
-        place = header.index(name)
-        return np.array([row[place] for row in rows])
-
-    whose = column("site") if site is None else np.full(len(rows), site)
-    if other := sorted(set(whose.tolist()) - set(SITES)):
-        raise FormatError(
-            f"{path} names the site {other[0]!r}. Expected "
-            f"{', '.join(map(repr, SITES))}."
+    places = {name: header.index(name) for name in header}
+    rows: dict[str, list[list[float]]] = {name: [] for name in SITES}
+    is_train: dict[str, list[bool]] = {name: [] for name in SITES}
+    for where, cells in lines:
+        if len(cells) != len(header):
+            raise FormatError(
+                f"{where}: {len(cells)} cells. Expected {len(header)}, as in "
+                "the first line."
+            )
+        whose = site or cells[places["site"]]
+        if whose not in rows:
+            raise FormatError(
+                f"{where} names the site {whose!r}. Expected "
+                f"{', '.join(map(repr, SITES))}."
+            )
+        wanted = [cells[places[name]] for name in (*COLUMNS, "target")]
+        rows[whose].append(_numbers(wanted, where))
+        is_train[whose].append(
+            "split" in header and cells[places["split"]] == "train"
         )
-    sites = {}
-    for name in SITES:
-        mine = whose == name
-        if not mine.any():
-            continue
-        x, y = _split_columns(values[mine])
-        if "split" in header:
-            is_train = column("split")[mine] == "train"
-        else:
-            is_train = _drawn_split(len(y), name, seed)
-        sites[name] = x, y, is_train
-    return sites
-
-
-def _split_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # The original's outcome counts vessels: 0 means healthy.
-    y = (values[:, -1] > 0).astype(np.int64)
-    return values[:, :-1].astype(np.float32), y
-
-
-def _numbers(cells: list[str], path: Path, line: int) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError as error:
-        raise FormatError(f"{path}, line {line}: {error}.") from error
+    return {
+        name: (
+            *_x_and_y(np.array(values)),
+            np.array(is_train[name])
+            if "split" in header
+            else _drawn_split(len(values), name, seed),
+        )
+        for name, values in rows.items()
+        if values
+    }
 
 
 def _read_uci(path: Path, site: str, seed: int) -> _Site:
     kept = []
-    with open(path, encoding="utf-8", newline="") as file:
-        try:
-            for line, row in enumerate(csv.reader(file), 1):
-                if not row:
-                    continue
-                if len(row) != 14:
-                    raise FormatError(
-                        f"{path}, line {line}: {len(row)} values. Expected "
-                        "14, as in the 'processed' files of UCI."
-                    )
-                # slope, ca and thal are missing for most patients.
-                cells = [*row[:10], row[13]]
-                if "?" not in cells:
-                    kept.append(_numbers(cells, path, line))
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{path} is not UTF-8: {error}.") from error
+    for where, row in _lines(path):
+        if len(row) != 14:
+            raise FormatError(
+                f"{where}: {len(row)} values. Expected 14, as in the "
+                "'processed' files of UCI."
+            )
+        # slope, ca and thal are missing for most patients.
+        cells = [*row[:10], row[13]]
+        if "?" not in cells:
+            kept.append(_numbers(cells, where))
     if not kept:
         raise FormatError(f"{path} has no patient without missing values.")
-    values = np.array(kept)
-    age, sex, pain, pressure, chol, sugar, ecg, rate, angina, depression, y = (
-        values.T
-    )
-    encoded = np.stack(
-        [
-            age,
-            sex,
-            *(pain == kind for kind in (2, 3, 4)),
-            pressure,
-            chol,
-            sugar,
-            *(ecg == kind for kind in (1, 2)),
-            rate,
-            angina,
-            depression,
-            y,
-        ],
-        axis=1,
-    )
-    x, outcome = _split_columns(encoded)
-    return x, outcome, _drawn_split(len(x), site, seed)
+    age, sex, pain, pressure, chol, sugar, ecg, *others = np.array(kept).T
+    pains = [pain == kind for kind in (2, 3, 4)]
+    ecgs = [ecg == kind for kind in (1, 2)]
+    columns = [age, sex, *pains, pressure, chol, sugar, *ecgs, *others]
+    x, y = _x_and_y(np.stack(columns, axis=1))
+    return x, y, _drawn_split(len(x), site, seed)
 
 
 def task(**arguments: Any) -> Task:

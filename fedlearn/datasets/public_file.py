@@ -52,20 +52,9 @@ def locate(
         names: Public names of the file, the preferred one first.
         what: The data set, for messages.
 
-    Returns:
-        The path of the file.
-
     Raises:
         FileNotFoundError: If there is nothing there.
         ValueError: If `source` is an address of another kind.
-
-    Example:
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "b.txt").write_text("")
-    >>> locate(folder, ["a.txt", "b.txt"], "letters").name
-    'b.txt'
     """
     text = os.fspath(source)
     scheme, host, address = urlsplit(text)[:3]
@@ -93,10 +82,7 @@ def locate(
 
 
 def fingerprint(path: Path) -> str:
-    """Tells a file from others, and from what it was before it was changed.
-
-    By its path, size and time of change, which takes no reading.
-    """
+    """Tells a file from others and earlier ones, without reading it."""
     stat = path.stat()
     facts = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
     return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()

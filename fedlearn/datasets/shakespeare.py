@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
@@ -103,20 +104,15 @@ def tokens(snippets: np.ndarray, sequence_length: int = 80) -> np.ndarray:
     table = np.full(256, OOV, np.int32)
     table[[ord(c) for c in VOCABULARY]] = np.arange(1, len(VOCABULARY) + 1)
     texts = snippets.tolist()
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    pieces = -(-(lengths + 2) // width)
-    starts = (np.cumsum(pieces) - pieces) * width
-    out = np.full(int(pieces.sum()) * width, PAD, np.int32)
-    out[starts] = BOS
-    out[starts + lengths + 1] = EOS
-    # Character k of all snippets together goes k places after its snippet's
-    # start, less the characters before that snippet.
-    before = np.cumsum(lengths) - lengths
-    places = np.arange(int(lengths.sum())) + np.repeat(
-        starts + 1 - before, lengths
-    )
-    out[places] = table[np.frombuffer(b"".join(texts), np.uint8)]
-    return out.reshape(-1, width)
+    pieces = [-(-(len(text) + 2) // width) for text in texts]
+    rows = np.full((sum(pieces), width), PAD, np.int32)
+    flat, start = rows.reshape(-1), 0
+    for text, count in zip(texts, pieces, strict=True):
+        end = start + len(text) + 1
+        flat[start], flat[end] = BOS, EOS
+        flat[start + 1 : end] = table[np.frombuffer(text, np.uint8)]
+        start += count * width
+    return rows
 
 
 def text(numbers: Any) -> str:
@@ -155,24 +151,15 @@ def load_data(
 
     Args:
         sequence_length: Characters of an example.
-        raw: Give dicts of the stored feature instead of `(x, y)`:
-            `snippets`, an object array of `bytes (n,)`.
-        source: A file to read instead of the public one, or the folder that
-            holds it under its public name (`shakespeare.sqlite.lzma` or
-            `shakespeare.tar.bz2`), as a path or a `file://` address.
-            `"synthetic"` makes up roles that each speak their own way,
-            offline.
-        cache_dir: Where fetched and converted files are kept; by default
-            the environment variable `FEDLEARN_CACHE`, or
-            `~/.keras/fedlearn`.
+        raw: Give `snippets`, an object array of `bytes (n,)`.
+        source: `shakespeare.sqlite.lzma` or `shakespeare.tar.bz2`; see
+            `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
         `(train, test)`, of the same clients.
 
     Raises:
-        DownloadError: If the file cannot be fetched; says where to put it.
-        FileNotFoundError: If `source` is not there.
-        FormatError: If a file is damaged or of another kind.
         ValueError: If `sequence_length` is below 1.
 
     Source and licence: see `CARD`, or `fl.datasets.describe("shakespeare")`.
@@ -184,10 +171,7 @@ def load_data(
     >>> bool((x[:, 1:] == y[:, :-1]).all())
     True
     """
-    if sequence_length < 1:
-        raise ValueError(
-            f"sequence_length is {sequence_length!r}. Expected at least 1."
-        )
+    checks.whole("sequence_length", sequence_length)
     parts = _FILES.load(source, cache_dir)
     if raw:
         return parts["train"], parts["test"]

@@ -3,6 +3,7 @@
 Two tasks: to predict the next word, and to predict a question's tags.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fetching.archive import unpack_tar
 from fedlearn.data.fetching.cache_folder import cache_folder
@@ -94,14 +96,11 @@ def load_word_counts(
 
     Args:
         vocab_size: How many words to give; all of them by default.
-        source: A file to read instead of the public one (its tar, or the
-            text in it, `stackoverflow.word_count`), or a folder that holds
-            it; `"synthetic"` for the words of the synthetic data.
-        cache_dir: As for `load_data`.
+        source: The public file's tar, or the text in it,
+            `stackoverflow.word_count`; see `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Raises:
-        DownloadError: If the file cannot be fetched; says where to put it.
-        FormatError: If it is damaged.
         ValueError: If `vocab_size` is below 1.
 
     Example:
@@ -109,15 +108,18 @@ def load_word_counts(
     >>> len(load_word_counts(10, source="synthetic"))
     10
     """
+    if vocab_size is not None:
+        checks.whole("vocab_size", vocab_size)
     if source == "synthetic":
-        return _first(stand_in.counts("tokens", b" "), vocab_size)
+        found = stand_in.counts("tokens", b" ").items()
+        return dict(itertools.islice(found, vocab_size))
     path = _count_file(_WORD_COUNTS, source, cache_dir)
     counts: dict[str, int] = {}
     with open(path, encoding="utf-8") as file:
         try:
-            for number, line in enumerate(file, 1):
-                if vocab_size is not None and len(counts) >= vocab_size:
-                    break
+            for number, line in enumerate(
+                itertools.islice(file, vocab_size), 1
+            ):
                 word, _, count = line.rstrip("\n").rpartition(" ")
                 if not word or not count.isdecimal() or word in counts:
                     raise FormatError(
@@ -127,7 +129,7 @@ def load_word_counts(
                 counts[word] = int(count)
         except UnicodeDecodeError as error:
             raise FormatError(f"{path} is not UTF-8: {error}.") from error
-    return _first(counts, vocab_size)
+    return counts
 
 
 def load_tag_counts(
@@ -140,14 +142,9 @@ def load_tag_counts(
     The public file has 50,454 tags.
 
     Args:
-        source: A file to read instead of the public one (its tar, or the
-            JSON in it, `stackoverflow.tag_count`), or a folder that holds
-            it; `"synthetic"` for the tags of the synthetic data.
-        cache_dir: As for `load_data`.
-
-    Raises:
-        DownloadError: If the file cannot be fetched; says where to put it.
-        FormatError: If it is damaged.
+        source: The public file's tar, or the JSON in it,
+            `stackoverflow.tag_count`; see `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Example:
 
@@ -160,17 +157,15 @@ def load_tag_counts(
     path = _count_file(_TAG_COUNTS, source, cache_dir)
     try:
         counts = json.loads(path.read_text(encoding="utf-8"))
+        # Sorting keeps tags of equal count in the order of the file.
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is no JSON text: {error}.") from error
-    if not isinstance(counts, dict) or not all(
-        isinstance(count, int) for count in counts.values()
-    ):
+    except (AttributeError, TypeError) as error:
         raise FormatError(
             f"{path} is JSON of another kind. Expected an object from tag to "
             "count."
-        )
-    # Sorting keeps tags of equal count in the order of the file.
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+        ) from error
 
 
 def _count_file(
@@ -189,14 +184,6 @@ def _count_file(
         if opened.read(3) != b"BZh":
             return path
     return unpack_tar(path, [member], folder)[member]
-
-
-def _first(counts: Mapping[str, int], size: int | None) -> dict[str, int]:
-    if size is None:
-        return dict(counts)
-    if size < 1:
-        raise ValueError(f"vocab_size is {size!r}. Expected at least 1.")
-    return dict(list(counts.items())[:size])
 
 
 def word_numbers(
@@ -278,41 +265,24 @@ def load_data(
     question's title, known or not. `y` has shape `(n, 500)` and dtype
     `float32`: 1 for each of the 500 most used tags that it has.
 
-    | | clients | examples |
-    | --- | --- | --- |
-    | train | 342,477 | 135,818,730 |
-    | heldout | 38,758 | 16,491,230 |
-    | test | 204,088 | 16,586,035 |
-
     Args:
         task: `"words"`, to predict the next word, or `"tags"`, to predict a
             post's tags.
         vocab_size: How many words are known.
         num_tags: How many tags are to be predicted; for `"tags"` only.
         sequence_length: Words of an example; for `"words"` only.
-        raw: Give dicts of the stored features instead of `(x, y)`:
-            `creation_date`, `tags`, `title`, `tokens` and `type`, object
-            arrays of `bytes (n,)`, and `score`, `int64 (n,)`.
-        source: A file to read instead of the public one
-            (`stackoverflow.sqlite.lzma` or `stackoverflow.tar.bz2`), or a
-            folder that holds it and the counts
-            (`stackoverflow.word_count.tar.bz2`,
-            `stackoverflow.tag_count.tar.bz2`) under their public names; with
-            a file, the counts are looked for beside it. A path or a
-            `file://` address. `"synthetic"` makes up people with topics of
-            their own, offline.
-        cache_dir: Where fetched and converted files are kept; by default
-            the environment variable `FEDLEARN_CACHE`, or
-            `~/.keras/fedlearn`.
+        raw: Give `creation_date`, `tags`, `title`, `tokens` and `type`,
+            object arrays of `bytes (n,)`, and `score`, `int64 (n,)`.
+        source: `stackoverflow.sqlite.lzma` or `stackoverflow.tar.bz2`, with
+            the counts (`stackoverflow.word_count.tar.bz2`,
+            `stackoverflow.tag_count.tar.bz2`) beside it; see `fl.datasets`.
+        cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
         `(train, heldout, test)`. `heldout` has other clients than `train`
         and `test`, which have many in common.
 
     Raises:
-        DownloadError: If a file cannot be fetched; says where to put it.
-        FileNotFoundError: If `source`, or a file of counts, is not there.
-        FormatError: If a file is damaged or of another kind.
         ValueError: If `task` is neither, or a size is below 1.
 
     Source and licence: see `CARD`, or
@@ -324,16 +294,10 @@ def load_data(
     >>> train[train.client_ids[0]][0].shape[1:]
     (20,)
     """
-    if task not in ("words", "tags"):
-        raise ValueError(f"task is {task!r}. Expected 'words' or 'tags'.")
-    sizes = {
-        "vocab_size": vocab_size,
-        "num_tags": num_tags,
-        "sequence_length": sequence_length,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size!r}. Expected at least 1.")
+    checks.one_of("task", task, ("words", "tags"))
+    checks.whole("vocab_size", vocab_size)
+    checks.whole("num_tags", num_tags)
+    checks.whole("sequence_length", sequence_length)
     parts = _FILES.load(source, cache_dir)
     train, heldout, test = (parts[part] for part in _PARTS)
     if raw:
@@ -342,34 +306,29 @@ def load_data(
     if source is not None and source != "synthetic":
         beside = locate(source, _FILES.names, "stackoverflow").parent
     words = load_word_counts(vocab_size, source=beside, cache_dir=cache_dir)
-    index = {word.encode(): k for k, word in enumerate(words)}
     if task == "words":
-        from_one = {word: k + 1 for word, k in index.items()}
+        from_one = {word.encode(): k for k, word in enumerate(words, 1)}
 
         def examples(stored: Any) -> Any:
             rows = _word_numbers(stored["tokens"], from_one, sequence_length)
             return rows[:, :-1], rows[:, 1:]
     else:
         tags = load_tag_counts(source=beside, cache_dir=cache_dir)
-        numbers = {t.encode(): k for k, t in enumerate(_first(tags, num_tags))}
+        most = itertools.islice(tags, num_tags)
+        numbers = {tag.encode(): k for k, tag in enumerate(most)}
+        index = {word.encode(): k for k, word in enumerate(words)}
 
         def examples(stored: Any) -> Any:
-            pairs = zip(
-                stored["tokens"].tolist(),
-                stored["title"].tolist(),
-                strict=True,
-            )
-            texts = [b" ".join(pair) for pair in pairs]
+            texts = (stored["tokens"] + b" " + stored["title"]).tolist()
             counts, totals = _bags(texts, None, index)
             x = counts / np.maximum(totals, 1)[:, None]
             y, _ = _bags(stored["tags"].tolist(), b"|", numbers)
             return x, np.minimum(y, 1)
 
-    return (
-        train.map(examples, same_length=True),
-        heldout.map(examples, same_length=True),
-        test.map(examples, same_length=True),
+    train, heldout, test = (
+        data.map(examples, same_length=True) for data in (train, heldout, test)
     )
+    return train, heldout, test
 
 
 def task(**arguments: Any) -> Task:

@@ -28,23 +28,17 @@ _NUM_TOPICS = 12
 
 
 class _StandIn(NamedTuple):
-    """How a set is drawn.
+    """How a set is drawn."""
 
-    Attributes:
-        examples: From a client's number, how many, and the keys of the client
-            and of the examples, to the stored features.
-        sizes: Of each part, what clients have on average: all, or each.
-        num_clients: In the part `train`.
-        client_id: From a client's number.
-        spread: Standard deviation of the logarithm of clients' sizes.
-        who: From part and number of clients, the clients' numbers.
-    """
-
+    # From a client's number, how many examples, and the keys of the client
+    # and of the examples, to the stored features.
     examples: Callable[..., _Features]
+    # Of each part, what clients have on average: all, or each.
     sizes: dict[str, tuple[int, ...]]
-    num_clients: int
+    num_clients: int  # in the part `train`
     client_id: Callable[[int], str]
-    spread: float = 0.0
+    spread: float = 0.0  # standard deviation of the logarithm of sizes
+    # From part and number of clients, the clients' numbers.
     who: Callable[[str, int], Sequence[int]] = lambda part, num: range(num)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import portable_math, seeds
+from fedlearn import checks, portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.card import Card
 from fedlearn.datasets.task import Task
@@ -58,12 +58,9 @@ def load_data(
 
     `alpha` says how much the clients' models differ and `beta` how much
     their points do; even at `(0, 0)` clients are not alike, since `W_k` and
-    `v_k` are still drawn anew. With `iid`, all share one `W`, `b` (elements
-    from `N(0, 1)`) and `v = 0`, and `alpha` and `beta` do nothing.
-
-    `alpha` and `beta` are standard deviations, as in the authors' code, where
-    the paper's `N(0, alpha)` reads like a variance. At 0 and 1 that is the
-    same; `(0.5, 0.5)` here is what papers that use the code report on.
+    `v_k` are still drawn anew. They are standard deviations, as in the
+    authors' code, where the paper's `N(0, alpha)` reads like a variance. With
+    `iid`, all share one `W`, `b` (elements from `N(0, 1)`) and `v = 0`.
 
     `x` has shape `(n, 60)` and dtype `float32`; `y` has shape `(n,)` and
     dtype `int64`, 0 to 9. Drawn by `fedlearn.seeds`, with the same bits
@@ -95,26 +92,17 @@ def load_data(
     >>> min(train.num_examples(i) + test.num_examples(i) for i in train) >= 50
     True
     """
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0 <= value < np.inf:
-            raise ValueError(
-                f"{name} is {value!r}. Expected a standard deviation, 0 or "
-                "more."
-            )
-    if num_clients < 1:
-        raise ValueError(
-            f"num_clients is {num_clients!r}. Expected at least 1."
-        )
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            f"test_fraction is {test_fraction!r}. Expected a number between "
-            "0 and 1, both excluded."
-        )
+    checks.number("alpha", alpha)
+    checks.number("beta", beta)
+    num_clients = checks.whole("num_clients", num_clients)
+    checks.fraction("test_fraction", test_fraction, one=False)
     key = (seed, "synthetic")
     logs = 4 + 2 * seeds.normal(num_clients, *key, "sizes")
     sizes = 50 + np.floor(portable_math.exp(logs)).astype(np.int64)
     model_means = alpha * seeds.normal(num_clients, *key, "u")
     point_means = beta * seeds.normal(num_clients, *key, "B")
+    j = np.arange(1, _FEATURES + 1, dtype=np.float64)
+    deviations = portable_math.exp(-0.6 * portable_math.log(j))
     width = len(str(num_clients - 1))
     clients = {}
     for k in range(num_clients):
@@ -126,19 +114,12 @@ def load_data(
                 (_FEATURES + 1) * _CLASSES, *key, "model", k
             )
             centre = point_means[k] + seeds.normal(_FEATURES, *key, "v", k)
-        x = _points(centre, int(sizes[k]), (*key, "x", k))
+        normal = seeds.normal(int(sizes[k]) * _FEATURES, *key, "x", k)
+        points = centre + deviations * normal.reshape(-1, _FEATURES)
+        x = points.astype(np.float32)
         clients[f"{k:0{width}d}"] = x, _labels(x, model.reshape(-1, _CLASSES))
     data = FederatedDataset.from_clients(clients)
     return data.split_examples(1 - test_fraction, seed)
-
-
-def _points(
-    centre: np.ndarray, size: int, key: tuple[seeds.Key, ...]
-) -> np.ndarray:
-    j = np.arange(1, _FEATURES + 1, dtype=np.float64)
-    deviations = portable_math.exp(-0.6 * portable_math.log(j))
-    normal = seeds.normal(size * _FEATURES, *key).reshape(size, _FEATURES)
-    return (centre + deviations * normal).astype(np.float32)
 
 
 def _labels(x: np.ndarray, model: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ class Task:
         train: The clients to train with.
         test: The clients to test with.
         model: The usual model, a function of `fl.models`.
-        sizes: Arguments for that function, or for another of `fl.models`:
-            those that the labels or inputs fix, such as `num_classes`.
+        sizes: That function's arguments that labels and inputs fix, such as
+            `num_classes`; others of `fl.models` take what they know of them.
         ignored: For sequences, the labels that the accuracy leaves out.
         batch_size: The usual batch size of a client.
         learning_rate: The usual learning rate of a client's SGD.
@@ -38,9 +38,8 @@ class Task:
     >>> model = task.build_model(seed=0)
     >>> model.name, model.loss
     ('digits_cnn', 'sparse_categorical_crossentropy')
-    >>> process = fl.FederatedAveraging(
-    ...     model, client=fl.LocalTraining(batch_size=task.batch_size)
-    ... )
+    >>> client = fl.LocalTraining(batch_size=task.batch_size)
+    >>> process = fl.FederatedAveraging(model, client)
     """
 
     train: FederatedDataset

@@ -53,7 +53,7 @@ def test_arguments():
     np.testing.assert_array_equal(train["0"][0], again["0"][0])
     other = digits.load_data(5, 100, 0.5, seed=4)[0]
     assert not np.array_equal(train["0"][1][:99], other["0"][1][:99])
-    with pytest.raises(ValueError, match="test_fraction is 1"):
+    with pytest.raises(ValueError, match="`test_fraction` must be"):
         digits.load_data(test_fraction=1)
     with pytest.raises(ValueError, match="num_clients"):
         digits.load_data(num_clients=2000)

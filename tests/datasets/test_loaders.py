@@ -153,7 +153,7 @@ def test_word_counts(tmp_path):
     load = stackoverflow.load_word_counts
     assert load(source=path) == {"the": 10, ".": 9, "é": 2}
     assert load(2, source=tmp_path) == {"the": 10, ".": 9}
-    with pytest.raises(ValueError, match="vocab_size is 0"):
+    with pytest.raises(ValueError, match="`vocab_size` must be a whole"):
         load(0, source=path)
 
 

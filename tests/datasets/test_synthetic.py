@@ -120,11 +120,11 @@ def test_sizes_are_log_normal():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="alpha is -1"):
+    with pytest.raises(ValueError, match="`alpha` must be"):
         synthetic.load_data(alpha=-1)
-    with pytest.raises(ValueError, match="beta is nan"):
+    with pytest.raises(ValueError, match="`beta` must be"):
         synthetic.load_data(beta=float("nan"))
-    with pytest.raises(ValueError, match="num_clients is 0"):
+    with pytest.raises(ValueError, match="`num_clients` must be"):
         synthetic.load_data(num_clients=0)
-    with pytest.raises(ValueError, match="test_fraction is 1"):
+    with pytest.raises(ValueError, match="`test_fraction` must be"):
         synthetic.load_data(test_fraction=1)
