@@ -1,11 +1,11 @@
-"""Logarithm, exponential, sine and cosine with the same bits everywhere.
+"""Logarithm, exponential and cosine with the same bits everywhere.
 
 NumPy takes these from the machine's libraries and vector units, whose last
 bit differs; and a last bit decides now and then whose an example is. Here
 they are made of additions, multiplications, divisions and exact scalings by
 powers of 2 alone, which IEEE 754 fixes to the bit. Logarithms and
-exponentials are right to within 2 units in the last place of a float64, sines
-and cosines to within 3e-16.
+exponentials are right to within 2 units in the last place of a float64,
+cosines to within 3e-16.
 """
 
 import math
@@ -97,18 +97,3 @@ def cos_turns(x: np.ndarray) -> np.ndarray:
     )
     # Adding 0 turns -0.0 into 0.0.
     return sign * np.where(near_zero, cosine, sine) + 0.0
-
-
-def sin_turns(x: np.ndarray) -> np.ndarray:
-    """The sine of angles in full turns: `sin(2 * pi * x)`.
-
-    Args:
-        x: `float64` array.
-
-    Example:
-
-    >>> sin_turns(np.array([0.0, 0.25, 0.5, 0.75])).tolist()
-    [0.0, 1.0, 0.0, -1.0]
-    """
-    # x - 1/4 would round for a tiny x; the fold first keeps it exact enough.
-    return cos_turns((x - np.rint(x)) - 0.25)

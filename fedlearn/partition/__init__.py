@@ -4,7 +4,18 @@ Each function gives an example to at most one client, and returns a
 `FederatedDataset` whose ids are numbers with leading zeros, so that they sort
 ("00" to "49"). A client's examples keep the order of the pooled arrays. The
 random draws come from `fedlearn.seeds`: the same seed divides alike wherever
-it is run.
+it is run. They have in common:
+
+Args:
+    x: `(examples, ...)` array, or a dict, tuple or list of them.
+    y: The same; `(examples,)` or `(examples, 1)` labels where clients are
+        told by them. Texts become numbers of classes, whose names are kept.
+    num_clients: Number of clients, at most one an example.
+    seed: An integer.
+
+Raises:
+    ValueError: If there are more clients than examples, or `y` holds no
+        single labels where they are needed.
 """
 
 from fedlearn.partition.by_column import by_column

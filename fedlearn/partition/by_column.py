@@ -11,7 +11,7 @@ from fedlearn.data.client_id import ids_array
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.formats.arrays import pooled_examples
 from fedlearn.data.sources import group_by_client
-from fedlearn.partition.division import clients, deal, even_cuts
+from fedlearn.partition.pool import Pool, deal, even_cuts
 
 
 def by_column(
@@ -79,12 +79,12 @@ def by_column(
     owners = deal(
         seeds.permutation(num_values, seed, "by_column"),
         even_cuts(num_values, num_clients),
-        np.arange(num_clients),
+        range(num_clients),
     )
     codes = np.empty(total, np.int64)
     for owner, value in zip(owners, rows.client_ids, strict=True):
         codes[rows.load(value)] = owner
-    return clients(element, codes, num_clients, class_names)
+    return Pool(x, y, num_clients, "by_column").dealt(codes)
 
 
 def _take_out(x: Any, key: str) -> tuple[Any, Any]:
@@ -93,14 +93,10 @@ def _take_out(x: Any, key: str) -> tuple[Any, Any]:
             f"by_column: values is the key {key!r}, but x is a "
             f"{type(x).__name__}. Expected a dict x, or an array of values."
         )
-    if key not in x:
+    if key not in x or len(x) == 1:
         raise ValueError(
-            f"by_column: x has no {key!r}. It has: {', '.join(map(str, x))}."
+            f"by_column: x has {'no' if key not in x else 'only'} {key!r}. It "
+            f"has: {', '.join(map(str, x))}. Expected it, and a column that a "
+            "model can read."
         )
-    rest = {name: column for name, column in x.items() if name != key}
-    if not rest:
-        raise ValueError(
-            f"by_column: x has no column but {key!r}. Expected another, that "
-            "a model can read."
-        )
-    return rest, x[key]
+    return {k: column for k, column in x.items() if k != key}, x[key]

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import portable_math, seeds
+from fedlearn import checks, portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.division import clients, deal, pooled
+from fedlearn.partition.pool import Pool, deal
 
 
 def by_size(
@@ -32,15 +32,12 @@ def by_size(
       authors' code draws sizes so, with a deviation of 2.
 
     Args:
-        x: `(examples, ...)` array, or a dict, tuple or list of them.
-        y: The same.
-        num_clients: Number of clients.
+        x, y, num_clients, seed: See `fl.partition`, also for errors.
         distribution: `"power_law"` or `"log_normal"`.
         shape: The exponent of the power law, above 1: the larger, the more
             alike the sizes. Or the standard deviation of the logarithms, at
             least 0: the smaller, the more alike.
         min_examples: What each client has at least.
-        seed: An integer.
 
     Raises:
         ValueError: If the examples don't suffice for `min_examples`, or
@@ -53,32 +50,21 @@ def by_size(
     >>> sorted(ds.num_examples(i) for i in ds)
     [33, 33, 43, 43, 848]
     """
-    element, total, class_names = pooled(x, y, num_clients, "by_size")
-    if min_examples < 0 or min_examples * num_clients > total:
-        raise ValueError(
-            f"by_size: {num_clients:,} clients with at least "
-            f"{min_examples!r} examples each need "
-            f"{min_examples * num_clients:,}, but there are {total:,}. Lower "
-            "num_clients or min_examples."
-        )
+    pool = Pool(x, y, num_clients, "by_size")
+    pool.check_room(min_examples)
     key = (seed, "by_size", distribution)
     bounds = np.cumsum(_weights(num_clients, distribution, shape, key))
-    spare = total - min_examples * num_clients
+    spare = pool.total - min_examples * num_clients
     ends = np.floor(bounds / bounds[-1] * spare + 0.5).astype(np.int64)
     ends += min_examples * np.arange(1, num_clients + 1)
-    order = seeds.permutation(total, seed, "by_size", "examples")
     cuts = np.concatenate([[0], ends])
-    return clients(
-        element,
-        deal(order, cuts, np.arange(num_clients)),
-        num_clients,
-        class_names,
-    )
+    return pool.dealt(deal(pool.order(seed), cuts, range(num_clients)))
 
 
 def _weights(
     size: int, distribution: str, shape: float, key: tuple[seeds.Key, ...]
 ) -> np.ndarray:
+    checks.one_of("distribution", distribution, ("power_law", "log_normal"))
     if distribution == "power_law":
         if not 1 < shape < np.inf:
             raise ValueError(
@@ -86,17 +72,9 @@ def _weights(
                 "power law, above 1."
             )
         logs = -portable_math.log(1 - seeds.uniform(size, *key)) / (shape - 1)
-    elif distribution == "log_normal":
-        if not 0 <= shape < np.inf:
-            raise ValueError(
-                f"by_size: shape is {shape!r}. Expected the standard "
-                "deviation of a log-normal distribution, 0 or more."
-            )
-        logs = shape * seeds.normal(size, *key)
     else:
-        raise ValueError(
-            f"by_size: distribution is {distribution!r}. Expected "
-            "'power_law' or 'log_normal'."
-        )
+        meaning = "the standard deviation of a log-normal distribution"
+        checks.number("shape", shape, meaning=meaning)
+        logs = shape * seeds.normal(size, *key)
     # Only shares count; the largest weight is 1, so none overflows.
     return portable_math.exp(logs - logs.max())

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import seeds
+from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.partition.dirichlet_draws import dirichlet_draws
-from fedlearn.partition.division import clients, deal, labels_of, pooled
+from fedlearn.partition.pool import Pool, deal
 
 # A draw that leaves a client short is thrown away; after so many the
 # arguments are at fault.
@@ -39,17 +39,14 @@ def dirichlet(
     `examples / num_clients`, the more the smaller `alpha` is.
 
     Args:
-        x: `(examples, ...)` array, or a dict, tuple or list of them.
-        y: `(examples,)` labels; `(examples, 1)` will do.
-        num_clients: Number of clients.
+        x, y, num_clients, seed: See `fl.partition`, also for errors.
         alpha: Concentration, above 0.
         min_examples: What each client has at least. A draw that leaves one
             with fewer is made again, up to 100 times.
-        seed: An integer.
 
     Raises:
-        ValueError: If `alpha` is not positive, `y` holds no single labels, or
-            no draw gave every client `min_examples`.
+        ValueError: If `alpha` is not positive, or no draw gave every client
+            `min_examples`.
 
     Example:
 
@@ -59,21 +56,13 @@ def dirichlet(
     >>> sum(ds.num_examples(i) for i in ds.client_ids)
     100
     """
-    element, total, class_names = pooled(x, y, num_clients, "dirichlet")
-    labels = labels_of(element[1], "dirichlet")
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha is {alpha!r}. Expected a number above 0.")
-    if min_examples < 0 or min_examples * num_clients > total:
-        raise ValueError(
-            f"dirichlet: {num_clients:,} clients with at least "
-            f"{min_examples!r} examples each need "
-            f"{min_examples * num_clients:,}, but there are {total:,}. Lower "
-            "num_clients or min_examples."
-        )
-    order = seeds.permutation(total, seed, "dirichlet", "examples")
-    order = order[np.argsort(labels[order], kind="stable")]
+    pool = Pool(x, y, num_clients, "dirichlet")
+    labels = pool.labels()
+    alpha = checks.positive("alpha", alpha)
+    pool.check_room(min_examples)
+    order = pool.order(seed, labels)
     counts = np.unique(labels, return_counts=True)[1]
-    concentration = alpha * counts * (len(counts) / total)
+    concentration = alpha * counts * (len(counts) / pool.total)
     best = 0
     for draw in range(_MAX_DRAWS):
         mixes = dirichlet_draws(
@@ -83,25 +72,20 @@ def dirichlet(
         codes = deal(order, cuts, owners)
         fewest = int(np.bincount(codes, minlength=num_clients).min())
         if fewest >= min_examples:
-            return clients(element, codes, num_clients, class_names)
+            return pool.dealt(codes)
         best = max(best, fewest)
     raise ValueError(
         f"dirichlet: in {_MAX_DRAWS} draws there was always a client with "
-        f"fewer than min_examples={min_examples} of the {total:,} examples "
-        f"(at best {best}). Raise alpha ({alpha}), or lower num_clients "
-        f"({num_clients}) or min_examples."
+        f"fewer than min_examples={min_examples} of the {pool.total:,} "
+        f"examples (at best {best}). Raise alpha ({alpha}), or lower "
+        f"num_clients ({num_clients}) or min_examples."
     )
 
 
 def _cuts_by_mix(
     mixes: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts of the examples sorted by label, and whose each piece is.
-
-    Args:
-        mixes: `(clients, labels)`; rows add up to 1.
-        counts: `(labels,)` examples of each label.
-    """
+    """Cuts of the examples sorted by label, and whose each piece is."""
     num_clients = len(mixes)
     bounds = np.cumsum(mixes, axis=0)
     # With tiny alphas a label may have no weight at any client.

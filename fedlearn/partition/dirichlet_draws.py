@@ -8,24 +8,10 @@ from fedlearn import portable_math, seeds
 def dirichlet_draws(
     concentration: np.ndarray, size: int, *key: seeds.Key
 ) -> np.ndarray:
-    """Draws from one Dirichlet distribution.
+    """Draws from one Dirichlet distribution, `(size, labels)`.
 
-    A Dirichlet draw is independent gamma draws divided by their sum. They are
-    kept as logarithms: for alpha 0.001 the gammas themselves are mostly 0 in
-    float64.
-
-    Args:
-        concentration: `(labels,)` numbers above 0.
-        size: How many draws.
-        *key: What they are for.
-
-    Returns:
-        `(size, labels)` array; rows add up to 1.
-
-    Example:
-
-    >>> dirichlet_draws(np.array([1.0, 2.0, 3.0]), 4, 0, "doc").shape
-    (4, 3)
+    Gamma draws divided by their sum, which are kept as logarithms: for alpha
+    0.001 the gammas themselves are mostly 0 in float64.
     """
     shape = np.broadcast_to(concentration, (size, len(concentration)))
     logs = log_gamma_draws(shape.reshape(-1), *key).reshape(shape.shape)
@@ -41,14 +27,6 @@ def log_gamma_draws(shape: np.ndarray, *key: seeds.Key) -> np.ndarray:
     variables". Drawn for `shape + 1`, which the method needs above 1, and
     brought down by `Gamma(a) = Gamma(a + 1) * U ** (1 / a)`.
 
-    Args:
-        shape: `(size,)` numbers above 0.
-        *key: What the draws are for.
-
-    Example:
-
-    >>> log_gamma_draws(np.full(5, 0.5), 0, "doc").shape
-    (5,)
     """
     log, cos_turns = portable_math.log, portable_math.cos_turns
     d = shape + (1 - 1 / 3)

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import seeds
+from fedlearn import checks, seeds
 from fedlearn.data import element as el
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.division import clients, deal, even_cuts, pooled
+from fedlearn.partition.pool import Pool, deal, even_cuts
 from fedlearn.partition.rotation import rotate
 
 
@@ -65,8 +65,9 @@ def feature_shift(
     array([[[2., 4.],
             [1., 3.]]])
     """
-    element, total, class_names = pooled(x, y, num_clients, "feature_shift")
-    images = element[0]
+    pool = Pool(x, y, num_clients, "feature_shift")
+    checks.one_of("kind", kind, ("rotation", "noise"))
+    images = pool.element[0]
     if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
         found = getattr(images, "dtype", type(images).__name__)
         raise ValueError(
@@ -79,18 +80,13 @@ def feature_shift(
             "(examples, height, width) or (examples, height, width, "
             "channels)."
         )
-    if kind not in ("rotation", "noise"):
-        raise ValueError(
-            f"feature_shift: kind is {kind!r}. Expected 'rotation' or 'noise'."
-        )
     if not np.isfinite(strength) or (kind == "noise" and strength < 0):
         raise ValueError(
             f"feature_shift: strength is {strength!r}. Expected degrees for "
             "a rotation, or a standard deviation of 0 or more for noise."
         )
-    order = seeds.permutation(total, seed, "feature_shift")
-    cuts = even_cuts(total, num_clients)
-    codes = deal(order, cuts, np.arange(num_clients))
+    order = seeds.permutation(pool.total, seed, "feature_shift")
+    codes = deal(order, even_cuts(pool.total, num_clients), range(num_clients))
     shifted = np.empty_like(images)
     for k in range(num_clients):
         rows = np.flatnonzero(codes == k)
@@ -103,6 +99,4 @@ def feature_shift(
             noise = seeds.normal(images[rows].size, *key)
             noise = deviation * noise.reshape(images[rows].shape)
             shifted[rows] = images[rows] + noise.astype(images.dtype)
-    return clients(
-        el.read_only((shifted, element[1])), codes, num_clients, class_names
-    )
+    return pool.dealt(codes, el.read_only((shifted, pool.element[1])))

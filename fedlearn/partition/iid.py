@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.division import clients, deal, even_cuts, pooled
+from fedlearn.partition.pool import Pool, deal, even_cuts
 
 
 def iid(x: Any, y: Any, num_clients: int, seed: int = 0) -> FederatedDataset:
@@ -16,13 +14,7 @@ def iid(x: Any, y: Any, num_clients: int, seed: int = 0) -> FederatedDataset:
     https://arxiv.org/abs/1602.05629.
 
     Args:
-        x: `(examples, ...)` array, or a dict, tuple or list of them.
-        y: The same.
-        num_clients: At most the number of examples.
-        seed: An integer.
-
-    Raises:
-        ValueError: If there are more clients than examples.
+        x, y, num_clients, seed: See `fl.partition`, also for errors.
 
     Example:
 
@@ -31,8 +23,7 @@ def iid(x: Any, y: Any, num_clients: int, seed: int = 0) -> FederatedDataset:
     >>> [ds.num_examples(i) for i in ds.client_ids]
     [3, 3, 4]
     """
-    element, total, class_names = pooled(x, y, num_clients, "iid")
-    order = seeds.permutation(total, seed, "iid")
-    cuts = even_cuts(total, num_clients)
-    codes = deal(order, cuts, np.arange(num_clients))
-    return clients(element, codes, num_clients, class_names)
+    pool = Pool(x, y, num_clients, "iid")
+    order = seeds.permutation(pool.total, seed, "iid")
+    cuts = even_cuts(pool.total, num_clients)
+    return pool.dealt(deal(order, cuts, range(num_clients)))

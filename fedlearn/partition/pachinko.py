@@ -5,17 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import portable_math, seeds
-from fedlearn.data import element as el
+from fedlearn import checks, portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.partition.dirichlet_draws import log_gamma_draws
-from fedlearn.partition.division import (
-    clients,
-    deal,
-    even_cuts,
-    labels_of,
-    pooled,
-)
+from fedlearn.partition.pool import Pool, deal, even_cuts, labels_of
 
 
 def pachinko(
@@ -44,9 +37,7 @@ def pachinko(
     use CIFAR-100's 50,000 up; clients that come late take what is left.
 
     Args:
-        x: `(examples, ...)` array, or a dict, tuple or list of them.
-        y: `(examples,)` labels; `(examples, 1)` will do.
-        num_clients: Number of clients.
+        x, y, num_clients, seed: See `fl.partition`, also for errors.
         coarse_labels: The coarse label of each example, an array like `y`;
             or a dict from each label to its coarse label.
         examples_per_client: How many examples each client gets; what is left
@@ -54,7 +45,6 @@ def pachinko(
             to one.
         alpha: Concentration of the coarse labels, above 0.
         beta: Concentration of the labels under a coarse one, above 0.
-        seed: An integer.
 
     Raises:
         ValueError: If `alpha` or `beta` is not positive, there are too few
@@ -68,14 +58,16 @@ def pachinko(
     >>> {ds.num_examples(i) for i in ds}
     {60}
     """
-    element, total, class_names = pooled(x, y, num_clients, "pachinko")
-    labels = labels_of(element[1], "pachinko")
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0 < value < np.inf:
-            raise ValueError(
-                f"pachinko: {name} is {value!r}. Expected a number above 0."
-            )
-    sizes = _sizes(total, num_clients, examples_per_client)
+    pool = Pool(x, y, num_clients, "pachinko")
+    labels = pool.labels()
+    alpha = checks.positive("alpha", alpha)
+    beta = checks.positive("beta", beta)
+    if examples_per_client is None:
+        sizes = np.diff(even_cuts(pool.total, num_clients))
+    else:
+        checks.whole("examples_per_client", examples_per_client)
+        pool.check_room(examples_per_client)
+        sizes = np.full(num_clients, examples_per_client)
     names, codes = np.unique(labels, return_inverse=True)
     parents = _parents(names, codes, coarse_labels)
 
@@ -87,29 +79,10 @@ def pachinko(
         left = left - taken[k]
     # Examples of a label go in random order, client after client; what is
     # left then belongs to nobody.
-    order = seeds.permutation(total, seed, "pachinko", "examples")
-    order = order[np.argsort(codes[order], kind="stable")]
     pieces = np.concatenate([taken, left[None]]).T
     owners = np.tile(np.arange(num_clients + 1), len(names))
     cuts = np.concatenate([[0], np.cumsum(pieces)])
-    dealt = deal(order, cuts, owners)
-    kept = np.flatnonzero(dealt < num_clients)
-    return clients(
-        el.take(element, kept), dealt[kept], num_clients, class_names
-    )
-
-
-def _sizes(total: int, num_clients: int, wanted: int | None) -> np.ndarray:
-    if wanted is None:
-        return np.diff(even_cuts(total, num_clients))
-    if wanted < 1 or wanted * num_clients > total:
-        raise ValueError(
-            f"pachinko: {num_clients:,} clients with {wanted!r} examples "
-            f"each need {wanted * num_clients:,} examples, but there are "
-            f"{total:,}. Expected at least one each, and no more than there "
-            "are; examples_per_client=None divides all."
-        )
-    return np.full(num_clients, wanted)
+    return pool.dealt(deal(pool.order(seed, codes), cuts, owners))
 
 
 def _parents(
@@ -123,8 +96,8 @@ def _parents(
                 f"pachinko: coarse_labels has no label {missing[0]!r}. "
                 "Expected a coarse label for each label in y."
             )
-        coarse = np.array([coarse_labels[n] for n in names.tolist()])
-        return np.unique(coarse, return_inverse=True)[1]
+        known = np.array([coarse_labels[n] for n in names.tolist()])
+        coarse_labels = known[codes]
     coarse = labels_of(np.asarray(coarse_labels), "pachinko, coarse_labels")
     if len(coarse) != len(codes):
         raise ValueError(
@@ -132,16 +105,17 @@ def _parents(
             f"{len(codes):,}. Expected one for each example, or a dict from "
             "label to coarse label."
         )
-    coarse_codes = np.unique(coarse, return_inverse=True)[1]
+    coarse_names, coarse_codes = np.unique(coarse, return_inverse=True)
     parents = np.zeros(len(names), np.int64)
     parents[codes] = coarse_codes
     torn = np.flatnonzero(parents[codes] != coarse_codes)
     if len(torn):
-        label = names[codes[torn[0]]].item()
-        found = np.unique(coarse[codes == codes[torn[0]]])[:2].tolist()
+        label = codes[torn[0]]
+        found = coarse_names[[coarse_codes[torn[0]], parents[label]]]
+        one, other = sorted(found.tolist())
         raise ValueError(
-            f"pachinko: label {label!r} lies under the coarse labels "
-            f"{found[0]!r} and {found[1]!r}. Expected each label under one."
+            f"pachinko: label {names[label].item()!r} lies under the coarse "
+            f"labels {one!r} and {other!r}. Expected each label under one."
         )
     return parents
 

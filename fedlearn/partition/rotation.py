@@ -25,7 +25,8 @@ def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
     height, width = images.shape[1:3]
     turns = np.array(degrees / 360)
     cosine = portable_math.cos_turns(turns)
-    sine = portable_math.sin_turns(turns)
+    # Folded first, so that the subtraction keeps a tiny angle.
+    sine = portable_math.cos_turns((turns - np.rint(turns)) - 0.25)
     # Where each pixel comes from: its place turned back. Rows go down, so
     # that counterclockwise to the eye is clockwise in (column, row).
     down = (np.arange(height) - (height - 1) / 2)[:, None]

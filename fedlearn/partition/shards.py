@@ -6,13 +6,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.division import (
-    clients,
-    deal,
-    even_cuts,
-    labels_of,
-    pooled,
-)
+from fedlearn.partition.pool import Pool, deal, even_cuts
 
 
 def shards(
@@ -30,15 +24,11 @@ def shards(
     are of the same size up to one example.
 
     Args:
-        x: `(examples, ...)` array, or a dict, tuple or list of them.
-        y: `(examples,)` labels; `(examples, 1)` will do.
-        num_clients: Number of clients.
+        x, y, num_clients, seed: See `fl.partition`, also for errors.
         shards_per_client: How many shards each gets.
-        seed: An integer.
 
     Raises:
-        ValueError: If there are more shards than examples, or `y` holds no
-            single labels.
+        ValueError: If there are more shards than examples.
 
     Example:
 
@@ -48,20 +38,18 @@ def shards(
     >>> [len(np.unique(ds[i][1])) for i in ds.client_ids]
     [2, 2]
     """
-    element, total, class_names = pooled(x, y, num_clients, "shards")
-    labels = labels_of(element[1], "shards")
+    pool = Pool(x, y, num_clients, "shards")
+    labels = pool.labels()
     pieces = num_clients * shards_per_client
-    if shards_per_client < 1 or pieces > total:
+    if shards_per_client < 1 or pieces > pool.total:
         raise ValueError(
             f"shards: {num_clients:,} clients with {shards_per_client!r} "
-            f"shards each need {pieces:,} shards, but there are {total:,} "
+            f"shards each need {pieces:,} shards, but there are {pool.total:,} "
             "examples. Expected at least one shard a client and one example "
             "a shard."
         )
-    order = seeds.permutation(total, seed, "shards", "examples")
-    order = order[np.argsort(labels[order], kind="stable")]
     dealt = seeds.permutation(pieces, seed, "shards", "deal")
     owners = np.empty(pieces, np.int64)
     owners[dealt] = np.repeat(np.arange(num_clients), shards_per_client)
-    codes = deal(order, even_cuts(total, pieces), owners)
-    return clients(element, codes, num_clients, class_names)
+    cuts = even_cuts(pool.total, pieces)
+    return pool.dealt(deal(pool.order(seed, labels), cuts, owners))

@@ -333,13 +333,13 @@ def test_pachinko_errors():
         given = {"num_clients": 3, "coarse_labels": y // 2} | changed
         return partition.pachinko(y, y, **given)
 
-    with pytest.raises(ValueError, match="need 15 examples, but there are 12"):
+    with pytest.raises(ValueError, match="need 15, but there are 12"):
         divide(examples_per_client=5)
-    with pytest.raises(ValueError, match="0 examples each"):
+    with pytest.raises(ValueError, match="`examples_per_client` must be"):
         divide(examples_per_client=0)
-    with pytest.raises(ValueError, match="alpha is 0"):
+    with pytest.raises(ValueError, match="`alpha` must be"):
         divide(alpha=0)
-    with pytest.raises(ValueError, match="beta is nan"):
+    with pytest.raises(ValueError, match="`beta` must be"):
         divide(beta=float("nan"))
     with pytest.raises(ValueError, match="no label 3"):
         divide(coarse_labels={0: 0, 1: 0, 2: 1})
@@ -394,9 +394,9 @@ def test_by_size_errors():
         divide(min_examples=4)
     with pytest.raises(ValueError, match="exponent of a power law, above 1"):
         divide(shape=1.0)
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="`shape` must be a number"):
         divide(distribution="log_normal", shape=-1)
-    with pytest.raises(ValueError, match=r"'zipf'.*'power_law' or"):
+    with pytest.raises(ValueError, match="`distribution` must be"):
         divide(distribution="zipf")
     assert [
         ds.num_examples(i)
@@ -439,7 +439,7 @@ def test_by_column_takes_its_key_out_of_x():
     assert list(x) == ["age", "school"]
     with pytest.raises(ValueError, match=r"no 'shop'. It has: age, school"):
         partition.by_column(x, np.arange(4), "shop")
-    with pytest.raises(ValueError, match="no column but 'age'"):
+    with pytest.raises(ValueError, match="only 'age'"):
         partition.by_column({"age": x["age"]}, np.arange(4), "age")
     with pytest.raises(ValueError, match="x is a ndarray"):
         partition.by_column(x["age"], np.arange(4), "age")
@@ -533,7 +533,7 @@ def test_feature_shift_errors():
         shift({"a": np.zeros(4)})
     with pytest.raises(ValueError, match=r"shape \(4, 9\).*height"):
         shift(np.zeros((4, 9)))
-    with pytest.raises(ValueError, match="kind is 'blur'"):
+    with pytest.raises(ValueError, match=r"`kind` must be .*'noise'"):
         shift(kind="blur")
     with pytest.raises(ValueError, match="strength is -1"):
         shift(kind="noise", strength=-1)
