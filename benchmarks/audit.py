@@ -96,8 +96,8 @@ class Plan:
 
 
 class HalfNoise(fl.encoders.GaussianNoise):
-    def with_sensitivity(self, params, bound):
-        return super().with_sensitivity(params, bound / 2)
+    def add(self, total, bound, noise):
+        return super().add(total, bound / 2, noise)
 
 
 class NoClip(fl.encoders.Clip):

@@ -60,10 +60,10 @@ def best_seconds(fn, args, repeats):
 
 
 def measure(links, value, repeats):
-    chain = encoders.Chain(links)
     spec = [keras.KerasTensor(value.shape, "float32")]
+    chain = encoders.Chain(links).build(spec)
     params = chain.params(
-        chain.init(spec), ops.convert_to_tensor(np.array([1, 2], np.int32))
+        chain.init(), ops.convert_to_tensor(np.array([1, 2], np.int32))
     )
     seed = ops.convert_to_tensor(np.array([3, 4], np.int32))
     encode = backend.jit(lambda v, p, s: chain.encode([v], p, s)[0])

@@ -95,8 +95,9 @@ def part_seconds(process, num_clients, repeats):
     state = aggregator.init()
     all_params = aggregator.params(state, seed)
     parts, value = {}, update
-    for link, params in zip(aggregator.encoders, all_params, strict=True):
-        if link.noises:
+    links = aggregator.chain.encoders
+    for link, params in zip(links, all_params, strict=True):
+        if isinstance(link, fl.encoders.Noise):
             continue
         encode = backend.jit(lambda v, p, s, e=link: e.encode(v, p, s)[0])
         arguments = value, params, seed

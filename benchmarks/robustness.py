@@ -141,12 +141,12 @@ def speed(names=None, num_clients=100, size=1_000_000):
     for name, rule in rules(num_clients, 0.2).items():
         if rule.reduction == "sum" or name not in (names or [name]):
             continue
-        state = rule.init([keras.KerasTensor((size,), "float32")])
-        decode = backend.jit(rule.decode)
+        rule = rule.build([keras.KerasTensor((size,), "float32")])
+        finish, state = backend.jit(rule.finish), rule.init()
         times = []
         for _ in range(4):
             started = time.perf_counter(), time.process_time()
-            backend.to_numpy(decode(total, (), rule.draw(state, rng)))
+            backend.to_numpy(finish(state, total, (), ()))
             times.append(
                 (
                     time.perf_counter() - started[0],

@@ -71,11 +71,11 @@ class Aggregator(Configurable):
     secure_noise: bool = False
     private_metrics: bool = False
     delta: float | None = None
-    _chain = Chain()
+    chain = Chain()
 
     def __init__(self, encoders: Encoders = ()):
-        self._chain = Chain(encoders)
-        self.encoders = self._chain.encoders
+        self.chain = Chain(encoders)
+        self.encoders = self.chain.encoders
 
     def build(self, spec: Spec) -> Self:
         """This aggregator for updates of a spec; itself it stays as it is.
@@ -85,6 +85,7 @@ class Aggregator(Configurable):
         """
         built = copy.copy(self)
         built.spec = list(spec)
+        built.chain = self.chain.build(spec)
         return built
 
     # What it is.
@@ -95,17 +96,17 @@ class Aggregator(Configurable):
 
         Then there is some also in a round in which nobody took part.
         """
-        return self._chain.noise
+        return self.chain.noise
 
     @property
     def has_memory(self) -> bool:
         """Whether clients keep something from round to round."""
-        return self._chain.has_memory
+        return self.chain.has_memory
 
     @property
     def varies_in_length(self) -> bool:
         """Whether clients' messages differ in length, by `to_wire`."""
-        return self._chain.varies_in_length
+        return self.chain.varies_in_length
 
     @property
     def num_required(self) -> int:
@@ -128,31 +129,32 @@ class Aggregator(Configurable):
                 "round, or expect fewer malicious ones."
             )
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """What a client's part in one round gives away.
-
-        Args:
-            spec: Of an update; noise on integers needs it.
 
         Returns:
             A `dp_accounting` event; None for an aggregator that adds no
             noise, and so guarantees nothing.
+
+        Raises:
+            ValueError: If it depends on how long an update is (noise on
+                integers), and this isn't built.
         """
         if self.noise is None:
             return None
         from fedlearn.privacy import composed
 
-        return composed(self._chain.dp_events(spec))
+        return composed(self.chain.dp_events())
 
     # A round, from one end to the other.
 
     def init(self) -> Any:
         """The state before the first round, a pytree of arrays."""
-        return self._chain.init(self.spec)
+        return self.chain.init()
 
     def init_memory(self) -> Any:
         """What a client keeps before its first round, a pytree of arrays."""
-        return self._chain.init_client(self.spec) if self.has_memory else ()
+        return self.chain.init_memory()
 
     def params(self, state: Any, seed: Any) -> Any:
         """What clients and `finish` need this round, a pytree of arrays.
@@ -161,7 +163,7 @@ class Aggregator(Configurable):
             state: Of this round.
             seed: An int32 array of shape `(2,)`, of this round.
         """
-        return self._chain.params(state, seed)
+        return self.chain.params(state, seed)
 
     def encode(
         self, update: Value, params: Any, seed: Any, memory: Any
@@ -180,11 +182,7 @@ class Aggregator(Configurable):
             decoded at the server, and what is summed for the encoders' next
             state.
         """
-        if not self.has_memory:
-            return self._chain.encode(update, params, seed), memory
-        encoded, stats, memory = self._chain.encode_stateful(
-            update, params, seed, memory
-        )
+        encoded, stats, memory = self.chain.encode(update, params, seed, memory)
         return (encoded, stats), memory
 
     def to_wire(self, message: Any) -> Any:
@@ -194,7 +192,7 @@ class Aggregator(Configurable):
             A pytree of NumPy arrays.
         """
         encoded, stats = message
-        return self._chain.to_wire(encoded), stats
+        return self.chain.to_wire(encoded), stats
 
     def from_wire(self, sent: Any, spec: Any) -> Any:
         """The message of what `to_wire` made, on the host.
@@ -213,7 +211,7 @@ class Aggregator(Configurable):
                 f"statistics. Received: {type(sent).__name__}."
             )
         encoded, stats = sent
-        message = self._chain.from_wire(encoded, spec[0]), stats
+        message = self.chain.from_wire(encoded, spec[0]), stats
         found, expected = layout(message), layout(spec)
         if found != expected:
             raise ValueError(
@@ -242,7 +240,7 @@ class Aggregator(Configurable):
         weight = self.weight(num_examples)
         value = [
             v * ops.cast(weight, v.dtype)
-            for v in self._chain.decode_summand(encoded, params)
+            for v in self.chain.decode_summand(encoded, params)
         ]
         return {"value": value, "weight": weight, "stats": stats}
 
@@ -283,7 +281,7 @@ class Aggregator(Configurable):
         Returns:
             A pytree of NumPy arrays for `finish`.
         """
-        return self._chain.draw(state, rng)
+        return self.chain.draw(state, rng)
 
     def finish(
         self, state: Any, total: Any, params: Any, noise: Any
@@ -300,8 +298,8 @@ class Aggregator(Configurable):
             `(aggregate, state, metrics)`: what is given to the server's
             optimizer, the state of the next round, and scalars to log.
         """
-        value = self._chain.decode_sum(total["value"], params, noise)
-        state, metrics = self._chain.update(state, total["stats"], noise)
+        value = self.chain.decode_sum(total["value"], params, noise)
+        state, metrics = self.chain.update(state, total["stats"], noise)
         return self.aggregate(value, total["weight"]), state, metrics
 
     def aggregate(self, value: Value, weight: Any) -> Value:

@@ -8,7 +8,7 @@ from keras import ops
 
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.chain import Encoders
-from fedlearn.encoders.encoder import Spec, Value
+from fedlearn.encoders.encoder import Noise, Spec, Value
 
 _TOO_COARSE = ("float16", "bfloat16")
 
@@ -96,7 +96,9 @@ class Mean(Aggregator):
             )
 
     def _check_noise(self) -> None:
-        (name,) = (type(e).__name__ for e in self.encoders if e.noises)
+        (name,) = (
+            type(e).__name__ for e in self.encoders if isinstance(e, Noise)
+        )
         if self.weighting != "uniform":
             raise ValueError(
                 f"{name} is scaled to the norm of one update, but with "

@@ -6,7 +6,7 @@ from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.clip import Clip
-from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.encoder import Encoder, Noise
 from fedlearn.encoders.gaussian_noise import GaussianNoise
 
 
@@ -124,7 +124,7 @@ class PrivateMean(Mean):
         self.clients_per_round = clients_per_round
         self._wire = links(encoders)
         for encoder in self._wire:
-            if encoder.bound == "sets" or encoder.noises:
+            if encoder.bound == "sets" or isinstance(encoder, Noise):
                 raise ValueError(
                     f"PrivateMean clips and adds noise by itself, and "
                     f"`encoders` contains {type(encoder).__name__}. Give only "

@@ -111,7 +111,7 @@ class RobustRule(Aggregator):
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
         encoded, stats = message
-        value = self._chain.decode(encoded, params)
+        value = self.chain.decode(encoded, params)
         counts = num_examples > 0
         for v in value:
             counts = ops.logical_and(counts, ops.isfinite(ops.sum(v)))
@@ -137,7 +137,7 @@ class RobustRule(Aggregator):
             stats = keras.tree.map_structure(
                 lambda a: ops.sum(a, axis=0), stats
             )
-        encoders, metrics = self._chain.update(state["encoders"], stats, noise)
+        encoders, metrics = self.chain.update(state["encoders"], stats, noise)
         wide = [norms.widened_array(v) for v in values]
         aggregate, rule = self.step(
             state["rule"], wide, ops.cast(weight, norms.wide_dtype(wide))

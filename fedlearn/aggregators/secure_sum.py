@@ -74,7 +74,7 @@ class SecureSum(Mean):
             if grid.clip_range is not None:
                 value_range = grid.clip_range
         for link in links:
-            if link.decodes == "summand" or link.stateful:
+            if link.decodes == "summand":
                 raise ValueError(
                     f"SecureSum can't take {type(link).__name__}, which needs "
                     "each client's message by itself: a secure sum shows only "

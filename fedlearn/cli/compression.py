@@ -45,7 +45,7 @@ def encoders(flags: Any) -> list[Any]:
         UsageError: If there is nothing to feed back.
         ValueError: If the encoders can't do what they should.
     """
-    from fedlearn.encoders import ErrorFeedback, chain
+    from fedlearn.encoders import EntropyCoding, ErrorFeedback, chain
 
     if flags.error_feedback and flags.compress is None:
         raise UsageError(
@@ -65,7 +65,7 @@ def encoders(flags: Any) -> list[Any]:
     if not flags.error_feedback:
         return links
     # Entropy coding leaves nothing out, and has to come last.
-    inner = [link for link in links if not link.variable_length]
+    inner = [link for link in links if not isinstance(link, EntropyCoding)]
     if not inner:
         raise UsageError(
             f"--error_feedback has nothing to send later: {flags.compress} "

@@ -11,7 +11,7 @@ from fedlearn.encoders.distributed_discrete_gaussian import (
 )
 from fedlearn.encoders.drive import Drive
 from fedlearn.encoders.eden import Eden
-from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.encoder import Encoder, Memory, Noise, Wire
 from fedlearn.encoders.entropy_coding import EntropyCoding
 from fedlearn.encoders.error_feedback import ErrorFeedback
 from fedlearn.encoders.fixed_point import FixedPoint
@@ -66,6 +66,8 @@ __all__ = [
     "GaussianNoise",
     "HadamardRotation",
     "LocalGaussianNoise",
+    "Memory",
+    "Noise",
     "PowerSGD",
     "RandomMask",
     "SignSGD",
@@ -75,6 +77,7 @@ __all__ = [
     "TopK",
     "TreeNoise",
     "UniformQuantization",
+    "Wire",
     "get",
     "round_trip",
 ]

@@ -6,7 +6,7 @@ from keras import ops
 
 from fedlearn.encoders import noise_grid, norms
 from fedlearn.encoders.clip import smaller
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
@@ -52,11 +52,10 @@ class AdaptiveClip(Encoder):
     Example: too small a norm grows by `exp(0.5 * 0.5)`.
 
     >>> clip = AdaptiveClip(initial_norm=1.0)
-    >>> state = clip.init([ops.zeros(2)])
-    >>> params = clip.params(state, None)
-    >>> value, stats = clip.encode([ops.array([3.0, 4.0])], params, None)
+    >>> state = clip.init()
+    >>> value, stats = clip.encode([ops.array([3.0, 4.0])], state, None)
     >>> state, metrics = clip.update(state, stats, clip.draw(state, None))
-    >>> round(float(clip.params(state, None)), 4)
+    >>> round(float(state), 4)
     1.284
     """
 
@@ -104,10 +103,10 @@ class AdaptiveClip(Encoder):
         self.clients_per_round = clients_per_round
         self.count_noise_multiplier = count_noise_multiplier
 
-    def init(self, spec: Spec) -> Any:
+    def init(self) -> Any:
         return ops.convert_to_tensor(self.initial_norm, "float32")
 
-    def params(self, state: Any, seed: Any) -> Any:
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
         return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
@@ -150,21 +149,12 @@ class AdaptiveClip(Encoder):
     def sensitivity(self, bound: Any, params: Any) -> Any:
         return smaller(bound, params)
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """Of the noisy count: a Gaussian mechanism with its multiplier."""
         dp_accounting = require_dp_accounting()
         if self.count_noise_multiplier == 0:
             return dp_accounting.NonPrivateDpEvent()
         return dp_accounting.GaussianDpEvent(self.count_noise_multiplier)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "target_quantile": self.target_quantile,
-            "initial_norm": self.initial_norm,
-            "learning_rate": self.learning_rate,
-            "clients_per_round": self.clients_per_round,
-            "count_noise_multiplier": self.count_noise_multiplier,
-        }
 
 
 def noise_split(

@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from fedlearn.encoders import noise_grid
-from fedlearn.encoders.encoder import Spec
 from fedlearn.encoders.sum_noise import SumNoise
 from fedlearn.privacy.banded import BandedMatrix, square_root_coefficients
 
@@ -41,8 +40,9 @@ class BandedMatrixNoise(SumNoise):
 
     Example: the noise of a second round takes back part of the first's.
 
-    >>> encoder = BandedMatrixNoise(1.0, coefficients=[1.0, 0.5])
-    >>> state, rng = encoder.init([ops.zeros(1000)]), np.random.default_rng(0)
+    >>> noise = BandedMatrixNoise(1.0, coefficients=[1.0, 0.5])
+    >>> encoder = noise.build([ops.zeros(1000)])
+    >>> state, rng = encoder.init(), np.random.default_rng(0)
     >>> first = encoder.draw(state, rng)
     >>> state, _ = encoder.update(state, (), first)
     >>> second = encoder.draw(state, rng)
@@ -71,14 +71,13 @@ class BandedMatrixNoise(SumNoise):
         """How many rounds a client has to be apart."""
         return len(self.coefficients)
 
-    def init(self, spec: Spec) -> Any:
-        super().init(spec)
+    def init(self) -> Any:
         # The last round comes first. As whole numbers of steps: the noise of
         # a round is made of what was added in those before it.
         return {
             "last": [
                 ops.zeros((self.bands - 1, *s.shape), noise_grid.steps_dtype(s))
-                for s in spec
+                for s in self.spec
             ]
         }
 
@@ -101,12 +100,15 @@ class BandedMatrixNoise(SumNoise):
         ]
         return {"last": last}, {}
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """The rounds as a whole, a `fedlearn.privacy.BandedMatrix`."""
         return BandedMatrix(self.noise_multiplier, self.coefficients)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "coefficients": self.coefficients}
+        return {
+            "noise_multiplier": self.noise_multiplier,
+            "coefficients": self.coefficients,
+        }
 
 
 def _checked(coefficients: Any) -> tuple[float, ...]:

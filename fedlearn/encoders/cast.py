@@ -5,7 +5,6 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
 _DTYPES = ("float16", "bfloat16")
@@ -27,10 +26,9 @@ class Cast(Encoder):
 
     Example:
 
-    >>> encoder = Cast("bfloat16")
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((1,))]), None)
-    >>> encoded, _ = encoder.encode([ops.ones((1,)) / 3], params, None)
-    >>> float(encoder.decode(encoded, params)[0][0])
+    >>> encoder = Cast("bfloat16").build([keras.KerasTensor((1,))])
+    >>> encoded, _ = encoder.encode([ops.ones((1,)) / 3], (), None)
+    >>> float(encoder.decode(encoded, ())[0][0])
     0.333984375
     """
 
@@ -44,14 +42,8 @@ class Cast(Encoder):
             )
         self.dtype = dtype
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Spec:
-        return [keras.KerasTensor(s.shape, self.dtype) for s in spec]
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
+    def encoded_spec(self) -> Spec:
+        return [keras.KerasTensor(s.shape, self.dtype) for s in self.spec]
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         return [ops.cast(v, self.dtype) for v in value], ()
@@ -59,11 +51,5 @@ class Cast(Encoder):
     def decode(self, value: Value, params: Any) -> Value:
         return [
             ops.cast(v, like.dtype)
-            for v, like in zip(value, params, strict=True)
+            for v, like in zip(value, self.spec, strict=True)
         ]
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"dtype": self.dtype}

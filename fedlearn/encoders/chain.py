@@ -1,15 +1,23 @@
 """Encoders one after another, as optax chains gradient transformations."""
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
 
 from fedlearn import serialization
 from fedlearn.encoders import norms
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import (
+    Encoder,
+    Memory,
+    Noise,
+    Spec,
+    Value,
+    Wire,
+)
 from fedlearn.names import ENCODERS
 
 Encoders = str | Sequence[str | Encoder]
@@ -59,9 +67,9 @@ class Chain:
     Where the server adds noise, what it hides must be bounded: by a link
     that clips before it, and by what the links after it do to the bound.
     Messages that are decoded one by one are then decoded up to the noise, and
-    clipped to the bound again, so that no rounding error exceeds it. Links
-    that are isometric and next to the noise are left on: norms are the same
-    there, and the sum can be turned back at once.
+    clipped to the bound again, so that no rounding error exceeds it. Rotations
+    next to the noise are left on: norms are the same there, and the sum can
+    be turned back at once.
 
     Raises:
         TypeError: If an element is neither an `Encoder` nor a string.
@@ -71,39 +79,47 @@ class Chain:
     Example: an encoder whose decoding needs each client's own scale, on the
     wire side of one that decodes the sum.
 
-    >>> class Noise(Encoder):
+    >>> class OnSum(Encoder):
     ...     decodes = "sum"
     >>> class OwnScale(Encoder):
     ...     decodes = "summand"
-    >>> Chain([Noise(), OwnScale()]).num_decoded_on_sum
+    >>> Chain([OnSum(), OwnScale()]).num_decoded_on_sum
     1
-    >>> Chain([OwnScale(), Noise()])
+    >>> Chain([OwnScale(), OnSum()])
     Traceback (most recent call last):
         ...
-    ValueError: The encoders [OwnScale, Noise] can't work in this order: ...
+    ValueError: The encoders [OwnScale, OnSum] can't work in this order: ...
     """
+
+    spec: Any
 
     def __init__(self, encoders: Encoders = ()):
         self.encoders = links(encoders)
         for encoder in self.encoders[:-1]:
-            if encoder.variable_length:
+            if _varies(encoder):
                 raise ValueError(
                     f"{type(encoder).__name__} makes messages of differing "
                     "lengths, which no link after it can take. Put it last."
                 )
-        self.has_memory = any(e.stateful for e in self.encoders)
-        self.varies_in_length = any(e.variable_length for e in self.encoders)
+        self.has_memory = any(isinstance(e, Memory) for e in self.encoders)
+        self.varies_in_length = any(_varies(e) for e in self.encoders)
         self.num_decoded_on_sum = self._place_sum()
-        noisy = [k for k, e in enumerate(self.encoders) if e.noises]
-        self.noise_at = noisy[0] if noisy else None
-        self.clips_again = False
-        # Who adds noise that hides a client's part. A link that clips and
-        # adds noise at once does both at the client.
         self.noise: Literal["server", "clients"] | None = None
-        if noisy:
-            sets = self.encoders[noisy[0]].bound == "sets"
-            self.noise = "clients" if sets else "server"
-            self._check_noise(noisy)
+        self.noise_at: int | None = None
+        self.clips_again = False
+        noises = [
+            (k, e.noise)
+            for k, e in enumerate(self.encoders)
+            if isinstance(e, Noise)
+        ]
+        if len(noises) > 1:
+            raise ValueError(
+                f"The encoders {self._names()} add noise at the server twice. "
+                "Expected one link that does."
+            )
+        for at, who in noises:
+            self._check_noise(at, who)
+            self.noise_at, self.noise = at, who
 
     def _place_sum(self) -> int:
         # Decoding starts from the right. Everything from the leftmost link
@@ -111,54 +127,50 @@ class Chain:
         # sum, so no link there may need the sum.
         kinds = [encoder.decodes for encoder in self.encoders]
         first = kinds.index("summand") if "summand" in kinds else len(kinds)
-        for position in range(first, len(kinds)):
-            if kinds[position] == "sum":
-                names = ", ".join(type(e).__name__ for e in self.encoders)
-                inner = type(self.encoders[position]).__name__
-                outer = type(self.encoders[first]).__name__
-                raise ValueError(
-                    f"The encoders [{names}] can't work in this order: "
-                    f"{inner} is decoded on the sum over clients, and "
-                    f"{outer}, which is decoded after it, needs each client's "
-                    f"message by itself. Put {inner} before {outer}: what "
-                    "concerns the sum comes first, what concerns the wire "
-                    "last."
-                )
+        if "sum" in kinds[first:]:
+            inner = type(self.encoders[kinds.index("sum", first)]).__name__
+            outer = type(self.encoders[first]).__name__
+            raise ValueError(
+                f"The encoders {self._names()} can't work in this order: "
+                f"{inner} is decoded on the sum over clients, and "
+                f"{outer}, which is decoded after it, needs each client's "
+                f"message by itself. Put {inner} before {outer}: what "
+                "concerns the sum comes first, what concerns the wire "
+                "last."
+            )
         return first
 
-    def _check_noise(self, noisy: list[int]) -> None:
-        names = ", ".join(type(e).__name__ for e in self.encoders)
-        if len(noisy) > 1:
-            raise ValueError(
-                f"The encoders [{names}] add noise at the server twice. "
-                "Expected one link that does."
-            )
-        (at,) = noisy
+    def _names(self) -> str:
+        return f"[{', '.join(type(e).__name__ for e in self.encoders)}]"
+
+    def _check_noise(self, at: int, who: str) -> None:
+        where = f"In the encoders {self._names()}"
+        name = type(self.encoders[at]).__name__
         bounded = False
         # A link may clip and add noise at once, as those for integers do.
         for encoder in self.encoders[: at + 1]:
             bounded = encoder.bound == "sets" or (
-                bounded and encoder.bound == "keeps"
+                bounded and encoder.bound != "loses"
             )
-        name = type(self.encoders[at]).__name__
         if not bounded:
             raise ValueError(
-                f"In the encoders [{names}], {name} would add noise to "
-                "updates without a bound, which hides nothing. Put a clip, "
-                "such as Clip(norm), before it."
+                f"{where}, {name} would add noise to updates without "
+                "a bound, which hides nothing. Put a clip, such as "
+                "Clip(norm), before it."
             )
         if self.num_decoded_on_sum < len(self.encoders):
-            if self.encoders[at].bound == "sets":
+            if who == "clients":
                 after = self.encoders[self.num_decoded_on_sum]
                 raise ValueError(
-                    f"In the encoders [{names}], {name} sends integers to be "
-                    f"added, which {type(after).__name__} would change. Leave "
-                    "it out: they are small already."
+                    f"{where}, {name} sends integers to be added, "
+                    f"which {type(after).__name__} would change. Leave it "
+                    "out: they are small already."
                 )
             # Every message is seen by itself: decode it up to the noise.
             stop = at + 1
             while (
-                stop < self.num_decoded_on_sum and self.encoders[stop].isometric
+                stop < self.num_decoded_on_sum
+                and self.encoders[stop].bound == "rotates"
             ):
                 stop += 1
             self.num_decoded_on_sum = stop
@@ -167,37 +179,45 @@ class Chain:
         for encoder in self.encoders[at + 1 :]:
             if encoder.bound == "loses":
                 raise ValueError(
-                    f"In the encoders [{names}], the noise of {name} is "
-                    "scaled to a bound that "
-                    f"{type(encoder).__name__} doesn't keep, and it is "
-                    "decoded on the sum only, where single updates can't be "
-                    "clipped again. Leave it out, or put one that keeps the "
-                    "bound in its place."
+                    f"{where}, the noise of {name} is scaled to a "
+                    f"bound that {type(encoder).__name__} doesn't keep, and "
+                    "it is decoded on the sum only, where single updates "
+                    "can't be clipped again. Leave it out, or put one that "
+                    "keeps the bound in its place."
                 )
 
-    def init(self, spec: Spec) -> tuple[Any, ...]:
-        """The states of all links, a tuple.
+    def build(self, spec: Spec) -> Self:
+        """This chain for updates of a spec; itself it stays as it is.
 
         Raises:
             ValueError: If a link gets what is no list of float arrays.
         """
-        states = []
-        before = ""
+        built, before = copy.copy(self), ""
+        encoders: list[Encoder] = []
         for encoder in self.encoders:
             name = type(encoder).__name__
-            if not encoder.variable_length and not _is_value(spec):
+            if not _varies(encoder) and not _is_value(spec):
                 raise ValueError(
                     f"{name} changes lists of float arrays, and {before} "
                     "before it sends something else. Put "
                     f"{before} last: what packs a message comes at the end."
                 )
-            states.append(encoder.init(spec))
-            spec = encoder.encoded_spec(spec)
+            encoders.append(encoder.build(spec))
+            spec = encoders[-1].encoded_spec()
             before = name
-        return tuple(states)
+        built.encoders, built.spec = tuple(encoders), spec
+        return built
+
+    def encoded_spec(self) -> Any:
+        """The spec of what `encode` makes, once it is built."""
+        return self.spec
+
+    def init(self) -> tuple[Any, ...]:
+        """The states of all links."""
+        return tuple(encoder.init() for encoder in self.encoders)
 
     def params(self, state: tuple[Any, ...], seed: Any) -> tuple[Any, ...]:
-        """The parameters of all links, a tuple.
+        """The parameters of all links.
 
         Args:
             state: Of all links.
@@ -205,81 +225,60 @@ class Chain:
         """
         params = []
         bound: Any = math.inf
-        for k, (encoder, s) in enumerate(
-            zip(self.encoders, state, strict=True)
-        ):
-            p = encoder.params(s, link_seed(seed, k))
-            if encoder.uses_bound:
-                p = encoder.with_bound(p, bound)
-            bound = encoder.sensitivity(bound, p)
-            params.append(p)
+        for k, (link, s) in enumerate(zip(self.encoders, state, strict=True)):
+            params.append(link.params(s, link_seed(seed, k), bound))
+            bound = link.sensitivity(bound, params[-1])
         return tuple(params)
 
-    def init_client(self, spec: Spec) -> tuple[Any, ...]:
-        """What a client keeps of all links before its first round."""
-        states = []
-        for encoder in self.encoders:
-            states.append(encoder.init_client(spec))
-            spec = encoder.encoded_spec(spec)
-        return tuple(states)
+    def init_memory(self) -> tuple[Any, ...]:
+        """What a client keeps of links with memory before its first round."""
+        return tuple(
+            link.init_memory()
+            for link in self.encoders
+            if isinstance(link, Memory)
+        )
 
-    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        """What a client sends, and the statistics of all links."""
-        all_stats = []
-        links = zip(self.encoders, params, strict=True)
-        for k, (encoder, p) in enumerate(links):
-            value, stats = encoder.encode(value, p, link_seed(seed, k))
-            all_stats.append(stats)
-        return value, tuple(all_stats)
-
-    def encode_stateful(
-        self, value: Value, params: Any, seed: Any, client_state: Any
+    def encode(
+        self, value: Value, params: Any, seed: Any, memory: Any = ()
     ) -> tuple[Any, Any, Any]:
-        """`encode`, with what the client kept of all links."""
-        all_stats, states = [], []
-        links = zip(self.encoders, params, client_state, strict=True)
-        for k, (encoder, p, s) in enumerate(links):
+        """What a client sends, the statistics of all links, what it keeps."""
+        all_stats, kept, old = [], [], iter(memory)
+        for k, (link, p) in enumerate(zip(self.encoders, params, strict=True)):
             word = link_seed(seed, k)
-            if encoder.stateful:
-                value, stats, s = encoder.encode_stateful(value, p, word, s)
+            if isinstance(link, Memory):
+                value, stats, new = link.encode_with(value, p, word, next(old))
+                kept.append(new)
             else:
-                value, stats = encoder.encode(value, p, word)
+                value, stats = link.encode(value, p, word)
             all_stats.append(stats)
-            states.append(s)
-        return value, tuple(all_stats), tuple(states)
+        return value, tuple(all_stats), tuple(kept)
 
     def to_wire(self, encoded: Any) -> Any:
-        """What is really sent: see `Encoder.to_wire`."""
-        return self.encoders[-1].to_wire(encoded) if self.encoders else encoded
+        """What is really sent: see `Wire`."""
+        last = self.encoders[-1] if self.encoders else None
+        return last.to_wire(encoded) if isinstance(last, Wire) else encoded
 
     def from_wire(self, sent: Any, spec: Any) -> Any:
         """What `to_wire` was given."""
-        return (
-            self.encoders[-1].from_wire(sent, spec) if self.encoders else sent
-        )
+        last = self.encoders[-1] if self.encoders else None
+        return last.from_wire(sent, spec) if isinstance(last, Wire) else sent
 
     def decode_summand(self, value: Any, params: Any) -> Any:
         """What is added to other clients', of one client's message."""
         value = self._decode(value, params, self.num_decoded_on_sum)
         if self.clips_again:
-            bound = self._bound_before_noise(params)
+            bound = self._sensitivity(params, self.noise_at)
             value = norms.scale_down(value, norms.l2(value), bound)
         return value
 
     def decode_sum(self, value: Any, params: Any, noise: Any) -> Value:
         """The sum of updates, of the sum of what `decode_summand` made."""
-        params = list(params)
-        if self.noise_at is not None:
-            at = self.noise_at
-            params[at] = self.encoders[at].with_sensitivity(
-                params[at], self.noise_bound(params)
-            )
-        stop = self.num_decoded_on_sum
-        links = zip(
-            self.encoders[:stop], params[:stop], noise[:stop], strict=True
-        )
-        for encoder, p, n in reversed(list(links)):
-            value = encoder.decode_sum(value, p, n)
+        for k in reversed(range(self.num_decoded_on_sum)):
+            link = self.encoders[k]
+            if isinstance(link, Noise) and link.noise == "server":
+                value = link.add(value, self.noise_bound(params), noise[k])
+            else:
+                value = link.decode(value, params[k])
         return value
 
     def decode(self, value: Any, params: Any) -> Value:
@@ -287,74 +286,50 @@ class Chain:
         return self._decode(value, params, 0)
 
     def _decode(self, value, params, start):
-        links = list(zip(self.encoders, params, strict=True))[start:]
-        for encoder, p in reversed(links):
-            value = encoder.decode(value, p)
+        pairs = list(zip(self.encoders, params, strict=True))[start:]
+        for link, p in reversed(pairs):
+            value = link.decode(value, p)
         return value
 
     def draw(self, state: Any, rng: np.random.Generator) -> tuple[Any, ...]:
         """What is random at the server this round, of all links."""
-        return tuple(
-            encoder.draw(s, rng)
-            for encoder, s in zip(self.encoders, state, strict=True)
-        )
+        pairs = zip(self.encoders, state, strict=True)
+        return tuple(link.draw(s, rng) for link, s in pairs)
 
     def update(
         self, state: Any, stats: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
         """The next states of all links, and their metrics together."""
         states, metrics = [], {}
-        links = zip(self.encoders, state, stats, noise, strict=True)
-        for encoder, s, t, n in links:
-            s, m = encoder.update(s, t, n)
+        for link, s, t, n in zip(
+            self.encoders, state, stats, noise, strict=True
+        ):
+            s, m = link.update(s, t, n)
             states.append(s)
             metrics.update(m)
         return tuple(states), metrics
 
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        """A bound on the L2 norm of a client's part of the sum.
-
-        Args:
-            bound: On that of its update; infinite if there is none.
-            params: From `params`.
-        """
-        for encoder, p in zip(self.encoders, params, strict=True):
-            bound = encoder.sensitivity(bound, p)
-        return bound
-
     def noise_bound(self, params: Any) -> Any:
         """The largest L2 norm of a client's part of what noise is added to."""
-        bound = self._bound_before_noise(params)
-        if not self.clips_again:
-            assert self.noise_at is not None
-            start = self.noise_at + 1
-            links = zip(self.encoders[start:], params[start:], strict=True)
-            for encoder, p in links:
-                bound = encoder.sensitivity(bound, p)
-        return bound
+        # What is clipped again, is so to the bound before the noise.
+        stop = self.noise_at if self.clips_again else None
+        return self._sensitivity(params, stop)
 
-    def _bound_before_noise(self, params: Any) -> Any:
+    def _sensitivity(self, params, stop):
         bound: Any = math.inf
-        links = zip(
-            self.encoders[: self.noise_at],
-            params[: self.noise_at],
-            strict=True,
-        )
-        for encoder, p in links:
-            bound = encoder.sensitivity(bound, p)
+        pairs = list(zip(self.encoders, params, strict=True))[:stop]
+        for link, p in pairs:
+            bound = link.sensitivity(bound, p)
         return bound
 
-    def dp_events(self, spec: Spec | None = None) -> list[Any]:
-        """What a client's part in one round gives away, link by link.
-
-        Args:
-            spec: Of an update; see `Encoder.dp_event`.
-        """
-        events = []
-        for encoder in self.encoders:
-            events.append(encoder.dp_event(spec))
-            spec = None if spec is None else encoder.encoded_spec(spec)
+    def dp_events(self) -> list[Any]:
+        """What a client's part in one round gives away, link by link."""
+        events = [encoder.dp_event() for encoder in self.encoders]
         return [event for event in events if event is not None]
+
+
+def _varies(encoder: Encoder) -> bool:
+    return isinstance(encoder, Wire) and encoder.varies
 
 
 def _is_value(spec: Any) -> bool:

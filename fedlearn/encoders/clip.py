@@ -3,8 +3,8 @@ from typing import Any, Literal, get_args
 
 from keras import ops
 
-from fedlearn.encoders import norms
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders import flat_vector, norms
+from fedlearn.encoders.encoder import Encoder, Value
 
 Kind = Literal["global", "per_layer", "l1", "linf"]
 
@@ -52,15 +52,6 @@ class Clip(Encoder):
         self.norm = norm
         self.kind = kind
 
-    def init(self, spec: Spec) -> Any:
-        if self.kind != "linf":
-            return ()
-        size = sum(math.prod(s.shape) for s in spec)
-        return ops.convert_to_tensor(self.norm * math.sqrt(size), "float32")
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
-
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         if self.kind == "per_layer":
             bound = self.norm / math.sqrt(max(len(value), 1))
@@ -93,7 +84,9 @@ class Clip(Encoder):
         return state, {"clipped_share": stats["clipped"] / count}
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
-        own = params if self.kind == "linf" else self.norm
+        own = self.norm
+        if self.kind == "linf":
+            own *= math.sqrt(flat_vector.size(self.spec))
         return smaller(bound, own)
 
 

@@ -1,20 +1,20 @@
 """Integers with noise of each client's own, for sums that nobody may see."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import threefry
+from fedlearn import checks, threefry
 from fedlearn.encoders import (
     discrete_distribution,
     flat_vector,
     integer_bytes,
     norms,
 )
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Noise, Spec, Value, Wire
 from fedlearn.privacy.gaussian import Gaussian
 from fedlearn.privacy.shared_noise import SharedNoise
 
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     local_std: float
 
 
-class DiscreteNoise(Encoder):
+class DiscreteNoise(Encoder, Noise, Wire):
     """The interface of discrete noise that clients add before a secure sum.
 
     A client clips its update, divides it by the granularity, rounds it to
@@ -68,8 +68,9 @@ class DiscreteNoise(Encoder):
 
     decodes = "sum"
     bound = "sets"
-    noises = True
+    noise = "clients"
     label = "discrete"
+    _plan: Plan
 
     def __init__(
         self,
@@ -80,22 +81,11 @@ class DiscreteNoise(Encoder):
         beta: float = math.exp(-0.5),
         granularity: float | None = None,
     ):
-        if not 0 <= noise_multiplier < math.inf:
-            raise ValueError(
-                "`noise_multiplier` must be a number of at least 0. Received: "
-                f"{noise_multiplier!r}."
-            )
+        checks.number("noise_multiplier", noise_multiplier)
         norms.check_bound("norm", norm)
-        if granularity is not None and not 0 < granularity < math.inf:
-            raise ValueError(
-                "`granularity` must be a positive number, or None for the "
-                f"finest that fits. Received: {granularity!r}."
-            )
-        if clients_per_round < 1:
-            raise ValueError(
-                "`clients_per_round` must be at least 1. Received: "
-                f"{clients_per_round!r}."
-            )
+        if granularity is not None:
+            checks.positive("granularity", granularity)
+        checks.number("clients_per_round", clients_per_round, least=1)
         if not 2 <= bits <= 30:
             raise ValueError(f"`bits` must be in [2, 30]. Received: {bits!r}.")
         if not 0 <= beta < 1:
@@ -145,28 +135,22 @@ class DiscreteNoise(Encoder):
             return "uint8"
         return "uint16" if self.bits <= 16 else "int32"
 
-    def init(self, spec: Spec) -> Any:
-        size = flat_vector.spec_size(spec)
-        plan = self.plan(size)
-        bound = plan.sensitivity * plan.granularity
-        return {
-            "bound": ops.convert_to_tensor(bound, "float32"),
-            "like": flat_vector.shapes(spec),
-        }
+    def build(self, spec: Spec) -> Self:
+        built = super().build(spec)
+        built._plan = self.plan(flat_vector.size(spec))
+        return built
 
-    def encoded_spec(self, spec: Spec) -> Any:
-        return [keras.KerasTensor(s.shape, self.message_dtype) for s in spec]
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
+    def encoded_spec(self) -> Any:
+        return [
+            keras.KerasTensor(s.shape, self.message_dtype) for s in self.spec
+        ]
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         # In the update's own dtype first: 1e59 of a float64 model isn't
         # infinite. Then so that the bound is proven in float32.
         value = norms.scale_down(value, norms.l2(value), self.norm)
         flat = flat_vector.flatten(value)
-        size = flat.shape[0]
-        plan = self.plan(size)
+        size, plan = flat.shape[0], self._plan
         (flat,) = norms.scale_down(
             [flat],
             ops.sqrt(sum_of_squares(flat)),
@@ -184,8 +168,7 @@ class DiscreteNoise(Encoder):
                 table, ops.cast(words, "int32")
             )
         message = ops.bitwise_and(integers, np.int32(2**self.bits - 1))
-        like = flat_vector.shapes(self.encoded_spec(value))
-        return flat_vector.unflatten(message, like), ()
+        return flat_vector.unflatten(message, self.encoded_spec()), ()
 
     def to_wire(self, encoded: Any) -> Any:
         """The integers, `bits` bits each."""
@@ -198,14 +181,10 @@ class DiscreteNoise(Encoder):
         ]
 
     def decode(self, value: Any, params: Any) -> Value:
-        like = params["like"]
-        granularity = self.plan(flat_vector.size(like)).granularity
+        step = np.float32(self._plan.granularity)
         return [
-            ops.cast(
-                ops.cast(self._centred(v), "float32") * np.float32(granularity),
-                array.dtype,
-            )
-            for v, array in zip(value, like, strict=True)
+            ops.cast(ops.cast(self._centred(v), "float32") * step, s.dtype)
+            for v, s in zip(value, self.spec, strict=True)
         ]
 
     def _centred(self, v: Any) -> Any:
@@ -215,39 +194,28 @@ class DiscreteNoise(Encoder):
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
         """Of a client's part of the sum without its noise."""
-        return params["bound"]
+        plan = self._plan
+        return float(np.float32(plan.sensitivity * plan.granularity))
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """What is proven of a run, a `fedlearn.privacy.SharedNoise`.
 
-        Args:
-            spec: Of the value that `encode` will get: rounding counts for
-                more, the more numbers there are.
-
         Raises:
-            ValueError: If `spec` wasn't given.
+            ValueError: If it isn't built: rounding counts for more, the more
+                numbers there are.
         """
-        if spec is None:
-            raise ValueError(
-                f"What {type(self).__name__} guarantees depends on how many "
-                "numbers an update has. Give `spec`: `process.update_spec`."
-            )
         if self.noise_multiplier == 0:
             return Gaussian(0.0)
-        size = flat_vector.spec_size(spec)
-        rho, xi = self.zcdp(self.plan(size), size)
+        if not hasattr(self, "spec"):
+            raise ValueError(
+                f"What {type(self).__name__} guarantees depends on how many "
+                "numbers an update has. Ask one that is built: "
+                "`process.aggregator`, or `aggregator.build(spec)`."
+            )
+        size = flat_vector.size(self.spec)
+        rho, xi = self.zcdp(self._plan, size)
         name = f"{self.label} noise, multiplier {self.noise_multiplier:.4g}"
         return SharedNoise(rho, xi, self.clients_per_round, name)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "noise_multiplier": self.noise_multiplier,
-            "norm": self.norm,
-            "clients_per_round": self.clients_per_round,
-            "bits": self.bits,
-            "beta": self.beta,
-            "granularity": self.granularity,
-        }
 
 
 def _rounded(scaled: Any, sensitivity: float, seed: Any) -> Any:

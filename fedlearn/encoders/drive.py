@@ -1,7 +1,5 @@
 """One bit a number."""
 
-from typing import Any
-
 from fedlearn.encoders.eden import Eden
 
 
@@ -24,6 +22,3 @@ class Drive(Eden):
 
     def __init__(self, block_size: int = 8192):
         super().__init__(bits=1, block_size=block_size)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"block_size": self.block_size}

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from fedlearn.encoders import bit_packing, flat_vector, gaussian_quantizer
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.hartley_rotation import (
     block_shape,
     rotate,
@@ -51,11 +51,10 @@ class Eden(Encoder):
     Example: four bits lose about one percent of the squared norm.
 
     >>> import numpy as np
-    >>> encoder = Eden(bits=4)
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((64,))]), None)
+    >>> encoder = Eden(bits=4).build([keras.KerasTensor((64,))])
     >>> value, seed = [np.sin(np.arange(64.0))], np.zeros(2, np.int32)
-    >>> encoded, _ = encoder.encode(value, params, seed)
-    >>> decoded = ops.convert_to_numpy(encoder.decode(encoded, params)[0])
+    >>> encoded, _ = encoder.encode(value, (), seed)
+    >>> decoded = ops.convert_to_numpy(encoder.decode(encoded, ())[0])
     >>> bool(((decoded - value[0]) ** 2).sum() < 0.02 * (value[0] ** 2).sum())
     True
     """
@@ -89,11 +88,8 @@ class Eden(Encoder):
         parts = [(num_more, low + 1), (length - num_more, low)]
         return shape, length, [part for part in parts if part[0]]
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
-        (num_blocks, _, _), _, parts = self._layout(flat_vector.spec_size(spec))
+    def encoded_spec(self) -> Any:
+        (num_blocks, _, _), _, parts = self._layout(flat_vector.size(self.spec))
         return {
             "codes": [
                 bit_packing.spec(num_blocks * count, bits)
@@ -102,9 +98,6 @@ class Eden(Encoder):
             "scales": keras.KerasTensor((num_blocks,), "float32"),
             "seed": keras.KerasTensor((2,), "int32"),
         }
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         vector = flat_vector.flatten(value)
@@ -138,7 +131,7 @@ class Eden(Encoder):
         }, ()
 
     def decode(self, value: Any, params: Any) -> Value:
-        size = flat_vector.size(params)
+        size = flat_vector.size(self.spec)
         shape, missing, parts = self._layout(size)
         blocks = []
         for packed, (count, bits) in zip(value["codes"], parts, strict=True):
@@ -151,10 +144,4 @@ class Eden(Encoder):
         joined = ops.concatenate(blocks, axis=1) if blocks[1:] else blocks[0]
         joined = joined * value["scales"][:, None]
         vector = rotate_back(joined, value["seed"], shape, size)
-        return flat_vector.unflatten(vector, params)
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"bits": self.bits, "block_size": self.block_size}
+        return flat_vector.unflatten(vector, self.spec)

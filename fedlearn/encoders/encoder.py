@@ -1,7 +1,8 @@
 """The interface of everything that changes an update on its way."""
 
+import copy
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
@@ -16,21 +17,26 @@ Spec = list[keras.KerasTensor]
 
 Where = Literal["sum", "summand", "either"]
 
-Bound = Literal["sets", "keeps", "loses"]
+Bound = Literal["sets", "keeps", "rotates", "loses"]
 
 
 class Encoder(Configurable):
     """One link of the chain between a client and the server.
 
-    An encoder is a small configuration object. Its methods are pure functions
-    of arrays, so that they can be compiled, vectorised over clients, shipped
-    apart and tested alone; what changes from round to round is a state that
-    is passed in and out, and kept in the server's state.
+    An encoder is a small configuration object. `build` makes one for values
+    of certain shapes, as a Keras layer is built, whose methods are pure
+    functions of arrays, so that they can be compiled, vectorised over clients,
+    shipped apart and tested alone. What changes from round to round is a state
+    that is passed in and out.
 
     One round: the server makes `params` from its state; each client calls
-    `encode`; the server draws its randomness with `draw` and calls `decode`
-    (or `decode_sum`); then `update` makes the next state from the sum over
-    clients of what `encode` reported.
+    `encode`; the server calls `decode`, and makes the next state with `update`
+    from the sum over clients of what `encode` reported. `encode` and `decode`
+    are all that most encoders need.
+
+    What few encoders do has classes of its own, to inherit beside this one: a
+    `Memory` at clients, `Noise` that hides what one client adds, a `Wire` form
+    that differs from the arrays in a round.
 
     Attributes:
         decodes: Where `decode` may happen. `"summand"`: on each client's
@@ -40,22 +46,15 @@ class Encoder(Configurable):
         bound: What happens to a bound on the L2 norm of a client's part of
             the sum. `"sets"`: this link sets one (a clip). `"keeps"`: what
             has a bound before it has one after it, given by `sensitivity`.
-            `"loses"`: nothing is known after it.
-        noises: Whether the server adds noise that is scaled by that bound:
-            see `with_sensitivity`.
-        uses_bound: Whether it has to know the bound before it: see
-            `with_bound`.
-        isometric: Whether `decode` is linear and makes no L2 norm larger,
-            whatever it gets, and `encode` neither: a rotation. What is
-            clipped before decoding is then clipped after it.
-        stateful: Whether a client keeps something for its next round: see
-            `encode_stateful`.
-        variable_length: Whether messages differ in length: see `to_wire`.
+            `"rotates"`: it is the same, and `encode` and `decode`, whatever
+            they get, are linear and make no norm larger: what is clipped
+            before decoding is then clipped after it. `"loses"`: nothing is
+            known after it.
+        spec: Of the value that `encode` gets, once it is built.
 
     Example: an encoder that sends half of everything and doubles the sum.
 
     >>> class Halve(Encoder):
-    ...     decodes = "either"
     ...     def encode(self, value, params, seed):
     ...         return [v / 2 for v in value], ()
     ...     def decode(self, value, params):
@@ -67,26 +66,27 @@ class Encoder(Configurable):
 
     decodes: Where = "either"
     bound: Bound = "loses"
-    noises: bool = False
-    uses_bound: bool = False
-    isometric: bool = False
-    stateful: bool = False
-    variable_length: bool = False
+    spec: Spec
 
-    def init(self, spec: Spec) -> Any:
-        """The state before the first round, a pytree of arrays.
+    def build(self, spec: Spec) -> Self:
+        """This encoder for values of a spec; itself it stays as it is.
 
         Args:
-            spec: Of the value that `encode` will get.
+            spec: A `keras.KerasTensor` for each array.
         """
-        del spec
+        built = copy.copy(self)
+        built.spec = list(spec)
+        return built
+
+    def encoded_spec(self) -> Any:
+        """The spec of what `encode` returns."""
+        return self.spec
+
+    def init(self) -> Any:
+        """The state before the first round, a pytree of arrays."""
         return ()
 
-    def encoded_spec(self, spec: Spec) -> Any:
-        """The spec of what `encode` returns, given that of what it gets."""
-        return spec
-
-    def params(self, state: Any, seed: Any) -> Any:
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
         """What clients and `decode` need this round, a pytree of arrays.
 
         Args:
@@ -94,8 +94,10 @@ class Encoder(Configurable):
             seed: An int32 array of shape `(2,)`, of this link and round. What
                 clients and server must both know, such as a rotation's signs,
                 is drawn from it.
+            bound: On the L2 norm of what `encode` gets, a float or a float32
+                scalar; infinite where no link before has set one.
         """
-        del state, seed
+        del state, seed, bound
         return ()
 
     def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
@@ -113,48 +115,6 @@ class Encoder(Configurable):
         """
         raise NotImplementedError
 
-    def init_client(self, spec: Spec) -> Any:
-        """What a client keeps before its first round, a pytree of arrays.
-
-        Args:
-            spec: Of the value that `encode` will get.
-        """
-        del spec
-        return ()
-
-    def encode_stateful(
-        self, value: Any, params: Any, seed: Any, client_state: Any
-    ) -> tuple[Any, Any, Any]:
-        """`encode`, with what the client kept from its last round.
-
-        Returns:
-            `(encoded, stats, client_state)`.
-        """
-        encoded, stats = self.encode(value, params, seed)
-        return encoded, stats, client_state
-
-    def to_wire(self, encoded: Any) -> Any:
-        """What is really sent of `encoded`, where it differs.
-
-        On the host, outside of anything compiled.
-
-        Returns:
-            A pytree of NumPy arrays; with `variable_length`, of lengths that
-            differ.
-        """
-        return encoded
-
-    def from_wire(self, sent: Any, spec: Any) -> Any:
-        """What `to_wire` was given.
-
-        Args:
-            sent: What came, a pytree of NumPy arrays. It may come from
-                anybody: what isn't of `spec` has to be an error.
-            spec: Shapes and dtypes of `encoded`, a pytree.
-        """
-        del spec
-        return sent
-
     def decode(self, value: Any, params: Any) -> Any:
         """What the server makes of an encoded value, or of a sum of them."""
         raise NotImplementedError
@@ -169,22 +129,10 @@ class Encoder(Configurable):
             rng: Draws from the run's seed, or from the operating system.
 
         Returns:
-            A pytree of NumPy arrays for `decode_sum` and `update`.
+            A pytree of NumPy arrays for `update` (and for `Noise.add`).
         """
         del state, rng
         return ()
-
-    def decode_sum(self, value: Any, params: Any, noise: Any) -> Any:
-        """What the server makes of the sum of encoded values.
-
-        Args:
-            value: The sum, as the link after this one decoded it.
-            params: From `params`; for a link with `noises`, from
-                `with_sensitivity`.
-            noise: From `draw`.
-        """
-        del noise
-        return self.decode(value, params)
 
     def update(
         self, state: Any, stats: Any, noise: Any
@@ -203,48 +151,88 @@ class Encoder(Configurable):
         """A bound on the L2 norm of a client's part of the sum, decoded again.
 
         Args:
-            bound: The bound before this link, a float or a float32 scalar;
-                infinite where no link has set one.
+            bound: As for `params`.
             params: From `params`.
 
         Returns:
             A float or a float32 scalar.
         """
         del params
-        return bound if self.bound == "keeps" else math.inf
+        return bound if self.bound in ("keeps", "rotates") else math.inf
 
-    def with_bound(self, params: Any, bound: Any) -> Any:
-        """The params of this link, for one with `uses_bound`.
-
-        Args:
-            params: From `params`.
-            bound: On the L2 norm of what `encode` gets; infinite where no
-                link before it has set one.
-        """
-        del bound
-        return params
-
-    def with_sensitivity(self, params: Any, bound: Any) -> Any:
-        """The params of `decode_sum`, for a link with `noises`.
-
-        Args:
-            params: From `params`.
-            bound: The largest L2 norm of one client's part of the sum that
-                `decode_sum` will get, a float32 scalar.
-        """
-        del bound
-        return params
-
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """What a client's part in one round gives away.
-
-        Args:
-            spec: Of the value that `encode` will get, for links for which it
-                makes a difference.
 
         Returns:
             A `dp_accounting` event or a `fedlearn.privacy` mechanism; None
             for a link that neither adds noise nor tells anything.
         """
-        del spec
         return None
+
+
+class Memory:
+    """Something that clients keep for their next round."""
+
+    def init_memory(self) -> Any:
+        """What a client keeps before its first round, a pytree of arrays."""
+        raise NotImplementedError
+
+    def encode_with(
+        self, value: Any, params: Any, seed: Any, memory: Any
+    ) -> tuple[Any, Any, Any]:
+        """`encode`, with what the client kept from its last round.
+
+        Returns:
+            `(encoded, stats, memory)`.
+        """
+        raise NotImplementedError
+
+
+class Noise:
+    """Noise that hides what one client adds to the sum.
+
+    Attributes:
+        noise: `"server"`: the server adds it, with `add`, after a link that
+            sets a bound. `"clients"`: each client adds its share in `encode`.
+    """
+
+    noise: Literal["server", "clients"]
+
+    def add(self, total: Value, bound: Any, noise: Any) -> Value:
+        """The sum of updates with the server's noise.
+
+        Args:
+            total: The sum, as the link after this one decoded it.
+            bound: The largest L2 norm of one client's part of it, a float or
+                a float32 scalar.
+            noise: From `draw`.
+        """
+        raise NotImplementedError
+
+
+class Wire:
+    """A form in which messages are sent that differs from a round's arrays.
+
+    Attributes:
+        varies: Whether messages differ in length.
+    """
+
+    varies: bool = False
+
+    def to_wire(self, encoded: Any) -> Any:
+        """What is really sent of `encoded`, on the host.
+
+        Returns:
+            A pytree of NumPy arrays.
+        """
+        raise NotImplementedError
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
+        """What `to_wire` was given.
+
+        Args:
+            sent: What came, a pytree of NumPy arrays. It may come from
+                anybody: what isn't of `spec` has to be an error.
+            spec: Shapes and dtypes of `encoded`, a pytree.
+        """
+        raise NotImplementedError

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from fedlearn.encoders import range_coder
-from fedlearn.encoders.encoder import Encoder, Spec
+from fedlearn.encoders.encoder import Encoder, Wire
 from fedlearn.messages import wire
 
 _STRATEGIES = {
@@ -24,7 +24,7 @@ _MOST_BYTES = 1 << 30
 _LONG = 4096
 
 
-class EntropyCoding(Encoder):
+class EntropyCoding(Encoder, Wire):
     """Compresses the bytes of a message, without loss, on the host.
 
     Quantizers give rare codes and frequent codes the same number of bits;
@@ -62,7 +62,7 @@ class EntropyCoding(Encoder):
 
     decodes = "either"
     bound = "keeps"
-    variable_length = True
+    varies = True
 
     def __init__(
         self, method: Literal["huffman", "range", "deflate"] = "huffman"
@@ -72,9 +72,6 @@ class EntropyCoding(Encoder):
                 f"`method` must be one of {_METHODS}. Received: {method!r}."
             )
         self.method = method
-
-    def encoded_spec(self, spec: Spec) -> Any:
-        return spec
 
     def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
         return value, ()
@@ -137,12 +134,6 @@ class EntropyCoding(Encoder):
                     "Do client and server have the same model and encoders?"
                 )
         return wire.from_bytes(data)
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"method": self.method}
 
 
 def _plain(spec: Any) -> bytes:

@@ -1,14 +1,14 @@
 """What a message left out is added to the next one."""
 
-from typing import Any
+from typing import Any, Self
 
 from keras import ops
 
 from fedlearn.encoders.chain import Chain, Encoders
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Memory, Spec, Value, Wire
 
 
-class ErrorFeedback(Encoder):
+class ErrorFeedback(Encoder, Memory):
     """Adds to an update what earlier messages of the client left out.
 
     Compression that favours some directions (the largest entries, signs, low
@@ -46,7 +46,7 @@ class ErrorFeedback(Encoder):
 
     Example:
 
-    >>> from keras import ops
+    >>> import keras
     >>> from fedlearn.encoders import Encoder
     >>> class First(Encoder):  # sends the first entry only
     ...     decodes = "summand"
@@ -54,22 +54,21 @@ class ErrorFeedback(Encoder):
     ...         return [value[0][:1]], ()
     ...     def decode(self, value, params):
     ...         return [ops.pad(value[0], (0, 1))]
-    >>> feedback = ErrorFeedback([First()])
-    >>> sent, _, kept = feedback.encode_stateful(
+    >>> feedback = ErrorFeedback([First()]).build([keras.KerasTensor((2,))])
+    >>> sent, _, kept = feedback.encode_with(
     ...     [ops.array([3.0, 4.0])], ((),), None, [ops.array([0.0, 1.0])])
     >>> [float(k) for k in kept[0]]
     [0.0, 5.0]
     """
 
     decodes = "summand"
-    stateful = True
 
     def __init__(self, encoders: Encoders):
         self._chain = Chain(encoders)
         self.encoders = self._chain.encoders
         for encoder in self.encoders:
             name = type(encoder).__name__
-            if encoder.noises or encoder.decodes == "sum":
+            if encoder.decodes == "sum":
                 raise ValueError(
                     f"ErrorFeedback can't contain {name}, which is decoded "
                     "on the sum over clients. Put it before ErrorFeedback."
@@ -80,34 +79,35 @@ class ErrorFeedback(Encoder):
                     f"ErrorFeedback can't contain {name}, which keeps a state "
                     "at the server. Put it before ErrorFeedback."
                 )
-            if encoder.stateful or encoder.variable_length:
+            varies = isinstance(encoder, Wire) and encoder.varies
+            if isinstance(encoder, Memory) or varies:
                 raise ValueError(
                     f"ErrorFeedback can't contain {name}. Put it beside it in "
                     "the list of encoders."
                 )
 
-    def init(self, spec: Spec) -> Any:
-        return self._chain.init(spec)
+    def build(self, spec: Spec) -> Self:
+        built = super().build(spec)
+        built._chain = self._chain.build(spec)
+        return built
 
-    def encoded_spec(self, spec: Spec) -> Any:
-        for encoder in self.encoders:
-            spec = encoder.encoded_spec(spec)
-        return spec
+    def encoded_spec(self) -> Any:
+        return self._chain.encoded_spec()
 
-    def params(self, state: Any, seed: Any) -> Any:
+    def init(self) -> Any:
+        return self._chain.init()
+
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
         return self._chain.params(state, seed)
 
-    def init_client(self, spec: Spec) -> Value:
-        return [ops.zeros(s.shape, s.dtype) for s in spec]
+    def init_memory(self) -> Value:
+        return [ops.zeros(s.shape, s.dtype) for s in self.spec]
 
-    def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
-        return self._chain.encode(value, params, seed)
-
-    def encode_stateful(
-        self, value: Any, params: Any, seed: Any, client_state: Any
+    def encode_with(
+        self, value: Any, params: Any, seed: Any, memory: Any
     ) -> tuple[Any, Any, Any]:
-        value = [v + e for v, e in zip(value, client_state, strict=True)]
-        encoded, stats = self._chain.encode(value, params, seed)
+        value = [v + e for v, e in zip(value, memory, strict=True)]
+        encoded, stats, _ = self._chain.encode(value, params, seed)
         decoded = self._chain.decode(encoded, params)
         kept = [v - d for v, d in zip(value, decoded, strict=True)]
         return encoded, stats, kept
@@ -118,5 +118,4 @@ class ErrorFeedback(Encoder):
     def update(
         self, state: Any, stats: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
-        del noise
         return self._chain.update(state, stats, ((),) * len(self.encoders))

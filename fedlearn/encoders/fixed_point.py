@@ -9,11 +9,11 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.encoders import flat_vector, integer_bytes
-from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value
+from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value, Wire
 from fedlearn.privacy.cohort_size import CohortSize
 
 
-class FixedPoint(Encoder):
+class FixedPoint(Encoder, Wire):
     """Rounds numbers to integers that are added modulo a power of two.
 
     What a secure sum can add (Bonawitz et al. 2017, "Practical secure
@@ -47,20 +47,20 @@ class FixedPoint(Encoder):
 
     Example:
 
-    >>> encoder = FixedPoint(8, num_summands=2, value_range=1.0,
-    ...                      stochastic=False)
-    >>> params = encoder.params(encoder.init([ops.zeros(2)]), None)
+    >>> encoder = FixedPoint(
+    ...     8, num_summands=2, value_range=1.0, stochastic=False
+    ... ).build([keras.KerasTensor((2,))])
+    >>> params = encoder.params((), None, math.inf)
     >>> message, _ = encoder.encode([ops.array([-1.0, 0.5])], params, None)
     >>> [int(v) for v in message[0]]
     [385, 64]
     >>> total = [message[0] + message[0]]
-    >>> [round(float(v), 2) for v in encoder.decode_sum(total, params, ())[0]]
+    >>> [round(float(v), 2) for v in encoder.decode(total, params)[0]]
     [-2.0, 1.01]
     """
 
     decodes = "sum"
     bound: Bound = "keeps"
-    uses_bound = True
 
     def __init__(
         self,
@@ -109,27 +109,18 @@ class FixedPoint(Encoder):
             # Where a sum wraps around, one client moves it by the modulus.
             self.bound = "loses"
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
+    def encoded_spec(self) -> Spec:
+        return [keras.KerasTensor(s.shape, "int32") for s in self.spec]
 
-    def encoded_spec(self, spec: Spec) -> Spec:
-        return [keras.KerasTensor(s.shape, "int32") for s in spec]
-
-    def params(self, state: Any, seed: Any) -> Any:
-        if self.value_range is None:
-            return {"like": state}  # the range comes with the bound
-        reach = ops.convert_to_tensor(self.value_range, "float32")
-        return {"like": state, "range": reach}
-
-    def with_bound(self, params: Any, bound: Any) -> Any:
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
+        """The range, a float32 scalar."""
         if self.value_range is not None:
-            return params
-        size = max(1, flat_vector.size(params["like"]))
-        reach = ops.cast(bound, "float32") * (self.coverage / math.sqrt(size))
-        return {**params, "range": reach}
+            return ops.convert_to_tensor(self.value_range, "float32")
+        size = max(1, flat_vector.size(self.spec))
+        return ops.cast(bound, "float32") * (self.coverage / math.sqrt(size))
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        reach = ops.maximum(params["range"], 1e-30)
+        reach = ops.maximum(params, 1e-30)
         encoded, exact = [], []
         clipped = ops.zeros((), "float32")
         for i, v in enumerate(value):
@@ -165,16 +156,16 @@ class FixedPoint(Encoder):
         return ops.cast(ops.bitwise_xor(total, half) - half, "float32")
 
     def decode(self, value: Any, params: Any) -> Value:
-        step = params["range"] / self._top
+        step = params / self._top
         return [
             ops.cast(self._centred(v) * step, like.dtype)
-            for v, like in zip(value, params["like"], strict=True)
+            for v, like in zip(value, self.spec, strict=True)
         ]
 
     def update(
         self, state: Any, stats: Any, noise: Any
     ) -> tuple[Any, dict[str, Any]]:
-        numbers = stats["count"] * flat_vector.size(state)
+        numbers = stats["count"] * flat_vector.size(self.spec)
         metrics = {
             "share_clipped": stats["clipped"] / ops.maximum(numbers, 1.0)
         }
@@ -194,12 +185,12 @@ class FixedPoint(Encoder):
             return math.inf
         # Each of d numbers moves by less than a step, or by half of one, and
         # by what float32 rounds of integers of so many bits.
-        size = flat_vector.size(params["like"])
-        reach = params["range"]
+        size = flat_vector.size(self.spec)
+        reach = params
         moved = (1.0 if self.stochastic else 0.5) + 2.0 ** (self.bits - 23)
         return bound + reach * (moved * math.sqrt(size) / self._top)
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """Of how many clients no sum wraps around.
 
         Noise is added to what was decoded, and where a sum has wrapped
@@ -224,13 +215,3 @@ class FixedPoint(Encoder):
             integer_bytes.unpack(c, self._modulus_bits, like)
             for c, like in zip(sent, spec, strict=True)
         ]
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "bits": self.bits,
-            "num_summands": self.num_summands,
-            "value_range": self.value_range,
-            "coverage": self.coverage,
-            "stochastic": self.stochastic,
-            "modulus_bits": self.modulus_bits,
-        }

@@ -24,11 +24,9 @@ class GaussianNoise(SumNoise):
     Example: a sum of ones, with noise of deviation 0.5 * 2.
 
     >>> import keras
-    >>> noise = GaussianNoise(0.5)
-    >>> state = noise.init([keras.KerasTensor((1000,), "float32")])
-    >>> drawn = noise.draw(state, np.random.default_rng(0))
-    >>> params = noise.with_sensitivity(noise.params(state, None), 2.0)
-    >>> (noisy,) = noise.decode_sum([np.ones(1000, "float32")], params, drawn)
+    >>> noise = GaussianNoise(0.5).build([keras.KerasTensor((1000,))])
+    >>> drawn = noise.draw((), np.random.default_rng(0))
+    >>> (noisy,) = noise.add([np.ones(1000, "float32")], 2.0, drawn)
     >>> 0.9 < float(np.std(noisy)) < 1.1
     True
     """
@@ -37,9 +35,8 @@ class GaussianNoise(SumNoise):
         return {
             "steps": [
                 noise_grid.to_steps(
-                    noise_grid.draw(like.shape[1:], rng),
-                    noise_grid.steps_dtype(like),
+                    noise_grid.draw(s.shape, rng), noise_grid.steps_dtype(s)
                 )
-                for like in state["like"]
+                for s in self.spec
             ]
         }

@@ -41,9 +41,8 @@ class HadamardRotation(Encoder):
     Example: one coordinate becomes four of half its size.
 
     >>> import keras
-    >>> encoder = HadamardRotation()
-    >>> state = encoder.init([keras.KerasTensor((4,))])
-    >>> params = encoder.params(state, np.zeros(2, np.int32))
+    >>> encoder = HadamardRotation().build([keras.KerasTensor((4,))])
+    >>> params = np.zeros(2, np.int32)
     >>> encoded, _ = encoder.encode([np.array([0.0, 8, 0, 0])], params, None)
     >>> [abs(float(v)) for v in encoded[0]]
     [4.0, 4.0, 4.0, 4.0]
@@ -52,43 +51,32 @@ class HadamardRotation(Encoder):
     """
 
     decodes = "either"
-    bound = "keeps"
-    isometric = True
+    bound = "rotates"
 
     def __init__(self, block_size: int = 4096):
         check_block_size(block_size)
         self.block_size = block_size
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Spec:
-        size = flat_vector.spec_size(spec)
+    def encoded_spec(self) -> Spec:
+        size = flat_vector.size(self.spec)
         return flat_vector.spec_of_size(padded_size(size, self.block_size))
 
-    def params(self, state: Any, seed: Any) -> Any:
-        return {"like": state, "seed": seed}
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
+        return seed
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        size = flat_vector.size(params["like"])
+        size = flat_vector.size(self.spec)
         num_zeros = padded_size(size, self.block_size) - size
         vector = flat_vector.flatten(value, num_zeros)
-        blocks = rotate(vector, params["seed"], self.block_size)
+        blocks = rotate(vector, params, self.block_size)
         return [ops.reshape(blocks, (-1,))], ()
 
     def decode(self, value: Value, params: Any) -> Value:
-        like = params["like"]
         (vector,) = value
-        length = block_length(flat_vector.size(like), self.block_size)
-        blocks = ops.reshape(vector, (-1, length))
-        vector = rotate_back(blocks, params["seed"], flat_vector.size(like))
-        return flat_vector.unflatten(vector, like)
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"block_size": self.block_size}
+        size = flat_vector.size(self.spec)
+        blocks = ops.reshape(vector, (-1, block_length(size, self.block_size)))
+        vector = rotate_back(blocks, params, size)
+        return flat_vector.unflatten(vector, self.spec)
 
 
 def check_block_size(block_size: int) -> None:

@@ -63,9 +63,6 @@ class LocalGaussianNoise(Encoder):
     def decode(self, value: Any, params: Any) -> Any:
         return value
 
-    def get_config(self) -> dict[str, Any]:
-        return {"std": self.std}
-
 
 def _normal(seed: Any, size: int) -> Any:
     uniform = backend.random_uniform(seed, (2, (size + 1) // 2))

@@ -8,7 +8,7 @@ from keras import ops
 
 from fedlearn import threefry
 from fedlearn.encoders import flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.magnitude import inverse, largest_magnitude
 
 
@@ -40,14 +40,13 @@ class PowerSGD(Encoder):
     Example: a matrix of rank 1 comes back as it was.
 
     >>> import numpy as np
-    >>> encoder = PowerSGD(rank=1)
-    >>> state = encoder.init([keras.KerasTensor((3, 4))])
-    >>> params = encoder.params(state, np.zeros(2, np.int32))
+    >>> encoder = PowerSGD(rank=1).build([keras.KerasTensor((3, 4))])
+    >>> seed = np.zeros(2, np.int32)
     >>> matrix = np.outer([1.0, 2.0, 3.0], [1.0, 0.0, -1.0, 2.0])
-    >>> encoded, _ = encoder.encode([matrix], params, None)
+    >>> encoded, _ = encoder.encode([matrix], seed, None)
     >>> [tuple(factor.shape) for factor in encoded[0]]
     [(3, 1), (4, 1)]
-    >>> decoded = ops.convert_to_numpy(encoder.decode(encoded, params)[0])
+    >>> decoded = ops.convert_to_numpy(encoder.decode(encoded, seed)[0])
     >>> bool(abs(decoded - matrix).max() < 1e-5)
     True
     """
@@ -71,12 +70,9 @@ class PowerSGD(Encoder):
             return None
         return rows, columns
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
+    def encoded_spec(self) -> Any:
         encoded = []
-        for s in spec:
+        for s in self.spec:
             shape = self._matrix_shape(s.shape)
             if shape is None:
                 encoded.append([s])
@@ -89,8 +85,8 @@ class PowerSGD(Encoder):
                 )
         return encoded
 
-    def params(self, state: Any, seed: Any) -> Any:
-        return {"like": state, "seed": seed}
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
+        return seed
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         encoded = []
@@ -102,7 +98,7 @@ class PowerSGD(Encoder):
             vector = flat_vector.flatten([v])
             unit = vector * inverse(largest_magnitude(vector))
             start = threefry.random_signs(
-                params["seed"], shape[1] * self.rank, stream=i
+                params, shape[1] * self.rank, stream=i
             )
             left = _orthonormal(
                 ops.matmul(
@@ -116,7 +112,7 @@ class PowerSGD(Encoder):
 
     def decode(self, value: Any, params: Any) -> Value:
         decoded = []
-        for factors, like in zip(value, params["like"], strict=True):
+        for factors, like in zip(value, self.spec, strict=True):
             if len(factors) == 1:
                 decoded += factors
                 continue
@@ -125,12 +121,6 @@ class PowerSGD(Encoder):
             vector = ops.reshape(matrix, (-1,))
             decoded += flat_vector.unflatten(vector, [like])
         return decoded
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rank": self.rank}
 
 
 def _orthonormal(matrix: Any) -> Any:

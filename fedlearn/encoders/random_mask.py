@@ -31,9 +31,8 @@ class RandomMask(Encoder):
     Example: one number of each two, doubled.
 
     >>> import keras
-    >>> encoder = RandomMask(fraction=0.5)
-    >>> state = encoder.init([keras.KerasTensor((4,))])
-    >>> params = encoder.params(state, np.zeros(2, np.int32))
+    >>> encoder = RandomMask(fraction=0.5).build([keras.KerasTensor((4,))])
+    >>> params = np.zeros(2, np.int32)
     >>> encoded, _ = encoder.encode([np.array([1.0, 2, 3, 4])], params, None)
     >>> [float(v) for v in encoded[0]]
     [4.0, 6.0]
@@ -48,20 +47,17 @@ class RandomMask(Encoder):
         check_fraction(fraction)
         self.fraction = fraction
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Spec:
-        size = flat_vector.spec_size(spec)
+    def encoded_spec(self) -> Spec:
+        size = flat_vector.size(self.spec)
         return flat_vector.spec_of_size(num_kept(size, self.fraction))
 
-    def params(self, state: Any, seed: Any) -> Any:
-        return {"like": state, "seed": seed}
+    def params(self, state: Any, seed: Any, bound: Any) -> Any:
+        return seed
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         vector = flat_vector.flatten(value)
         _, lengths = self._strata(vector.shape[0])
-        places = self._places(vector.shape[0], params["seed"])
+        places = self._places(vector.shape[0], params)
         scales = ops.convert_to_tensor(lengths.astype(np.float32))
         values = ops.take(vector, places) * scales
         # A NaN counts wherever it is.
@@ -69,13 +65,12 @@ class RandomMask(Encoder):
         return [ops.where(seen, values, np.float32("nan"))], ()
 
     def decode(self, value: Value, params: Any) -> Value:
-        like = params["like"]
-        size = flat_vector.size(like)
-        places = self._places(size, params["seed"])[:, None]
+        size = flat_vector.size(self.spec)
+        places = self._places(size, params)[:, None]
         vector = ops.scatter_update(
             ops.zeros((size,), "float32"), places, value[0]
         )
-        return flat_vector.unflatten(vector, like)
+        return flat_vector.unflatten(vector, self.spec)
 
     def _strata(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         count = num_kept(size, self.fraction)
@@ -91,8 +86,5 @@ class RandomMask(Encoder):
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
         # All the norm may be in the number that goes of the longest stratum.
-        _, lengths = self._strata(flat_vector.size(params["like"]))
+        _, lengths = self._strata(flat_vector.size(self.spec))
         return bound * float(max(lengths, default=1))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"fraction": self.fraction}

@@ -53,13 +53,14 @@ def round_trip(
                 "Encoders take arrays of floats. Received one of dtype "
                 f"{keras.backend.standardize_dtype(array.dtype)}."
             )
-    spec = [keras.KerasTensor(a.shape, a.dtype) for a in arrays]
-    state = chain.init(spec)
+    chain = chain.build([keras.KerasTensor(a.shape, a.dtype) for a in arrays])
+    state = chain.init()
     rng = seeds.generator(seed, "round trip", "server")
 
     def encode(arrays, state, round_seed, client_seed):
         params = chain.params(state, round_seed)
-        return chain.encode(arrays, params, client_seed)
+        memory = chain.init_memory()
+        return chain.encode(arrays, params, client_seed, memory)[:2]
 
     def decode(encoded, state, round_seed, noise):
         params = chain.params(state, round_seed)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.magnitude import largest_magnitude
 
 
@@ -23,30 +23,23 @@ class SignSGD(Encoder):
 
     Example:
 
-    >>> encoder = SignSGD()
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((3,))]), None)
+    >>> encoder = SignSGD().build([keras.KerasTensor((3,))])
     >>> value = [ops.convert_to_tensor([1.0, -2.0, 6.0])]
-    >>> encoded, _ = encoder.encode(value, params, None)
-    >>> [float(v) for v in encoder.decode(encoded, params)[0]]
+    >>> encoded, _ = encoder.encode(value, (), None)
+    >>> [float(v) for v in encoder.decode(encoded, ())[0]]
     [3.0, -3.0, 3.0]
     """
 
     decodes = "summand"
     bound = "keeps"
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
+    def encoded_spec(self) -> Any:
         return {
             "codes": [
-                bit_packing.spec(flat_vector.spec_size([s]), 1) for s in spec
+                bit_packing.spec(flat_vector.size([s]), 1) for s in self.spec
             ],
-            "scales": keras.KerasTensor((len(spec),), "float32"),
+            "scales": keras.KerasTensor((len(self.spec),), "float32"),
         }
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         codes, scales = [], []
@@ -59,16 +52,13 @@ class SignSGD(Encoder):
 
     def decode(self, value: Any, params: Any) -> Value:
         decoded = []
-        for i, like in enumerate(params):
+        for i, like in enumerate(self.spec):
             size = flat_vector.size([like])
             bits = bit_packing.unpack(value["codes"][i], 1, size)
             scale = value["scales"][i]
             vector = 2 * scale * ops.cast(bits, "float32") - scale
             decoded += flat_vector.unflatten(vector, [like])
         return decoded
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
 
 
 def _mean_magnitude(vector: Any) -> Any:

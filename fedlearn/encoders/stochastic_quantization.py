@@ -7,7 +7,7 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.magnitude import inverse, largest_magnitude
 
 
@@ -38,10 +38,10 @@ class StochasticQuantization(Encoder):
 
     >>> import numpy as np
     >>> encoder = StochasticQuantization(levels=5)
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((2,))]), None)
+    >>> encoder = encoder.build([keras.KerasTensor((2,))])
     >>> value, seed = [np.array([3.0, -4.0])], np.zeros(2, np.int32)
-    >>> encoded, _ = encoder.encode(value, params, seed)
-    >>> [round(float(v), 6) for v in encoder.decode(encoded, params)[0]]
+    >>> encoded, _ = encoder.encode(value, (), seed)
+    >>> [round(float(v), 6) for v in encoder.decode(encoded, ())[0]]
     [3.0, -4.0]
     """
 
@@ -67,19 +67,13 @@ class StochasticQuantization(Encoder):
         length = max(1, min(size, self.bucket_size or size))
         return -(-size // length), length
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
-        size = flat_vector.spec_size(spec)
+    def encoded_spec(self) -> Any:
+        size = flat_vector.size(self.spec)
         num_buckets, _ = self._buckets(size)
         return {
             "codes": bit_packing.spec(size, self._bits),
             "steps": keras.KerasTensor((num_buckets,), "float32"),
         }
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         vector = flat_vector.flatten(value)
@@ -103,7 +97,7 @@ class StochasticQuantization(Encoder):
         }, ()
 
     def decode(self, value: Any, params: Any) -> Value:
-        size = flat_vector.size(params)
+        size = flat_vector.size(self.spec)
         num_buckets, length = self._buckets(size)
         codes = bit_packing.unpack(value["codes"], self._bits, size)
         if num_buckets * length > size:
@@ -111,10 +105,4 @@ class StochasticQuantization(Encoder):
         multiples = ops.cast(codes, "float32") - self.levels
         rows = ops.reshape(multiples, (num_buckets, length))
         vector = rows * value["steps"][:, None]
-        return flat_vector.unflatten(ops.reshape(vector, (-1,)), params)
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"levels": self.levels, "bucket_size": self.bucket_size}
+        return flat_vector.unflatten(ops.reshape(vector, (-1,)), self.spec)

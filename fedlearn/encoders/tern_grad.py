@@ -8,7 +8,7 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.magnitude import inverse, largest_magnitude
 
 
@@ -32,11 +32,10 @@ class TernGrad(Encoder):
 
     Example: numbers of the largest magnitude come back as they were.
 
-    >>> encoder = TernGrad()
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((3,))]), None)
+    >>> encoder = TernGrad().build([keras.KerasTensor((3,))])
     >>> value, seed = [np.array([2.0, 0.0, -2.0])], np.zeros(2, np.int32)
-    >>> encoded, _ = encoder.encode(value, params, seed)
-    >>> [float(v) for v in encoder.decode(encoded, params)[0]]
+    >>> encoded, _ = encoder.encode(value, (), seed)
+    >>> [float(v) for v in encoder.decode(encoded, ())[0]]
     [2.0, 0.0, -2.0]
     """
 
@@ -51,11 +50,8 @@ class TernGrad(Encoder):
             )
         self.clip_deviations = clip_deviations
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
-        sizes = [flat_vector.spec_size([s]) for s in spec]
+    def encoded_spec(self) -> Any:
+        sizes = [flat_vector.size([s]) for s in self.spec]
         return {
             "codes": [
                 keras.KerasTensor(
@@ -63,11 +59,8 @@ class TernGrad(Encoder):
                 )
                 for size in sizes
             ],
-            "scales": keras.KerasTensor((len(spec),), "float32"),
+            "scales": keras.KerasTensor((len(self.spec),), "float32"),
         }
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         codes, scales = [], []
@@ -94,15 +87,9 @@ class TernGrad(Encoder):
 
     def decode(self, value: Any, params: Any) -> Value:
         decoded = []
-        for i, like in enumerate(params):
+        for i, like in enumerate(self.spec):
             size = flat_vector.size([like])
             trits = bit_packing.unpack_trits(value["codes"][i], size)
             vector = value["scales"][i] * (ops.cast(trits, "float32") - 1)
             decoded += flat_vector.unflatten(vector, [like])
         return decoded
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"clip_deviations": self.clip_deviations}

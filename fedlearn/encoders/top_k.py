@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn.encoders import flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.fraction import check_fraction, num_kept
 
 
@@ -27,11 +27,10 @@ class TopK(Encoder):
 
     Example:
 
-    >>> encoder = TopK(fraction=0.5)
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((4,))]), None)
+    >>> encoder = TopK(fraction=0.5).build([keras.KerasTensor((4,))])
     >>> value = [np.array([1.0, -4.0, 3.0, 0.0])]
-    >>> encoded, _ = encoder.encode(value, params, None)
-    >>> [float(v) for v in encoder.decode(encoded, params)[0]]
+    >>> encoded, _ = encoder.encode(value, (), None)
+    >>> [float(v) for v in encoder.decode(encoded, ())[0]]
     [0.0, -4.0, 3.0, 0.0]
     """
 
@@ -42,19 +41,13 @@ class TopK(Encoder):
         check_fraction(fraction)
         self.fraction = fraction
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
-        size = flat_vector.spec_size(spec)
+    def encoded_spec(self) -> Any:
+        size = flat_vector.size(self.spec)
         count = num_kept(size, self.fraction)
         return {
             "values": keras.KerasTensor((count,), "float32"),
             "indices": keras.KerasTensor((count,), _index_dtype(size)),
         }
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         vector = flat_vector.flatten(value)
@@ -72,16 +65,10 @@ class TopK(Encoder):
         return {"values": values, "indices": indices}, ()
 
     def decode(self, value: Any, params: Any) -> Value:
-        zeros = ops.zeros((flat_vector.size(params),), "float32")
+        zeros = ops.zeros((flat_vector.size(self.spec),), "float32")
         indices = ops.cast(value["indices"], "int32")[:, None]
         vector = ops.scatter_update(zeros, indices, value["values"])
-        return flat_vector.unflatten(vector, params)
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {"fraction": self.fraction}
+        return flat_vector.unflatten(vector, self.spec)
 
 
 def _index_dtype(size: int) -> str:

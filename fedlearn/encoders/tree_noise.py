@@ -6,7 +6,6 @@ import numpy as np
 from keras import ops
 
 from fedlearn.encoders import noise_grid
-from fedlearn.encoders.encoder import Spec
 from fedlearn.encoders.sum_noise import SumNoise
 from fedlearn.privacy.tree import Tree
 
@@ -51,8 +50,8 @@ class TreeNoise(SumNoise):
     Example: noise of three rounds. Round 1 has that of its own node; the
     first two share a node, which takes the place of round 1's.
 
-    >>> tree = TreeNoise(1.0, honaker=False)
-    >>> state, rng = tree.init([ops.zeros(5)]), np.random.default_rng(0)
+    >>> tree = TreeNoise(1.0, honaker=False).build([ops.zeros(5)])
+    >>> state, rng = tree.init(), np.random.default_rng(0)
     >>> for _ in range(3):
     ...     noise = tree.draw(state, rng)
     ...     state, _ = tree.update(state, (), noise)
@@ -85,8 +84,7 @@ class TreeNoise(SumNoise):
         """How many nodes the noise of a sum can have."""
         return (self.restart_every or self.max_rounds).bit_length()
 
-    def init(self, spec: Spec) -> Any:
-        super().init(spec)
+    def init(self) -> Any:
         # Nodes are kept as the whole numbers of steps that were added, so
         # that those made of them later are made of what was released.
         return {
@@ -94,7 +92,7 @@ class TreeNoise(SumNoise):
                 ops.zeros(
                     (self.num_levels, *s.shape), noise_grid.steps_dtype(s)
                 )
-                for s in spec
+                for s in self.spec
             ],
             "round": ops.zeros((), "int32"),
         }
@@ -146,17 +144,9 @@ class TreeNoise(SumNoise):
             )
         return {"nodes": nodes, "round": state["round"] + 1}, {}
 
-    def dp_event(self, spec: Spec | None = None) -> Any:
+    def dp_event(self) -> Any:
         """The tree as a whole, a `fedlearn.privacy.Tree`."""
         return Tree(self.noise_multiplier, self.restart_every)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "restart_every": self.restart_every,
-            "honaker": self.honaker,
-            "max_rounds": self.max_rounds,
-        }
 
 
 class TreeStep(NamedTuple):

@@ -8,7 +8,7 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Spec, Value
+from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.magnitude import inverse
 
 
@@ -43,10 +43,10 @@ class UniformQuantization(Encoder):
     Example:
 
     >>> encoder = UniformQuantization(bits=2, stochastic=False)
-    >>> params = encoder.params(encoder.init([keras.KerasTensor((4,))]), None)
+    >>> encoder = encoder.build([keras.KerasTensor((4,))])
     >>> value = [np.array([0.0, 0.9, 2.2, 3.0])]
-    >>> encoded, _ = encoder.encode(value, params, None)
-    >>> [float(v) for v in encoder.decode(encoded, params)[0]]
+    >>> encoded, _ = encoder.encode(value, (), None)
+    >>> [float(v) for v in encoder.decode(encoded, ())[0]]
     [0.0, 1.0, 2.0, 3.0]
     """
 
@@ -81,20 +81,14 @@ class UniformQuantization(Encoder):
         self.clip_range = clip_range
         self._num_steps = 2**bits - (2 if symmetric else 1)
 
-    def init(self, spec: Spec) -> Any:
-        return flat_vector.shapes(spec)
-
-    def encoded_spec(self, spec: Spec) -> Any:
+    def encoded_spec(self) -> Any:
         return {
             "codes": [
-                bit_packing.spec(flat_vector.spec_size([s]), self.bits)
-                for s in spec
+                bit_packing.spec(flat_vector.size([s]), self.bits)
+                for s in self.spec
             ],
-            "ranges": keras.KerasTensor((len(spec), 2), "float32"),
+            "ranges": keras.KerasTensor((len(self.spec), 2), "float32"),
         }
-
-    def params(self, state: Any, seed: Any) -> Any:
-        return state
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         codes, ranges = [], []
@@ -124,7 +118,7 @@ class UniformQuantization(Encoder):
     def decode(self, value: Any, params: Any) -> Value:
         decoded = []
         for i, (codes, like) in enumerate(
-            zip(value["codes"], params, strict=True)
+            zip(value["codes"], self.spec, strict=True)
         ):
             low, step = value["ranges"][i, 0], value["ranges"][i, 1]
             steps = bit_packing.unpack(
@@ -152,14 +146,3 @@ class UniformQuantization(Encoder):
             low = -high
         # Divided before subtracted: the range may be too large for a float.
         return low, high / self._num_steps - low / self._num_steps
-
-    def sensitivity(self, bound: Any, params: Any) -> Any:
-        return bound
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "bits": self.bits,
-            "stochastic": self.stochastic,
-            "symmetric": self.symmetric,
-            "clip_range": self.clip_range,
-        }

@@ -8,6 +8,7 @@ from keras import ops
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.median import coordinate_median
 from fedlearn.aggregators.robust_rule import RobustRule, num_counted
+from fedlearn.encoders.encoder import Noise
 from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.encoders.local_gaussian_noise import LocalGaussianNoise
 from fedlearn.keras_model.functional_model import Arrays
@@ -29,7 +30,7 @@ def check(aggregator: Aggregator, layers: list[keras.Layer]) -> None:
     """
     links = getattr(aggregator, "encoders", ())
     if aggregator.noise is not None or any(
-        link.noises or isinstance(link, LocalGaussianNoise) for link in links
+        isinstance(link, (Noise, LocalGaussianNoise)) for link in links
     ):
         why = "they would be exact beside updates with noise"
     elif any(isinstance(link, FixedPoint) for link in links):

@@ -9,7 +9,7 @@ import numpy as np
 from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.chain import Chain
-from fedlearn.encoders.encoder import Encoder
+from fedlearn.encoders.encoder import Encoder, Memory, Noise, Wire
 from fedlearn.keras_model.functional_model import FunctionalModel
 from fedlearn.messages import wire
 from fedlearn.messages.broadcast import Broadcast
@@ -60,9 +60,10 @@ class Traffic:
 
     def _send_fn(self, trainable, seed):
         spec = [keras.KerasTensor(w.shape, w.dtype) for w in trainable]
-        params = self._down.params(self._down.init(spec), seed)
-        encoded, _ = self._down.encode(list(trainable), params, seed)
-        return encoded, self._down.decode(encoded, params)
+        down = self._down.build(spec)
+        params = down.params(down.init(), seed)
+        encoded, _, _ = down.encode(list(trainable), params, seed)
+        return encoded, down.decode(encoded, params)
 
     def bytes_down(self, broadcast: Broadcast) -> int:
         """What one client is sent.
@@ -121,7 +122,8 @@ class Traffic:
 
 def _download_chain(encoders: Sequence[Encoder]) -> Chain:
     for encoder in encoders:
-        if encoder.noises or encoder.stateful or encoder.variable_length:
+        varies = isinstance(encoder, Wire) and encoder.varies
+        if isinstance(encoder, (Noise, Memory)) or varies:
             raise ValueError(
                 f"`broadcast_encoders` can't contain {type(encoder).__name__}:"
                 " a broadcast has no sum to add noise to, keeps nothing, and "

@@ -176,7 +176,7 @@ def draws_by_poisson(
     aggregator = process.aggregator
     if not aggregator.noise or not 0 < clients_per_round <= population:
         return False
-    mechanism = as_mechanism(aggregator.dp_event(process.update_spec))
+    mechanism = as_mechanism(aggregator.dp_event())
     try:
         mechanism.compose(PoissonSampling(population, clients_per_round), 1)
     except ValueError:
@@ -202,7 +202,7 @@ def _of_clients(
             "count too much or too little."
         )
     return Guarantee(
-        aggregator.dp_event(process.update_spec),
+        aggregator.dp_event(),
         Everyone(len(data)) if sampler is None else sampler,
         delta=aggregator.delta,
     )

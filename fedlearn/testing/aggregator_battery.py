@@ -8,13 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.encoder import Spec
 from fedlearn.messages import wire
-from fedlearn.testing import draws, rounds
-from fedlearn.testing.draws import DEFAULT_SPEC, generator, words
-from fedlearn.testing.pytrees import (
+from fedlearn.testing import trial as trials
+from fedlearn.testing.compare import (
     all_finite,
     host,
     require_close,
@@ -22,7 +20,7 @@ from fedlearn.testing.pytrees import (
     require_same_layout,
 )
 from fedlearn.testing.rule import Broken, Rule, check_rules
-from fedlearn.testing.twin import twin
+from fedlearn.testing.trial import DEFAULT_SPEC, Trial
 
 
 def check_aggregator(
@@ -78,89 +76,60 @@ def check_aggregator(
             f"num_clients={num_clients}."
         )
     spec = list(DEFAULT_SPEC if spec is None else spec)
-    trial = _Trial(aggregator, spec, num_clients, tolerance)
-    check_rules(aggregator, AGGREGATOR_RULES, skip, trial)
+    check_rules(
+        aggregator,
+        AGGREGATOR_RULES,
+        skip,
+        lambda: _Trial(aggregator, spec, num_clients, tolerance),
+    )
 
 
-class _Trial:
+class _Trial(Trial):
     """An aggregator, and the two halves of a round as functions of arrays."""
 
-    def __init__(
-        self,
-        aggregator: Aggregator,
-        spec: Spec,
-        num_clients: int,
-        tolerance: float,
-    ):
-        self.aggregator = aggregator.build(spec)
-        self.spec = spec
-        self.num_clients = num_clients
-        self.tolerance = tolerance
+    parts = ("kept", "summand")
+    attributes = (
+        "reduction",
+        "num_required",
+        "has_memory",
+        "varies_in_length",
+        "noise",
+    )
 
-    @functools.cached_property
-    def state(self) -> Any:
-        return self.aggregator.init()
-
-    @functools.cached_property
-    def noise(self) -> Any:
-        return self.aggregator.draw(self.state, generator())
-
-    def arguments(self, client: int) -> tuple:
-        """Those of `client`, in the first round."""
-        value = draws.value(self.spec, client)
-        return (
-            self.state,
-            ops.convert_to_tensor(words("round")),
-            [ops.convert_to_tensor(v) for v in value],
-            ops.convert_to_tensor(words("client", client)),
-            self.aggregator.init_memory(),
-            ops.convert_to_tensor(np.float32(1 + client)),
+    def client(self, shared, own) -> dict[str, Any]:
+        params = self.built.params(shared["state"], shared["seed"])
+        message, kept = self.built.encode(
+            own["value"], params, own["seed"], own["memory"]
         )
-
-    def client(
-        self, state, round_seed, value, client_seed, client_state, num_examples
-    ) -> dict[str, Any]:
-        """A client's part."""
-        params = self.aggregator.params(state, round_seed)
-        message, kept = self.aggregator.encode(
-            value, params, client_seed, client_state
-        )
-        summand = self.aggregator.summand(message, num_examples, params)
+        summand = self.built.summand(message, own["num_examples"], params)
         return {"message": message, "kept": kept, "summand": summand}
 
-    def server(self, state, round_seed, total, noise) -> tuple[Any, Any, Any]:
-        """The aggregate, the next state and metrics."""
-        params = self.aggregator.params(state, round_seed)
-        return self.aggregator.finish(state, total, params, noise)
-
-    def run_eagerly(self, client: int) -> dict[str, Any]:
-        return host(self.client(*self.arguments(client)))
-
-    @functools.cached_property
-    def clients(self) -> list[dict[str, Any]]:
-        """All clients' parts, eagerly."""
-        return [self.run_eagerly(k) for k in range(self.num_clients)]
+    def server(self, shared, total) -> dict[str, Any]:
+        aggregate, state, metrics = self.built.finish(
+            shared["state"],
+            total,
+            self.built.params(shared["state"], shared["seed"]),
+            shared["noise"],
+        )
+        return {"aggregate": aggregate, "state": state, "metrics": metrics}
 
     def summands(self) -> list[Any]:
         return [client["summand"] for client in self.clients]
 
-    def total(self, summands: Sequence[Any]) -> Any:
-        """Their sum, or stack, in their order."""
-        if self.aggregator.reduction == "stack":
+    def total(self, summands: Sequence[Any] | None = None) -> Any:
+        """The sum, or stack, of all clients' or some others' summands."""
+        summands = self.summands() if summands is None else summands
+        if self.built.reduction == "stack":
             total = keras.tree.map_structure(lambda *a: np.stack(a), *summands)
         else:
             total = functools.reduce(_add, summands)
         return keras.tree.map_structure(ops.convert_to_tensor, total)
 
-    def aggregate(self, total: Any) -> tuple[Any, Any, Any]:
-        """`server`, eagerly; on the host."""
-        seed = ops.convert_to_tensor(words("round"))
-        return host(self.server(self.state, seed, total, self.noise))
+    def serve(self, total: Any) -> dict[str, Any]:
+        return host(self.server(self.shared, total))
 
-    @functools.cached_property
-    def known(self) -> tuple[Any, Any, Any]:
-        """What comes of all clients."""
-        return self.aggregate(self.total(self.summands()))
+    def aggregator(self) -> Aggregator:
+        return self.subject
 
 
 def _add(a: Any, b: Any) -> Any:
@@ -175,217 +144,75 @@ def _halves(summands: Sequence[Any]) -> Any:
     return _add(_halves(summands[:middle]), _halves(summands[middle:]))
 
 
-# The rules.
-
-
-def _config(trial: _Trial) -> None:
-    other = twin(
-        trial.aggregator,
-        (
-            "reduction",
-            "num_required",
-            "has_memory",
-            "varies_in_length",
-            "noise",
-            "secure_noise",
-            "private_metrics",
-            "delta",
-        ),
-    )
-    other = _Trial(other, trial.spec, trial.num_clients, trial.tolerance)
-    require_same(
-        (other.clients, other.known),
-        (trial.clients, trial.known),
-        "A round with from_config(get_config())",
-    )
-
-
 def _shapes(trial: _Trial) -> None:
-    aggregate, _, metrics = trial.known
+    aggregate = trial.served["aggregate"]
     require_same_layout(aggregate, trial.spec, "The aggregate")
     if not all_finite(aggregate):
         raise Broken("The aggregate of finite updates isn't finite.")
-    for name, metric in metrics.items():
-        if np.shape(metric) != () or not all_finite(metric):
-            raise Broken(f"The metric {name!r} is {metric}.")
-
-
-def _pure(trial: _Trial) -> None:
-    arguments = trial.arguments(0)
-    total = trial.total(trial.summands())
-    before = host((arguments, total, trial.noise))
-    config = trial.aggregator.get_config()
-    trial.client(*arguments)
-    again = trial.aggregate(total)
-    require_same(
-        (arguments, total, trial.noise), before, "What was given to it"
-    )
-    if trial.aggregator.get_config() != config:
-        raise Broken(
-            f"Its config was {config}, and after a round it is "
-            f"{trial.aggregator.get_config()}."
-        )
-    require_same(again, trial.known, "The same round a second time")
-
-
-def _seeds(trial: _Trial) -> None:
-    with draws.other_global_seeds():
-        require_same(
-            trial.run_eagerly(0),
-            trial.clients[0],
-            "A client's part a second time, from the same seeds",
-        )
-        noise = trial.aggregator.draw(trial.state, generator())
-        total = trial.total(trial.summands())
-        require_same(noise, trial.noise, "What is drawn at the server again")
-        require_same(
-            trial.aggregate(total),
-            trial.known,
-            "The server's part a second time, from the same seeds",
-        )
-
-
-def _compiled(trial: _Trial) -> None:
-    client = host(backend.jit(trial.client)(*trial.arguments(0)))
-    for part in ("kept", "summand"):
-        require_close(
-            client[part],
-            trial.clients[0][part],
-            trial.tolerance,
-            f"Compiled, `{part}`",
-        )
-    server = backend.jit(trial.server)(
-        trial.state,
-        words("round"),
-        trial.total(trial.summands()),
-        trial.noise,
-    )
-    for name, found, known in zip(
-        ("the aggregate", "the state", "the metrics"),
-        host(server),
-        trial.known,
-        strict=True,
-    ):
-        require_close(found, known, trial.tolerance, f"Compiled, {name}")
-
-
-def _lanes(trial: _Trial) -> None:
-    lanes = [trial.arguments(k)[2:] for k in range(trial.num_clients)]
-    stacked = keras.tree.map_structure(lambda *a: ops.stack(a), *lanes)
-
-    def run(state, round_seed, stacked):
-        def one(*arguments):
-            client = trial.client(state, round_seed, *arguments)
-            return {k: client[k] for k in ("kept", "summand")}
-
-        return backend.vmap(one)(*stacked)
-
-    together = host(backend.jit(run)(trial.state, words("round"), stacked))
-    for k, alone in enumerate(trial.clients):
-        for part in ("kept", "summand"):
-            require_close(
-                keras.tree.map_structure(lambda a, k=k: a[k], together[part]),
-                alone[part],
-                trial.tolerance,
-                f"In lane {k} of {trial.num_clients} clients, `{part}`",
-            )
+    trials.check_metrics(trial.served["metrics"])
 
 
 def _order(trial: _Trial) -> None:
-    summands = trial.summands()
-    others = summands[::-1]
+    others = trial.summands()[::-1]
     others = others[1::2] + others[::2]
-    total = trial.total(others)
-    if trial.aggregator.reduction == "sum":
-        total = keras.tree.map_structure(ops.convert_to_tensor, _halves(others))
-    for name, found, known in zip(
-        ("aggregate", "state", "metrics"),
-        trial.aggregate(total),
-        trial.known,
-        strict=True,
-    ):
+    if trial.built.reduction == "sum":
+        others = [_halves(others)]
+    for name, found in trial.serve(trial.total(others)).items():
         require_close(
             found,
-            known,
+            trial.served[name],
             trial.tolerance,
             f"Of the same clients in another order, the {name}",
         )
 
 
 def _who_counts(trial: _Trial) -> None:
-    summands = trial.summands()
-    *rest, num_examples = trial.arguments(trial.num_clients)
-    empty = host(trial.client(*[*rest, ops.zeros_like(num_examples)]))[
-        "summand"
-    ]
+    own = trial.own(trial.num_clients)
+    nothing = ops.zeros_like(own["num_examples"])
+    empty = host(trial.client(trial.shared, {**own, "num_examples": nothing}))
+    empty = empty["summand"]
     left_out = keras.tree.map_structure(np.zeros_like, empty)
+    first, *others = trial.summands()
     for name, other in (
         ("without examples", empty),
         ("whose update was left out (its summand is zeros)", left_out),
     ):
-        found, _, _ = trial.aggregate(
-            trial.total([*summands[:1], other, *summands[1:]])
-        )
         require_close(
-            found,
-            trial.known[0],
+            trial.serve(trial.total([first, other, *others]))["aggregate"],
+            trial.served["aggregate"],
             trial.tolerance,
             f"The aggregate with another client, {name}",
         )
 
 
 def _few(trial: _Trial) -> None:
-    def aggregate(summand, who):
+    one = trial.summands()[0]
+    for summand, who in (
+        (one, "one client"),
+        (
+            keras.tree.map_structure(np.zeros_like, one),
+            "one client that was left out",
+        ),
+    ):
         try:
-            found, _, _ = trial.aggregate(trial.total([summand]))
+            found = trial.serve(trial.total([summand]))["aggregate"]
         except ValueError:
-            return  # it needs more, and says so
+            continue  # it needs more, and says so
         require_same_layout(found, trial.spec, f"The aggregate of {who}")
         if not all_finite(found):
             raise Broken(f"The aggregate of {who} isn't finite.")
 
-    summand = trial.summands()[0]
-    aggregate(summand, "one client")
-    aggregate(
-        keras.tree.map_structure(np.zeros_like, summand),
-        "one client that was left out",
-    )
-
 
 def _wire(trial: _Trial) -> None:
-    aggregator, (first, *_) = trial.aggregator, trial.clients
-    sent = wire.from_bytes(wire.to_bytes(aggregator.to_wire(first["message"])))
-    message = aggregator.from_wire(sent, first["message"])
+    built, first = trial.built, trial.clients[0]
+    sent = wire.from_bytes(wire.to_bytes(built.to_wire(first["message"])))
+    message = built.from_wire(sent, first["message"])
     message = keras.tree.map_structure(ops.convert_to_tensor, message)
-    state, round_seed, *_, num_examples = trial.arguments(0)
-    params = aggregator.params(state, round_seed)
+    params = built.params(trial.shared["state"], trial.shared["seed"])
     require_same(
-        aggregator.summand(message, num_examples, params),
+        built.summand(message, trial.own()["num_examples"], params),
         first["summand"],
         "The summand of a message's bytes",
-    )
-
-
-def _state(trial: _Trial) -> None:
-    rounds.require_state(
-        lambda: _run_rounds(trial), trial.state, trial.clients[0]["kept"]
-    )
-
-
-def _run_rounds(trial: _Trial) -> list[Any]:
-    total, rng = trial.total(trial.summands()), generator()
-    state, states = trial.state, []
-    params = trial.aggregator.params(state, words("round"))
-    for _ in range(3):
-        noise = trial.aggregator.draw(state, rng)
-        _, state, _ = trial.aggregator.finish(state, total, params, noise)
-        states.append(state)
-    return states
-
-
-def _training(trial: _Trial) -> None:
-    rounds.require_training(
-        trial.aggregator, trial.num_clients, trial.tolerance
     )
 
 
@@ -394,19 +221,19 @@ AGGREGATOR_RULES = (
         "pure",
         "Make new lists, dicts and arrays, and change neither what you are "
         "given nor the aggregator.",
-        _pure,
+        trials.pure,
     ),
     Rule(
         "seeds",
         "Draw from the `seed` of `params` and `encode`, or from the `rng` of "
         "`draw`, and from nothing else.",
-        _seeds,
+        trials.seeded,
     ),
     Rule(
         "config",
-        "Return every argument of the constructor from `get_config`, under "
-        "its name.",
-        _config,
+        "Keep every argument of the constructor as an attribute of its name, "
+        "or return all of them from `get_config`.",
+        trials.config,
     ),
     Rule(
         "shapes",
@@ -417,13 +244,13 @@ AGGREGATOR_RULES = (
     Rule(
         "compiled",
         "Use keras.ops, no `if` on the values of arrays, and no NumPy on them.",
-        _compiled,
+        trials.compiled,
     ),
     Rule(
         "vectorized",
         "In `encode` and `summand`, use operations that a map over clients "
         "knows, and give axes counted from within one client's array.",
-        _lanes,
+        trials.vectorized,
     ),
     Rule(
         "order",
@@ -453,12 +280,12 @@ AGGREGATOR_RULES = (
         "state",
         "Keep a pytree of arrays of fixed shapes and dtypes in the state, and "
         "nothing in the aggregator itself.",
-        _state,
+        trials.state,
     ),
     Rule(
         "training",
         "Run one round of fedlearn.FederatedAveraging with it and look at the "
         "state.",
-        _training,
+        trials.training,
     ),
 )

@@ -1,6 +1,5 @@
 """What every encoder must do, as a battery of rules."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
 from fedlearn.aggregators.mean import Mean
+from fedlearn.encoders.chain import Chain
 from fedlearn.encoders.clip import Clip
-from fedlearn.encoders.encoder import Encoder, Spec
+from fedlearn.encoders.encoder import Encoder, Memory, Noise, Spec
 from fedlearn.messages import wire
-from fedlearn.testing import draws, rounds
-from fedlearn.testing.draws import DEFAULT_SPEC, generator, words
-from fedlearn.testing.pytrees import (
+from fedlearn.testing import trial as trials
+from fedlearn.testing.compare import (
     all_finite,
     host,
     l2_norm,
@@ -26,14 +24,13 @@ from fedlearn.testing.pytrees import (
     require_same_layout,
 )
 from fedlearn.testing.rule import Broken, Rule, check_rules
-from fedlearn.testing.twin import twin
+from fedlearn.testing.trial import DEFAULT_SPEC, Trial, normal, words
 
 _ONE_ELEMENT = [keras.KerasTensor((1,), "float32")]
 _HALF_PRECISION = [
     keras.KerasTensor((6,), "float16"),
     keras.KerasTensor((1, 3), "float32"),
 ]
-_NUM_CLIENTS = 3
 
 
 def check_encoder(
@@ -67,21 +64,19 @@ def check_encoder(
         TypeError: If `encoder` isn't an `Encoder`, or `spec` isn't of floats.
         ValueError: If `skip` names no rule.
 
-    Example: an encoder that forgets its argument.
+    Example: an encoder that isn't linear, and says that it may be decoded
+    after the sum.
 
-    >>> class Scaled(Encoder):
-    ...     def __init__(self, scale=1.0):
-    ...         self.scale = scale
+    >>> class Shifted(Encoder):
     ...     def encode(self, value, params, seed):
-    ...         return [v * self.scale for v in value], ()
+    ...         return [v - 1 for v in value], ()
     ...     def decode(self, value, params):
-    ...         return [v / self.scale for v in value]
-    >>> check_encoder(Scaled(2.0))
+    ...         return [v + 1 for v in value]
+    >>> check_encoder(Shifted())
     Traceback (most recent call last):
         ...
-    AssertionError: Scaled breaks the rule 'config'. What is encoded with
-    from_config(get_config()): number 0 of 15 is ... Return every argument of
-    the constructor from `get_config`, under its name.
+    AssertionError: Shifted breaks the rule 'sum'. The sum decoded, against the
+    sum of what is decoded one by one: number 0 of 15 is ...
     """
     if not isinstance(encoder, Encoder):
         raise TypeError(
@@ -95,132 +90,121 @@ def check_encoder(
                 "Updates are floats, so `spec` must be of float dtypes. "
                 f"Received: {s}."
             )
-    trial = _Trial(encoder, spec, random, tolerance)
-    check_rules(encoder, ENCODER_RULES, skip, trial)
+    check_rules(
+        encoder,
+        ENCODER_RULES,
+        skip,
+        lambda: _Trial(encoder, spec, 3, tolerance, random),
+    )
 
 
-class _Trial:
-    """An encoder, and one client's part of a round as a function of arrays."""
+class _Trial(Trial):
+    """One client's round trip, as if it were alone."""
+
+    parts = ("stats", "kept", "decoded")
+    attributes = ("decodes", "bound")
 
     def __init__(
         self,
-        encoder: Encoder,
+        subject: Encoder,
         spec: Spec,
-        random: bool | None,
+        num_clients: int,
         tolerance: float,
+        random: bool | None = None,
     ):
-        self.encoder = encoder
-        self.spec = spec
+        super().__init__(subject, spec, num_clients, tolerance)
         self.random = random
-        self.tolerance = tolerance
-        self._compiled = backend.jit(self.trip)
 
     def on(self, spec: Spec) -> "_Trial":
         """The same encoder on another value."""
-        return _Trial(self.encoder, spec, self.random, self.tolerance)
+        return _Trial(self.subject, spec, self.num_clients, self.tolerance)
 
-    @functools.cached_property
-    def state(self) -> Any:
-        return self.encoder.init(self.spec)
-
-    def value(self, client: int = 0, scale: float = 1.0) -> Any:
-        """A client's normal numbers, on the host."""
-        return draws.value(self.spec, client, scale)
-
-    def arguments(self, value: Any = None, client: int = 0) -> tuple:
-        """Those of `trip`, for one client in the first round."""
-        value = self.value(client) if value is None else value
-        return (
-            self.state,
-            self.encoder.draw(self.state, generator()),
-            self.encoder.init_client(self.spec),
-            [ops.convert_to_tensor(v) for v in value],
-            ops.convert_to_tensor(words("round")),
-            ops.convert_to_tensor(words("client", client)),
-        )
-
-    def trip(
-        self, state, noise, client_state, value, round_seed, client_seed
-    ) -> dict[str, Any]:
-        """From a client to the server and back, as if it were alone."""
-        encoder = self.encoder
-        params = encoder.params(state, round_seed)
-        if encoder.uses_bound:
-            params = encoder.with_bound(params, _one())
-        kept = client_state
-        if encoder.stateful:
-            encoded, stats, kept = encoder.encode_stateful(
-                value, params, client_seed, client_state
+    def client(self, shared, own) -> dict[str, Any]:
+        params = self.built.params(shared["state"], shared["seed"], 1.0)
+        value, seed, kept = own["value"], own["seed"], own["memory"]
+        if isinstance(self.built, Memory):
+            encoded, stats, kept = self.built.encode_with(
+                value, params, seed, kept
             )
         else:
-            encoded, stats = encoder.encode(value, params, client_seed)
+            encoded, stats = self.built.encode(value, params, seed)
         return {
             "params": params,
             "encoded": encoded,
             "stats": stats,
             "kept": kept,
-            "decoded": self.decode(encoded, params, noise),
+            "decoded": self.decode(encoded, params, shared["noise"]),
         }
 
     def decode(self, encoded: Any, params: Any, noise: Any) -> Any:
-        if self.encoder.decodes == "summand":
-            return self.encoder.decode(encoded, params)
-        params = self.encoder.with_sensitivity(params, _one())
-        return self.encoder.decode_sum(encoded, params, noise)
+        if self.adds_noise:
+            return self.built.add(encoded, np.float32(1), noise)
+        return self.built.decode(encoded, params)
 
-    def run(self, value: Any = None, client: int = 0) -> dict[str, Any]:
-        """`trip`, compiled; on the host."""
-        return host(self._compiled(*self.arguments(value, client)))
+    @property
+    def adds_noise(self) -> bool:
+        """Whether the server does."""
+        return isinstance(self.built, Noise) and self.built.noise == "server"
 
-    def run_eagerly(self, value: Any = None) -> dict[str, Any]:
-        return host(self.trip(*self.arguments(value)))
+    def server(self, shared, total) -> dict[str, Any]:
+        state, metrics = self.built.update(
+            shared["state"], total, shared["noise"]
+        )
+        return {"state": state, "metrics": metrics}
 
-    @functools.cached_property
-    def eager(self) -> dict[str, Any]:
-        return self.run_eagerly()
+    def total(self) -> Any:
+        stats = keras.tree.map_structure(
+            lambda a: a + a, self.clients[0]["stats"]
+        )
+        return keras.tree.map_structure(ops.convert_to_tensor, stats)
 
-    def mean(self, num_clients: int) -> Mean:
-        """An aggregator that the encoder can work in."""
-        if not (self.encoder.noises or self.encoder.uses_bound):
-            return Mean([self.encoder])
+    def aggregator(self) -> Mean:
+        state, seed = self.shared["state"], self.shared["seed"]
+        anything = self.built.params(state, seed, math.inf)
+        if not isinstance(self.subject, Noise) and all_finite(anything):
+            return Mean([self.subject])
+        # It is for clipped updates that count the same.
         return Mean(
-            [Clip(1.0), self.encoder],
+            [Clip(1.0), self.subject],
             weighting="uniform",
-            denominator=float(num_clients),
+            denominator=float(self.num_clients),
         )
 
-
-def _one() -> Any:
-    return ops.convert_to_tensor(np.float32(1))
-
-
-# The rules.
+    def run(self, value: Any, eagerly: bool = False) -> dict[str, Any]:
+        run = self.client if eagerly else self.compiled
+        return host(run(self.shared, self.own(value=value)))
 
 
-def _config(trial: _Trial) -> None:
-    other = twin(
-        trial.encoder,
-        (
-            "decodes",
-            "bound",
-            "noises",
-            "uses_bound",
-            "stateful",
-            "variable_length",
-        ),
-    )
-    other = _Trial(other, trial.spec, trial.random, trial.tolerance)
-    for part in ("encoded", "decoded"):
-        require_same(
-            other.eager[part],
-            trial.eager[part],
-            f"What is {part} with from_config(get_config())",
-        )
+def _seeds(trial: _Trial) -> None:
+    trials.seeded(trial)
+    if trial.random is None:
+        return
+    shared, own = trial.shared, trial.own()
+    other = ops.convert_to_tensor(words("other"))
+    trips = [
+        trial.client(shared, {**own, "seed": other}),
+        trial.client({**shared, "seed": other}, own),
+    ]
+    depends = not all(_is_same(trip, trial.clients[0]) for trip in trips)
+    if depends and not trial.random:
+        raise Broken("Another seed gives another message.")
+    if trial.random and not depends:
+        raise Broken("Another seed gives the same message.")
+
+
+def _is_same(trip: Any, other: Any) -> bool:
+    try:
+        for part in ("encoded", "decoded"):
+            require_same(trip[part], other[part], "")
+    except Broken:
+        return False
+    return True
 
 
 def _shapes(trial: _Trial) -> None:
-    _require_shapes(trial)
-    _require_shapes(trial.on(_ONE_ELEMENT))
+    for t in (trial, trial.on(_ONE_ELEMENT)):
+        _require_shapes(t)
+    trials.check_metrics(trial.served["metrics"])
 
 
 def _dtypes(trial: _Trial) -> None:
@@ -228,137 +212,40 @@ def _dtypes(trial: _Trial) -> None:
 
 
 def _require_shapes(trial: _Trial) -> None:
-    require_same_layout(trial.eager["decoded"], trial.spec, "What is decoded")
+    trip = trial.clients[0]
+    require_same_layout(trip["decoded"], trial.spec, "What is decoded")
     require_same_layout(
-        trial.eager["encoded"],
-        trial.encoder.encoded_spec(trial.spec),
+        trip["encoded"],
+        trial.built.encoded_spec(),
         "What is encoded, against `encoded_spec`",
     )
 
 
-def _pure(trial: _Trial) -> None:
-    arguments = trial.arguments()
-    before, config = host(arguments), trial.encoder.get_config()
-    trip = trial.trip(*arguments)
-    trial.encoder.update(trial.state, trip["stats"], arguments[1])
-    require_same(arguments, before, "What was given to it")
-    if trial.encoder.get_config() != config:
-        raise Broken(
-            f"Its config was {config}, and after a round it is "
-            f"{trial.encoder.get_config()}."
-        )
-
-
-def _seeds(trial: _Trial) -> None:
-    with draws.other_global_seeds():
-        again = trial.run_eagerly()
-    require_same(again, trial.eager, "A second time, from the same seeds")
-    drawn = [trial.encoder.draw(trial.state, generator()) for _ in range(2)]
-    require_same(drawn[1], drawn[0], "What is drawn at the server again")
-    if trial.random is None:
-        return
-    *rest, round_seed, client_seed = trial.arguments()
-    other = ops.convert_to_tensor(words("other"))
-    others = [
-        trial.trip(*[*rest, round_seed, other]),
-        trial.trip(*[*rest, other, client_seed]),
-    ]
-    depends = any(not _same_bits(o, trial.eager) for o in others)
-    if depends and not trial.random:
-        raise Broken("Another seed gives another message.")
-    if trial.random and not depends:
-        raise Broken("Another seed gives the same message.")
-
-
-def _same_bits(trip: Any, other: Any) -> bool:
-    parts = ("encoded", "decoded")
-    try:
-        require_same([trip[p] for p in parts], [other[p] for p in parts], "")
-    except Broken:
-        return False
-    return True
-
-
-def _compiled(trial: _Trial) -> None:
-    compiled = trial.run()
-    require_same(trial.run(), compiled, "Compiled, a second time")
-    require_same_layout(
-        compiled["encoded"], trial.eager["encoded"], "Compiled, what is encoded"
-    )
-    for part in ("stats", "kept", "decoded"):
-        require_close(
-            compiled[part],
-            trial.eager[part],
-            trial.tolerance,
-            f"Compiled, `{part}`",
-        )
-
-
-def _lanes(trial: _Trial) -> None:
-    alone = [trial.run(client=k) for k in range(_NUM_CLIENTS)]
-    together = _run_lanes(trial, trial.state)
-    for k in range(_NUM_CLIENTS):
-        for part in ("stats", "kept", "decoded"):
-            lane = keras.tree.map_structure(lambda a, k=k: a[k], together[part])
-            require_close(
-                lane,
-                alone[k][part],
-                trial.tolerance,
-                f"In lane {k} of {_NUM_CLIENTS} clients, `{part}`",
-            )
-
-
-def _run_lanes(trial: _Trial, state: Any) -> dict[str, Any]:
-    """A round's clients at once; leading axes are over clients."""
-    lanes = [trial.arguments(client=k)[2:] for k in range(_NUM_CLIENTS)]
-    stacked = keras.tree.map_structure(lambda *a: ops.stack(a), *lanes)
-    noise = trial.encoder.draw(state, generator())
-
-    def run(state, noise, stacked):
-        def one(client_state, value, round_seed, client_seed):
-            trip = trial.trip(
-                state, noise, client_state, value, round_seed, client_seed
-            )
-            return {k: trip[k] for k in ("stats", "kept", "decoded")}
-
-        return backend.vmap(one)(*stacked)
-
-    return host(backend.jit(run)(state, noise, stacked))
-
-
 def _sums(trial: _Trial) -> None:
     """In a mean of clients that count 1, 2 and 3."""
-    mean = trial.mean(_NUM_CLIENTS).build(trial.spec)
+    mean = trial.aggregator().build(trial.spec)
     state = mean.init()
     params = mean.params(state, words("round"))
-    noise = mean.draw(state, generator())
-    weights = [float(k + 1) for k in range(_NUM_CLIENTS)]
-    trips, total = [], None
-    for k, weight in enumerate(weights):
-        arguments = trial.arguments(client=k)
-        trips.append(host(trial.trip(*arguments)))
-        *_, value, _, seed = arguments
-        message, _ = mean.encode(value, params, seed, mean.init_memory())
-        weight = ops.convert_to_tensor(np.float32(weight))
-        summand = mean.summand(message, weight, params)
-        total = (
-            summand
-            if total is None
-            else keras.tree.map_structure(lambda a, b: a + b, total, summand)
+    noise = mean.draw(state, trials.generator())
+    summands = []
+    for k in range(trial.num_clients):
+        own = trial.own(k)
+        message, _ = mean.encode(
+            own["value"], params, own["seed"], mean.init_memory()
         )
+        summands.append(mean.summand(message, own["num_examples"], params))
+    total = keras.tree.map_structure(lambda *a: sum(a[1:], a[0]), *summands)
     found, _, _ = host(mean.finish(state, total, params, noise))
     require_same_layout(found, trial.spec, "What a mean of clients decodes")
     if not all_finite(found):
         raise Broken("A mean of clients with finite updates isn't finite.")
-    if trial.encoder.decodes == "sum":
+    if trial.subject.decodes == "sum":
         return
+    weights = np.arange(1.0, trial.num_clients + 1)
+    columns = zip(*(c["decoded"] for c in trial.clients), strict=True)
     expected = [
         np.average(np.stack(column).astype(float), 0, weights).astype(s.dtype)
-        for column, s in zip(
-            zip(*(t["decoded"] for t in trips), strict=True),
-            trial.spec,
-            strict=True,
-        )
+        for column, s in zip(columns, trial.spec, strict=True)
     ]
     require_close(
         found,
@@ -369,51 +256,28 @@ def _sums(trial: _Trial) -> None:
 
 
 def _wire(trial: _Trial) -> None:
-    encoder, trip = trial.encoder, trial.eager
-    message = encoder.to_wire(trip["encoded"]), trip["stats"]
-    encoded, _ = wire.from_bytes(wire.to_bytes(message))
-    encoded = encoder.from_wire(encoded, trip["encoded"])
-    noise = encoder.draw(trial.state, generator())
+    trip, chain = trial.clients[0], Chain()
+    chain.encoders = (trial.built,)
+    sent = wire.to_bytes((chain.to_wire(trip["encoded"]), trip["stats"]))
+    encoded, _ = wire.from_bytes(sent)
+    encoded = chain.from_wire(encoded, trip["encoded"])
     encoded, params = keras.tree.map_structure(
         ops.convert_to_tensor, (encoded, trip["params"])
     )
     require_same(
-        trial.decode(encoded, params, noise),
+        trial.decode(encoded, params, trial.shared["noise"]),
         trip["decoded"],
         "What is decoded of a message's bytes",
     )
 
 
-def _state(trial: _Trial) -> None:
-    rounds.require_state(
-        lambda: _run_rounds(trial), trial.state, trial.eager["kept"]
-    )
-
-
-def _run_rounds(trial: _Trial) -> list[Any]:
-    encoder, state, states = trial.encoder, trial.state, []
-    trip = trial.eager
-    total = keras.tree.map_structure(lambda a: a + a, trip["stats"])
-    total = keras.tree.map_structure(ops.convert_to_tensor, total)
-    rng = generator()
-    for _ in range(3):
-        noise = encoder.draw(state, rng)
-        state, metrics = encoder.update(state, total, noise)
-        for name, metric in metrics.items():
-            if np.shape(host(metric)) != () or not all_finite(metric):
-                raise Broken(f"The metric {name!r} is {host(metric)}.")
-        states.append(state)
-    return states
-
-
 def _bound(trial: _Trial) -> None:
-    encoder = trial.encoder
+    encoder = trial.built
     if encoder.bound == "loses":
         return
     for scale in (1.0, 1e30, 1e-30, 0.0):
-        value = trial.value(scale=scale)
-        trip = trial.run(value)
-        before = l2_norm(value)
+        value = normal(trial.spec, scale=scale)
+        trip, before = trial.run(value), l2_norm(value)
         given = math.inf if encoder.bound == "sets" else before
         limit = float(encoder.sensitivity(given, trip["params"]))
         if not math.isfinite(limit):
@@ -432,7 +296,7 @@ def _bound(trial: _Trial) -> None:
             continue
         # What is decoded has the server's noise in it; what is encoded is
         # what noise is added to, unless clients do that.
-        part = "encoded" if encoder.noises else "decoded"
+        part = "encoded" if isinstance(encoder, Noise) else "decoded"
         if layout(trip[part]) != layout(trial.spec):
             continue
         norm = l2_norm(trip[part])
@@ -445,35 +309,25 @@ def _bound(trial: _Trial) -> None:
 
 
 def _odd(trial: _Trial) -> None:
-    one_element = trial.on(_ONE_ELEMENT)
-    for t, run in (trial, trial.run), (one_element, one_element.run_eagerly):
+    for t in (trial, trial.on(_ONE_ELEMENT)):
         for scale in (0.0, 1e-30):
-            trip = run(t.value(scale=scale))
+            trip = t.run(normal(t.spec, scale=scale), t is not trial)
             if not all_finite((trip["decoded"], trip["stats"], trip["kept"])):
                 raise Broken(
                     "What comes of zeros, or of numbers of 1e-30, isn't "
                     f"finite: {trip['decoded']}."
                 )
         for bad in (np.nan, np.inf, -np.inf):
-            value = t.value()
+            value = normal(t.spec)
             value[-1] = np.full_like(value[-1], bad)
-            trip = run(value)
+            trip = t.run(value, t is not trial)
             # In integers it can't be seen; the process looks at the update.
-            if _has_floats(trip["encoded"]) and all_finite(trip["decoded"]):
+            seen = any(
+                keras.backend.is_float_dtype(str(a.dtype))
+                for a in keras.tree.flatten(trip["encoded"])
+            )
+            if seen and all_finite(trip["decoded"]):
                 raise Broken(f"A value with {bad} comes back finite.")
-
-
-def _has_floats(tree: Any) -> bool:
-    return any(
-        keras.backend.is_float_dtype(str(a.dtype))
-        for a in keras.tree.flatten(tree)
-    )
-
-
-def _training(trial: _Trial) -> None:
-    rounds.require_training(
-        trial.mean(_NUM_CLIENTS), _NUM_CLIENTS, trial.tolerance
-    )
 
 
 ENCODER_RULES = (
@@ -481,7 +335,7 @@ ENCODER_RULES = (
         "pure",
         "Make new lists, dicts and arrays, and change neither what you are "
         "given nor the encoder.",
-        _pure,
+        trials.pure,
     ),
     Rule(
         "seeds",
@@ -491,32 +345,33 @@ ENCODER_RULES = (
     ),
     Rule(
         "config",
-        "Return every argument of the constructor from `get_config`, under "
-        "its name.",
-        _config,
+        "Keep every argument of the constructor as an attribute of its name, "
+        "or return all of them from `get_config`.",
+        trials.config,
     ),
     Rule(
         "shapes",
-        "`decode` must make arrays of the shapes that `encode` got (`params` "
-        "can carry them), and `encoded_spec` must say what `encode` makes.",
+        "`decode` must make arrays of the shapes that `encode` got (those of "
+        "`self.spec`), `encoded_spec` must say what `encode` makes, and "
+        "metrics must be finite scalars.",
         _shapes,
     ),
     Rule(
         "dtypes",
         "`decode` must make arrays of the dtypes that `encode` got, also of "
-        "float16 (`params` can carry them).",
+        "float16 (those of `self.spec`).",
         _dtypes,
     ),
     Rule(
         "compiled",
         "Use keras.ops, no `if` on the values of arrays, and no NumPy on them.",
-        _compiled,
+        trials.compiled,
     ),
     Rule(
         "vectorized",
         "Use operations that a map over clients knows, and give axes counted "
         "from within one client's array.",
-        _lanes,
+        trials.vectorized,
     ),
     Rule(
         "sum",
@@ -534,7 +389,7 @@ ENCODER_RULES = (
         "state",
         "Keep a pytree of arrays of fixed shapes and dtypes in the state, and "
         "nothing in the encoder itself.",
-        _state,
+        trials.state,
     ),
     Rule(
         "bound",
@@ -551,6 +406,6 @@ ENCODER_RULES = (
         "training",
         "Run one round of fedlearn.FederatedAveraging with it and look at the "
         "state.",
-        _training,
+        trials.training,
     ),
 )

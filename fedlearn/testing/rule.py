@@ -24,7 +24,10 @@ class Rule(NamedTuple):
 
 
 def check_rules(
-    subject: Any, rules: Sequence[Rule], skip: Sequence[str], trial: Any
+    subject: Any,
+    rules: Sequence[Rule],
+    skip: Sequence[str],
+    make_trial: Callable[[], Any],
 ) -> None:
     """Runs rules one after another.
 
@@ -32,7 +35,7 @@ def check_rules(
         subject: The component, for what is said about it.
         rules: Which.
         skip: The names of those to leave out.
-        trial: What each rule's `check` is given.
+        make_trial: Makes what each rule's `check` is given.
 
     Raises:
         AssertionError: At the first rule that is broken.
@@ -44,7 +47,7 @@ def check_rules(
     ...     if number <= 0:
     ...         raise Broken(f"It is {number}.")
     >>> rules = [Rule("positive", "Take its magnitude.", positive)]
-    >>> check_rules(-3, rules, (), -3)
+    >>> check_rules(-3, rules, (), lambda: -3)
     Traceback (most recent call last):
         ...
     AssertionError: int breaks the rule 'positive'. It is -3. Take its
@@ -56,6 +59,7 @@ def check_rules(
             raise ValueError(
                 f"There is no rule {name!r} to skip. Rules are {names}."
             )
+    trial = make_trial()
     for rule in rules:
         if rule.name in skip:
             continue

@@ -406,7 +406,7 @@ def test_fit_knows_the_size_that_noise_on_integers_depends_on(capsys):
     )
     history = process.fit(wide_clients(8), rounds=2, verbose=2)
     expected = fl.privacy.Guarantee(
-        process.aggregator.dp_event(process.update_spec),
+        process.aggregator.dp_event(),
         fl.privacy.Everyone(8),
         1e-3,
     )

@@ -31,10 +31,8 @@ def process_with(aggregator, executor="sequential", server_optimizer=None):
 
 def decoded_sum(encoder, arrays, bound=np.inf):
     """The sum of arrays by integers, and the metrics."""
-    state = encoder.init([keras.KerasTensor(arrays[0].shape, "float32")])
-    params = encoder.params(state, np.zeros(2, np.int32))
-    if encoder.uses_bound:
-        params = encoder.with_bound(params, bound)
+    encoder = encoder.build([keras.KerasTensor(arrays[0].shape, "float32")])
+    params = encoder.params((), np.zeros(2, np.int32), bound)
     total, stats = None, None
     for k, array in enumerate(arrays):
         seed = ops.convert_to_tensor(np.array([k, 7], np.int32))
@@ -46,8 +44,8 @@ def decoded_sum(encoder, arrays, bound=np.inf):
             if stats is None
             else keras.tree.map_structure(lambda a, b: a + b, stats, s)
         )
-    _, metrics = encoder.update(state, stats, ())
-    (decoded,) = encoder.decode_sum(total, params, ())
+    _, metrics = encoder.update((), stats, ())
+    (decoded,) = encoder.decode(total, params)
     metrics = {k: float(ops.convert_to_numpy(v)) for k, v in metrics.items()}
     return ops.convert_to_numpy(decoded), metrics
 

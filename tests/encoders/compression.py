@@ -17,10 +17,10 @@ def words(seed):
 
 def tripper(encoder, value):
     """A function that encodes and decodes lists of arrays like `value`."""
-    state = encoder.init(spec_of(value))
+    encoder = encoder.build(spec_of(value))
 
     def there_and_back(value, round_seed, client_seed):
-        params = encoder.params(state, round_seed)
+        params = encoder.params((), round_seed, np.inf)
         encoded, _ = encoder.encode(value, params, client_seed)
         return encoder.decode(encoded, params)
 
@@ -48,10 +48,10 @@ def error(decoded, value):
 
 def errors_of_means(encoder, vectors, num_clients):
     """For each vector: the mean error of a client, and that of the mean."""
-    state = encoder.init(spec_of(vectors[:1]))
+    encoder = encoder.build(spec_of(vectors[:1]))
 
     def one(seed, vector):
-        params = encoder.params(state, seed)
+        params = encoder.params((), seed, np.inf)
         encoded, _ = encoder.encode([vector], params, seed)
         return encoder.decode(encoded, params)[0]
 

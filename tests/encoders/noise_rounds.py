@@ -33,6 +33,7 @@ def encode_all(encoder, values, params=(), seed=0):
             values, seeds
         )
 
+    encoder = encoder.build([keras.KerasTensor(v.shape[1:]) for v in values])
     values = [ops.convert_to_tensor(v) for v in values]
     return backend.to_numpy(
         backend.jit(run)(values, ops.convert_to_tensor(seeds))
@@ -121,7 +122,8 @@ def noises(encoder, num_rounds, rng, spec=None):
     """The noise of each round in units of its deviation, one row a round."""
     if spec is None:
         spec = [keras.KerasTensor((num_rounds,), "float32")]
-    state, rows = encoder.init(spec), []
+    encoder = encoder.build(spec)
+    state, rows = encoder.init(), []
     for _ in range(num_rounds):
         noise = encoder.draw(state, rng)
         state, _ = encoder.update(state, (), noise)

@@ -71,7 +71,7 @@ def test_the_denominator_is_fixed():
 
 def test_from_nobody_nothing_is_learned():
     clip = AdaptiveClip(0.9, 2.0)
-    state = clip.init(SPEC)
+    state = clip.init()
     stats = {"bits": np.float32(0), "count": np.float32(0)}
     state, _ = clip.update(state, stats, clip.draw(state, None))
     assert float(state) == 2
@@ -82,7 +82,7 @@ def test_the_noise_of_the_count_has_its_deviation():
     clip = AdaptiveClip(0.5, 1.0, 1.0, clients_per_round=30)
     assert clip.count_noise_multiplier == 3
     rng = np.random.default_rng(0)
-    state = clip.init(SPEC)
+    state = clip.init()
     stats = {"bits": np.float32(0), "count": np.float32(30)}
     steps = [
         float(clip.update(state, stats, clip.draw(state, rng))[0])

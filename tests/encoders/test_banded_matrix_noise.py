@@ -88,9 +88,11 @@ def test_the_deviation_in_the_first_mean():
 def test_a_saved_state_goes_on_with_the_same_noise():
     encoder = BandedMatrixNoise(1.0, bands=3)
     unbroken = noises(encoder, 6, np.random.default_rng(0), SPEC)
-    rng, state = np.random.default_rng(0), encoder.init(SPEC)
+    encoder = encoder.build(SPEC)
+    rng, state = np.random.default_rng(0), encoder.init()
     for expected in unbroken:
-        noise = BandedMatrixNoise(**encoder.get_config()).draw(state, rng)
+        again = BandedMatrixNoise(**encoder.get_config()).build(SPEC)
+        noise = again.draw(state, rng)
         np.testing.assert_allclose(deviations(noise), expected, rtol=1e-5)
         state, _ = encoder.update(state, (), noise)
         state = wire.from_bytes(wire.to_bytes(backend.to_numpy(state)))

@@ -59,11 +59,10 @@ class CountPositive(Encoder):
 
     decodes = "either"
 
-    def init(self, spec):
-        self.seen_shapes = [tuple(s.shape) for s in spec]
+    def init(self):
         return {"scale": ops.ones(()), "rounds": ops.zeros((), "int32")}
 
-    def params(self, state, seed):
+    def params(self, state, seed, bound):
         return state["scale"]
 
     def encode(self, value, params, seed):
@@ -168,6 +167,7 @@ def test_what_keeps_norms_is_decoded_with_the_noise(between, on_sum):
 
 
 def test_what_rounding_adds_is_clipped_before_the_rotation_back():
+    spec = [keras.KerasTensor((5, 5), "float32")]
     chain = Chain(
         [
             fl.encoders.Clip(1.0),
@@ -175,13 +175,12 @@ def test_what_rounding_adds_is_clipped_before_the_rotation_back():
             fl.encoders.HadamardRotation(),
             fl.encoders.UniformQuantization(1),
         ]
-    )
-    spec = [keras.KerasTensor((5, 5), "float32")]
-    state = chain.init(spec)
+    ).build(spec)
+    state = chain.init()
     params = chain.params(state, np.array([1, 2], np.int32))
     noise = chain.draw(state, np.random.default_rng(0))
     value = [np.random.default_rng(0).normal(size=(5, 5)).astype("float32")]
-    message, _ = chain.encode(value, params, np.array([3, 4], np.int32))
+    message, _, _ = chain.encode(value, params, np.array([3, 4], np.int32))
 
     def length(arrays):
         return np.sqrt(sum((a**2).sum() for a in zoo.numpy(arrays)))
@@ -242,14 +241,16 @@ def test_a_state_is_passed_from_round_to_round():
 
 def test_a_link_is_told_the_shapes_that_it_will_get():
     class Flatten(Halve):
-        def encoded_spec(self, spec):
-            size = sum(int(np.prod(s.shape)) for s in spec)
+        def encoded_spec(self):
+            size = sum(int(np.prod(s.shape)) for s in self.spec)
             return [keras.KerasTensor((size,), "float32")]
 
-    inner = CountPositive()
     spec = [keras.KerasTensor((2, 3), "float32"), keras.KerasTensor((4,))]
-    Chain([Flatten(), inner]).init(spec)
-    assert inner.seen_shapes == [(10,)]
+    chain = Chain([Flatten(), CountPositive()])
+    _, inner = chain.build(spec).encoders
+    assert [s.shape for s in inner.spec] == [(10,)]
+    # What it was made of can be built for others.
+    assert not hasattr(chain.encoders[1], "spec")
 
 
 def test_sensitivity_goes_through_the_chain():
@@ -262,7 +263,7 @@ def test_sensitivity_goes_through_the_chain():
             return 2 * bound
 
     def bound(*encoders):
-        return Chain(encoders).sensitivity(np.inf, ((),) * len(encoders))
+        return Chain(encoders).noise_bound(((),) * len(encoders))
 
     assert bound() == np.inf
     assert bound(Clip()) == 3

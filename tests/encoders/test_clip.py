@@ -31,12 +31,11 @@ NORMS = {
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("norm", [0.1, 1.0, 1e6])
 def test_no_update_is_longer_than_the_norm(kind, norm):
-    clip = Clip(norm, kind)
+    clip = Clip(norm, kind).build(SPEC)
     values = updates(4)
     for v in values:
         v[0] = 0
-    params = clip.params(clip.init(SPEC), None)
-    clipped, stats = encode_all(clip, values, params)
+    clipped, stats = encode_all(clip, values)
     for old, new, above in zip(
         lanes(values), lanes(clipped), stats["clipped"], strict=True
     ):
@@ -49,7 +48,7 @@ def test_no_update_is_longer_than_the_norm(kind, norm):
             np.testing.assert_array_equal(new, old)
         if kind == "linf":
             np.testing.assert_allclose(new, np.clip(old, -norm, norm))
-        bound = clip.sensitivity(math.inf, params)
+        bound = clip.sensitivity(math.inf, ())
         assert np.linalg.norm(new) <= float(bound) * (1 + 1e-5)
 
 
@@ -76,9 +75,7 @@ def test_layers_are_clipped_by_themselves():
 def test_what_is_not_finite_can_still_be_told(kind, bad):
     values = updates(3)
     values[0][1, 2, 3] = bad
-    clip = Clip(1.0, kind)
-    params = clip.params(clip.init(SPEC), None)
-    clipped, _ = encode_all(clip, values, params)
+    clipped, _ = encode_all(Clip(1.0, kind), values)
     finite = [bool(np.isfinite(lane).all()) for lane in lanes(clipped)]
     assert finite == [True, False, True]
     if kind == "linf":
@@ -117,9 +114,8 @@ def test_bounds_only_get_smaller():
     assert Clip(3.0).sensitivity(2.0, ()) == 2
     assert Clip(3.0, "l1").sensitivity(math.inf, ()) == 3
     assert float(Clip(3.0).sensitivity(ops.convert_to_tensor(2.0), ())) == 2
-    clip = Clip(3.0, "linf")
-    (state,) = Mean([clip]).init([keras.KerasTensor((4, 4))])
-    assert float(clip.sensitivity(math.inf, clip.params(state, None))) == 12
+    clip = Clip(3.0, "linf").build([keras.KerasTensor((4, 4))])
+    assert clip.sensitivity(math.inf, ()) == 12
 
 
 @pytest.mark.parametrize("norm", [0, -1, math.inf, math.nan])

@@ -35,16 +35,17 @@ def model():
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_clients_are_sent_what_can_be_decoded_of_the_bytes(name):
-    chain = Chain(CHAINS[name])
+    encoders = CHAINS[name]
     process = fl.FederatedAveraging(
-        model(), broadcast_encoders=chain.encoders, executor="sequential"
+        model(), broadcast_encoders=encoders, executor="sequential"
     )
     state = process.initialize(seed=3)
     seed = process._send_seed(state)
     spec = [keras.KerasTensor(w.shape, w.dtype) for w in state.trainable]
+    chain = Chain(encoders).build(spec)
 
     def encode(weights, seed):
-        params = chain.params(chain.init(spec), seed)
+        params = chain.params(chain.init(), seed)
         return chain.encode(list(weights), params, seed)[0], params
 
     encoded, params = backend.jit(encode)(state.trainable, seed)

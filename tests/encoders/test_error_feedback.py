@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 import fedlearn as fl
-from fedlearn.encoders import Encoder
+from fedlearn.encoders import Encoder, Wire
 from fedlearn.encoders.error_feedback import ErrorFeedback
 from tests import zoo
 
@@ -21,11 +21,11 @@ class Truncate(Encoder):
         return [ops.cast(v, "float32") / 2 for v in value]
 
 
-class Whole(Encoder):
+class Whole(Encoder, Wire):
     """Messages whose lengths differ: zeros at the end aren't sent."""
 
     decodes = "summand"
-    variable_length = True
+    varies = True
 
     def encode(self, value, params, seed):
         return [ops.cast(8 * v, "int32") for v in value], ()

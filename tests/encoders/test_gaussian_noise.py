@@ -98,11 +98,9 @@ def test_the_same_generator_gives_the_same_noise():
 
 
 def test_noise_in_other_dtypes():
-    noise = GaussianNoise(1.0)
-    spec = [keras.KerasTensor((3,), "bfloat16")]
-    drawn = noise.draw(noise.init(spec), np.random.default_rng(0))
-    params = noise.with_sensitivity((), 1.0)
-    (value,) = noise.decode_sum([ops.zeros((3,), "bfloat16")], params, drawn)
+    noise = GaussianNoise(1.0).build([keras.KerasTensor((3,), "bfloat16")])
+    drawn = noise.draw((), np.random.default_rng(0))
+    (value,) = noise.add([ops.zeros((3,), "bfloat16")], 1.0, drawn)
     assert keras.backend.standardize_dtype(value.dtype) == "bfloat16"
 
 
@@ -110,7 +108,7 @@ def test_noise_without_a_bound_is_refused():
     with pytest.raises(ValueError, match="Clip"):
         Mean([GaussianNoise(1.0)], "uniform", 10)
     with pytest.raises(ValueError, match="Clip"):
-        GaussianNoise(1.0).with_sensitivity((), math.inf)
+        GaussianNoise(1.0).add([ops.zeros(3)], math.inf, {})
 
 
 @pytest.mark.parametrize("multiplier", [-1, math.nan, math.inf])

@@ -19,10 +19,10 @@ def rotated(vector, block_size):
 
 
 def test_decoding_makes_nothing_longer_whatever_it_gets():
-    encoder = HadamardRotation(block_size=16)
-    assert encoder.isometric
-    state = encoder.init([keras.KerasTensor((5, 7), "float32")])
-    params = encoder.params(state, SEED)
+    spec = [keras.KerasTensor((5, 7), "float32")]
+    encoder = HadamardRotation(block_size=16).build(spec)
+    assert encoder.bound == "rotates"
+    params = encoder.params((), SEED, np.inf)
     messages = normal((20, 48))
     lengths = np.linalg.norm(messages, axis=1)
     decoded = [

@@ -53,7 +53,7 @@ def test_few_large_numbers_become_many_normal_ones():
     ids=lambda e: f"{type(e).__name__}-{e.bits}",
 )
 def test_messages_of_small_models_are_small(size, encoder):
-    spec = encoder.encoded_spec(flat_vector.spec_of_size(size))
+    spec = encoder.build(flat_vector.spec_of_size(size)).encoded_spec()
     num_bytes = sum(math.prod(codes.shape) for codes in spec["codes"])
     # Bytes of codes are whole, and up to 31 numbers are added to few.
     least = max(size, 32) * encoder.bits / 8

@@ -27,14 +27,13 @@ noises = pytest.mark.parametrize("noise", NOISES)
 def released(encoder, values, seed):
     """What rounds of the noise make of values, one a round; NumPy arrays."""
     rng = np.random.default_rng(seed)
-    state = encoder.init([keras.KerasTensor(values[0].shape, values[0].dtype)])
-    params = encoder.with_sensitivity(encoder.params(state, None), 1.0)
+    spec = [keras.KerasTensor(values[0].shape, values[0].dtype)]
+    encoder = encoder.build(spec)
+    state = encoder.init()
     found = []
     for value in values:
         noise = encoder.draw(state, rng)
-        (noisy,) = encoder.decode_sum(
-            [ops.convert_to_tensor(value)], params, noise
-        )
+        (noisy,) = encoder.add([ops.convert_to_tensor(value)], 1.0, noise)
         state, _ = encoder.update(state, (), noise)
         found.append(ops.convert_to_numpy(noisy))
     return found
@@ -122,12 +121,10 @@ def test_what_float32_cannot_tell_apart_is_rounded_as_a_whole():
 def test_extreme_values_stay_what_they_are_to_a_step(value, bound):
     if abs(value) > 1e12 * bound:
         pytest.skip("not so many clients")
-    encoder = GaussianNoise(1.0)
-    state = encoder.init([keras.KerasTensor((200,), "float32")])
-    params = encoder.with_sensitivity((), bound)
-    noise = encoder.draw(state, np.random.default_rng(0))
+    encoder = GaussianNoise(1.0).build([keras.KerasTensor((200,), "float32")])
+    noise = encoder.draw((), np.random.default_rng(0))
     zeros, values = (
-        encoder.decode_sum([ops.full((200,), v, "float32")], params, noise)[0]
+        encoder.add([ops.full((200,), v, "float32")], bound, noise)[0]
         for v in (0.0, value)
     )
     moved = ops.convert_to_numpy(values).astype("float64")
@@ -152,11 +149,11 @@ def test_the_deviation_makes_up_for_rounding():
 def test_more_noise_than_float32_resolves_is_refused():
     encoder = GaussianNoise(1e6)
     with pytest.raises(ValueError, match="resolution of float32"):
-        encoder.init([keras.KerasTensor((10_000, 10_000), "float32")])
+        encoder.build([keras.KerasTensor((10_000, 10_000), "float32")])
 
 
 def test_noise_that_is_not_scaled_to_about_one_is_refused():
     encoder = BandedMatrixNoise(1.0, coefficients=[0.001])
-    state = encoder.init([keras.KerasTensor((10,), "float32")])
+    encoder = encoder.build([keras.KerasTensor((10,), "float32")])
     with pytest.raises(ValueError, match="64 times as large"):
-        encoder.draw(state, np.random.default_rng(0))
+        encoder.draw(encoder.init(), np.random.default_rng(0))

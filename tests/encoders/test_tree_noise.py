@@ -103,17 +103,18 @@ def test_the_deviation_in_a_sum_of_means():
 
 
 def test_a_saved_state_goes_on_with_the_same_tree():
-    tree = TreeNoise(1.0, restart_every=5)
+    tree = TreeNoise(1.0, restart_every=5).build(SPEC)
     rng = np.random.default_rng(0)
-    state, unbroken = tree.init(SPEC), []
+    state, unbroken = tree.init(), []
     for _ in range(7):
         noise = tree.draw(state, rng)
         state, _ = tree.update(state, (), noise)
         unbroken.append(deviations(noise))
     rng = np.random.default_rng(0)
-    state = tree.init(SPEC)
+    state = tree.init()
     for expected in unbroken:
-        noise = TreeNoise(**tree.get_config()).draw(state, rng)
+        again = TreeNoise(**tree.get_config()).build(SPEC)
+        noise = again.draw(state, rng)
         np.testing.assert_array_equal(deviations(noise), expected)
         state, _ = tree.update(state, (), noise)
         message = wire.to_bytes(backend.to_numpy(state))

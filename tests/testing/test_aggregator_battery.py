@@ -142,7 +142,7 @@ def test_one_that_keeps_all_rules():
 BROKEN = [
     (ChangesTotal(), "pure", "What was given to it"),
     (RemembersItself(), "pure", "The same round a second time"),
-    (GlobalNoise(), "seeds", "drawn at the server again"),
+    (GlobalNoise(), "seeds", "Drawn at the server again"),
     (Forgets(2.0), "config", "A round with from_config"),
     (OtherAttribute(1), "config", "`num_required` is 2"),
     (Flattens(), "shapes", "The aggregate: expected"),

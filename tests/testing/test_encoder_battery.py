@@ -25,6 +25,9 @@ class Forgets(Same):
     def __init__(self, scale=1.0):
         self.scale = scale
 
+    def get_config(self):
+        return {}
+
     def encode(self, value, params, seed):
         return [self.scale * v for v in value], ()
 
@@ -50,13 +53,13 @@ class Widens(Same):
     def encode(self, value, params, seed):
         return [ops.cast(v, "float32") for v in value], ()
 
-    def encoded_spec(self, spec):
-        return [keras.KerasTensor(s.shape, "float32") for s in spec]
+    def encoded_spec(self):
+        return [keras.KerasTensor(s.shape, "float32") for s in self.spec]
 
 
 class Misannounces(Same):
-    def encoded_spec(self, spec):
-        return spec[:-1]
+    def encoded_spec(self):
+        return self.spec[:-1]
 
 
 class ChangesInput(Same):
@@ -66,7 +69,7 @@ class ChangesInput(Same):
 
 
 class ChangesState(Same):
-    def init(self, spec):
+    def init(self):
         return {"rounds": ops.zeros((), "int32")}
 
     def update(self, state, stats, noise):
@@ -116,19 +119,13 @@ class Overflows(Same):
         unit = [ops.tanh(v) for v in value]
         return [ops.cast(100 * u, "int8") for u in unit], ()
 
-    def encoded_spec(self, spec):
-        return [keras.KerasTensor(s.shape, "int8") for s in spec]
-
-    def init(self, spec):
-        return [ops.zeros((0,), s.dtype) for s in spec]
-
-    def params(self, state, seed):
-        return state
+    def encoded_spec(self):
+        return [keras.KerasTensor(s.shape, "int8") for s in self.spec]
 
     def decode(self, value, params):
         return [
-            ops.cast(v, like.dtype) / 100
-            for v, like in zip(value, params, strict=True)
+            ops.cast(v, s.dtype) / 100
+            for v, s in zip(value, self.spec, strict=True)
         ]
 
 
@@ -138,8 +135,8 @@ class NumberedKeys(Same):
     def encode(self, value, params, seed):
         return dict(enumerate(value)), ()
 
-    def encoded_spec(self, spec):
-        return dict(enumerate(spec))
+    def encoded_spec(self):
+        return dict(enumerate(self.spec))
 
     def decode(self, value, params):
         return [value[i] for i in range(len(value))]
@@ -150,7 +147,7 @@ class NumberedKeys(Same):
 class RemembersItself(Same):
     num_rounds = 0
 
-    def init(self, spec):
+    def init(self):
         return ops.zeros((), "int32")
 
     def update(self, state, stats, noise):
@@ -159,7 +156,7 @@ class RemembersItself(Same):
 
 
 class OtherDtype(Same):
-    def init(self, spec):
+    def init(self):
         return ops.zeros((), "int32")
 
     def update(self, state, stats, noise):
@@ -218,8 +215,8 @@ BROKEN = [
     (ChangesInput(), "pure", "What was given to it"),
     (ChangesState(), "pure", "What was given to it"),
     (GlobalSeed(), "seeds", "A second time"),
-    (GlobalNoise(), "seeds", "drawn at the server again"),
-    (Forgets(2.0), "config", "What is encoded with"),
+    (GlobalNoise(), "seeds", "Drawn at the server again"),
+    (Forgets(2.0), "config", "A round with from_config"),
     (OtherConfig(), "config", "Its config is"),
     (Flattens(), "shapes", "What is decoded"),
     (Widens(), "dtypes", r"float16\[6\]"),
@@ -228,7 +225,7 @@ BROKEN = [
     (NotLinear(), "sum", "one by one"),
     (Overflows(), "sum", "one by one"),
     (NumberedKeys(), "wire", "It raised KeyError"),
-    (RemembersItself(), "state", "Rounds run again"),
+    (RemembersItself(), "pure", "The same round a second time"),
     (OtherDtype(), "state", r"expected int32\[\], found float32\[\]"),
     (Doubles(), "bound", "comes back with norm"),
     (SaysNothing(), "bound", "of a bound of inf `sensitivity` makes inf"),

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from fedlearn import backend
+from fedlearn.aggregators.aggregator import layout
 from fedlearn.testing.rule import Broken
 
 
@@ -14,26 +15,6 @@ def host(tree: Any) -> Any:
     return keras.tree.map_structure(
         lambda a: np.array(a, copy=True), backend.to_numpy(tree)
     )
-
-
-def layout(tree: Any) -> Any:
-    """The structure, with a text such as `float32[3, 2]` for each array.
-
-    Args:
-        tree: Of arrays or `keras.KerasTensor`s.
-
-    Example:
-
-    >>> layout({"a": (np.zeros((3, 2), "float32"), np.zeros((), "int8"))})
-    {'a': ('float32[3, 2]', 'int8[]')}
-    """
-
-    def text(a):
-        a = a if hasattr(a, "dtype") else np.asarray(a)
-        dtype = keras.backend.standardize_dtype(a.dtype)
-        return f"{dtype}{[int(n) for n in a.shape]}"
-
-    return keras.tree.map_structure(text, tree)
 
 
 def require_same_layout(actual: Any, expected: Any, what: str) -> None:
