@@ -98,7 +98,6 @@ def evaluate_values(
         raise ValueError(
             f"`batch_size` must be at least 1. Received: {batch_size!r}."
         )
-    add_batch, result = _compiled(model)
     num_examples = 0
     clients: dict[str, dict[str, float]] = {}
     # Merged on the host in float64: sums over millions of examples would
@@ -110,7 +109,7 @@ def evaluate_values(
         values = model.start(trainable, others).metrics
         for batch in batches:
             batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-            values = add_batch(trainable, others, values, batch)
+            values = model.count_batch(trainable, others, values, batch)
         values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
         # The model's metrics exist once the first client has been read.
         total = total or [np.zeros_like(v) for v in values]
@@ -124,7 +123,7 @@ def evaluate_values(
                 values, model.metrics_variables, strict=True
             )
         ]
-        numbers = backend.to_numpy(result(arrays))
+        numbers = backend.to_numpy(model.compiled_result(arrays))
         return name_classes(
             {name: float(value) for name, value in numbers.items()},
             cohort.class_names,
@@ -175,28 +174,6 @@ def evaluate_values(
         metrics["per_client"] = clients
         metrics["statistics"] = per_client_metrics.statistics(clients)
     return metrics
-
-
-def _compiled(model: FunctionalModel) -> tuple[Any, Any]:
-    # Kept with the model: evaluating each round compiles once.
-    if not hasattr(model, "_evaluation"):
-
-        def add_batch(trainable, non_trainable, metrics, batch):
-            variables = model.start(trainable, non_trainable)
-            _, after = model.loss(
-                trainable,
-                variables._replace(metrics=metrics),
-                model.frozen(non_trainable),
-                batch,
-                training=False,
-            )
-            return after.metrics
-
-        model._evaluation = (  # type: ignore[attr-defined]
-            backend.jit(add_batch, free=(3,)),
-            backend.jit(model.metrics_result),
-        )
-    return model._evaluation  # type: ignore[attr-defined]
 
 
 def _slices(

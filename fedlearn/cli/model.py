@@ -141,7 +141,7 @@ def how_to_load(model: "keras.Model") -> str:
 
     own = any(
         type(metric).__module__.startswith("fedlearn.")
-        for metric in mergeable.user_metrics(model)
+        for metric in mergeable.metrics_of(model)
     )
     arguments = "(..., compile=False)" if own else ""
     return f"keras.models.load_model{arguments}"

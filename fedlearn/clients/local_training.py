@@ -13,6 +13,7 @@ from fedlearn import backend, optimizers, seeds
 from fedlearn.advice import keras_words
 from fedlearn.clients import class_weight as class_weights
 from fedlearn.clients.example_dp import ExampleDP
+from fedlearn.keras_model import keras_internals
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
 from fedlearn.keras_model.functional_model import (
     Arrays,
@@ -368,7 +369,9 @@ def _scaling(
         return model.optimizer
     if (
         model.dtype_policy.name == "mixed_float16"
-        and model._compile_config.config.get("auto_scale_loss", True)
+        and keras_internals.compile_arguments(model).get(
+            "auto_scale_loss", True
+        )
         and not isinstance(optimizer, scales)
     ):
         return scales(optimizer, name="loss_scale_optimizer")

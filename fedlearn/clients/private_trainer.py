@@ -11,7 +11,7 @@ from keras import ops
 from fedlearn import backend, seeds, threefry
 from fedlearn.clients.class_weight import weighted
 from fedlearn.clients.local_training import LocalTrainer, LocalTraining
-from fedlearn.keras_model import variable_roles
+from fedlearn.keras_model import keras_internals, variable_roles
 from fedlearn.keras_model.functional_model import (
     Arrays,
     FunctionalModel,
@@ -364,7 +364,7 @@ def _check_examples_stand_alone(functional: FunctionalModel) -> None:
     """Raises ValueError where a batch is more than its examples."""
     model = functional.model
     keeping = variable_roles.layers_with(model, functional.roles.state)
-    for layer in model._flatten_layers(include_self=True, recursive=True):
+    for layer in keras_internals.layers(model):
         name = f"The layer {layer.name!r} ({type(layer).__name__})"
         if layer in keeping:
             raise ValueError(

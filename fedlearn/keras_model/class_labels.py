@@ -1,14 +1,14 @@
 """Whether a client's labels are ones that the model's losses can take."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import seeds
+from fedlearn.keras_model import keras_internals
 from fedlearn.keras_model.stateless_scope import StatelessScope, current
-from fedlearn.metrics import mergeable
 
 
 class _Use(NamedTuple):
@@ -63,13 +63,15 @@ class LabelCheck:
         key = tuple((a.shape[1:], a.dtype) for a in arrays)
         if key not in self._uses:
             self._uses[key] = _find_uses(self._model, batch[1], outputs)
-        for use in self._uses[key]:
+        uses = self._uses[key]
+        for use in uses:
             _check_range(use, arrays[use.leaf], client_id)
         for i, array in enumerate(arrays):
             if array.dtype.kind == "f" and np.isnan(array).any():
-                self._check_gaps(batch, outputs, i, client_id)
+                taken = any(use.leaf == i for use in uses)
+                self._check_gaps(batch, outputs, i, taken, client_id)
 
-    def _check_gaps(self, batch, outputs, leaf, client_id) -> None:
+    def _check_gaps(self, batch, outputs, leaf, taken, client_id) -> None:
         """Of a loss that leaves NaN labels out nothing is to be said."""
         array = keras.tree.flatten(batch[1])[leaf]
         gaps = np.isnan(array.reshape(len(array), -1)).any(axis=1)
@@ -79,11 +81,10 @@ class LabelCheck:
         if with_zero is None or not np.isfinite(with_zero):
             return  # it isn't the gap
         with_gap = self._loss(one, outputs)
-        # Cast to integers NaN is 0 on JAX.
-        taken = any(use.leaf == leaf for use in self._uses_of(batch))
         if (
             with_gap is None
             or not np.isfinite(with_gap)
+            # Taken for a class and cast to an integer, NaN is 0 on JAX.
             or (taken and with_gap == with_zero)
         ):
             raise ValueError(
@@ -92,10 +93,6 @@ class LabelCheck:
                 "Leave these examples out, for example with "
                 "`dataset.map(fn)`, or train with a loss that leaves them out."
             )
-
-    def _uses_of(self, batch: tuple) -> list[_Use]:
-        arrays = keras.tree.flatten(batch[1])
-        return self._uses[tuple((a.shape[1:], a.dtype) for a in arrays)]
 
     def _loss(self, one: tuple, outputs: Any, filled: int | None = None) -> Any:
         """The loss of one example and a made-up prediction; None if it fails.
@@ -110,23 +107,24 @@ class LabelCheck:
         if filled is not None:
             arrays[filled] = np.nan_to_num(arrays[filled])
         y = keras.tree.pack_sequence_as(y, arrays)
-        like = keras.tree.map_structure(
-            lambda a: keras.KerasTensor((1, *a.shape[1:]), a.dtype), outputs
+        y_pred = keras.tree.map_structure(_made_up, _of_one(outputs))
+        arguments = keras.tree.map_structure(
+            ops.convert_to_tensor, (x, y, y_pred)
         )
-        y_pred = mergeable.made_up_predictions(like, 0.1, 0.9)
         try:
             with StatelessScope():
                 loss = current(
-                    self._model.compute_loss(
-                        *keras.tree.map_structure(
-                            ops.convert_to_tensor, (x, y, y_pred)
-                        ),
-                        sample_weight,
-                    )
+                    self._model.compute_loss(*arguments, sample_weight)
                 )
             return float(ops.convert_to_numpy(loss))
         except Exception:
             return None
+
+
+def _made_up(like: keras.KerasTensor) -> np.ndarray:
+    """A prediction, between 0.1 and 0.9."""
+    numbers = 0.1 + 0.8 * seeds.uniform(int(np.prod(like.shape)), "prediction")
+    return numbers.reshape(like.shape).astype(like.dtype)
 
 
 def _check_range(use: _Use, labels: np.ndarray, client_id: str) -> None:
@@ -158,36 +156,16 @@ def _check_range(use: _Use, labels: np.ndarray, client_id: str) -> None:
 
 def _find_uses(model: keras.Model, y: Any, outputs: Any) -> list[_Use]:
     """Where a model's losses take labels for classes, as far as is known."""
-    compiled: Any = getattr(model, "_compile_loss", None)
-    if (
-        compiled is None
-        or not compiled.built
-        or type(model).compute_loss is not keras.Model.compute_loss
-        or any(None in tuple(a.shape) for a in keras.tree.flatten(outputs))
+    if type(model).compute_loss is not keras.Model.compute_loss or any(
+        None in tuple(a.shape) for a in keras.tree.flatten(outputs)
     ):
         return []
-
-    def symbols(arrays):
-        return keras.tree.map_structure(
-            lambda a: keras.KerasTensor(
-                (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
-            ),
-            arrays,
-        )
-
-    y, y_pred = symbols(y), symbols(outputs)
+    y, y_pred = _of_one(y), _of_one(outputs)
     leaves = keras.tree.flatten(y)
     uses = []
-    try:
-        y = _as_built(y, compiled._y_true_build_structure, compiled)
-        y_pred = _as_built(y_pred, compiled._y_pred_build_structure, compiled)
-        losses = [
-            (function, *(_at(path, value) for value in (y, y_pred)))
-            for path, function, *_ in compiled._flat_losses
-        ]
-    except (KeyError, IndexError, TypeError, ValueError):
-        return []
-    for function, labels, predictions in losses:
+    for function, labels, predictions in keras_internals.single_losses(
+        model, y, y_pred
+    ):
         leaf = next((i for i, a in enumerate(leaves) if a is labels), None)
         if leaf is None:
             continue
@@ -200,32 +178,27 @@ def _find_uses(model: keras.Model, y: Any, outputs: Any) -> list[_Use]:
                 reach = keras.Function(labels, target)
             except ValueError:  # not a function of the labels alone
                 continue
-            shape = (1, *labels.shape[1:])
-            as_given = all(
-                np.all(
-                    ops.convert_to_numpy(
-                        reach(np.full(shape, value).astype(labels.dtype))
-                    )
-                    == value
+            ends = [
+                ops.convert_to_numpy(
+                    reach(np.full(labels.shape, value).astype(labels.dtype))
                 )
                 for value in (0, num_classes - 1)
+            ]
+            as_given = np.all(ends[0] == 0) and np.all(
+                ends[1] == num_classes - 1
             )
-            uses.append(_Use(leaf, reach, num_classes, as_given, {}))
+            uses.append(_Use(leaf, reach, num_classes, bool(as_given), {}))
     return uses
 
 
-def _as_built(value: Any, structure: Any, compiled: Any) -> Any:
-    """Labels or outputs in the structure that Keras's compiled loss has."""
-    names = compiled.output_names
-    if isinstance(value, Mapping) and not isinstance(structure, Mapping):
-        value = [value[name] for name in names]
-    return keras.tree.pack_sequence_as(structure, keras.tree.flatten(value))
-
-
-def _at(path: tuple, value: Any) -> Any:
-    for key in path:
-        value = value[key]
-    return value
+def _of_one(arrays: Any) -> Any:
+    """Symbols of arrays with one example."""
+    return keras.tree.map_structure(
+        lambda a: keras.KerasTensor(
+            (1, *a.shape[1:]), keras.backend.standardize_dtype(a.dtype)
+        ),
+        arrays,
+    )
 
 
 def _class_targets(loss: Any) -> list[tuple[Any, int]]:
@@ -236,10 +209,7 @@ def _class_targets(loss: Any) -> list[tuple[Any, int]]:
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        operation, index, _ = getattr(tensor, "_keras_history", (None,) * 3)
-        if operation is None:
-            continue
-        inputs = operation._inbound_nodes[index].input_tensors
+        operation, inputs = keras_internals.made_by(tensor)
         if type(operation).__name__ == "SparseCategoricalCrossentropy":
             target, output = inputs
             found.append((target, output.shape[operation.axis]))

@@ -15,147 +15,32 @@ from typing import Any
 
 import keras
 
+from fedlearn.keras_model import keras_internals
 from fedlearn.metrics import mergeable
 
-_LAYERS = (
-    keras.layers.Activation,
-    keras.layers.Add,
-    keras.layers.Average,
-    keras.layers.AveragePooling1D,
-    keras.layers.AveragePooling2D,
-    keras.layers.AveragePooling3D,
-    keras.layers.Concatenate,
-    keras.layers.Conv1D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3D,
-    keras.layers.Conv3DTranspose,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.Cropping3D,
-    keras.layers.Dense,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.ELU,
-    keras.layers.Embedding,
-    keras.layers.Flatten,
-    keras.layers.GRU,
-    keras.layers.GlobalAveragePooling1D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalAveragePooling3D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
-    keras.layers.GroupNormalization,
-    keras.layers.InputLayer,
-    keras.layers.LSTM,
-    keras.layers.LayerNormalization,
-    keras.layers.LeakyReLU,
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-    keras.layers.Maximum,
-    keras.layers.Minimum,
-    keras.layers.Multiply,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
-    keras.layers.Permute,
-    keras.layers.ReLU,
-    keras.layers.RepeatVector,
-    keras.layers.Rescaling,
-    keras.layers.Reshape,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-    keras.layers.SimpleRNN,
-    keras.layers.Softmax,
-    keras.layers.Subtract,
-    keras.layers.UpSampling1D,
-    keras.layers.UpSampling2D,
-    keras.layers.UpSampling3D,
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D,
-)
-
+_LAYERS = """
+    Activation Add Average AveragePooling1D AveragePooling2D AveragePooling3D
+    Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D
+    Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense DepthwiseConv1D
+    DepthwiseConv2D ELU Embedding Flatten GRU GlobalAveragePooling1D
+    GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D
+    GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization InputLayer LSTM
+    LayerNormalization LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum
+    Minimum Multiply Normalization PReLU Permute ReLU RepeatVector Rescaling
+    Reshape SeparableConv1D SeparableConv2D SimpleRNN Softmax Subtract
+    UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D
+    ZeroPadding3D
+""".split()  # noqa: SIM905
 # Those that look at the batch, or at chance, only while they train.
-_AT_INFERENCE = (
-    keras.layers.AlphaDropout,
-    keras.layers.BatchNormalization,
-    keras.layers.Dropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-)
-
-_ACTIVATIONS = (
-    "celu",
-    "elu",
-    "exponential",
-    "gelu",
-    "hard_sigmoid",
-    "hard_silu",
-    "hard_tanh",
-    "leaky_relu",
-    "linear",
-    "log_sigmoid",
-    "log_softmax",
-    "mish",
-    "relu",
-    "relu6",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softplus",
-    "softsign",
-    "tanh",
-    "tanh_shrink",
-)
-
-# Not among them: Circle, CTC, Dice, Tversky.
-_LOSSES = (
-    keras.losses.BinaryCrossentropy,
-    keras.losses.BinaryFocalCrossentropy,
-    keras.losses.CategoricalCrossentropy,
-    keras.losses.CategoricalFocalCrossentropy,
-    keras.losses.CategoricalHinge,
-    keras.losses.CosineSimilarity,
-    keras.losses.Hinge,
-    keras.losses.Huber,
-    keras.losses.KLDivergence,
-    keras.losses.LogCosh,
-    keras.losses.MeanAbsoluteError,
-    keras.losses.MeanAbsolutePercentageError,
-    keras.losses.MeanSquaredError,
-    keras.losses.MeanSquaredLogarithmicError,
-    keras.losses.Poisson,
-    keras.losses.SparseCategoricalCrossentropy,
-    keras.losses.SquaredHinge,
-)
-_LOSS_FUNCTIONS = (
-    keras.losses.binary_crossentropy,
-    keras.losses.binary_focal_crossentropy,
-    keras.losses.categorical_crossentropy,
-    keras.losses.categorical_focal_crossentropy,
-    keras.losses.categorical_hinge,
-    keras.losses.cosine_similarity,
-    keras.losses.hinge,
-    keras.losses.huber,
-    keras.losses.kl_divergence,
-    keras.losses.log_cosh,
-    keras.losses.mean_absolute_error,
-    keras.losses.mean_absolute_percentage_error,
-    keras.losses.mean_squared_error,
-    keras.losses.mean_squared_logarithmic_error,
-    keras.losses.poisson,
-    keras.losses.sparse_categorical_crossentropy,
-    keras.losses.squared_hinge,
-)
-
-_ACTIVITY_REGULARIZERS = (
+_AT_INFERENCE = """
+    AlphaDropout BatchNormalization Dropout GaussianDropout GaussianNoise
+    SpatialDropout1D SpatialDropout2D SpatialDropout3D
+""".split()  # noqa: SIM905
+# They give numbers that are alone an axis of their own.
+_OF_SCALARS = ("Embedding", "Flatten", "InputLayer", "Reshape")
+# Of Keras's losses, as classes and as functions.
+_JOINING_LOSSES = ("circle", "ctc", "dice", "loss", "tversky")
+_REGULARIZERS = (
     keras.regularizers.L1,
     keras.regularizers.L2,
     keras.regularizers.L1L2,
@@ -195,15 +80,23 @@ def is_example_wise(model: keras.Model, training: bool = True) -> bool:
             loss is None or _is_mean_over_examples(loss)
             for loss in keras.tree.flatten(model.loss)
         )
-        and _metrics_are_sums(model)
+        and all(
+            mergeable.is_sum(metric) and "update_state" not in vars(metric)
+            for metric in mergeable.metrics_of(model)
+        )
     )
+
+
+def _is_of_keras(value: Any, module: Any) -> bool:
+    """Whether it is itself a public class or function of a Keras module."""
+    return getattr(module, getattr(value, "__name__", ""), None) is value
 
 
 def _is_plain(model: keras.Model, training: bool) -> bool:
     """Whether a model is nothing but layers that are in the table."""
     if type(model) is keras.Sequential:
         operations = model.layers
-    elif _name_of(type(model)) == "keras.src.models.functional.Functional":
+    elif keras_internals.is_functional(model):
         operations = model.operations
     else:
         return False
@@ -215,15 +108,9 @@ def _is_plain(model: keras.Model, training: bool) -> bool:
     )
 
 
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-_FUNCTIONS = [getattr(keras.activations, name) for name in _ACTIVATIONS]
-
-
 def _works_alone(layer: Any, training: bool) -> bool:
     """Whether an operation is a layer of the table, and set as it must be."""
+    names = _LAYERS if training else [*_LAYERS, *_AT_INFERENCE]
     activations = [
         vars(layer)[name]
         for name in ("activation", "recurrent_activation")
@@ -231,42 +118,51 @@ def _works_alone(layer: Any, training: bool) -> bool:
     ]
     regularizer = getattr(layer, "activity_regularizer", None)
     return (
-        (
-            type(layer) in _LAYERS
-            or (not training and type(layer) in _AT_INFERENCE)
-        )
+        _is_of_keras(type(layer), keras.layers)
+        and type(layer).__name__ in names
         and "call" not in vars(layer)
         # Of a loss in float16, what is subtracted would be felt.
         and layer.compute_dtype in ("float32", "float64")
         and not getattr(layer, "mask_zero", False)
         and not getattr(layer, "stateful", False)
-        and all(any(a is f for f in _FUNCTIONS) for a in activations)
+        # All work on single numbers, or along the last axis.
+        and all(_is_of_keras(a, keras.activations) for a in activations)
         # Keras divides it by the number of examples.
-        and (regularizer is None or type(regularizer) in _ACTIVITY_REGULARIZERS)
+        and type(regularizer) in (type(None), *_REGULARIZERS)
         and not _looks_along_examples(layer)
     )
 
 
-# They give numbers that are alone an axis of their own.
-_OF_SCALARS = (
-    keras.layers.Embedding,
-    keras.layers.Flatten,
-    keras.layers.InputLayer,
-    keras.layers.Reshape,
-)
-
-
 def _looks_along_examples(layer: keras.Layer) -> bool:
-    if type(layer) not in _OF_SCALARS and any(
-        len(tensor.shape) < 2
-        for node in layer._inbound_nodes
-        for tensor in node.input_tensors
+    if type(layer).__name__ not in _OF_SCALARS and any(
+        len(tensor.shape) < 2 for tensor in keras_internals.call_inputs(layer)
     ):
         return True  # the last axis is that of the examples
     if isinstance(layer, keras.layers.Normalization):
         return False  # by numbers that are set before
     axes = keras.tree.flatten(getattr(layer, "axis", -1))
     return any(not isinstance(a, int) or (a < 1 and a != -1) for a in axes)
+
+
+def _is_mean_over_examples(loss: Any) -> bool:
+    if loss in ("crossentropy", "ce"):  # one of three, by the labels' shape
+        return True
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    kind = type(loss) if isinstance(loss, keras.losses.Loss) else loss
+    if (
+        not _is_of_keras(kind, keras.losses)
+        or kind.__name__.lower() in _JOINING_LOSSES
+    ):
+        return False
+    return kind is loss or (
+        "call" not in vars(loss)
+        and loss.reduction in ("mean", "sum_over_batch_size")
+        and loss.dtype in ("float32", "float64")
+        # Keras divides by the number of those that aren't ignored.
+        and getattr(loss, "ignore_class", None) is None
+        and keras_internals.function_arguments(loss).get("axis", -1) == -1
+    )
 
 
 def labels_match(model: keras.Model, y: Any, outputs: Any) -> bool:
@@ -308,29 +204,3 @@ def _stand_beside(label: tuple, output: tuple) -> bool:
     if more == 1:  # one number, or the number of a class
         return output[-1] == 1 or (label == output[:-1] and label[:1] != (1,))
     return more == 0 or (more == -1 and label[-1] == 1)
-
-
-def _is_mean_over_examples(loss: Any) -> bool:
-    if loss in ("crossentropy", "ce"):  # one of three, by the labels' shape
-        return True
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    if not isinstance(loss, keras.losses.Loss):
-        return any(loss is function for function in _LOSS_FUNCTIONS)
-    return (
-        type(loss) in _LOSSES
-        and "call" not in vars(loss)
-        and loss.reduction in ("mean", "sum_over_batch_size")
-        and loss.dtype in ("float32", "float64")
-        # Keras divides by the number of those that aren't ignored.
-        and getattr(loss, "ignore_class", None) is None
-        and loss._fn_kwargs.get("axis", -1) == -1
-    )
-
-
-def _metrics_are_sums(model: keras.Model) -> bool:
-    compiled: Any = getattr(model, "_compile_metrics", None)
-    return compiled is None or all(
-        mergeable.is_sum(metric) and "update_state" not in vars(metric)
-        for metric in compiled.metrics
-    )

@@ -1,7 +1,7 @@
 """A compiled Keras model as pure functions of its variables' values."""
 
-import inspect
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -9,7 +9,11 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.keras_model import model_checks, variable_roles
+from fedlearn.keras_model import (
+    keras_internals,
+    model_checks,
+    variable_roles,
+)
 from fedlearn.keras_model.class_labels import LabelCheck
 from fedlearn.keras_model.model_trial import ModelTrial
 from fedlearn.keras_model.stateless_scope import StatelessScope, current
@@ -67,14 +71,10 @@ class FunctionalModel:
         self._trial = ModelTrial(self)
         self._no_examples: tuple | None = None
         self._check_labels = LabelCheck(model)
-        self._has_training_arg = getattr(model, "_call_has_training_arg", True)
-        self._compute_loss_has_training_arg = (
-            "training" in inspect.signature(model.compute_loss).parameters
+        self._call_takes_training = variable_roles.takes_training(model.call)
+        self._loss_takes_training = variable_roles.takes_training(
+            model.compute_loss
         )
-        for metric in mergeable.user_metrics(model):
-            if not mergeable.is_sum(metric):
-                shape = model_checks.output_shape(model)
-                mergeable.check_metric(metric, shape)
 
     @property
     def metrics_variables(self) -> list[keras.Variable]:
@@ -248,16 +248,16 @@ class FunctionalModel:
         It also does what Keras's own steps do to the metrics.
         """
         model = self.model
-        kwargs = {"training": training} if self._has_training_arg else {}
-        y_pred = model(x, **kwargs)
-        if self._compute_loss_has_training_arg:
-            kwargs = {"training": training}
-        else:
-            kwargs = {}
+        mode = {"training": training}
+        y_pred = model(x, **(mode if self._call_takes_training else {}))
         loss = model.compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **kwargs
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            **(mode if self._loss_takes_training else {}),
         )
-        tracker = getattr(model, "_loss_tracker", None)
+        tracker = keras_internals.loss_tracker(model)
         if tracker is not None:
             # The loss tracker weighs each batch by its number of examples.
             size = ops.shape(keras.tree.flatten(x)[0])[0]
@@ -283,10 +283,35 @@ class FunctionalModel:
         _flatten_result(result, "", flat)
         return flat
 
+    @functools.cached_property
+    def count_batch(self) -> Callable[..., Arrays]:
+        """`(trainable, non_trainable, metrics, batch) -> metrics`, compiled.
+
+        What `keras.Model.test_step` does to the metrics.
+        """
+
+        def count(trainable, non_trainable, metrics, batch):
+            variables = self.start(trainable, non_trainable)
+            _, after = self.loss(
+                trainable,
+                variables._replace(metrics=metrics),
+                self.frozen(non_trainable),
+                batch,
+                training=False,
+            )
+            return after.metrics
+
+        return backend.jit(count, free=(3,))
+
+    @functools.cached_property
+    def compiled_result(self) -> Callable[[Arrays], dict[str, Any]]:
+        """`metrics_result`, compiled."""
+        return backend.jit(self.metrics_result)
+
     @property
     def metric_names(self) -> list[str]:
-        """The names that the user's metrics have themselves."""
-        return [metric.name for metric in mergeable.user_metrics(self.model)]
+        """The names that the metrics have themselves."""
+        return [metric.name for metric in mergeable.metrics_of(self.model)]
 
     def build(self, spec: tuple) -> None:
         """Creates the metrics, and checks the model, without any example.

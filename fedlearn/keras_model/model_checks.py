@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from fedlearn.keras_model import keras_internals
+
 
 def check_model(model: Any) -> None:
     """Raises unless it is a compiled model with weights and Keras's steps."""
@@ -18,7 +20,7 @@ def check_model(model: Any) -> None:
             "train with. Call `model.compile(optimizer=..., loss=..., "
             "metrics=[...])` before it is given to fedlearn."
         )
-    weights = getattr(model._compile_loss, "_user_loss_weights", None)
+    weights = keras_internals.compile_arguments(model)["loss_weights"]
     if any(isinstance(w, str) for w in keras.tree.flatten(weights)):
         raise ValueError(
             f"The model {model.name!r} is compiled with loss_weights="
@@ -38,7 +40,7 @@ def check_model(model: Any) -> None:
             "is nothing to learn. Set `trainable = True` on some layer."
         )
     if keras.backend.backend() != "tensorflow":
-        for layer in model._flatten_layers():
+        for layer in keras_internals.layers(model):
             if isinstance(layer, _ON_TENSORFLOW):
                 raise ValueError(
                     f"The layer {layer.name!r} ({type(layer).__name__}) "

@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from copy import deepcopy
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn.optimizers import beside_config
+from fedlearn.keras_model import keras_internals
+from fedlearn.optimizers.functional import fresh_optimizer
 
 
 def copy(model: keras.Model) -> keras.Model:
@@ -43,28 +45,42 @@ def copy(model: keras.Model) -> keras.Model:
     except Exception as error:
         raise ValueError(
             f"The model {model.name!r} of class {type(model).__name__} can't "
-            f"be copied ({error}). Give the class a `get_config` that returns "
-            "the arguments of its `__init__`; or use `process.model`, the "
-            "very model that the process was made of, with "
+            f"be copied ({error}). {_remedy(model)}; or use `process.model`, "
+            "the very model that the process was made of, with "
             "`process.write_weights(state, process.model)`."
         ) from error
     for source, target in zip(
-        model._flatten_layers(), copied._flatten_layers(), strict=True
+        keras_internals.layers(model),
+        keras_internals.layers(copied),
+        strict=True,
     ):
         target.trainable = source.trainable
-    arguments = dict(model._compile_config.config)
-    optimizer = keras.optimizers.get(arguments.pop("optimizer"))
-    for name in ("metrics", "weighted_metrics"):
-        arguments[name] = _fresh_metrics(arguments[name])
-    new_optimizer = type(optimizer).from_config(optimizer.get_config())
-    beside_config.carry_over(
-        optimizer,
-        new_optimizer,
+    arguments = keras_internals.compile_arguments(model)
+    optimizer = fresh_optimizer(
+        keras.optimizers.get(arguments.pop("optimizer")),
         model.trainable_variables,
         copied.trainable_variables,
     )
-    copied.compile(optimizer=new_optimizer, **arguments)
+    for name in ("metrics", "weighted_metrics"):
+        arguments[name] = keras.tree.map_structure(
+            _fresh_metric, arguments[name]
+        )
+    copied.compile(optimizer=optimizer, **arguments)
     return copied
+
+
+def _remedy(model: keras.Model) -> str:
+    for layer in keras_internals.layers(model):
+        if isinstance(layer, keras.layers.Lambda):
+            return (
+                f"Keras makes no second layer of the function in {layer.name!r}"
+                " (Lambda). Write a keras.layers.Layer with that function as "
+                "`call` in its place"
+            )
+    return (
+        "Give the class a `get_config` that returns the arguments of its "
+        "`__init__`"
+    )
 
 
 @contextlib.contextmanager
@@ -74,11 +90,8 @@ def _uncompiled(model: keras.Model) -> Iterator[None]:
     It would make loss and metrics of their configurations, some of which
     can't be read back, such as a function's; and they are replaced.
     """
-    compiled = [
-        part
-        for part in model._flatten_layers()
-        if getattr(part, "compiled", False)
-    ]
+    layers = keras_internals.layers(model)
+    compiled = [part for part in layers if getattr(part, "compiled", False)]
     for part in compiled:
         part.compiled = False
     try:
@@ -96,32 +109,23 @@ def refresh(model: keras.Model) -> None:
     model predicts what it will after it was saved and loaded.
     """
     base = keras.Layer.load_own_variables
-    for layer in model._flatten_layers():
+    for layer in keras_internals.layers(model):
         if (
             type(layer).load_own_variables is not base
-            and layer._non_trainable_variables
-            and not layer._trainable_variables
+            and keras_internals.own_state(layer)
+            and not keras_internals.own_weights(layer)
         ):
-            store: dict[str, np.ndarray] = {}
+            store: dict[str, Any] = {}
             layer.save_own_variables(store)
-            store = {
-                key: np.array(ops.convert_to_numpy(value))
-                for key, value in store.items()
-            }
-            layer.load_own_variables(store)
+            layer.load_own_variables(
+                {
+                    key: np.array(ops.convert_to_numpy(value))
+                    for key, value in store.items()
+                }
+            )
 
 
-def _fresh_metrics(metrics):
-    if isinstance(metrics, dict):
-        return {key: _fresh_metrics(value) for key, value in metrics.items()}
-    if isinstance(metrics, (list, tuple)):
-        return [_fresh_metrics(value) for value in metrics]
-    if isinstance(metrics, keras.metrics.Metric):
-        return _fresh_metric(metrics, {})
-    return metrics
-
-
-def _fresh_metric(metric, copies):
+def _fresh_metric(metric: Any, copies: dict[int, Any] | None = None) -> Any:
     """The same metric with variables of its own, which hold nothing.
 
     Not by its configuration, which leaves out arguments (`axis` of
@@ -129,15 +133,17 @@ def _fresh_metric(metric, copies):
     finds a function by its name alone.
 
     Args:
-        metric: The metric.
+        metric: The metric; a name or function is given back as it is.
         copies: Of what was copied already, by its id, for `deepcopy`.
     """
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric
+    copies = {} if copies is None else copies
     fresh = copies[id(metric)] = object.__new__(type(metric))
-    for inner in metric._metrics:
+    for inner in keras_internals.inner_metrics(metric):
         _fresh_metric(inner, copies)
     vars(fresh).update(deepcopy(vars(metric), copies))
-    for tracked in (fresh._variables, fresh._metrics):
-        # Lists that Keras tracks enter what is put into them once more.
-        tracked[:] = {id(one): one for one in tracked}.values()
+    # Lists that Keras tracks enter what is put into them once more.
+    keras_internals.each_once(fresh)
     fresh.reset_state()
     return fresh

@@ -7,10 +7,13 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, seeds
-from fedlearn.keras_model import model_checks
+from fedlearn.keras_model import keras_internals, model_checks
 from fedlearn.keras_model.example_wise import labels_match
-from fedlearn.keras_model.on_shapes import OnShapes
-from fedlearn.keras_model.stateless_scope import StatelessScope
+from fedlearn.keras_model.stateless_scope import (
+    OnShapes,
+    StatelessScope,
+    current,
+)
 from fedlearn.metrics import mergeable
 
 _NUM_ROWS = 5
@@ -56,7 +59,15 @@ class ModelTrial:
         """
         key = _key(batch)
         if key not in self._outputs:
-            self._outputs[key] = self._try(batch, whose)
+            outputs, loss = self._try(batch, whose)
+            if loss.shape and not backend.ASSIGNS_IN_PLACE:
+                raise ValueError(
+                    f"The model's loss has the shape {tuple(loss.shape)} for "
+                    f"the examples of {whose}, and {backend.name} trains with "
+                    "one number. Give the loss reduction='sum_over_batch_size'."
+                )
+            self._check_results()
+            self._outputs[key] = outputs
         return self._outputs[key]
 
     def _try(self, batch: tuple, whose: str) -> Any:
@@ -73,12 +84,15 @@ class ModelTrial:
                 batch,
             )
             with keras.StatelessScope():  # metrics get variables at its end
-                return OnShapes(lambda b: self._after([], b, [])[0])(few)
+                return OnShapes(lambda b: self._after([], b)[0])(few)
         except Exception as error:
             reason = error
         try:
             # Keras may have the static shapes of a layer wrong.
-            return self._after([], _tensors(_rows(batch, size)), [])[0]
+            rows = keras.tree.map_structure(
+                ops.convert_to_tensor, _rows(batch, size)
+            )
+            return self._after([], rows)[0]
         except Exception as error:
             model_checks.check_batch(self._model, batch, whose)
             raise ValueError(
@@ -91,92 +105,74 @@ class ModelTrial:
                 f"Keras said: {reason}"
             ) from error
 
-    def _after(self, metrics: list, batch: tuple, weights: list) -> tuple:
-        """The outputs for a batch, and the metrics' variables after it."""
+    def _after(
+        self, metrics: list, batch: tuple, weights: list | None = None
+    ) -> tuple:
+        """Outputs and loss of a batch, and the metrics' variables after it."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         # Keras looks up what it regularizes among the scope's values only.
         mapping = [(v, v.value) for v in self._model.variables]
-        mapping += zip(self._model.trainable_variables, weights, strict=False)
+        if weights is not None:
+            mapping += zip(
+                self._model.trainable_variables, weights, strict=True
+            )
         variables = self._functional.metrics_variables
         metrics = metrics or [ops.zeros(v.shape, v.dtype) for v in variables]
         mapping += zip(variables, metrics, strict=True)
         with StatelessScope(mapping, collect_losses=True) as scope:
-            y_pred, _ = self._functional.forward(
+            outputs = self._functional.forward(
                 x, y, sample_weight, training=False
             )
-            return y_pred, [
+            return outputs, [
                 scope.get_current_value(v)
                 for v in self._functional.metrics_variables
             ]
 
     # Metrics.
 
+    def _check_results(self) -> None:
+        """Refuses a `result` that can't be part of a compiled function."""
+        for metric in mergeable.metrics_of(self._model):
+            mergeable.check_has_variables(metric)
+            values = [
+                keras.KerasTensor(v.shape, v.dtype) for v in metric.variables
+            ]
+
+            def result(values, metric=metric):
+                mapping = zip(metric.variables, values, strict=True)
+                with StatelessScope(mapping):
+                    return current(metric.result())
+
+            try:
+                OnShapes(result)(values)
+            except Exception as error:
+                raise ValueError(
+                    f"The `result` of the metric {metric.name!r} can't be "
+                    "compiled: it may ask whether a number that it counted is "
+                    "larger than another, as R2Score(num_regressors=...) does. "
+                    "Choose with `keras.ops.where` instead, or leave the "
+                    "metric out of `compile` and compute it from "
+                    "`process.model.predict`."
+                ) from error
+
     def _check_metrics(self, batch: tuple, outputs: Any) -> bool:
         """Whether all metrics are known to be sums over examples."""
         names = self._doubtful_metrics(batch, outputs)
         if not names:
             return True
-        rows = _rows(batch, _NUM_ROWS)
-        known = True
-        for some, updates in self._updates(names, rows, outputs):
-            found = [
-                self._check(u, some, (*rows, *more)) for u, more in updates
-            ]
-            known = known and any(found)
-        # Of copies of one example less is learned than of several.
-        return known and len(keras.tree.flatten(batch)[0]) > 1
-
-    def _check(self, update, names, batch) -> bool:
-        return mergeable.check_updates(
-            backend.jit(update),
-            self._functional.metrics_variables,
-            names,
-            batch,
-        )
-
-    def _updates(self, names: dict[int, str], rows: tuple, outputs: Any):
-        """Some of the metrics, and ways to update them: what, with what."""
-        compiled: Any = getattr(self._model, "_compile_metrics", None)
-        plain = (
-            compiled is not None
-            and type(self._model).compute_metrics is keras.Model.compute_metrics
-            and len(rows) > 1
-            and all(_is_known(a.shape) for a in keras.tree.flatten(outputs))
-        )
-        of_compiled = {id(v) for v in compiled.variables} if plain else set()
-        here = {i: name for i, name in names.items() if i in of_compiled}
-        if here:
-            # Made-up predictions and true labels: the model isn't run.
-            like = keras.tree.map_structure(
-                lambda a: keras.KerasTensor((_NUM_ROWS, *a.shape[1:]), a.dtype),
-                outputs,
+        # Also with other weights: those that are all zero, as many are at
+        # first, make the same of every example.
+        found = [
+            mergeable.check_updates(
+                backend.jit(lambda m, b, w=w: self._after(m, b, w)[1]),
+                self._functional.metrics_variables,
+                names,
+                _rows(batch, _NUM_ROWS),
             )
-            made_up = [
-                mergeable.made_up_predictions(like, *between)
-                for between in ((0, 1), (-3, 3))
-            ]
-            yield here, [(self._update_compiled, (p,)) for p in made_up]
-        there = {i: name for i, name in names.items() if i not in of_compiled}
-        if there:
-            # Also with other weights: those that are all zero, as many are at
-            # first, make the same of every example.
-            weights = [
-                [v.value for v in self._model.trainable_variables],
-                self._other_weights(),
-            ]
-            yield there, [(self._update_all(w), ()) for w in weights]
-
-    def _update_compiled(self, values, batch):
-        *data, y_pred = batch
-        _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-        variables = self._functional.metrics_variables
-        compiled: Any = self._model._compile_metrics
-        with StatelessScope(zip(variables, values, strict=True)) as scope:
-            compiled.update_state(y, y_pred, sample_weight)
-            return [scope.get_current_value(v) for v in variables]
-
-    def _update_all(self, weights: list):
-        return lambda values, batch: self._after(values, batch, weights)[1]
+            for w in (None, self._other_weights())
+        ]
+        # Of copies of one example less is learned than of several.
+        return any(found) and len(keras.tree.flatten(batch)[0]) > 1
 
     def _other_weights(self) -> list:
         return [
@@ -191,30 +187,18 @@ class ModelTrial:
     def _doubtful_metrics(self, batch: tuple, outputs: Any) -> dict[int, str]:
         """Names of the metrics that may not be sums, by id of variable.
 
-        Keras's own are, where each label stands beside its output; its
-        trackers of the loss are means over batches by construction, and with
-        a loss that sums they aren't means over examples, in Keras too.
+        Keras's own are, where each label stands beside its output.
         """
-        known = {id(getattr(self._model, "_loss_tracker", None))}
-        compiled = getattr(self._model, "_compile_loss", None)
-        if compiled is not None:
-            known |= {id(m) for m in compiled.metrics}
-        metrics = []
         _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        matched = y is None or labels_match(self._model, y, outputs)
-        compiled_metrics: Any = getattr(self._model, "_compile_metrics", None)
-        for metric in self._model.metrics:
-            if metric is compiled_metrics:
-                metrics += [
-                    m
-                    for m in compiled_metrics.metrics
-                    if not (matched and mergeable.is_sum(m))
-                ]
-            elif not mergeable.is_sum(metric):
-                metrics.append(metric)
-        doubtful = [m for m in metrics if id(m) not in known]
-        for metric in doubtful:
-            mergeable.check_has_variables(metric)
+        _, compiled = keras_internals.compiled_metrics(self._model)
+        if y is None or labels_match(self._model, y, outputs):
+            compiled = []
+        doubtful = [
+            metric
+            for metric in mergeable.metrics_of(self._model)
+            if not mergeable.is_sum(metric)
+            or any(metric is m for m in compiled)
+        ]
         return {id(v): m.name for m in doubtful for v in m.variables}
 
 
@@ -246,11 +230,3 @@ def _rows(batch: tuple, number: int) -> tuple:
     size = len(keras.tree.flatten(batch)[0])
     positions = (np.arange(number) * max(size // number, 1)) % size
     return keras.tree.map_structure(lambda a: a[positions], batch)
-
-
-def _is_known(shape: Any) -> bool:
-    return all(d is not None for d in shape)
-
-
-def _tensors(batch: tuple) -> tuple:
-    return keras.tree.map_structure(ops.convert_to_tensor, batch)

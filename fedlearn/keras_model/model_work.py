@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from fedlearn.keras_model import keras_internals
+
 
 def multiplications(model: keras.Model) -> float:
     """About how many multiplications a forward pass takes for one example.
@@ -21,7 +23,15 @@ def multiplications(model: keras.Model) -> float:
     >>> multiplications(keras.Sequential(layers))  # 26 * 26 * 3 * 3 * 8
     48672.0
     """
-    return float(sum(_layer(layer) for layer in _leaves(model)))
+    total = 0.0
+    for layer in _leaves(model):
+        kernels = [
+            v for v in keras_internals.own_weights(layer) if len(v.shape) > 1
+        ]
+        if kernels and not isinstance(layer, keras.layers.Embedding):
+            size = sum(math.prod(v.shape) for v in kernels)
+            total += size * _positions(layer)
+    return total
 
 
 def convolves(model: keras.Model) -> bool:
@@ -37,10 +47,7 @@ def has_plain_layers(model: keras.Model) -> bool:
     return all(
         type(layer).__module__.startswith("keras.")
         and not isinstance(layer, _NOT_PLAIN)
-        and not any(
-            ".image_preprocessing." in cls.__module__
-            for cls in type(layer).__mro__
-        )
+        and not keras_internals.changes_images(layer)
         for layer in _leaves(model)
     )
 
@@ -49,20 +56,17 @@ _NOT_PLAIN = (keras.layers.RNN, keras.layers.Wrapper, keras.layers.Lambda)
 
 
 def _is_convolution(layer: keras.Layer) -> bool:
-    return hasattr(layer, "kernel_size") and bool(layer._trainable_variables)
+    return hasattr(layer, "kernel_size") and bool(
+        keras_internals.own_weights(layer)
+    )
 
 
 def _leaves(model: keras.Model) -> list[keras.Layer]:
-    layers = model._flatten_layers(include_self=False, recursive=True)
-    return [layer for layer in layers if not isinstance(layer, keras.Model)]
-
-
-def _layer(layer: keras.Layer) -> float:
-    kernels = [v for v in layer._trainable_variables if len(v.shape) > 1]
-    if isinstance(layer, keras.layers.Embedding):
-        return 0.0  # looked up, not multiplied
-    size = sum(math.prod(v.shape) for v in kernels)
-    return size * _positions(layer) if size else 0.0
+    return [
+        layer
+        for layer in keras_internals.layers(model)
+        if not isinstance(layer, keras.Model)
+    ]
 
 
 def _positions(layer: keras.Layer) -> float:
@@ -71,12 +75,10 @@ def _positions(layer: keras.Layer) -> float:
         if isinstance(layer, keras.layers.RNN):
             shape = layer.input.shape
     except (AttributeError, ValueError):  # not part of a functional model
-        shape = None
-    if not isinstance(shape, tuple) or any(
-        not isinstance(d, int) for d in shape[1:]
-    ):
-        return math.inf if _is_convolution(layer) else 1
+        shape = (None, None)
     inner = shape[1:-1]
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         inner = shape[2:]
+    if None in shape[1:]:
+        return math.inf if _is_convolution(layer) else 1
     return math.prod(inner)

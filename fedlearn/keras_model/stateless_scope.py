@@ -1,5 +1,6 @@
-"""A scope in which what a variable is assigned is the value it has then."""
+"""Running what Keras computes without changing a variable."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -44,3 +45,27 @@ def current(tree: Any) -> Any:
         ),
         tree,
     )
+
+
+class OnShapes(keras.Operation):
+    """A function run on `keras.KerasTensor`s: nothing is computed.
+
+    Running a model would compile every one of its operations by itself on
+    JAX.
+
+    Args:
+        fn: Of one argument, a pytree of backend arrays.
+
+    Example:
+
+    >>> shapes = OnShapes(lambda x: keras.ops.sum(x, axis=0))
+    >>> shapes(keras.KerasTensor((5, 3))).shape
+    (3,)
+    """
+
+    def __init__(self, fn: Callable[[Any], Any]):
+        super().__init__()
+        self._fn = fn
+
+    def call(self, batch: Any) -> Any:
+        return self._fn(batch)

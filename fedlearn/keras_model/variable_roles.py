@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from fedlearn.keras_model.on_shapes import OnShapes
+from fedlearn.keras_model import keras_internals
+from fedlearn.keras_model.stateless_scope import OnShapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +34,8 @@ class Roles:
 
     def with_frozen_state(self) -> "Roles":
         """The roles where statistics are left as they are."""
-        return Roles(
-            (),
-            self.local,
-            tuple(sorted((*self.frozen, *self.state))),
-            self.state,
-        )
+        frozen = tuple(sorted((*self.frozen, *self.state)))
+        return Roles((), self.local, frozen, self.state)
 
 
 def roles(model: keras.Model) -> Roles:
@@ -71,6 +68,11 @@ def is_random_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
 
 
+def takes_training(function: Any) -> bool:
+    """Whether a function of a model's has the argument `training`."""
+    return "training" in inspect.signature(function).parameters
+
+
 def assigns_weights(model: keras.Model) -> bool:
     """Whether a layer assigns a trainable weight of its own in a call."""
     changed = _traced(model)
@@ -86,8 +88,8 @@ def layers_with(
     wanted = {id(model.non_trainable_variables[i]) for i in positions}
     return [
         layer
-        for layer in model._flatten_layers(include_self=True, recursive=True)
-        if wanted & {id(v) for v in _own(layer)}
+        for layer in keras_internals.layers(model)
+        if wanted & _ids(keras_internals.own_state(layer))
     ]
 
 
@@ -97,34 +99,29 @@ def inferring(layers: list[keras.Layer]) -> Iterator[None]:
 
     While a model is traced, and nowhere else: the layers are the user's.
     """
-    with contextlib.ExitStack() as stack:
-        for layer in layers:
-            signature = inspect.signature(layer.call)
-            if "training" not in signature.parameters:
-                continue
-            before = vars(layer).get("call")
-            vars(layer)["call"] = functools.partial(
-                _call_inferring, layer.call, signature
-            )
-            stack.callback(_put_back, layer, before)
+
+    def infer(call, signature, *args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments["training"] = False
+        return call(*bound.args, **bound.kwargs)
+
+    changed = [layer for layer in layers if takes_training(layer.call)]
+    before = [dict(vars(layer)) for layer in changed]
+    for layer in changed:
+        vars(layer)["call"] = functools.partial(
+            infer, layer.call, inspect.signature(layer.call)
+        )
+    try:
         yield
+    finally:
+        for layer, attributes in zip(changed, before, strict=True):
+            del vars(layer)["call"]
+            if "call" in attributes:
+                vars(layer)["call"] = attributes["call"]
 
 
-def _call_inferring(call, signature, *args, **kwargs):
-    bound = signature.bind(*args, **kwargs)
-    bound.arguments["training"] = False
-    return call(*bound.args, **bound.kwargs)
-
-
-def _put_back(layer, call):
-    del vars(layer)["call"]
-    if call is not None:
-        vars(layer)["call"] = call
-
-
-def _own(layer: keras.Layer) -> list[keras.Variable]:
-    generators = getattr(layer, "_seed_generators", ())
-    return [*layer._non_trainable_variables, *(g.state for g in generators)]
+def _ids(variables: list[keras.Variable]) -> set[int]:
+    return {id(v) for v in variables}
 
 
 def _changed(model: keras.Model) -> set[int]:
@@ -138,10 +135,10 @@ def _changed(model: keras.Model) -> set[int]:
     # What a layer made as non-trainable may change; a frozen layer's kernels,
     # which are listed among the non-trainable variables too, don't.
     return {
-        id(v)
-        for layer in model._flatten_layers(include_self=True, recursive=True)
+        key
+        for layer in keras_internals.layers(model)
         if not _keeps(layer)
-        for v in _own(layer)
+        for key in _ids(keras_internals.own_state(layer))
     }
 
 
@@ -171,8 +168,8 @@ def _record(model: keras.Model, changed: set[int], x: Any) -> Any:
     scope = keras.StatelessScope(mapping, collect_losses=True)
     before = dict(scope.state_mapping)
     with scope:
-        has_training = getattr(model, "_call_has_training_arg", True)
-        y_pred = model(x, **({"training": True} if has_training else {}))
+        training = {"training": True} if takes_training(model.call) else {}
+        y_pred = model(x, **training)
         if type(model).compute_loss is not keras.Model.compute_loss:
             changed |= _maybe_changed_by_loss(model, x, y_pred)
     changed |= {
@@ -202,17 +199,17 @@ def _maybe_changed_by_loss(model, x, y_pred) -> set[int]:
         except Exception:  # as above
             continue
         return set()
-    return {id(v) for v in _own(model)}
+    return _ids(keras_internals.own_state(model))
 
 
 def _examples(model: keras.Model) -> list[Any]:
     """Batches of two that the model may take, as shapes."""
-    inputs = getattr(model, "_inputs_struct", None)
-    if inputs is None:
-        inputs = getattr(model, "inputs", None)
-        if isinstance(inputs, list) and len(inputs) == 1:
-            (inputs,) = inputs
+    inputs = getattr(model, "inputs", None)
     if inputs is not None:
+        if len(inputs) == 1:
+            (inputs,) = inputs
+        with contextlib.suppress(AttributeError):  # in their structure
+            inputs = model.input
         return [
             keras.tree.map_structure(
                 lambda t: keras.KerasTensor(
@@ -222,10 +219,9 @@ def _examples(model: keras.Model) -> list[Any]:
             )
         ]
     # A subclassed model knows the shapes that it was built with.
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
-    if len(shapes) != 1:
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if shape is None:
         return []
-    (shape,) = shapes.values()
     dtypes = (keras.backend.floatx(), "int32")
     return [_of_shape(shape, dtype) for dtype in dtypes]
 

@@ -15,7 +15,7 @@ Keras's own metrics are known by their class. Any other is tried, and refused
 if it fails.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -23,143 +23,41 @@ import numpy as np
 from keras import ops
 
 from fedlearn import seeds
-from fedlearn.keras_model.stateless_scope import StatelessScope
+from fedlearn.keras_model import keras_internals
 from fedlearn.metrics.masked_accuracy import MaskedAccuracy
 
 Update = Callable[[list[Any], Any], Sequence[Any]]
 """From a metric's variables and a batch to the variables after it."""
 
 
-def user_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
-    """The metric objects, not names, that a model was compiled with."""
-    compiled = getattr(model, "_compile_metrics", None)
-    given = (
-        getattr(compiled, "_user_metrics", None),
-        getattr(compiled, "_user_weighted_metrics", None),
-    )
-    found = [
-        leaf
-        for group in given
-        if group is not None
-        for leaf in keras.tree.flatten(group)
-        if isinstance(leaf, keras.metrics.Metric)
-    ]
-    own = getattr(model, "_metrics", ())
-    return found + [m for m in own if isinstance(m, keras.metrics.Metric)]
-
-
-_SUMS = (
-    MaskedAccuracy,
-    keras.metrics.AUC,
-    keras.metrics.Accuracy,
-    keras.metrics.BinaryAccuracy,
-    keras.metrics.BinaryCrossentropy,
-    keras.metrics.BinaryIoU,
-    keras.metrics.CategoricalAccuracy,
-    keras.metrics.CategoricalCrossentropy,
-    keras.metrics.CategoricalHinge,
-    keras.metrics.ConcordanceCorrelation,
-    keras.metrics.CosineSimilarity,
-    keras.metrics.F1Score,
-    keras.metrics.FBetaScore,
-    keras.metrics.FalseNegatives,
-    keras.metrics.FalsePositives,
-    keras.metrics.Hinge,
-    keras.metrics.IoU,
-    keras.metrics.KLDivergence,
-    keras.metrics.LogCoshError,
-    keras.metrics.MeanAbsoluteError,
-    keras.metrics.MeanAbsolutePercentageError,
-    keras.metrics.MeanIoU,
-    keras.metrics.MeanSquaredError,
-    keras.metrics.MeanSquaredLogarithmicError,
-    keras.metrics.OneHotIoU,
-    keras.metrics.OneHotMeanIoU,
-    keras.metrics.PearsonCorrelation,
-    keras.metrics.Poisson,
-    keras.metrics.Precision,
-    keras.metrics.PrecisionAtRecall,
-    keras.metrics.R2Score,
-    keras.metrics.Recall,
-    keras.metrics.RecallAtPrecision,
-    keras.metrics.RootMeanSquaredError,
-    keras.metrics.SensitivityAtSpecificity,
-    keras.metrics.SparseCategoricalAccuracy,
-    keras.metrics.SparseCategoricalCrossentropy,
-    keras.metrics.SparseTopKCategoricalAccuracy,
-    keras.metrics.SpecificityAtSensitivity,
-    keras.metrics.SquaredHinge,
-    keras.metrics.TopKCategoricalAccuracy,
-    keras.metrics.TrueNegatives,
-    keras.metrics.TruePositives,
-)
+def metrics_of(model: keras.Model) -> list[keras.metrics.Metric]:
+    """A model's metrics, those that it was compiled with one by one."""
+    compiled, parts = keras_internals.compiled_metrics(model)
+    return [m for m in model.metrics if m is not compiled] + parts
 
 
 def is_sum(metric: keras.metrics.Metric) -> bool:
     """Whether a metric is one of Keras's that are known to be sums.
 
-    Those in the table above, where they work along the last axis and not
-    along that of the examples; and `Mean` and `Sum`, which a model's own code
-    updates: with a number for each batch they count batches, as in Keras.
+    Each that takes labels and predictions, where it works along the last axis
+    and not along that of the examples; and `Mean` and `Sum`, which a model's
+    own code updates: with a number for each batch they count batches, as in
+    Keras.
     """
-    if type(metric) in _SUMS:
-        arguments = getattr(metric, "_fn_kwargs", {})
-        axes = arguments.get("axis", -1)
-        if isinstance(metric, keras.metrics.IoU):
-            axes = metric.axis
-        return axes == -1
-    return type(metric).update_state in (
+    cls = type(metric)
+    if cls.update_state in (
         keras.metrics.Mean.update_state,
         keras.metrics.Sum.update_state,
-    )
-
-
-def check_metric(metric: keras.metrics.Metric, output_shape: Any) -> None:
-    """Refuses a metric that doesn't add to what its variables hold.
-
-    It is run on made-up labels and predictions, from several states. One that
-    takes none of the shapes tried, or has no variables yet, is checked when
-    there are real examples (`check_updates`).
-
-    Args:
-        metric: The metric; left with all its variables as they were.
-        output_shape: The model's output shape, `(None, ...)`, or None.
-
-    Raises:
-        ValueError: If it doesn't add, or doesn't start from zero.
-    """
-    if not metric.variables:
-        return  # made when it is first updated, of shapes that would be wrong
-    with StatelessScope() as scope:
-        metric.reset_state()
-        values = [scope.get_current_value(v) for v in metric.variables]
-    for value in values:
-        if value is not None and np.any(ops.convert_to_numpy(value)):
-            raise _not_mergeable(metric.name, _NOT_ADDED)
-
-    names = {id(v): metric.name for v in metric.variables}
-
-    def update(values, batch):
-        mapping = zip(metric.variables, values, strict=True)
-        with StatelessScope(mapping) as scope:
-            metric.update_state(*batch)
-            return [scope.get_current_value(v) for v in metric.variables]
-
-    # One that makes more variables when it is first updated must make them of
-    # real examples.
-    object.__setattr__(metric, "add_variable", _refuse_variables)
-    try:
-        for batch in _probes(output_shape):
-            try:
-                _check_adds(update, metric.variables, names, batch)
-            except _UnknownError:
-                continue
-    finally:
-        object.__delattr__(metric, "add_variable")
-
-
-def _refuse_variables(*args: Any, **kwargs: Any) -> Any:
-    raise _UnknownError
+    ):
+        return True
+    if cls is not MaskedAccuracy and (
+        getattr(keras.metrics, cls.__name__, None) is not cls
+        or cls in (keras.metrics.Metric, keras.metrics.MeanMetricWrapper)
+    ):
+        return False
+    if isinstance(metric, keras.metrics.IoU):
+        return metric.axis == -1
+    return keras_internals.function_arguments(metric).get("axis", -1) == -1
 
 
 def check_has_variables(metric: keras.metrics.Metric) -> None:
@@ -308,40 +206,3 @@ def _not_mergeable(name: str, why: str) -> ValueError:
         f"The metric {name!r} can't be merged over clients: {why}; or leave "
         "it out of `compile` and compute it from `process.model.predict`."
     )
-
-
-def _probes(output_shape: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    if not isinstance(output_shape, tuple) or not all(
-        d is None or isinstance(d, int) for d in output_shape
-    ):
-        output_shape = (None, 3)
-    shape = tuple(d or 3 for d in output_shape[1:]) or (1,)
-    size = 4 * int(np.prod(shape))
-    y_pred = seeds.uniform(size, "metric", "y_pred").reshape(4, *shape)
-    labels = np.array([0, 1, 0, 1], "int32")
-    dense = (seeds.uniform(size, "metric", "y") > 0.5).astype("float32")
-    # Falling and rising, above and below zero: what a metric that assigns
-    # makes of one may look like a sum.
-    for pred in (y_pred, 2 * y_pred - 1):
-        pred = pred.astype("float32")
-        yield dense.reshape(4, *shape), pred
-        yield labels, pred
-        yield labels[:, None], pred
-
-
-def made_up_predictions(like: Any, low: float, high: float) -> Any:
-    """Predictions for some examples, all different.
-
-    Args:
-        like: A pytree of what has `shape` and `dtype`.
-        low: They are not below.
-        high: They are not above.
-    """
-
-    def made_up(a):
-        size = int(np.prod(a.shape))
-        numbers = low + (high - low) * seeds.uniform(size, "metric", "pred")
-        dtype = keras.backend.standardize_dtype(a.dtype)
-        return numbers.reshape(tuple(a.shape)).astype(dtype)
-
-    return keras.tree.map_structure(made_up, like)

@@ -1,32 +1,30 @@
 """The adaptive server optimizers of Reddi et al. 2021."""
 
+import re
 from typing import Any
 
 import keras
 from keras import ops
 
+from fedlearn.keras_model import keras_internals
+
 
 class _Adaptive(keras.optimizers.Optimizer):
-    """Algorithm 2: what its three optimizers have in common.
-
-    Args:
-        beta_2: None for an optimizer that has none.
-        **kwargs: For `keras.optimizers.Optimizer`.
-    """
+    """Algorithm 2: what its three optimizers have in common."""
 
     def __init__(
         self,
         learning_rate: Any,
         beta_1: float,
-        beta_2: float | None,
         epsilon: float,
         initial_accumulator_value: float | None,
-        /,  # so that Keras names a `beta_2` that FedAdagrad is given
+        name: str | None,
         **kwargs: Any,
     ):
-        for label, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if beta is not None and not 0 <= beta < 1:
-                raise ValueError(f"{label} must be in [0, 1). Got {beta}.")
+        if name is None:  # of FedAdam fed_adam
+            name = re.sub("(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.beta_1 = _checked_beta("beta_1", beta_1)
         if not epsilon > 0:
             raise ValueError(f"epsilon must be positive. Got {epsilon}.")
         if initial_accumulator_value is None:
@@ -37,9 +35,6 @@ class _Adaptive(keras.optimizers.Optimizer):
                 "initial_accumulator_value must be at least 0. "
                 f"Got {initial_accumulator_value}."
             )
-        super().__init__(learning_rate=learning_rate, **kwargs)
-        self.beta_1 = beta_1
-        self.beta_2: Any = beta_2
         self.epsilon = epsilon
         self.initial_accumulator_value = initial_accumulator_value
 
@@ -63,7 +58,7 @@ class _Adaptive(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        index = self._get_variable_index(variable)
+        index = keras_internals.variable_index(self, variable)
         m = self._momentums[index]
         v = self._velocities[index]
 
@@ -74,16 +69,18 @@ class _Adaptive(keras.optimizers.Optimizer):
         )
 
     def get_config(self):
-        config = {
+        return {
             **super().get_config(),
             "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
             "epsilon": self.epsilon,
             "initial_accumulator_value": self.initial_accumulator_value,
         }
-        if self.beta_2 is None:
-            del config["beta_2"]
-        return config
+
+
+def _checked_beta(name: str, beta: float) -> float:
+    if not 0 <= beta < 1:
+        raise ValueError(f"{name} must be in [0, 1). Got {beta}.")
+    return beta
 
 
 @keras.saving.register_keras_serializable(package="fedlearn")
@@ -108,8 +105,7 @@ class FedAdagrad(_Adaptive):
         initial_accumulator_value: Float, at least 0. Where `v` starts; None
             for `epsilon^2`, the least that the paper's analysis allows.
         name: Name of the optimizer.
-        **kwargs: As in every Keras optimizer: `weight_decay`, `clipnorm`,
-            `use_ema`, ...
+        **kwargs: As in every Keras optimizer: `weight_decay`, `clipnorm`, ...
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -132,16 +128,15 @@ class FedAdagrad(_Adaptive):
         beta_1: float = 0.0,
         epsilon: float = 1e-3,
         initial_accumulator_value: float | None = None,
-        name: str = "fed_adagrad",
+        name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             learning_rate,
             beta_1,
-            None,
             epsilon,
             initial_accumulator_value,
-            name=name,
+            name,
             **kwargs,
         )
 
@@ -153,11 +148,9 @@ class FedAdagrad(_Adaptive):
 class FedAdam(_Adaptive):
     r"""The server optimizer of FedAdam: Adam without bias correction.
 
-    The clients' mean update takes the place of the negative gradient `g`:
+    As `FedAdagrad`, but
 
-        m <- beta_1 * m + (1 - beta_1) * g
         v <- beta_2 * v + (1 - beta_2) * g^2
-        w <- w - learning_rate * m / (sqrt(v) + epsilon)
 
     `keras.optimizers.Adam` divides the moments by `1 - beta_1^t` and
     `1 - beta_2^t`, since averages that start at zero are too small by these
@@ -165,17 +158,14 @@ class FedAdam(_Adaptive):
     elsewhere.
 
     Args:
-        learning_rate: A float, a `keras.optimizers.schedules` schedule, or a
-            callable without arguments that returns the value.
+        learning_rate: As in `FedAdagrad`, as are all arguments without a word.
         beta_1: Float in [0, 1). Decay of the first moment `m`.
         beta_2: Float in [0, 1). Decay of the second moment `v`; 0.99 in the
             paper's experiments.
-        epsilon: Positive float. The paper's tau, the degree of adaptivity.
-        initial_accumulator_value: Float, at least 0. Where `v` starts; None
-            for `epsilon^2`, the least that the paper's analysis allows.
+        epsilon: Positive float.
+        initial_accumulator_value: Float, at least 0, or None.
         name: Name of the optimizer.
-        **kwargs: As in every Keras optimizer: `weight_decay`, `clipnorm`,
-            `use_ema`, ...
+        **kwargs: As in every Keras optimizer.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -187,9 +177,6 @@ class FedAdam(_Adaptive):
     >>> optimizer.apply([keras.ops.array([1.0, -0.5])], [w])
     >>> print(keras.ops.convert_to_numpy(w).round(2))
     [0.9 1.1]
-
-    Source: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and McMahan,
-    "Adaptive federated optimization", ICLR 2021, algorithm 2.
     """
 
     def __init__(
@@ -199,32 +186,33 @@ class FedAdam(_Adaptive):
         beta_2: float = 0.99,
         epsilon: float = 1e-3,
         initial_accumulator_value: float | None = None,
-        name: str = "fed_adam",
+        name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             learning_rate,
             beta_1,
-            beta_2,
             epsilon,
             initial_accumulator_value,
-            name=name,
+            name,
             **kwargs,
         )
+        self.beta_2 = _checked_beta("beta_2", beta_2)
 
     def _change(self, velocity, square):
         return (1 - self.beta_2) * (square - velocity)
 
+    def get_config(self):
+        return {**super().get_config(), "beta_2": self.beta_2}
+
 
 @keras.saving.register_keras_serializable(package="fedlearn")
-class FedYogi(_Adaptive):
+class FedYogi(FedAdam):
     r"""The server optimizer of FedYogi, for sparse or noisy updates.
 
-    The clients' mean update takes the place of the negative gradient `g`:
+    As `FedAdam`, with the same arguments, but
 
-        m <- beta_1 * m + (1 - beta_1) * g
         v <- v - (1 - beta_2) * sign(v - g^2) * g^2
-        w <- w - learning_rate * m / (sqrt(v) + epsilon)
 
     Adam moves `v` towards `g^2` by a fraction of their difference, so one
     large gradient is forgotten at the same rate whatever follows. Yogi's `v`
@@ -232,57 +220,10 @@ class FedYogi(_Adaptive):
     raise the step slowly. From a `v > 0`, it stays positive. There is no bias
     correction, as in both papers (TensorFlow Addons and optax do correct).
 
-    Args:
-        learning_rate: A float, a `keras.optimizers.schedules` schedule, or a
-            callable without arguments that returns the value.
-        beta_1: Float in [0, 1). Decay of the first moment `m`.
-        beta_2: Float in [0, 1). Decay of the second moment `v`; 0.99 in the
-            experiments of Reddi et al.
-        epsilon: Positive float. Reddi et al. call it tau, the degree of
-            adaptivity.
-        initial_accumulator_value: Float, at least 0. Where `v` starts; None
-            for `epsilon^2`, the least that the analysis of Reddi et al.
-            allows.
-        name: Name of the optimizer.
-        **kwargs: As in every Keras optimizer: `weight_decay`, `clipnorm`,
-            `use_ema`, ...
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-
-    >>> optimizer = FedYogi(learning_rate=0.1)
-    >>> w = keras.Variable([1.0, 1.0])
-    >>> optimizer.apply([keras.ops.array([1.0, -0.5])], [w])
-    >>> print(keras.ops.convert_to_numpy(w).round(2))
-    [0.9 1.1]
-
     Sources: Zaheer, Reddi, Sachan, Kale and Kumar, "Adaptive methods for
-    nonconvex optimization", NeurIPS 2018, algorithm 2. Reddi, Charles,
-    Zaheer, Garrett, Rush, Konecny, Kumar and McMahan, "Adaptive federated
-    optimization", ICLR 2021, algorithm 2.
+    nonconvex optimization", NeurIPS 2018, algorithm 2; Reddi et al. 2021, see
+    `FedAdagrad`.
     """
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.01,
-        beta_1: float = 0.9,
-        beta_2: float = 0.99,
-        epsilon: float = 1e-3,
-        initial_accumulator_value: float | None = None,
-        name: str = "fed_yogi",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            learning_rate,
-            beta_1,
-            beta_2,
-            epsilon,
-            initial_accumulator_value,
-            name=name,
-            **kwargs,
-        )
 
     def _change(self, velocity, square):
         return (self.beta_2 - 1) * ops.sign(velocity - square) * square
@@ -293,16 +234,11 @@ class Yogi(FedYogi):
     """`FedYogi` with the `beta_2` of Zaheer et al. 2018, for gradients.
 
     Args:
-        learning_rate: See `FedYogi`, as for the other arguments.
+        learning_rate: As in `FedAdam`, as are all other arguments.
         beta_1: Float in [0, 1).
         beta_2: Float in [0, 1).
-        epsilon: Positive float.
-        initial_accumulator_value: Float, at least 0, or None.
-        name: Name of the optimizer.
-        **kwargs: As in every Keras optimizer.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+        *args: As in `FedAdam`.
+        **kwargs: As in `FedAdam`.
 
     Example:
 
@@ -315,17 +251,7 @@ class Yogi(FedYogi):
         learning_rate: Any = 0.01,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
-        epsilon: float = 1e-3,
-        initial_accumulator_value: float | None = None,
-        name: str = "yogi",
+        *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            learning_rate,
-            beta_1,
-            beta_2,
-            epsilon,
-            initial_accumulator_value,
-            name=name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, beta_1, beta_2, *args, **kwargs)

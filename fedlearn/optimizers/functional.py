@@ -1,6 +1,11 @@
-"""Any Keras optimizer as pure functions of its variables' values."""
+"""Any Keras optimizer as pure functions of its variables' values.
+
+With `fedlearn.keras_model.keras_internals` the only place that uses names of
+Keras that are private.
+"""
 
 import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -8,12 +13,11 @@ import numpy as np
 from keras import ops
 
 from fedlearn.keras_model.stateless_scope import StatelessScope
-from fedlearn.optimizers import beside_config
 
 # Keras's optimizers are one backend-agnostic class under one that is the
-# backend's own. The backend's own methods assign to tf.Variables or to
-# torch.Tensors in place, which a StatelessScope can't see; the agnostic ones
-# assign to keras.Variables, which it can.
+# backend's own. TensorFlow's methods assign to tf.Variables in place, which a
+# StatelessScope can't see; the agnostic ones assign to keras.Variables, which
+# it can.
 _AGNOSTIC = next(
     cls
     for cls in keras.optimizers.Optimizer.__mro__
@@ -45,73 +49,20 @@ class _Stateless(keras.optimizers.Optimizer):
             [scope.get_current_value(v) for v in self.variables],
         )
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        # Keras branches with `ops.cond` and assigns inside the branches,
-        # which a StatelessScope can't see on TensorFlow. Both sides are
-        # computed here and one is chosen.
-        if self.gradient_accumulation_steps:
-            self._accumulate(grads, trainable_variables)
-        else:
-            self._step(grads, trainable_variables)
-        if self.use_ema:
-            self._update_model_variables_moving_average(
-                self._trainable_variables
-            )
-            if self.ema_overwrite_frequency:
-                due = (self.iterations + 1) % self.ema_overwrite_frequency == 0
-                for variable, average in zip(
-                    self._trainable_variables,
-                    self._model_variables_moving_average,
-                    strict=True,
-                ):
-                    variable.assign(
-                        ops.where(due, average.value, variable.value)
-                    )
-
-    def _step(self, grads, trainable_variables):
-        grads = self._clip_gradients(grads)
-        self._apply_weight_decay(trainable_variables)
-        self._backend_update_step(
-            grads, trainable_variables, self.learning_rate
-        )
-
-    def _accumulate(self, grads, trainable_variables):
-        steps = self.gradient_accumulation_steps
-        due = (self._iterations + 1) % steps == 0
-        accumulators = [
-            self._accumulated_gradients[self._get_variable_index(v)]
-            for v in trainable_variables
-        ]
-        sums = [g + a.value for g, a in zip(grads, accumulators, strict=True)]
-        touched = [
-            v
-            for v in (*trainable_variables, *self.variables)
-            if not any(v is a for a in accumulators)
-        ]
-        before = [v.value for v in touched]
-        self._step([g / steps for g in sums], trainable_variables)
-        for variable, value in zip(touched, before, strict=True):
-            variable.assign(ops.where(due, variable.value, value))
-        for accumulator, total in zip(accumulators, sums, strict=True):
-            accumulator.assign(ops.where(due, ops.zeros_like(total), total))
-
 
 @functools.cache
 def _stateless_class(cls: Any) -> type:
     # `_Stateless` derives from keras.optimizers.Optimizer, so it comes after
     # `cls` and before Optimizer: what `cls` overrides stays, and its calls of
-    # super() meet the agnostic methods. On PyTorch `keras.optimizers.SGD` and
-    # others are made as a class of the backend, which writes in place; the
-    # class that it derives from doesn't.
-    agnostic = next(c for c in cls.__mro__ if ".backend." not in c.__module__)
-    return type(cls.__name__, (agnostic, _Stateless), {})
+    # super() meet the agnostic methods.
+    return type(cls.__name__, (cls, _Stateless), {})
 
 
 class FunctionalOptimizer:
     """The pure functions of a `keras.optimizers.Optimizer`.
 
-    The optimizer that is given is copied, from its configuration and what it
-    holds beside it (`exclude_from_weight_decay`), and never changed.
+    The optimizer that is given is copied, see `fresh_optimizer`, and never
+    changed.
 
     Args:
         optimizer: Any Keras optimizer.
@@ -121,6 +72,10 @@ class FunctionalOptimizer:
             this optimizer, as Keras does. "rounds": nothing here; the
             learning rate is a variable, set by `with_learning_rate`, since a
             client's own count of steps starts anew in each round.
+
+    Raises:
+        ValueError: If the optimizer accumulates gradients, or averages the
+            weights.
     """
 
     def __init__(
@@ -129,68 +84,34 @@ class FunctionalOptimizer:
         variables: list[keras.Variable],
         schedule: str = "steps",
     ):
-        config = optimizer.get_config()
-        target = config
-        if isinstance(config.get("inner_optimizer"), dict):
-            target = config["inner_optimizer"]["config"]
-        self._schedule = None
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        rate = getattr(inner, "_learning_rate", None)
-        if (
-            schedule == "rounds"
-            and callable(rate)
-            and not hasattr(rate, "value")
-        ):
-            self._schedule = rate
-            target["learning_rate"] = float(
-                ops.convert_to_numpy(self._rate_at(0))
-            )
-        self.optimizer = type(optimizer).from_config(config)
-        inner = getattr(self.optimizer, "inner_optimizer", None)
-        several = getattr(self.optimizer, "_inner_optimizers", [])
-        parts = beside_config.parts(self.optimizer)
-        if keras.backend.backend() != "jax":
-            for part in parts:
-                cls: Any = type(part)
-                part.__class__ = _stateless_class(cls)
-        beside_config.carry_over(
-            optimizer, self.optimizer, variables, variables
+        rate = _with_rate(optimizer)._learning_rate
+        is_schedule = callable(rate) and not isinstance(rate, keras.Variable)
+        self._schedule = rate if is_schedule and schedule == "rounds" else None
+        stateless = keras.backend.backend() == "tensorflow"
+        self.optimizer = fresh_optimizer(
+            optimizer, variables, variables, self.scheduled_rate(0), stateless
         )
+        for part, _ in _pairs(self.optimizer, self.optimizer):
+            _check_steps(part)
         self.optimizer.build(variables)
         self._initial = [
             np.array(ops.convert_to_numpy(v.value), copy=True)
             for v in self.variables
         ]
-        self._weights_at = self._positions_of_weights(parts, variables)
-        rate_variable = getattr(inner or self.optimizer, "_learning_rate", None)
-        self._rate_position = next(
-            (
-                i
-                for i, v in enumerate(self.variables)
-                if v is rate_variable and not several
-            ),
-            None,
-        )
-
-    def _positions_of_weights(self, parts, variables) -> list[tuple[int, int]]:
-        """Which of the optimizer's variables start as which weights."""
         position = {id(v): i for i, v in enumerate(self.variables)}
-        found = []
-        for part in parts:
-            copies = []
-            if part.use_ema:
-                copies.append(part._model_variables_moving_average)
-            if isinstance(part, keras.optimizers.ScheduleFreeAdamW):
-                copies.append(part._momentums)
-            for of_part in copies:
-                for copy, weight in zip(
-                    of_part, part._trainable_variables, strict=True
-                ):
-                    number = next(
-                        i for i, v in enumerate(variables) if v is weight
-                    )
-                    found.append((position[id(copy)], number))
-        return found
+        number = {id(v): i for i, v in enumerate(variables)}
+        # Which of the optimizer's variables start as which weights.
+        self._weights_at = [
+            (position[id(copy)], number[id(weight)])
+            for part, _ in _pairs(self.optimizer, self.optimizer)
+            if isinstance(part, keras.optimizers.ScheduleFreeAdamW)
+            for copy, weight in zip(
+                part._momentums, part._trainable_variables, strict=True
+            )
+        ]
+        rate = _with_rate(self.optimizer)._learning_rate
+        several = isinstance(self.optimizer, keras.optimizers.MultiOptimizer)
+        self._rate_position = None if several else position.get(id(rate))
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -233,14 +154,11 @@ class FunctionalOptimizer:
         """The schedule at a round, or None without a schedule."""
         if self._schedule is None:
             return None
-        return float(ops.convert_to_numpy(self._rate_at(round_num)))
-
-    def _rate_at(self, round_num: int) -> Any:
-        assert self._schedule is not None
         try:
-            return self._schedule(round_num)
+            rate = self._schedule(round_num)
         except TypeError:  # a callable without the step, as Keras allows
-            return self._schedule()
+            rate = self._schedule()
+        return float(ops.convert_to_numpy(rate))
 
     def apply(
         self, values: list[Any], grads: list[Any], trainable: list[Any]
@@ -259,3 +177,104 @@ class FunctionalOptimizer:
             values, grads, trainable
         )
         return list(trainable), list(values)
+
+
+def _with_rate(optimizer: Any) -> Any:
+    """The optimizer that holds the learning rate."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _check_steps(optimizer: keras.optimizers.Optimizer) -> None:
+    name = type(optimizer).__name__
+    if optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            f"{name} has gradient_accumulation_steps="
+            f"{optimizer.gradient_accumulation_steps}, and fedlearn's clients "
+            "and server take a step with each gradient. Leave it out, and "
+            "give LocalTraining a `batch_size` that is so many times larger."
+        )
+    if optimizer.use_ema:
+        raise ValueError(
+            f"{name} has use_ema=True: Keras's `fit` replaces the weights by "
+            "their average when it ends, and a client's round, or a server's, "
+            "has no such end. Leave it out."
+        )
+
+
+def fresh_optimizer(
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    new_variables: Sequence[keras.Variable],
+    rate: float | None = None,
+    stateless: bool = False,
+) -> keras.optimizers.Optimizer:
+    """An optimizer like another, not built yet.
+
+    From its configuration, and what that doesn't say: which variables
+    `exclude_from_weight_decay` named, and numbers and texts that were set as
+    attributes.
+
+    Args:
+        optimizer: What to copy; it isn't changed.
+        variables: What it optimises.
+        new_variables: What the copy will, in the same order.
+        rate: The copy's learning rate; None for that of the optimizer.
+        stateless: Whether the copy takes `stateless_apply` where Keras's own
+            doesn't.
+
+    Example:
+
+    >>> kernel, bias = keras.Variable([1.0]), keras.Variable([1.0])
+    >>> source = keras.optimizers.SGD(weight_decay=0.1)
+    >>> source.exclude_from_weight_decay(var_list=[bias])
+    >>> copy = fresh_optimizer(source, [kernel, bias], [kernel, bias])
+    >>> copy.build([kernel, bias])
+    >>> copy._use_weight_decay(kernel), copy._use_weight_decay(bias)
+    (True, False)
+    """
+    config = optimizer.get_config()
+    if rate is not None:
+        inner = config.get("inner_optimizer")
+        target = inner["config"] if isinstance(inner, dict) else config
+        target["learning_rate"] = rate
+    copy = type(optimizer).from_config(config)
+    for one, other in _pairs(optimizer, copy):
+        if stateless and not isinstance(other, _Stateless):
+            cls: Any = type(other)
+            other.__class__ = _stateless_class(cls)
+        for name, value in vars(one).items():
+            if (
+                name != "built"
+                and isinstance(value, bool | int | float | str)
+                and vars(other).get(name) != value
+            ):
+                setattr(other, name, value)
+        pattern = getattr(one, "_exclude_from_weight_decay_pattern", None)
+        keys = getattr(one, "_exclude_from_weight_decay", ())
+        if pattern is not None or keys:
+            # By the method itself: how an optimizer tells variables apart
+            # differs from backend to backend.
+            other.exclude_from_weight_decay(
+                [
+                    new
+                    for old, new in zip(variables, new_variables, strict=True)
+                    if one._var_key(old) in keys
+                ],
+                None if pattern is None else [pattern.pattern],
+            )
+    return copy
+
+
+def _pairs(source: Any, target: Any) -> Iterator[tuple[Any, Any]]:
+    """An optimizer and those inside it, beside those of its copy."""
+    yield source, target
+    inner = getattr(source, "inner_optimizer", None)
+    if inner is not None:
+        yield from _pairs(inner, target.inner_optimizer)
+    by_path = getattr(source, "_optimizer_map", None)
+    if isinstance(by_path, keras.optimizers.OptimizerMap):
+        # By pattern: an optimizer that two patterns share is copied twice.
+        copies = target._optimizer_map
+        yield from _pairs(by_path.default_optimizer, copies.default_optimizer)
+        for pattern in by_path:
+            yield from _pairs(by_path[pattern], copies[pattern])

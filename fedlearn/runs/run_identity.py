@@ -16,6 +16,7 @@ import numpy as np
 
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fingerprint import fingerprint, ids_digest
+from fedlearn.keras_model import keras_internals
 from fedlearn.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -468,7 +469,7 @@ def _other_python(was: Any, now: Any) -> bool:
 
 
 def _model(model: keras.Model) -> dict[str, Any]:
-    layers = list(model._flatten_layers(include_self=False))
+    layers = keras_internals.layers(model)[1:]
     if type(model) is keras.Sequential:  # whose `layers` leave this out, too
         layers = [
             x for x in layers if not isinstance(x, keras.layers.InputLayer)
@@ -503,7 +504,7 @@ def _without_names(value: Any, model: keras.Model) -> Any:
     Layers have their number where a configuration refers to them, which it
     does as `[name, node, tensor]`.
     """
-    layers = list(model._flatten_layers())
+    layers = keras_internals.layers(model)
     numbers = {layer.name: f"layer {i}" for i, layer in enumerate(layers)}
     # A sum of two layers' outputs, say, isn't a layer, but has a name too.
     for layer in layers:
@@ -535,7 +536,7 @@ def _without_names(value: Any, model: keras.Model) -> Any:
 
 def _compiled(model: keras.Model) -> dict[str, Any]:
     # As it was compiled: strings, functions and objects.
-    config = dict(model._compile_config.config)
+    config = keras_internals.compile_arguments(model)
     names = (
         "loss",
         "loss_weights",
@@ -551,8 +552,7 @@ def _optimizer(
 ) -> dict[str, Any]:
     described = describe(optimizer, model)
     if getattr(optimizer, "weight_decay", None):
-        described["decays"] = [
-            bool(optimizer._use_weight_decay(v))
-            for v in model.trainable_variables
-        ]
+        described["decays"] = keras_internals.uses_weight_decay(
+            optimizer, model.trainable_variables
+        )
     return described

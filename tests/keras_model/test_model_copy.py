@@ -229,6 +229,15 @@ def test_a_model_that_cannot_be_copied_says_what_to_do():
         process.get_model(process.initialize())
 
 
+def test_a_model_with_a_lambda_that_cannot_be_copied_says_what_to_do():
+    model = keras.Sequential(
+        [keras.Input((2,)), layers.Lambda(lambda x: 2 * x), layers.Dense(1)]
+    )
+    model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match=r"\(Lambda\). Write a keras.layers"):
+        model_copy.copy(model)
+
+
 def test_frozen_layers_stay_frozen():
     model, _ = branches()
     model.get_layer("shared").trainable = False

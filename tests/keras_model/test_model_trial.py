@@ -138,3 +138,24 @@ def test_a_metric_over_a_batch_for_lack_of_an_axis_is_refused(
     found = fl.evaluate(model, [(x, y)], batch_size=3)["mae"]
     error = model.predict(x, verbose=0).reshape(8) - y.reshape(8)
     np.testing.assert_allclose(found, np.mean(np.abs(error)), rtol=1e-5)
+
+
+def test_a_metric_whose_result_cannot_be_compiled_is_refused():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.compile("sgd", "mse", metrics=[keras.metrics.R2Score(None, 1)])
+    x, _ = zoo.points(4)
+    with pytest.raises(ValueError, match=r"'r2_score' can't be compiled"):
+        fl.evaluate(model, [(x, x[:, :2])])
+
+
+def test_a_loss_that_is_no_number():
+    """Keras's own `fit` takes it on TensorFlow, and on JAX it doesn't."""
+    loss = keras.losses.MeanSquaredError(reduction=None)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.compile("sgd", loss)
+    x, _ = zoo.points(4)
+    if keras.backend.backend() == "jax":
+        with pytest.raises(ValueError, match=r"loss has the shape \(\d,\)"):
+            trained(model, (x, x[:, :2]))
+    else:
+        trained(model, (x, x[:, :2]))
