@@ -73,7 +73,7 @@ def test_the_metadata(sdist):
 # or is a backend that Keras has imported already.
 OPTIONAL = {"dp_accounting", "jax", "pandas"}
 # Come with Keras, and with scikit-learn.
-INDIRECT = {"ml_dtypes", "scipy"}
+INDIRECT = {"ml_dtypes", "optree", "scipy"}
 DISTRIBUTIONS = {
     "absl": "absl-py",
     "google": "protobuf",
