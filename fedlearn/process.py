@@ -11,6 +11,7 @@ from keras import ops
 
 from fedlearn import (
     backend,
+    checks,
     executors,
     optimizers,
     seeds,
@@ -38,6 +39,7 @@ from fedlearn.messages.traffic import Traffic
 from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
+from fedlearn.privacy.privacy import Privacy
 from fedlearn.runs.client_states import ClientStates
 from fedlearn.serialization import Configurable
 
@@ -70,6 +72,8 @@ class LearningProcess(Configurable):
         broadcast_encoders: What happens to the trainable weights on their way
             to the clients, who start from what is decoded; the server's own
             stay as they are.
+        privacy: A `fedlearn.privacy.Privacy`: delta, where noise comes from,
+            and which metrics are told; None for its defaults.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -85,6 +89,7 @@ class LearningProcess(Configurable):
         aggregator: Aggregator | None = None,
         executor: Any = "auto",
         broadcast_encoders: Encoders = (),
+        privacy: Privacy | None = None,
     ):
         if client is None or isinstance(client, str):
             client = serialization.get(
@@ -108,6 +113,9 @@ class LearningProcess(Configurable):
             Aggregator,
             "aggregator",
         )
+        self.privacy = Privacy() if privacy is None else privacy
+        checks.instance("privacy", self.privacy, Privacy)
+        self.privacy.check(self.aggregator, self.client)
         choice = getattr(self.client, "statistics", "average")
         self._functional = FunctionalModel(
             model, frozen_statistics=choice == "frozen"
@@ -158,6 +166,8 @@ class LearningProcess(Configurable):
         }
         if self.broadcast_encoders:
             parts["broadcast_encoders"] = list(self.broadcast_encoders)
+        if self.privacy != Privacy():
+            parts["privacy"] = self.privacy
         arguments = ", ".join(
             f"{name}={serialization.shown(part)}"
             for name, part in parts.items()
@@ -494,9 +504,9 @@ class LearningProcess(Configurable):
             * traffic.bytes_up(lambda: self._zero_message(broadcast))
         )
         metrics["bytes_down"] = num_sent * traffic.bytes_down(broadcast)
-        if self.aggregator.private_metrics:
-            for name in self.client_metrics:
-                metrics.pop(name, None)
+        if self.privacy.private_metrics:
+            covered = self.aggregator.covered_metrics
+            metrics = {n: v for n, v in metrics.items() if n in covered}
         # All others are the very arrays that they were.
         non_trainable = list(state.non_trainable)
         for i, value in zip(positions, statistics, strict=True):
@@ -518,8 +528,8 @@ class LearningProcess(Configurable):
     def client_metrics(self) -> tuple[str, ...]:
         """What `server_update` tells of clients' data as it is.
 
-        No noise of an aggregator covers it; a private one leaves it out if
-        its `private_metrics` is set.
+        No noise of an aggregator covers it; `privacy` may say to leave it
+        out.
         """
         zeros = [
             ops.zeros(v.shape, v.dtype)
@@ -535,14 +545,13 @@ class LearningProcess(Configurable):
 
         It depends on the run's seed, the round and the client's id, and not
         on who else takes part or in which order; on nothing but the operating
-        system's entropy where the client's `dp` has `secure_noise`.
+        system's entropy with `Privacy(secure_noise=True)`.
 
         Args:
             state: Of the round before.
             client_id: The client's id in the data.
         """
-        dp = getattr(self.client, "dp", None)
-        if dp is not None and dp.secure_noise:
+        if self.privacy.secure_noise:
             return int.from_bytes(os.urandom(8), "little")
         return seeds.fold(
             int(state.seed), "client", int(state.round_num), client_id
@@ -749,7 +758,7 @@ class LearningProcess(Configurable):
         return trainable, statistics, optimizer, aggregator, results
 
     def _noise_rng(self, state: ServerState) -> np.random.Generator:
-        if self.aggregator.secure_noise:
+        if self.privacy.secure_noise:
             key = int.from_bytes(os.urandom(16), "little")
         else:
             words = (int(state.seed), "noise", int(state.round_num))

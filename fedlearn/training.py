@@ -50,7 +50,7 @@ def fit(
     rounds = _whole("rounds", rounds)
     validation = _validation(validation_data)
     _check_class_names(data, validation)
-    if process.aggregator.private_metrics:
+    if process.privacy.private_metrics:
         _check_private(given, validation)
     user_callbacks = list(callbacks or ())
     for callback in user_callbacks:
@@ -263,7 +263,7 @@ class _Loop:
         self._by_name = (
             validation is not None
             and 1 < len(validation) <= FEW
-            and not process.aggregator.private_metrics
+            and not process.privacy.private_metrics
         )
 
     def run_round(

@@ -779,7 +779,7 @@ def test_of_one_or_of_many_clients_it_is_not(process, num_clients):
 
 def test_nor_where_metrics_are_private():
     private = fl.FederatedAveraging(
-        zoo.regression(), aggregator=fl.aggregators.Mean(private_metrics=True)
+        zoo.regression(), privacy=fl.privacy.Privacy(private_metrics=True)
     )
     others = {f"another {i}": SITES[i] for i in SITES}
     fit(private, 1, validation_data=others)

@@ -89,6 +89,12 @@ PROCESS = {
     "data": "give them to fit: process.fit(data, rounds)",
 }
 
+PRIVACY = {
+    name: "it is said of the whole run: fl.FederatedAveraging(model, ..., "
+    f"privacy=fl.privacy.Privacy({name}=...))"
+    for name in ("delta", "secure_noise", "private_metrics")
+}
+
 CLIENT = {
     "learning_rate": "it is the optimizer's: "
     "fl.LocalTraining(keras.optimizers.SGD(learning_rate))",

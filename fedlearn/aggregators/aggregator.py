@@ -39,13 +39,8 @@ class Aggregator(Configurable):
             on a new first axis, for rules such as a median. A client that was
             left out (its update wasn't finite) is all zeros there.
         spec: Of an update, once it is built.
-        secure_noise: Whether `draw` gets the operating system's entropy, as
-            a deployment needs, and not the run's seed, which whoever knows
-            it could use to take the noise off again.
-        private_metrics: Whether what clients tell beside their updates, the
-            metrics of their training, is left out.
-        delta: That of the guarantee, if noise gives one; None for
-            `population ** -1.1`.
+        covered_metrics: Which of the metrics of `finish` noise covers; the
+            others are left out where metrics are to be private.
 
     Raises:
         TypeError: If an element of `encoders` isn't an `Encoder`.
@@ -68,9 +63,7 @@ class Aggregator(Configurable):
     reduction: Literal["sum", "stack"] = "sum"
     encoders: tuple[Encoder, ...] = ()
     spec: Spec
-    secure_noise: bool = False
-    private_metrics: bool = False
-    delta: float | None = None
+    covered_metrics: tuple[str, ...] = ()
     chain = Chain()
 
     def __init__(self, encoders: Encoders = ()):
@@ -276,7 +269,7 @@ class Aggregator(Configurable):
         Args:
             state: Of this round.
             rng: Draws from the run's seed; from the operating system's
-                entropy where `secure_noise` is set.
+                entropy with `fedlearn.privacy.Privacy(secure_noise=True)`.
 
         Returns:
             A pytree of NumPy arrays for `finish`.

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
+from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Noise, Spec, Value
@@ -33,12 +34,6 @@ class Mean(Aggregator):
             examples counts the same.
         denominator: What the sum is divided by; None for the sum of the
             weights of the clients that took part.
-        secure_noise: Whether noise is drawn from the operating system's
-            entropy, and not from the run's seed.
-        delta: Of the guarantee that noise gives; None for
-            `population ** -1.1`.
-        private_metrics: Whether to leave out of the logs what is exact: the
-            metrics of clients' training, counts of clients, and bytes.
 
     Raises:
         ValueError: If an argument is out of its range, if the order of the
@@ -57,14 +52,15 @@ class Mean(Aggregator):
     2.0
     """
 
+    # An adaptive norm comes of a noisy count; other counts are exact.
+    covered_metrics = ("clip_norm",)
+
+    @keras_words.answers(keras_words.PRIVACY)
     def __init__(
         self,
         encoders: Encoders = (),
         weighting: Literal["num_examples", "uniform"] = "num_examples",
         denominator: float | None = None,
-        secure_noise: bool = False,
-        delta: float | None = None,
-        private_metrics: bool = False,
     ):
         if weighting not in ("num_examples", "uniform"):
             raise ValueError(
@@ -76,24 +72,11 @@ class Mean(Aggregator):
                 "`denominator` must be a positive number, or None for the "
                 f"sum of the weights. Received: {denominator!r}."
             )
-        if delta is not None and not 0 < delta < 1:
-            raise ValueError(
-                f"`delta` must be above 0 and below 1. Received: {delta!r}."
-            )
         super().__init__(encoders)
         self.weighting = weighting
         self.denominator = denominator
-        self.secure_noise = secure_noise
-        self.delta = delta
-        self.private_metrics = private_metrics
         if self.noise is not None:
             self._check_noise()
-        elif delta is not None:
-            raise ValueError(
-                "`delta` is that of a guarantee, and without noise there is "
-                "none. Put a link that adds noise into `encoders`, or leave "
-                "`delta` out."
-            )
 
     def _check_noise(self) -> None:
         (name,) = (
@@ -110,12 +93,6 @@ class Mean(Aggregator):
                 f"{name} is scaled to the norm of one update in the sum, but "
                 "a denominator that depends on who took part changes with "
                 "one client. Give a fixed one: denominator=clients_per_round."
-            )
-        if self.secure_noise and self.noise == "clients":
-            raise ValueError(
-                f"secure_noise=True is about what the server draws, and {name} "
-                "is drawn by clients, here from the run's seed: a simulation. "
-                "Leave it out."
             )
 
     def build(self, spec: Spec) -> Self:
@@ -147,12 +124,3 @@ class Mean(Aggregator):
         if self.denominator is not None:
             weight = ops.cast(self.denominator, "float32")
         return [v / ops.cast(weight, v.dtype) for v in value]
-
-    def finish(
-        self, state: Any, total: Any, params: Any, noise: Any
-    ) -> tuple[Value, Any, dict[str, Any]]:
-        aggregate, state, metrics = super().finish(state, total, params, noise)
-        if self.private_metrics:
-            # An adaptive norm comes of a noisy count; other counts are exact.
-            metrics = {k: v for k, v in metrics.items() if k == "clip_norm"}
-        return aggregate, state, metrics

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from fedlearn.advice import keras_words
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
 from fedlearn.encoders.chain import Encoders, links
@@ -19,13 +20,14 @@ class PrivateMean(Mean):
     updates are clipped, count the same, are added up, get noise scaled to the
     clip norm, and the sum is divided by a fixed number. The guarantee is for a
     client with all of its data. `fit` logs `epsilon` after each round, for
-    the sampler that it really uses.
+    the sampler that it really uses. What else there is to say of a run's
+    privacy says `fedlearn.privacy.Privacy`.
 
     What the guarantee does not cover:
 
     * Metrics of clients' training (`loss`, `accuracy`, `num_examples`, ...),
       which are exact, and what callbacks do because of them;
-      `private_metrics=True` leaves them out of the logs, and refuses
+      `Privacy(private_metrics=True)` leaves them out of the logs, and refuses
       validation data of the same clients. (Copies of their examples in a list
       or a pooled tuple it can't tell: metrics of those are exact, too.)
     * `num_clients`, `bytes_up` and `bytes_down`: how many took part, which
@@ -59,12 +61,6 @@ class PrivateMean(Mean):
             sum is divided by.
         encoders: What happens to a clipped update on the wire: compression.
             Messages that are decoded one by one are clipped again then.
-        delta: Of the guarantee; None for `population ** -1.1`.
-        private_metrics: Whether to leave out the metrics of clients'
-            training.
-        secure_noise: Whether noise is drawn from the operating system's
-            entropy, as a deployment needs. By default it is drawn from the
-            run's seed: reproducible, for simulation.
 
     Raises:
         TypeError: If there is no noise multiplier; for an `epsilon`, with the
@@ -80,6 +76,7 @@ class PrivateMean(Mean):
     ['Clip', 'GaussianNoise']
     """
 
+    @keras_words.answers(keras_words.PRIVACY)
     def __init__(
         self,
         clip_norm: float | Literal["adaptive"] = "adaptive",
@@ -87,16 +84,13 @@ class PrivateMean(Mean):
         noise_multiplier: float | None = None,
         clients_per_round: float | None = None,
         encoders: Encoders = (),
-        delta: float | None = None,
-        private_metrics: bool = False,
-        secure_noise: bool = False,
         **unknown: Any,
     ):
         if unknown.keys() - {"epsilon"}:
             raise TypeError(
                 f"PrivateMean has no argument {next(iter(unknown))!r}. It "
-                "takes clip_norm, noise_multiplier, clients_per_round, "
-                "encoders, delta, private_metrics and secure_noise."
+                "takes clip_norm, noise_multiplier, clients_per_round and "
+                "encoders."
             )
         if unknown or noise_multiplier is None or clients_per_round is None:
             told = "takes no epsilon" if unknown else "needs noise"
@@ -151,9 +145,6 @@ class PrivateMean(Mean):
             [clip, GaussianNoise(noise_multiplier), *self._wire],
             weighting="uniform",
             denominator=clients_per_round,
-            secure_noise=secure_noise,
-            delta=delta,
-            private_metrics=private_metrics,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -162,7 +153,4 @@ class PrivateMean(Mean):
             "noise_multiplier": self.noise_multiplier,
             "clients_per_round": self.clients_per_round,
             "encoders": self._wire,
-            "delta": self.delta,
-            "private_metrics": self.private_metrics,
-            "secure_noise": self.secure_noise,
         }

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from fedlearn.advice import keras_words
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders import chain
 from fedlearn.encoders.chain import Encoders
@@ -32,10 +33,6 @@ class SecureSum(Mean):
             follows the norm set by a clip, for values that are alike: after
             a `HadamardRotation`.
         modulus_bits: None for as many as rule out an overflow.
-        secure_noise: Whether noise is drawn from the operating system's
-            entropy, and not from the run's seed.
-        delta: As for `Mean`.
-        private_metrics: As for `Mean`.
 
     Raises:
         ValueError: If an encoder needs single messages, or nothing sets the
@@ -48,6 +45,7 @@ class SecureSum(Mean):
     ['FixedPoint']
     """
 
+    @keras_words.answers(keras_words.PRIVACY)
     def __init__(
         self,
         encoders: Encoders = (),
@@ -56,9 +54,6 @@ class SecureSum(Mean):
         bits: int = 8,
         value_range: float | None = None,
         modulus_bits: int | None = None,
-        secure_noise: bool = False,
-        delta: float | None = None,
-        private_metrics: bool = False,
     ):
         self.clients_per_round = clients_per_round
         self.bits = bits
@@ -99,9 +94,6 @@ class SecureSum(Mean):
             [*links, fixed_point],
             weighting="uniform",
             denominator=clients_per_round,
-            secure_noise=secure_noise,
-            delta=delta,
-            private_metrics=private_metrics,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -111,7 +103,4 @@ class SecureSum(Mean):
             "bits": self.bits,
             "value_range": self.value_range,
             "modulus_bits": self.modulus_bits,
-            "secure_noise": self.secure_noise,
-            "delta": self.delta,
-            "private_metrics": self.private_metrics,
         }

@@ -29,6 +29,8 @@ class FederatedAveraging(LearningProcess):
             `"vectorized"`, or an instance.
         broadcast_encoders: Compression of the download, such as
             `[fedlearn.encoders.UniformQuantization(8)]` or `"uniform:8"`.
+        privacy: Of a private run: `fedlearn.privacy.Privacy(delta=...,
+            secure_noise=..., private_metrics=...)`.
 
     Raises:
         ValueError: If the model isn't compiled, has no weights, overrides

@@ -29,9 +29,6 @@ def aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
             noise_multiplier=privacy["noise_multiplier"],
             clients_per_round=flags.clients_per_round,
             encoders=links,
-            delta=privacy["delta"],
-            private_metrics=flags.dp_private_metrics,
-            secure_noise=flags.dp_secure_noise,
         )
     arguments: dict[str, Any] = {"encoders": links}
     if flags.aggregator.partition(":")[0] == "secure_sum":

@@ -402,6 +402,7 @@ def _process(
     privacy: Mapping[str, Any] | None,
 ) -> Any:
     from fedlearn import FederatedAveraging, LocalTraining
+    from fedlearn.privacy import Privacy
 
     chosen = flags.client_optimizer or (
         None if model.compiled and not flags.client_learning_rate else "sgd"
@@ -433,6 +434,11 @@ def _process(
         ),
         server_optimizer=algorithms.optimizer(server, rate, **options),
         aggregator=aggregation.aggregator(flags, privacy),
+        privacy=None
+        if privacy is None
+        else Privacy(
+            privacy["delta"], flags.dp_secure_noise, flags.dp_private_metrics
+        ),
         executor=flags.executor,
     )
 

@@ -1,7 +1,9 @@
-import math
-import numbers
-from typing import Any, Literal
+"""DP-SGD's arguments."""
 
+from typing import Literal
+
+from fedlearn import checks
+from fedlearn.advice import keras_words
 from fedlearn.serialization import Configurable
 
 
@@ -46,12 +48,6 @@ class ExampleDP(Configurable):
             there would be otherwise, and sums are divided by `batch_size`,
             also where a client has fewer examples. `"shuffled"`: passes over
             all examples, as without privacy; nothing is amplified.
-        delta: Of the guarantee; None for one over ten times the largest
-            number of examples that a client has.
-        secure_noise: Whether all that is random at a client, noise and
-            batches, comes from the operating system's entropy, 62 bits a
-            client and round, as a deployment needs. By default it comes from
-            the run's seed: reproducible, for simulation.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -64,48 +60,21 @@ class ExampleDP(Configurable):
     ExampleDP(clip_norm=1.0, noise_multiplier=1.1)
     """
 
+    @keras_words.answers(keras_words.PRIVACY)
     def __init__(
         self,
         clip_norm: float,
         noise_multiplier: float,
         batches: Literal["poisson", "shuffled"] = "poisson",
-        delta: float | None = None,
-        secure_noise: bool = False,
     ):
-        if not (_is_number(clip_norm) and 0 < clip_norm < math.inf):
-            raise ValueError(
-                "`clip_norm` must be a positive number: the largest norm of "
-                f"an example's gradient. Received: {clip_norm!r}."
-            )
-        if not (
-            _is_number(noise_multiplier) and 0 <= noise_multiplier < math.inf
-        ):
-            raise ValueError(
-                "`noise_multiplier` must be a number of at least 0: the "
-                "noise's standard deviation over `clip_norm`. Received: "
-                f"{noise_multiplier!r}."
-            )
-        if batches not in ("poisson", "shuffled"):
-            raise ValueError(
-                "`batches` must be 'poisson' or 'shuffled'. Received: "
-                f"{batches!r}."
-            )
-        if delta is not None and not (_is_number(delta) and 0 < delta < 1):
-            raise ValueError(
-                "`delta` must be above 0 and below 1, or None. Received: "
-                f"{delta!r}."
-            )
-        if delta is not None and not noise_multiplier:
-            raise ValueError(
-                "`delta` is that of a guarantee, and without noise there is "
-                "none. Give a `noise_multiplier` above 0, or no `delta`."
-            )
-        self.clip_norm = float(clip_norm)
-        self.noise_multiplier = float(noise_multiplier)
-        self.batches = batches
-        self.delta = None if delta is None else float(delta)
-        self.secure_noise = bool(secure_noise)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+        self.clip_norm = checks.positive(
+            "clip_norm", clip_norm, "the largest norm of an example's gradient"
+        )
+        self.noise_multiplier = checks.number(
+            "noise_multiplier",
+            noise_multiplier,
+            meaning="the noise's standard deviation over `clip_norm`",
+        )
+        self.batches = checks.one_of(
+            "batches", batches, ("poisson", "shuffled")
+        )

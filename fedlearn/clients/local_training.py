@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +22,10 @@ from fedlearn.keras_model.functional_model import (
 )
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.serialization import Configurable
+
+if TYPE_CHECKING:
+    from fedlearn.privacy import ExampleGuarantee
+    from fedlearn.samplers import Sampler
 
 
 class LocalTraining(Configurable):
@@ -132,6 +136,30 @@ class LocalTraining(Configurable):
                 f"Received: {statistics!r}."
             )
         self.statistics = statistics
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether a client protects its examples with noise."""
+        return self.dp is not None and self.dp.noise_multiplier > 0
+
+    def guarantee(
+        self,
+        num_examples: Mapping[str, int],
+        sampler: "Sampler | None" = None,
+        delta: float | None = None,
+    ) -> "ExampleGuarantee | None":
+        """What a run may promise for one example; None without noise.
+
+        Args:
+            num_examples: Each client's number of examples, by its id.
+            sampler: Who takes part; None for everyone in every round.
+            delta: As for `fedlearn.privacy.ExampleGuarantee`.
+        """
+        if not self.adds_noise or not any(num_examples.values()):
+            return None
+        from fedlearn.privacy import ExampleGuarantee
+
+        return ExampleGuarantee(self, num_examples, sampler, delta)
 
     def build(self, model: FunctionalModel) -> "LocalTrainer":
         """The pure functions of this training for one model."""

@@ -45,6 +45,7 @@ from fedlearn.privacy.participation import (
     UniformSampling,
 )
 from fedlearn.privacy.plan import Plan, plan
+from fedlearn.privacy.privacy import Privacy
 from fedlearn.privacy.released import Released, composed
 from fedlearn.privacy.shared_noise import SharedNoise
 from fedlearn.privacy.tree import Tree, tree_sensitivity
@@ -63,6 +64,7 @@ __all__ = [
     "Participation",
     "Plan",
     "PoissonSampling",
+    "Privacy",
     "Released",
     "Separated",
     "SharedNoise",

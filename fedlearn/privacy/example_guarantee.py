@@ -76,9 +76,8 @@ class ExampleGuarantee:
         training: A `LocalTraining` with `dp`.
         num_examples: Each client's number of examples, by its id.
         sampler: Who takes part; None for everyone in every round.
-        delta: Above 0 and below 1, the same for all clients; None for that
-            of `training.dp`, which is by default one over ten times the
-            largest number of examples that a client has.
+        delta: Above 0 and below 1, the same for all clients; None for one
+            over ten times the largest number of examples that a client has.
 
     Raises:
         ValueError: If there is no noise or no example, or `delta` is out of
@@ -108,7 +107,7 @@ class ExampleGuarantee:
         sampler: "Sampler | None" = None,
         delta: float | None = None,
     ) -> None:
-        if training.dp is None or not training.dp.noise_multiplier:
+        if not training.adds_noise:
             raise ValueError(
                 f"The clients add no noise (dp is {training.dp!r}), so "
                 "nothing is guaranteed. Give LocalTraining an ExampleDP with "
@@ -120,8 +119,6 @@ class ExampleGuarantee:
             raise ValueError(
                 "No client has an example, so there is nothing to guarantee."
             )
-        if delta is None:
-            delta = training.dp.delta
         if delta is None:
             delta = 1 / (10 * max(self.num_examples.values()))
         self.delta = check_delta(delta)

@@ -8,6 +8,7 @@ from fedlearn.privacy.calibration import calibrate_noise_multiplier
 from fedlearn.privacy.epsilon import SamplerName, participation_of
 from fedlearn.privacy.gaussian import Gaussian
 from fedlearn.privacy.guarantee import Guarantee, Statement
+from fedlearn.privacy.privacy import Privacy
 
 if TYPE_CHECKING:
     import keras
@@ -62,8 +63,7 @@ class Plan(NamedTuple):
         """The aggregator of the run.
 
         Args:
-            **arguments: Further ones of `fedlearn.aggregators.PrivateMean`,
-                such as `secure_noise=True`.
+            **arguments: Further ones of `fedlearn.aggregators.PrivateMean`.
         """
         from fedlearn.aggregators import PrivateMean
 
@@ -72,9 +72,16 @@ class Plan(NamedTuple):
             noise_multiplier=self.noise_multiplier,
             clients_per_round=self.clients_per_round,
             encoders=self.encoders,
-            delta=self.delta,
             **arguments,
         )
+
+    def privacy(self, **arguments: Any) -> Privacy:
+        """The run's `fedlearn.privacy.Privacy`, with the plan's delta.
+
+        Args:
+            **arguments: Further ones, such as `secure_noise=True`.
+        """
+        return Privacy(self.delta, **arguments)
 
     def sampler(self, clients: Any, seed: int = 0) -> "Sampler | None":
         """Who takes part; None for everyone in every round.
@@ -164,8 +171,8 @@ def plan(
     """What a run with central differential privacy will take.
 
     Noise for an epsilon or epsilon for a noise, before anything is trained;
-    from the result come the aggregator and the sampler, so that the run is
-    the one that was planned.
+    from the result come the aggregator, the run's `privacy` and the sampler,
+    so that the run is the one that was planned.
 
     Args:
         epsilon: The budget for all rounds, for which to find the least

@@ -41,8 +41,6 @@ class RunPrivacy:
         self._process = process
         # What all rounds are taken to have had in common.
         self._terms = {
-            "noise": repr(process.aggregator),
-            "clients' noise": repr(getattr(process.client, "dp", None)),
             "sampling": _told(sampler, who_counts=examples is not None),
             "clients": ids_digest(
                 data.client_ids if sampler is None else sampler.client_ids
@@ -126,25 +124,23 @@ class RunPrivacy:
                 "are counted as if they had had this noise, these clients and "
                 "this sampling. If they hadn't, epsilon is another."
             )
-        dp = getattr(process.client, "dp", None)
-        drawn = [process.aggregator] if process.aggregator.noise else []
-        drawn += [dp] if dp is not None and dp.noise_multiplier else []
-        if not all(source.secure_noise for source in drawn):
+        if not process.privacy.secure_noise:
             way_out = (
                 "clients of a deployment draw their shares themselves."
                 if process.aggregator.noise == "clients"
-                else "secure_noise=True draws from the operating system."
+                else "privacy=Privacy(secure_noise=True) draws from the "
+                "operating system."
             )
             print(
                 "Privacy: the noise is drawn from the run's seed: "
                 "reproducible, for simulation. Whoever knows the seed can take "
                 f"it off; {way_out}"
             )
-        if not process.aggregator.private_metrics:
+        if not process.privacy.private_metrics:
             print(
                 "Privacy: clients' metrics (loss, num_examples, ...) are "
-                "exact, outside the guarantee. private_metrics=True leaves "
-                "them out."
+                "exact, outside the guarantee. "
+                "privacy=Privacy(private_metrics=True) leaves them out."
             )
 
 
@@ -204,7 +200,7 @@ def _of_clients(
     return Guarantee(
         aggregator.dp_event(),
         Everyone(len(data)) if sampler is None else sampler,
-        delta=aggregator.delta,
+        delta=process.privacy.delta,
     )
 
 
@@ -212,13 +208,8 @@ def _of_examples(
     process: "LearningProcess", data: FederatedDataset, sampler: Sampler | None
 ) -> Any:
     """The privacy of clients' single examples; None without their noise."""
-    dp = getattr(process.client, "dp", None)
-    if dp is None or not dp.noise_multiplier:
+    if not process.client.adds_noise:
         return None
-    from fedlearn.privacy import ExampleGuarantee
-
     ids = data.client_ids if sampler is None else sampler.client_ids
     sizes = {i: data.num_examples(i) for i in ids}
-    if not any(sizes.values()):
-        return None  # nobody can tell anything
-    return ExampleGuarantee(process.client, sizes, sampler)
+    return process.client.guarantee(sizes, sampler, process.privacy.delta)

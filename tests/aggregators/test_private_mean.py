@@ -34,7 +34,7 @@ def process_with(aggregator, executor="sequential", rate=0.05):
     )
 
 
-def wide_process(aggregator, executor="sequential"):
+def wide_process(aggregator, executor="sequential", privacy=None):
     """Clients that learn nothing: whatever changes is noise."""
     layer = keras.layers.Dense(100, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((100,)), layer])
@@ -44,6 +44,7 @@ def wide_process(aggregator, executor="sequential"):
         client=fl.LocalTraining(batch_size=4),
         aggregator=aggregator,
         executor=executor,
+        privacy=privacy,
     )
 
 
@@ -158,12 +159,8 @@ def test_a_round_without_anybody_gets_its_noise():
 def test_the_noise_of_a_run():
     def run(secure, seed):
         process = wide_process(
-            PrivateMean(
-                1.0,
-                noise_multiplier=1.0,
-                clients_per_round=4,
-                secure_noise=secure,
-            )
+            PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=4),
+            privacy=fl.privacy.Privacy(secure_noise=secure),
         )
         state = process.initialize(seed)
         first, _ = process.next(state, wide_clients(4))
@@ -249,12 +246,6 @@ class Unbounded(Encoder):
             lambda: PrivateMean(noise_multiplier=1.0, clients_per_round=0),
             "clients_per_round",
         ),
-        (
-            lambda: PrivateMean(
-                1.0, noise_multiplier=1.0, clients_per_round=10, delta=2
-            ),
-            "delta",
-        ),
     ],
 )
 def test_what_noise_would_not_hide_is_refused_at_construction(make, match):
@@ -271,9 +262,8 @@ def test_fit_logs_epsilon_for_the_sampling_that_it_uses(capsys):
         (fl.samplers.Uniform(data, 4), "uniform"),
     ):
         process = wide_process(
-            PrivateMean(
-                1.0, noise_multiplier=1.0, clients_per_round=4, delta=1e-3
-            )
+            PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=4),
+            privacy=fl.privacy.Privacy(delta=1e-3),
         )
         arguments = {"clients_per_round": 4} if sampler is None else {}
         history = process.fit(
@@ -301,12 +291,8 @@ def test_fit_logs_epsilon_for_the_sampling_that_it_uses(capsys):
 def test_metrics_of_clients_can_be_left_out():
     data = wide_clients(8)
     process = wide_process(
-        PrivateMean(
-            1.0,
-            noise_multiplier=1.0,
-            clients_per_round=8,
-            private_metrics=True,
-        )
+        PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=8),
+        privacy=fl.privacy.Privacy(private_metrics=True),
     )
     assert set(process.client_metrics) >= {"loss", "num_examples", "bytes_up"}
     history = process.fit(data, rounds=2, verbose=0)
@@ -327,15 +313,11 @@ def test_any_mean_can_leave_them_out(dp):
     process = fl.FederatedAveraging(
         zoo.regression(),
         client=client,
-        aggregator=fl.aggregators.Mean([Clip(1.0)], private_metrics=True),
+        aggregator=fl.aggregators.Mean([Clip(1.0)]),
+        privacy=fl.privacy.Privacy(private_metrics=True),
     )
     history = process.fit(COHORT, rounds=1, verbose=0)
     assert set(history.history) == told
-
-
-def test_a_delta_without_noise_is_refused():
-    with pytest.raises(ValueError, match="without noise there is none"):
-        fl.aggregators.Mean(delta=1e-5)
 
 
 def test_a_denominator_that_is_not_the_sampler_s():
@@ -402,7 +384,8 @@ def test_fit_knows_the_size_that_noise_on_integers_depends_on(capsys):
     pytest.importorskip("dp_accounting")
     noise = fl.encoders.Skellam(2.0, norm=1.0, clients_per_round=8, bits=12)
     process = wide_process(
-        Mean([HadamardRotation(), noise], "uniform", 8, delta=1e-3)
+        Mean([HadamardRotation(), noise], "uniform", 8),
+        privacy=fl.privacy.Privacy(delta=1e-3),
     )
     history = process.fit(wide_clients(8), rounds=2, verbose=2)
     expected = fl.privacy.Guarantee(
@@ -431,7 +414,8 @@ def test_rounds_of_an_initial_state_are_named(capsys):
 def test_a_budget_stops_the_run(capsys):
     data = wide_clients(40)
     process = wide_process(
-        PrivateMean(1.0, noise_multiplier=2.0, clients_per_round=4, delta=1e-3)
+        PrivateMean(1.0, noise_multiplier=2.0, clients_per_round=4),
+        privacy=fl.privacy.Privacy(delta=1e-3),
     )
     budget = fl.callbacks.PrivacyBudget(epsilon=1.0)
     history = process.fit(
@@ -508,9 +492,6 @@ def test_config_round_trip():
             noise_multiplier=0.5,
             clients_per_round=10,
             encoders=[Eden(2)],
-            delta=1e-6,
-            private_metrics=True,
-            secure_noise=True,
         ),
     ):
         config = aggregator.get_config()

@@ -57,8 +57,6 @@ TABLE = (
         noise_multiplier=0.1,
         clients_per_round=7,
         encoders=[RandomMask(0.5)],
-        delta=1e-3,
-        private_metrics=True,
     ),
     SecureSum([Clip(1.0)], clients_per_round=7),
     TrimmedMean(0.25),

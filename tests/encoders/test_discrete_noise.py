@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fedlearn import privacy, samplers
+from fedlearn import LocalTraining, privacy, samplers
 from fedlearn.aggregators import Mean
 from fedlearn.encoders import (
     Clip,
@@ -260,7 +260,7 @@ def test_a_client_without_examples_adds_its_share(kind):
     summand = mean.summand(message, keras.ops.zeros(()), params)
     assert np.std(flat(summand["value"])) > 0
     with pytest.raises(ValueError, match="drawn by clients"):
-        Mean(mean.encoders, "uniform", 3, secure_noise=True)
+        privacy.Privacy(secure_noise=True).check(mean, LocalTraining())
 
 
 @both

@@ -17,6 +17,7 @@ def test_a_plan_makes_the_run_that_it_describes():
         model,
         client=fl.LocalTraining(batch_size=4),
         aggregator=plan.aggregator(),
+        privacy=plan.privacy(),
         executor="sequential",
     )
     data = {i: zoo.line(4, seed=k) for k, i in enumerate(IDS)}

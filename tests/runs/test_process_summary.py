@@ -73,8 +73,9 @@ def test_a_private_process_tells_epsilon():
     process = fl.FederatedAveraging(
         zoo.regression(),
         aggregator=fl.aggregators.PrivateMean(
-            1.0, noise_multiplier=2.0, clients_per_round=2, delta=1e-3
+            1.0, noise_multiplier=2.0, clients_per_round=2
         ),
+        privacy=fl.privacy.Privacy(delta=1e-3),
     )
     assert "give `data`" in summary(process)["privacy"]
     sampler = fl.samplers.Poisson(DATA, 2)

@@ -18,18 +18,19 @@ IDS = [f"{i:02d}" for i in range(20)]
 DATA = {i: zoo.line(4, seed=k) for k, i in enumerate(IDS)}
 
 
-def made(aggregator):
+def made(aggregator, **terms):
     return fl.FederatedAveraging(
         zoo.regression(),
         client=fl.LocalTraining(batch_size=4),
         aggregator=aggregator,
         executor="sequential",
+        privacy=privacy.Privacy(**terms),
     )
 
 
-def run(aggregator, data=DATA, **arguments):
+def run(aggregator, data=DATA, terms=(), **arguments):
     arguments = {"verbose": 0, "clients_per_round": 5} | arguments
-    return made(aggregator).fit(data, 3, **arguments)
+    return made(aggregator, **dict(terms)).fit(data, 3, **arguments)
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "pld"])
@@ -39,9 +40,9 @@ def test_the_planned_epsilon_is_the_real_one(accountant):
         epsilon=4.0, accountant=accountant, **plan
     )
     aggregator = PrivateMean(
-        1.0, noise_multiplier=multiplier, clients_per_round=5, delta=1e-2
+        1.0, noise_multiplier=multiplier, clients_per_round=5
     )
-    history = run(aggregator)
+    history = run(aggregator, terms={"delta": 1e-2})
     real = {
         "rdp": history.history["epsilon"][-1],
         "pld": history.privacy.epsilon,
@@ -99,33 +100,30 @@ def test_everyone_by_a_coin_is_everyone():
 
 
 def test_private_metrics_are_not_logged_by_validating_on_the_same_clients():
-    def private():
-        return PrivateMean(
-            1.0,
-            noise_multiplier=1.0,
-            clients_per_round=5,
-            private_metrics=True,
-        )
+    def fit(*data, **arguments):
+        noise = PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=5)
+        terms = {"private_metrics": True}
+        return run(noise, *data, terms=terms, **arguments)
 
     some = {"07": DATA["07"], "new": zoo.line(4)}
     with pytest.raises(ValueError, match=r"'07' \(1 of 2\)"):
-        run(private(), validation_data=some)
-    history = run(private(), validation_data={"new": zoo.line(4)})
+        fit(validation_data=some)
+    history = fit(validation_data={"new": zoo.line(4)})
     assert "val_loss" in history.history
     assert "loss" not in history.history
     # A list has no ids, and one client's pair is a pooled one: by arrays.
     with pytest.raises(ValueError, match=r"\(1 of 2\)"):
-        run(private(), validation_data=[zoo.line(4), DATA["07"]])
+        fit(validation_data=[zoo.line(4), DATA["07"]])
     with pytest.raises(ValueError, match=r"\(1 of 1\)"):
-        run(private(), validation_data=DATA["07"])
+        fit(validation_data=DATA["07"])
     numbered = dict(enumerate(DATA.values()))
     with pytest.raises(ValueError, match=r"'0' \(20 of 20\)"):
-        run(private(), numbered, validation_data=numbered)
+        fit(numbered, validation_data=numbered)
     with pytest.raises(ValueError, match=r"\(20 of 20\)"):
-        run(private(), [*DATA.values()], validation_data=[*DATA.values()])
+        fit([*DATA.values()], validation_data=[*DATA.values()])
     # That clients have the same numbers doesn't make them the same.
     others = [zoo.line(4) for _ in DATA]
-    run(private(), [*DATA.values()], validation_data=others)
+    fit([*DATA.values()], validation_data=others)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +165,11 @@ def test_a_second_fit_counts_the_steps_that_the_first_really_took():
         return process.fit(data, 3, sampler=sampler, verbose=0)
 
     def fresh():
-        dp = fl.clients.ExampleDP(1.0, 1.0, delta=1e-2)
+        dp = fl.clients.ExampleDP(1.0, 1.0)
         process = fl.FederatedAveraging(
-            zoo.regression(), fl.LocalTraining(batch_size=2, dp=dp)
+            zoo.regression(),
+            fl.LocalTraining(batch_size=2, dp=dp),
+            privacy=privacy.Privacy(delta=1e-2),
         )
         fit(process, some, 1)
         return process
@@ -185,6 +185,9 @@ def test_a_second_fit_counts_the_steps_that_the_first_really_took():
     process = fresh()
     history = fit(process, some, 1)
     expected = privacy.ExampleGuarantee(
-        process.client, dict.fromkeys(some, 4), fl.samplers.Uniform(some, 2, 1)
+        process.client,
+        dict.fromkeys(some, 4),
+        fl.samplers.Uniform(some, 2, 1),
+        delta=1e-2,
     )
     assert history.history["epsilon_example"][-1] == expected.epsilon(6)
