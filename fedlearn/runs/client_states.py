@@ -17,7 +17,7 @@ import optree
 from fedlearn.messages import wire
 from fedlearn.runs import atomic_file
 
-MEMORY = 256 * 2**20  # bytes
+MEMORY = 128 * 2**20  # bytes
 
 _ENDING = ".clients"
 _AWAY = object()  # in place of a state that is in a file
@@ -35,8 +35,8 @@ class ClientStates(Mapping[str, Any]):
         states: A mapping to begin with.
         folder: Where the files are; None for a temporary folder
             (`tempfile.gettempdir()`) that goes away with the states.
-        memory: How many bytes of states to keep in memory; None for a
-            quarter of a gigabyte.
+        memory: How many bytes of states to keep in memory; None for
+            128 MiB.
 
     Example:
 
