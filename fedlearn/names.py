@@ -59,6 +59,11 @@ def read(text: str, names: Mapping[str, Name]) -> tuple[Name, dict[str, float]]:
     """
     name, colon, rest = text.partition(":")
     if name not in names:
+        if name == "range" and "bzip2" in names:
+            raise ValueError(
+                "there is no 'range' any more. Use 'huffman', or 'bzip2' "
+                "where most numbers are the same."
+            )
         raise ValueError(
             f"there is no {name!r}. Expected {usages(names)}."
             + did_you_mean(name, names)
@@ -145,8 +150,8 @@ ENCODERS = _named(
     powersgd=("PowerSGD", (), ("rank",)),
     rotation=("HadamardRotation",),
     huffman=("EntropyCoding", (), (), {"method": "huffman"}),
-    range=("EntropyCoding", (), (), {"method": "range"}),
     deflate=("EntropyCoding", (), (), {"method": "deflate"}),
+    bzip2=("EntropyCoding", (), (), {"method": "bzip2"}),
 )
 
 EXECUTORS = _named(

@@ -29,7 +29,7 @@ class Mean(Aggregator):
     Args:
         encoders: What happens to an update on its way; clients encode left to
             right, the server decodes right to left. Encoders, or strings as
-            for `fedlearn.encoders.get`; or one string, `"topk:0.01+range"`.
+            for `fedlearn.encoders.get`; or one string, `"topk:0.01+huffman"`.
         weighting: `"num_examples"`, or `"uniform"`: every client that has
             examples counts the same.
         denominator: What the sum is divided by; None for the sum of the

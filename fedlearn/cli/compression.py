@@ -22,7 +22,7 @@ def define_flags(values: absl_flags.FlagValues) -> None:
         "compress",
         None,
         "how clients' updates are compressed, several joined with +, such as "
-        f"eden:2 or rotation+uniform:4+range: {usages(ENCODERS)} "
+        f"eden:2 or rotation+uniform:4+huffman: {usages(ENCODERS)} "
         "(default: not)",
         Named(ENCODERS, joined=True),
     )

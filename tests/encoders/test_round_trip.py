@@ -23,7 +23,7 @@ VALUE = {
         ([], 420, 0),
         ([Clip(10.0), FixedPoint(8, num_summands=4, value_range=1)], 133, 0.01),
         ([HadamardRotation(), Skellam(0, 10.0, 4, bits=12)], 192, 0.02),
-        ([UniformQuantization(8), EntropyCoding("range")], 105, 0.002),
+        ([UniformQuantization(8), EntropyCoding("deflate")], 105, 0.002),
     ],
 )
 def test_what_is_sent_is_read_again(encoders, num_bytes, tolerance):

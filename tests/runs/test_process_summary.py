@@ -63,7 +63,7 @@ def test_messages_of_any_length():
     process = fl.FederatedAveraging(zoo.regression(), aggregator="mean")
     assert "B a round" in summary(process)["a client sends"]
     process = fl.FederatedAveraging(
-        zoo.regression(), aggregator=fl.aggregators.Mean("uniform:4+range")
+        zoo.regression(), aggregator=fl.aggregators.Mean("uniform:4+huffman")
     )
     assert "see `bytes_up`" in summary(process)["a client sends"]
 
