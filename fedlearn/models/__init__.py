@@ -1,9 +1,16 @@
 """Reference Keras models, uncompiled, by the papers that made them known.
 
-Each is a function of sizes, which default to those of the paper, and of a
-`seed`; it returns a new `keras.Model`. Classifiers have softmax outputs, for
-`loss="sparse_categorical_crossentropy"`; the others say in their docstrings
-which loss they take.
+Each is a function that returns a new `keras.Model`, from inputs of shape
+`(batch, *input_shape)`; of classifiers to softmax probabilities of shape
+`(batch, num_classes)`, for `loss="sparse_categorical_crossentropy"`. The
+others say in their docstrings which loss they take. They have in common:
+
+Args:
+    input_shape: Shape of one example, of images `(height, width, channels)`;
+        dense networks flatten it. It and other sizes default to those of the
+        paper.
+    num_classes: Number of classes.
+    seed: Integer that fixes the initial weights, or `None`.
 """
 
 from typing import Any
@@ -42,24 +49,7 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # `dir` shows what is public
 
-_MODELS = {
-    function.__name__: function
-    for function in (
-        celeba_cnn,
-        digits_cnn,
-        emnist_autoencoder,
-        emnist_cnn,
-        heart_logistic,
-        logistic_regression,
-        mcmahan_2nn,
-        mcmahan_cnn,
-        resnet18_gn,
-        shakespeare_lstm,
-        stackoverflow_lstm,
-        stackoverflow_tags,
-        tabular,
-    )
-}
+_MODELS = {name: globals()[name] for name in __all__ if name != "get"}
 
 
 def get(name: str, **kwargs: Any) -> keras.Model:

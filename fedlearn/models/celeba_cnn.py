@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def celeba_cnn(
@@ -19,31 +18,21 @@ def celeba_cnn(
     Keras does.
 
     Args:
-        input_shape: `(height, width, channels)` of one image.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights, or `None`.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
+        input_shape, num_classes, seed: See `fl.models`.
 
     Example:
 
     >>> celeba_cnn().count_params()
     31458
 
-    Source: Caldas, Duddu, Wu, Li, Konecny, McMahan, Smith and Talwalkar,
-    "LEAF: a benchmark for federated settings", 2018, and its code.
+    Source: Caldas et al. 2018, arXiv:1812.01097, and its code.
     """
-
-    def kernel(layer):
-        return GlorotUniform(seed=layer_seed(seed, layer))
-
+    make = SeededLayers(seed)
     blocks = [
         layer
-        for i in range(4)
+        for _ in range(4)
         for layer in (
-            layers.Conv2D(32, 3, padding="same", kernel_initializer=kernel(i)),
+            make.conv(32, 3, activation=None),
             layers.BatchNormalization(),
             layers.MaxPooling2D(2, padding="same"),
             layers.ReLU(),
@@ -54,11 +43,7 @@ def celeba_cnn(
             keras.Input(input_shape),
             *blocks,
             layers.Flatten(),
-            layers.Dense(
-                num_classes,
-                activation="softmax",
-                kernel_initializer=kernel(4),
-            ),
+            make.dense(num_classes, "softmax"),
         ],
         name="celeba_cnn",
     )

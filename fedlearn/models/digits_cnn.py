@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def digits_cnn(
@@ -17,49 +16,25 @@ def digits_cnn(
     digits of scikit-learn within seconds on a laptop.
 
     Args:
-        input_shape: `(height, width, channels)` of one image; at least 4x4.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights, or `None`.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
+        input_shape, num_classes, seed: See `fl.models`; images of at least
+            4x4.
 
     Example:
 
     >>> digits_cnn().output_shape
     (None, 10)
     """
-
-    def kernel(layer):
-        return GlorotUniform(seed=layer_seed(seed, layer))
-
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input(input_shape),
-            layers.Conv2D(
-                16,
-                3,
-                padding="same",
-                activation="relu",
-                kernel_initializer=kernel(0),
-            ),
+            make.conv(16, 3),
             layers.MaxPooling2D(2),
-            layers.Conv2D(
-                32,
-                3,
-                padding="same",
-                activation="relu",
-                kernel_initializer=kernel(1),
-            ),
+            make.conv(32, 3),
             layers.MaxPooling2D(2),
             layers.Flatten(),
-            layers.Dense(64, activation="relu", kernel_initializer=kernel(2)),
-            layers.Dense(
-                num_classes,
-                activation="softmax",
-                kernel_initializer=kernel(3),
-            ),
+            make.dense(64),
+            make.dense(num_classes, "softmax"),
         ],
         name="digits_cnn",
     )

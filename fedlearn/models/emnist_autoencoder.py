@@ -4,7 +4,7 @@ import keras
 from keras import layers
 from keras.initializers import GlorotNormal
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def emnist_autoencoder(
@@ -22,11 +22,10 @@ def emnist_autoencoder(
     Args:
         input_shape: Shape of one image; flattened on the way in and restored
             on the way out.
-        seed: Integer that fixes the initial weights, or `None`.
+        seed: See `fl.models`.
 
     Returns:
-        An uncompiled model from `(batch, *input_shape)` to values in (0, 1)
-        of the same shape.
+        A model to values in (0, 1) of the input's shape.
 
     Example:
 
@@ -34,26 +33,21 @@ def emnist_autoencoder(
     >>> model.count_params(), model.output_shape
     (2837314, (None, 28, 28, 1))
 
-    Sources: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and
-    McMahan, "Adaptive federated optimization", ICLR 2021, appendix on models;
-    after Hinton and Salakhutdinov, "Reducing the dimensionality of data with
-    neural networks", Science 313, 2006.
+    Sources: Reddi et al. 2021, arXiv:2003.00295, appendix on models; after
+    Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural
+    networks", Science 313, 2006.
     """
-    pixels = math.prod(input_shape)
-    sizes = (1000, 500, 250, 30, 250, 500, 1000, pixels)
-    bottleneck = sizes.index(30)
+    make = SeededLayers(seed, GlorotNormal)
+    sizes = (1000, 500, 250, 30, 250, 500, 1000, math.prod(input_shape))
     return keras.Sequential(
         [
             keras.Input(input_shape),
             layers.Flatten(),
             *(
-                layers.Dense(
-                    size,
-                    activation="linear" if i == bottleneck else "sigmoid",
-                    kernel_initializer=GlorotNormal(seed=layer_seed(seed, i)),
-                )
-                for i, size in enumerate(sizes)
+                make.dense(size, "linear" if size == 30 else "sigmoid")
+                for size in sizes[:-1]
             ),
+            make.dense(sizes[-1], "sigmoid"),
             layers.Reshape(input_shape),
         ],
         name="emnist_autoencoder",

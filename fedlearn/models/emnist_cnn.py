@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def emnist_cnn(
@@ -18,46 +17,28 @@ def emnist_cnn(
     10 digits.
 
     Args:
-        input_shape: `(height, width, channels)` of one image; at least 6x6.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights and what is dropped, or
-            `None`.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
+        input_shape, num_classes, seed: See `fl.models`; images of at least
+            6x6. The seed also fixes what is dropped.
 
     Example:
 
     >>> emnist_cnn().count_params()
     1206590
 
-    Source: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and McMahan,
-    "Adaptive federated optimization", ICLR 2021, appendix on models.
+    Source: Reddi et al. 2021, arXiv:2003.00295, appendix on models.
     """
-
-    def kernel(layer):
-        return GlorotUniform(seed=layer_seed(seed, layer))
-
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input(input_shape),
-            layers.Conv2D(
-                32, 3, activation="relu", kernel_initializer=kernel(0)
-            ),
-            layers.Conv2D(
-                64, 3, activation="relu", kernel_initializer=kernel(1)
-            ),
+            make.conv(32, 3, padding="valid"),
+            make.conv(64, 3, padding="valid"),
             layers.MaxPooling2D(2),
-            layers.Dropout(0.25, seed=layer_seed(seed, "dropout_0")),
+            layers.Dropout(0.25, seed=make.seed("dropout_0")),
             layers.Flatten(),
-            layers.Dense(128, activation="relu", kernel_initializer=kernel(2)),
-            layers.Dropout(0.5, seed=layer_seed(seed, "dropout_1")),
-            layers.Dense(
-                num_classes,
-                activation="softmax",
-                kernel_initializer=kernel(3),
-            ),
+            make.dense(128),
+            layers.Dropout(0.5, seed=make.seed("dropout_1")),
+            make.dense(num_classes, "softmax"),
         ],
         name="emnist_cnn",
     )

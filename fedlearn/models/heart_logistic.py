@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def heart_logistic(
@@ -14,12 +13,10 @@ def heart_logistic(
     for `loss="binary_crossentropy"`.
 
     Args:
-        input_shape: Shape of one example; flattened.
-        seed: Integer that fixes the initial weights, or `None`.
+        input_shape, seed: See `fl.models`.
 
     Returns:
-        An uncompiled model from `(batch, *input_shape)` to the probability of
-        disease, of shape `(batch, 1)`.
+        A model to the probability of disease, of shape `(batch, 1)`.
 
     Example:
 
@@ -33,11 +30,7 @@ def heart_logistic(
         [
             keras.Input(input_shape),
             layers.Flatten(),
-            layers.Dense(
-                1,
-                activation="sigmoid",
-                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 0)),
-            ),
+            SeededLayers(seed).dense(1, "sigmoid"),
         ],
         name="heart_logistic",
     )

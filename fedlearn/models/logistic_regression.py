@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def logistic_regression(
@@ -16,28 +15,19 @@ def logistic_regression(
     training ends can be compared with the optimum of the pooled data.
 
     Args:
-        input_shape: Shape of one example; flattened.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights, or `None`.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
+        input_shape, num_classes, seed: See `fl.models`.
 
     Example:
 
     >>> logistic_regression(input_shape=(20,), num_classes=2).count_params()
     42
     """
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input(input_shape),
             layers.Flatten(),
-            layers.Dense(
-                num_classes,
-                activation="softmax",
-                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 0)),
-            ),
+            make.dense(num_classes, "softmax"),
         ],
         name="logistic_regression",
     )

@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def mcmahan_2nn(
@@ -16,38 +15,23 @@ def mcmahan_2nn(
     parameters for MNIST.
 
     Args:
-        input_shape: Shape of one example; flattened.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights, or `None`.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
+        input_shape, num_classes, seed: See `fl.models`.
 
     Example:
 
     >>> mcmahan_2nn().count_params()
     199210
 
-    Source: McMahan, Moore, Ramage, Hampson and Aguera y Arcas,
-    "Communication-efficient learning of deep networks from decentralized
-    data", AISTATS 2017, section 3.
+    Source: McMahan et al. 2017, arXiv:1602.05629, section 3.
     """
-
-    def kernel(layer):
-        return GlorotUniform(seed=layer_seed(seed, layer))
-
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input(input_shape),
             layers.Flatten(),
-            layers.Dense(200, activation="relu", kernel_initializer=kernel(0)),
-            layers.Dense(200, activation="relu", kernel_initializer=kernel(1)),
-            layers.Dense(
-                num_classes,
-                activation="softmax",
-                kernel_initializer=kernel(2),
-            ),
+            make.dense(200),
+            make.dense(200),
+            make.dense(num_classes, "softmax"),
         ],
         name="mcmahan_2nn",
     )

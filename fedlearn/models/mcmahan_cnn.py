@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def mcmahan_cnn(
@@ -20,58 +19,28 @@ def mcmahan_cnn(
     FEMNIST has 2048 hidden units: 6,603,710 parameters with 62 classes.
 
     Args:
-        input_shape: `(height, width, channels)` of one image.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights, or `None`.
+        input_shape, num_classes, seed: See `fl.models`.
         hidden_units: Units of the dense layer.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
 
     Example:
 
     >>> mcmahan_cnn().count_params()
     1663370
 
-    Source: McMahan, Moore, Ramage, Hampson and Aguera y Arcas,
-    "Communication-efficient learning of deep networks from decentralized
-    data", AISTATS 2017, section 3. Caldas, Duddu, Wu, Li, Konecny, McMahan,
-    Smith and Talwalkar, "LEAF: a benchmark for federated settings", 2018, and
-    its code.
+    Source: McMahan et al. 2017, arXiv:1602.05629, section 3. Caldas et al.
+    2018, arXiv:1812.01097, and its code.
     """
-
-    def kernel(layer):
-        return GlorotUniform(seed=layer_seed(seed, layer))
-
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input(input_shape),
-            layers.Conv2D(
-                32,
-                5,
-                padding="same",
-                activation="relu",
-                kernel_initializer=kernel(0),
-            ),
+            make.conv(32, 5),
             layers.MaxPooling2D(2),
-            layers.Conv2D(
-                64,
-                5,
-                padding="same",
-                activation="relu",
-                kernel_initializer=kernel(1),
-            ),
+            make.conv(64, 5),
             layers.MaxPooling2D(2),
             layers.Flatten(),
-            layers.Dense(
-                hidden_units, activation="relu", kernel_initializer=kernel(2)
-            ),
-            layers.Dense(
-                num_classes,
-                activation="softmax",
-                kernel_initializer=kernel(3),
-            ),
+            make.dense(hidden_units),
+            make.dense(num_classes, "softmax"),
         ],
         name="mcmahan_cnn",
     )

@@ -1,10 +1,10 @@
-import itertools
+from functools import partial
 
 import keras
 from keras import layers
 from keras.initializers import HeNormal, RandomNormal
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def resnet18_gn(
@@ -31,27 +31,21 @@ def resnet18_gn(
     Args:
         input_shape: `(height, width, channels)` of one image: 24x24 when
             cropped as in the paper, or CIFAR's 32x32.
-        num_classes: Number of classes.
-        seed: Integer that fixes the initial weights, or `None`.
+        num_classes, seed: See `fl.models`.
         weight_decay: Factor of an L2 penalty on kernels and on the bias; 1e-4
             in the code of Reddi et al. It is part of the reported loss.
-
-    Returns:
-        An uncompiled model from `(batch, *input_shape)` to probabilities of
-        shape `(batch, num_classes)`.
 
     Example:
 
     >>> resnet18_gn().count_params()
     11227812
 
-    Sources: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and
-    McMahan, "Adaptive federated optimization", ICLR 2021, appendix on models.
-    Hsieh, Phanishayee, Mutlu and Gibbons, "The non-IID data quagmire of
-    decentralized machine learning", ICML 2020. He, Zhang, Ren and Sun,
-    "Identity mappings in deep residual networks", ECCV 2016.
+    Sources: Reddi et al. 2021, arXiv:2003.00295, appendix on models. Hsieh,
+    Phanishayee, Mutlu and Gibbons, "The non-IID data quagmire of decentralized
+    machine learning", ICML 2020. He, Zhang, Ren and Sun, "Identity mappings in
+    deep residual networks", ECCV 2016.
     """
-    kernels = itertools.count()
+    make = SeededLayers(seed, HeNormal)
 
     def penalty():
         return keras.regularizers.L2(weight_decay) if weight_decay else None
@@ -63,7 +57,7 @@ def resnet18_gn(
             strides=strides,
             padding="same",
             use_bias=False,
-            kernel_initializer=HeNormal(seed=layer_seed(seed, next(kernels))),
+            kernel_initializer=make.initializer(),
             kernel_regularizer=penalty(),
         )(x)
 
@@ -90,9 +84,7 @@ def resnet18_gn(
     outputs = layers.Dense(
         num_classes,
         activation="softmax",
-        kernel_initializer=RandomNormal(
-            stddev=0.01, seed=layer_seed(seed, next(kernels))
-        ),
+        kernel_initializer=make.initializer(partial(RandomNormal, 0.0, 0.01)),
         kernel_regularizer=penalty(),
         bias_regularizer=penalty(),
     )(x)

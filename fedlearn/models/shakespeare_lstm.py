@@ -1,13 +1,7 @@
 import keras
-from keras import layers
-from keras.initializers import (
-    GlorotUniform,
-    HeNormal,
-    Orthogonal,
-    RandomUniform,
-)
+from keras.initializers import HeNormal
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def shakespeare_lstm(
@@ -39,7 +33,7 @@ def shakespeare_lstm(
         units: Units of each LSTM layer.
         return_sequences: Whether to predict the next character at each
             position, or only after the last one, as LEAF does.
-        seed: Integer that fixes the initial weights, or `None`.
+        seed: See `fl.models`.
 
     Returns:
         An uncompiled model from integers of shape `(batch, length)`, of any
@@ -58,41 +52,18 @@ def shakespeare_lstm(
     >>> model.count_params()
     820522
 
-    Sources: McMahan, Moore, Ramage, Hampson and Aguera y Arcas,
-    "Communication-efficient learning of deep networks from decentralized
-    data", AISTATS 2017, section 3. Reddi, Charles, Zaheer, Garrett, Rush,
-    Konecny, Kumar and McMahan, "Adaptive federated optimization", ICLR 2021,
-    appendix on models. Caldas et al., "LEAF: a benchmark for federated
-    settings", 2018.
+    Sources: McMahan et al. 2017, arXiv:1602.05629, section 3. Reddi et al.
+    2021, arXiv:2003.00295, appendix on models. Caldas et al. 2018,
+    arXiv:1812.01097.
     """
-
-    def lstm(layer, return_sequences):
-        return layers.LSTM(
-            units,
-            return_sequences=return_sequences,
-            kernel_initializer=HeNormal(seed=layer_seed(seed, layer)),
-            recurrent_initializer=Orthogonal(
-                seed=layer_seed(seed, f"recurrent_{layer}")
-            ),
-            seed=layer_seed(seed, f"dropout_{layer}"),
-        )
-
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
-            layers.Embedding(
-                vocab_size,
-                embedding_size,
-                mask_zero=True,
-                embeddings_initializer=RandomUniform(seed=layer_seed(seed, 0)),
-            ),
-            lstm(1, return_sequences=True),
-            lstm(2, return_sequences=return_sequences),
-            layers.Dense(
-                vocab_size,
-                activation="softmax",
-                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 3)),
-            ),
+            make.embedding(vocab_size, embedding_size),
+            make.lstm(units, HeNormal),
+            make.lstm(units, HeNormal, return_sequences),
+            make.dense(vocab_size, "softmax"),
         ],
         name="shakespeare_lstm",
     )

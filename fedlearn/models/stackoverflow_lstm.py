@@ -1,8 +1,6 @@
 import keras
-from keras import layers
-from keras.initializers import GlorotUniform, Orthogonal, RandomUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def stackoverflow_lstm(
@@ -29,7 +27,7 @@ def stackoverflow_lstm(
         vocab_size: Number of words, padding and other special ones included.
         embedding_size: Dimensions of the embedding.
         units: Units of the LSTM layer.
-        seed: Integer that fixes the initial weights, or `None`.
+        seed: See `fl.models`.
 
     Returns:
         An uncompiled model from integers of shape `(batch, length)`, of any
@@ -47,37 +45,16 @@ def stackoverflow_lstm(
     >>> model.count_params()
     4050748
 
-    Source: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and McMahan,
-    "Adaptive federated optimization", ICLR 2021, appendix on models.
+    Source: Reddi et al. 2021, arXiv:2003.00295, appendix on models.
     """
-
-    def kernel(layer):
-        return GlorotUniform(seed=layer_seed(seed, layer))
-
+    make = SeededLayers(seed)
     return keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
-            layers.Embedding(
-                vocab_size,
-                embedding_size,
-                mask_zero=True,
-                embeddings_initializer=RandomUniform(seed=layer_seed(seed, 0)),
-            ),
-            layers.LSTM(
-                units,
-                return_sequences=True,
-                kernel_initializer=kernel(1),
-                recurrent_initializer=Orthogonal(
-                    seed=layer_seed(seed, "recurrent_1")
-                ),
-                seed=layer_seed(seed, "dropout_1"),
-            ),
-            layers.Dense(embedding_size, kernel_initializer=kernel(2)),
-            layers.Dense(
-                vocab_size,
-                activation="softmax",
-                kernel_initializer=kernel(3),
-            ),
+            make.embedding(vocab_size, embedding_size),
+            make.lstm(units),
+            make.dense(embedding_size, None),
+            make.dense(vocab_size, "softmax"),
         ],
         name="stackoverflow_lstm",
     )

@@ -1,8 +1,7 @@
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def stackoverflow_tags(
@@ -20,13 +19,11 @@ def stackoverflow_tags(
     are for the sum.
 
     Args:
-        input_shape: Shape of one example; flattened.
+        input_shape, seed: See `fl.models`.
         num_tags: Number of tags.
-        seed: Integer that fixes the initial weights, or `None`.
 
     Returns:
-        An uncompiled model from `(batch, *input_shape)` to a probability for
-        each tag, of shape `(batch, num_tags)`.
+        A model to a probability for each tag, of shape `(batch, num_tags)`.
 
     Example:
 
@@ -39,18 +36,13 @@ def stackoverflow_tags(
     >>> model.count_params()
     5000500
 
-    Source: Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar and McMahan,
-    "Adaptive federated optimization", ICLR 2021, appendix on models.
+    Source: Reddi et al. 2021, arXiv:2003.00295, appendix on models.
     """
     return keras.Sequential(
         [
             keras.Input(input_shape),
             layers.Flatten(),
-            layers.Dense(
-                num_tags,
-                activation="sigmoid",
-                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 0)),
-            ),
+            SeededLayers(seed).dense(num_tags, "sigmoid"),
         ],
         name="stackoverflow_tags",
     )

@@ -2,9 +2,8 @@ from collections.abc import Sequence
 
 import keras
 from keras import layers
-from keras.initializers import GlorotUniform
 
-from fedlearn.models.layer_seed import layer_seed
+from fedlearn.models.seeded_layers import SeededLayers
 
 
 def tabular(
@@ -28,7 +27,7 @@ def tabular(
             scaled already. They are constants, which nobody trains.
         label_mean, label_scale: Of an amount, the mean and standard
             deviation, about which predictions begin.
-        seed: Integer that fixes the initial weights, or `None`.
+        seed: See `fl.models`.
 
     Returns:
         An uncompiled model from `(batch, columns)` to probabilities of shape
@@ -42,27 +41,14 @@ def tabular(
     >>> model.output_shape
     (None, 1)
     """
-    scaling = []
+    make = SeededLayers(seed)
+    model = keras.Sequential([keras.Input(input_shape)], name="tabular")
     if mean is not None and variance is not None:
-        scaling.append(layers.Normalization(mean=mean, variance=variance))
-    units = 1 if num_classes is None else num_classes
-    model = keras.Sequential(
-        [
-            keras.Input(input_shape),
-            *scaling,
-            layers.Dense(
-                32,
-                activation="relu",
-                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 0)),
-            ),
-            layers.Dense(
-                units,
-                activation=None if num_classes is None else "softmax",
-                kernel_initializer=GlorotUniform(seed=layer_seed(seed, 1)),
-            ),
-        ],
-        name="tabular",
-    )
-    if num_classes is None:
+        model.add(layers.Normalization(mean=mean, variance=variance))
+    model.add(make.dense(32))
+    if num_classes is not None:
+        model.add(make.dense(num_classes, "softmax"))
+    else:
+        model.add(make.dense(1, None))
         model.add(layers.Rescaling(label_scale, offset=label_mean))
     return model
