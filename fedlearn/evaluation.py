@@ -80,7 +80,7 @@ def evaluate_values(
     cohort: Cohort,
     per_client: bool = False,
     batch_size: int = 256,
-    own_non_trainable: Callable[[str], Arrays] | None = None,
+    weights_of: Callable[[str], tuple[Arrays, Arrays]] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` for weights that are not in the model's variables.
 
@@ -91,8 +91,8 @@ def evaluate_values(
         cohort: The clients.
         per_client: As for `evaluate`.
         batch_size: As for `evaluate`.
-        own_non_trainable: From a client's id to its own `non_trainable`, if
-            clients have them.
+        weights_of: From a client's id to its own `(trainable,
+            non_trainable)`, if clients have them.
     """
     if batch_size < 1:
         raise ValueError(
@@ -104,12 +104,12 @@ def evaluate_values(
     # lose their last digits in float32.
     total: list[Any] = []
 
-    def run(batches, others=non_trainable) -> list[np.ndarray]:
+    def run(batches, weights=(trainable, non_trainable)) -> list[np.ndarray]:
         nonlocal total
-        values = model.start(trainable, others).metrics
+        values = model.start(*weights).metrics
         for batch in batches:
             batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-            values = model.count_batch(trainable, others, values, batch)
+            values = model.count_batch(*weights, values, batch)
         values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
         # The model's metrics exist once the first client has been read.
         total = total or [np.zeros_like(v) for v in values]
@@ -146,14 +146,12 @@ def evaluate_values(
             return length
         return 4 ** ((length.bit_length() - 1) // 2)
 
-    if per_client or own_non_trainable is not None:
+    if per_client or weights_of is not None:
         for client in cohort:
             num_examples += client.num_examples
-            own = (
-                non_trainable
-                if own_non_trainable is None
-                else own_non_trainable(client.id)
-            )
+            own = (trainable, non_trainable)
+            if weights_of is not None:
+                own = weights_of(client.id)
             with naming([client.id]):
                 values = run(_slices(client.data, batch_size, cut), own)
             if per_client:

@@ -19,23 +19,46 @@ from fedlearn import (
 )
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.clients.algorithm import Algorithm
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.local_training import LocalTraining
-from fedlearn.clients.program import ClientProgram, seed_words
+from fedlearn.clients.personal_variables import (
+    IsPersonal,
+    PersonalVariables,
+    placed,
+)
+from fedlearn.clients.program import (
+    ClientProgram,
+    ClientState,
+    seed_words,
+    shared_spec,
+)
 from fedlearn.data.class_names import listed
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.evaluation import evaluate_values
+from fedlearn.executors.executor import (
+    Run,
+    ending_at_client,
+    ending_at_server,
+    naming,
+)
+from fedlearn.executors.sequential import client_rounds
 from fedlearn.keras_model import (
     layer_statistics,
     model_copy,
-    model_work,
     variable_roles,
 )
-from fedlearn.keras_model.functional_model import FunctionalModel, to_backend
-from fedlearn.messages.broadcast import Broadcast
+from fedlearn.keras_model.functional_model import (
+    Arrays,
+    FunctionalModel,
+    to_backend,
+)
+from fedlearn.messages import wire
+from fedlearn.messages.broadcast import Broadcast, Received
+from fedlearn.messages.download import Download
+from fedlearn.messages.message import Message
 from fedlearn.messages.server_state import ServerState
-from fedlearn.messages.traffic import Traffic
 from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
@@ -51,7 +74,8 @@ class LearningProcess(Configurable):
     run in different places::
 
         broadcast = process.broadcast(state)
-        update_k = process.client_update(broadcast, data_k, seed_k)
+        message_k, kept_k = process.client_message(broadcast, data_k, seed_k)
+        update_k = process.accept(broadcast, message_k)
         total = update_1 + update_2 + ...
         state, metrics = process.server_update(state, broadcast, total)
 
@@ -74,6 +98,8 @@ class LearningProcess(Configurable):
             stay as they are.
         privacy: A `fedlearn.privacy.Privacy`: delta, where noise comes from,
             and which metrics are told; None for its defaults.
+        algorithm: What is done besides Federated Averaging, a
+            `fedlearn.algorithms.Algorithm`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -90,6 +116,7 @@ class LearningProcess(Configurable):
         executor: Any = "auto",
         broadcast_encoders: Encoders = (),
         privacy: Privacy | None = None,
+        algorithm: Algorithm | None = None,
     ):
         if client is None or isinstance(client, str):
             client = serialization.get(
@@ -120,13 +147,19 @@ class LearningProcess(Configurable):
         self._functional = FunctionalModel(
             model, frozen_statistics=choice == "frozen"
         )
-        self.aggregator = self.aggregator.build(self.update_spec)
-        statistics = self._functional.roles.state
-        self._averages = bool(statistics) and choice == "average"
-        self._keeps_own = bool(statistics) and choice == "local"
-        if self._averages:
+        self.algorithm = Algorithm() if algorithm is None else algorithm
+        personal = PersonalVariables(
+            self._functional, self._is_personal(choice == "local")
+        )
+        shared = shared_spec(self._functional, personal)
+        self.aggregator = self.aggregator.build(
+            [*shared, *self.algorithm.extra_spec(shared)]
+        )
+        self._personal, self._shared = personal, shared
+        if personal.statistics:
             layer_statistics.check(
-                self.aggregator, variable_roles.layers_with(model, statistics)
+                self.aggregator,
+                variable_roles.layers_with(model, personal.statistics),
             )
         if server_optimizer is None:
             server_optimizer = keras.optimizers.SGD(1.0)
@@ -134,22 +167,24 @@ class LearningProcess(Configurable):
             server_optimizer, "server_optimizer"
         )
         self._server_optimizer = FunctionalOptimizer(
-            self.server_optimizer, model.trainable_variables
+            self.server_optimizer,
+            [model.trainable_variables[i] for i in personal.shared],
         )
-        self._trainer = self.client.build(self._functional)
+        self._trainer = self.client.build(
+            self._functional, self.algorithm, personal
+        )
+        self._program = ClientProgram(self._trainer, self.aggregator)
+        self.algorithm.check(self)
         self._initial_values = self._functional.values()
         self.executor = executors.get(executor)
-        self._runner: Any = None
-        self._sequential: Any = None
+        self._runner: Run | None = None
+        self._client_rounds: Any = None
         self._server_step = backend.jit(self._server_step_fn)
         self._aggregator_params = backend.jit(self.aggregator.params)
+        self._accept = backend.jit(ending_at_server(self._program))
         self.broadcast_encoders = links(broadcast_encoders)
-        self._traffic = Traffic(
-            self.aggregator,
-            self._functional,
-            self.broadcast_encoders,
-            self._averages,
-        )
+        self._download = Download(self.broadcast_encoders, shared)
+        self._bytes_down: int | None = None
         self.state: ServerState | None = None
         # Of the classes that clients' labels numbered so far.
         self._class_names: tuple[str, ...] | None = None
@@ -227,7 +262,7 @@ class LearningProcess(Configurable):
 
         Returns:
             A dict that JSON can hold, with the model in Keras's form; the
-            arguments by name, `spec`, and `algorithm`, the class.
+            arguments by name, `spec`, and `process`, the class.
 
         Example:
 
@@ -244,7 +279,7 @@ class LearningProcess(Configurable):
         """
         config = super().get_config()
         return {
-            "algorithm": keras.saving.get_registered_name(type(self)),
+            "process": keras.saving.get_registered_name(type(self)),
             **{n: serialization.serialized(v) for n, v in config.items()},
             "spec": serialization.serialized(self.spec),
         }
@@ -268,14 +303,14 @@ class LearningProcess(Configurable):
         """
         importlib.import_module("fedlearn.algorithms")
         arguments = dict(config)
-        name, spec = arguments.pop("algorithm"), arguments.pop("spec")
-        algorithm = keras.saving.get_registered_object(name)
-        if algorithm is None or not issubclass(algorithm, LearningProcess):
+        name, spec = arguments.pop("process"), arguments.pop("spec")
+        kind = keras.saving.get_registered_object(name)
+        if kind is None or not issubclass(kind, LearningProcess):
             raise ValueError(
                 f"There is no algorithm {name!r}. Import the module that "
                 "defines it first."
             )
-        process: Any = super(LearningProcess, algorithm).from_config(arguments)
+        process: Any = super(LearningProcess, kind).from_config(arguments)
         if spec is not None:
             process.build(serialization.revived(spec))
         return process
@@ -296,11 +331,14 @@ class LearningProcess(Configurable):
         return ServerState(
             trainable=trainable,
             non_trainable=non_trainable,
-            optimizer=self._server_optimizer.initial_values(trainable),
+            optimizer=self._server_optimizer.initial_values(
+                self._shared_of(trainable)
+            ),
             aggregator=self.aggregator.init(),
             client_states=ClientStates(),
             round_num=np.asarray(0, np.int64),
             seed=np.asarray(seed, np.int64),
+            algorithm=self.algorithm.init(self._shared),
         )
 
     def next(
@@ -328,7 +366,10 @@ class LearningProcess(Configurable):
         self._class_names = cohort.class_names or self._class_names
         broadcast = self.broadcast(state)
         client_seeds = [self.client_seed(state, i) for i in cohort.ids]
-        total = self._run(broadcast, cohort, client_seeds)
+        if self._runner is None:
+            self._runner = self.executor.bind(self._program)
+        received = self.receive(broadcast)
+        total = self._runner(received, cohort, client_seeds)
         return self.server_update(state, broadcast, total)
 
     @keras_words.answers(keras_words.EVALUATE)
@@ -341,8 +382,8 @@ class LearningProcess(Configurable):
     ) -> dict[str, Any]:
         """Federated evaluation: `evaluate(clients)`, of what `fit` trained.
 
-        With `LocalTraining(statistics="local")` a client that has taken part
-        in a round is evaluated with its own statistics, by its id.
+        Where weights or statistics are personal, a client that has taken part
+        in a round is evaluated with its own, by its id.
 
         Args:
             state: Whose weights to evaluate. Without it, as in
@@ -380,9 +421,7 @@ class LearningProcess(Configurable):
             cohort,
             per_client=per_client,
             batch_size=batch_size,
-            own_non_trainable=(
-                self._own_non_trainable(state) if self._keeps_own else None
-            ),
+            weights_of=self._weights_of(state),
         )
 
     def _check_class_names(self, cohort: Cohort) -> None:
@@ -419,15 +458,126 @@ class LearningProcess(Configurable):
     def broadcast(self, state: ServerState) -> Broadcast:
         """What the server sends to every client of the round."""
         rate = self._trainer.optimizer.scheduled_rate(int(state.round_num))
-        seed = seeds.fold(int(state.seed), "aggregator", int(state.round_num))
-        params = self._aggregator_params(state.aggregator, seed_words(seed))
-        sent = self._traffic.send(state.trainable, self._send_seed(state))
+        run, round_num = int(state.seed), int(state.round_num)
+        words = seed_words(seeds.fold(run, "aggregator", round_num))
         return Broadcast(
-            trainable=list(sent),
-            non_trainable=state.non_trainable,
+            trainable=self._download.send(
+                self._shared_of(state.trainable),
+                seed_words(seeds.fold(run, "broadcast", round_num)),
+            ),
+            statistics=[
+                state.non_trainable[i] for i in self._personal.statistics
+            ],
             learning_rate=() if rate is None else np.asarray(rate, np.float32),
-            params=params,
+            params=self._aggregator_params(state.aggregator, words),
+            algorithm=self.algorithm.broadcast(state.algorithm),
+            resident=(state.trainable, state.non_trainable),
         )
+
+    def receive(self, broadcast: Broadcast) -> Received:
+        """A broadcast as a client has it, decoded and put together.
+
+        Args:
+            broadcast: From `broadcast`, or unpacked from its bytes.
+        """
+        trainable, non_trainable = broadcast.resident or map(
+            to_backend, self._initial_values
+        )
+        return Received(
+            placed(
+                trainable,
+                self._personal.shared,
+                self._download.receive(broadcast.trainable),
+            ),
+            placed(
+                non_trainable,
+                self._personal.statistics,
+                broadcast.statistics,
+            ),
+            broadcast.learning_rate,
+            broadcast.params,
+            broadcast.algorithm,
+        )
+
+    def client_message(
+        self,
+        broadcast: Broadcast,
+        data: Any,
+        seed: int,
+        client_state: Any = None,
+    ) -> tuple[Message, Any]:
+        """What one client sends, and what it keeps for its next round.
+
+        Args:
+            broadcast: From `broadcast`.
+            data: `(x, y)` or `(x, y, sample_weight)` arrays, or a
+                `tf.data.Dataset`.
+            seed: The client's own in this round, from `client_seed`.
+            client_state: What the client kept from its last round; None for
+                one that is seen first.
+
+        Returns:
+            `(message, client_state)`, of NumPy arrays. The message's bytes
+            are those of `fedlearn.messages.wire.pack`.
+        """
+        received = self.receive(broadcast)
+        own = client_state or self._program.fresh(received)
+
+        def state_of(client_id):
+            return own
+
+        client = Cohort([data], self._functional, state_of).read(0)
+        if self._client_rounds is None:
+            self._client_rounds = client_rounds(
+                self._program, ending_at_client(self._program)
+            )
+        with naming([client.id]):
+            message, kept = self._client_rounds(received, client, seed)
+        return self._program.to_wire(message), backend.to_numpy(kept)
+
+    def accept(
+        self,
+        broadcast: Broadcast,
+        message: Message,
+        client_id: str | None = None,
+        client_state: Any = None,
+    ) -> Update:
+        """What the server makes of a client's message.
+
+        Args:
+            broadcast: What the client was sent.
+            message: From `client_message`, or from its bytes by
+                `fedlearn.messages.wire.unpack` with `message_spec`.
+            client_id: Whose it is; needed with `client_state`.
+            client_state: What the client keeps, if the server keeps it for
+                the client.
+
+        Raises:
+            ValueError: If it isn't of `message_spec`.
+        """
+        num_bytes = len(wire.pack(message))
+        sums = self._accept(broadcast.params, self._program.from_wire(message))
+        states = {}
+        if client_id is not None and keras.tree.flatten(client_state or ()):
+            states[client_id] = client_state
+        kind = StackedUpdate if self._program.stacked else Update
+        return kind.of(sums, num_bytes, states)
+
+    @property
+    def broadcast_spec(self) -> Broadcast:
+        """Shapes and dtypes of what clients are sent: `broadcast(...).sent`."""
+        return keras.tree.map_structure(
+            lambda a: keras.KerasTensor(a.shape, a.dtype.name),
+            backend.to_numpy(self.broadcast(self.initialize()).sent),
+        )
+
+    @property
+    def message_spec(self) -> Message:
+        """Shapes and dtypes of what `client_message` gives, None if unknown.
+
+        Metrics are in it once the process has seen examples, or their spec.
+        """
+        return self._program.message_spec()
 
     def client_update(
         self,
@@ -435,40 +585,34 @@ class LearningProcess(Configurable):
         data: Any,
         seed: int,
         client_state: Any = None,
+        client_id: str | None = None,
     ) -> Any:
         """What one client adds to the round's total.
 
+        `accept` of what `client_message` gives.
+
         Args:
             broadcast: From `broadcast`.
-            data: `(x, y)` or `(x, y, sample_weight)` arrays, or a
-                `tf.data.Dataset`.
-            seed: The client's own in this round, from `client_seed`.
+            data: As for `client_message`.
+            seed: As for `client_message`.
             client_state: What the client kept from its last round; `()` for
                 one that is seen first.
+            client_id: Who it is. What it keeps is then in the update too, and
+                `server_update` puts it into the state.
 
         Returns:
             The `Update`; with `client_state`, `(update, client_state)`.
         """
-        if client_state is None or not keras.tree.flatten(client_state):
-            own = self._fresh_client(broadcast.non_trainable)
-        else:
-            own = client_state
-
-        def state_of(client_id):
-            return own
-
-        cohort = Cohort([data], self._functional, state_of)
-        if self._sequential is None:
-            self._sequential = executors.Sequential().bind(self.program)
-        update = self._sequential(broadcast, cohort, [seed])
-        if client_state is None:
-            return update
-        if self._stateful:
-            client_state = update.kept[0][1]["state"]
-        return update, client_state
+        message, kept = self.client_message(
+            broadcast, data, seed, client_state or None
+        )
+        update = self.accept(
+            broadcast, message, client_id, None if client_id is None else kept
+        )
+        return update if client_state is None else (update, kept)
 
     def server_update(
-        self, state: ServerState, broadcast: Broadcast, total: Any
+        self, state: ServerState, broadcast: Broadcast, total: Update
     ) -> tuple[ServerState, dict[str, float]]:
         """The state after a round, and the round's metrics.
 
@@ -481,48 +625,49 @@ class LearningProcess(Configurable):
         if took_part:
             self.aggregator.check_cohort(took_part)
         noise = self.aggregator.draw(state.aggregator, self._noise_rng(state))
-        positions = self._functional.roles.state if self._averages else ()
-        trainable, statistics, optimizer, aggregator, results = (
+        positions = self._personal.statistics
+        shared, statistics, optimizer, aggregator, algorithm, results = (
             self._server_step(
-                state.trainable,
+                self._shared_of(state.trainable),
                 [state.non_trainable[i] for i in positions],
                 state.optimizer,
                 state.aggregator,
+                state.algorithm,
                 broadcast.params,
-                tuple(total[:5]),
+                total.sums,
                 noise,
             )
         )
         results = backend.to_numpy(results)
         metrics = {name: float(value) for name, value in results.items()}
-        num_sent = metrics["num_clients"] + metrics["num_rejected"]
-        traffic = self._traffic
-        metrics["bytes_up"] = (
-            float(sum(traffic.bytes_of(k["message"]) for _, k in total.kept))
-            if self.aggregator.varies_in_length
-            else num_sent
-            * traffic.bytes_up(lambda: self._zero_message(broadcast))
-        )
-        metrics["bytes_down"] = num_sent * traffic.bytes_down(broadcast)
+        metrics["bytes_up"] = float(total.bytes_up)
+        metrics["bytes_down"] = float(took_part * self.bytes_down(broadcast))
         if self.privacy.private_metrics:
             covered = self.aggregator.covered_metrics
             metrics = {n: v for n, v in metrics.items() if n in covered}
         # All others are the very arrays that they were.
-        non_trainable = list(state.non_trainable)
-        for i, value in zip(positions, statistics, strict=True):
-            non_trainable[i] = value
-        state = state._replace(
-            trainable=list(trainable),
-            non_trainable=non_trainable,
+        return state._replace(
+            trainable=placed(state.trainable, self._personal.shared, shared),
+            non_trainable=placed(state.non_trainable, positions, statistics),
             optimizer=list(optimizer),
             aggregator=aggregator,
+            client_states=state.client_states.updated(total.client_states),
             round_num=np.asarray(state.round_num + 1, np.int64),
-        )
-        if self._stateful:
-            new = {i: kept["state"] for i, kept in total.kept}
-            states = state.client_states.updated(new)
-            state = state._replace(client_states=states)
-        return state, metrics
+            algorithm=algorithm,
+        ), metrics
+
+    def bytes_down(self, broadcast: Broadcast) -> int:
+        """How many bytes one client is sent, those of `wire.pack`.
+
+        What is the same in all rounds (frozen weights, an adapted layer's
+        mean) comes with the model, once, and isn't counted.
+
+        Args:
+            broadcast: From `broadcast`.
+        """
+        if self._bytes_down is None:
+            self._bytes_down = len(wire.pack(backend.to_numpy(broadcast.sent)))
+        return self._bytes_down
 
     @property
     def client_metrics(self) -> tuple[str, ...]:
@@ -562,22 +707,7 @@ class LearningProcess(Configurable):
     @property
     def program(self) -> ClientProgram:
         """A client's round as pure functions."""
-        return ClientProgram(
-            batches=self._trainer.batches,
-            start=self._start,
-            step=self._trainer.step,
-            padded_step=self._trainer.padded_step,
-            can_pad=self._trainer.can_pad,
-            finish=self._finish,
-            batch_size=self.client.batch_size,
-            keeps=self._stateful or self.aggregator.varies_in_length,
-            stacked=self.aggregator.reduction == "stack",
-            step_work=self.client.batch_size
-            * model_work.multiplications(self._functional.model),
-            convolves=model_work.convolves(self._functional.model),
-            plain_layers=model_work.has_plain_layers(self._functional.model),
-            pad_to=getattr(self._trainer, "pad_to", None),
-        )
+        return self._program
 
     @property
     def functional_model(self) -> FunctionalModel:
@@ -586,12 +716,12 @@ class LearningProcess(Configurable):
 
     @property
     def update_spec(self) -> list[keras.KerasTensor]:
-        """Shapes and dtypes of a client's update: of the trained weights."""
-        # Of the values: JAX without 64 bits holds float64 in 32.
-        return [
-            keras.KerasTensor(v.shape, v.value.dtype)
-            for v in self._functional.model.trainable_variables
-        ]
+        """Shapes and dtypes of a client's update.
+
+        Of the trained weights that clients share, and what an algorithm sends
+        with them.
+        """
+        return self.aggregator.spec
 
     def cohort(self, clients: Any) -> Cohort:
         """The clients of a round, checked against the model as they are read.
@@ -604,149 +734,89 @@ class LearningProcess(Configurable):
         """
         return Cohort(clients, self._functional)
 
-    def _run(self, broadcast, cohort, client_seeds):
-        if self._runner is None:
-            self._runner = self.executor.bind(self.program)
-        return self._runner(broadcast, cohort, client_seeds)
+    def _is_personal(self, keeps_statistics: bool) -> IsPersonal:
+        model, roles = self._functional.model, self._functional.roles
+        kept: set[int] = set()
+        if keeps_statistics:
+            kept = {id(model.non_trainable_variables[i]) for i in roles.state}
+        of_algorithm = self.algorithm.personal_variables(model)
 
-    @property
-    def _stateful(self) -> bool:
-        """Whether clients keep something from round to round."""
-        return self.aggregator.has_memory or self._keeps_own
+        def is_personal(variable):
+            return id(variable) in kept or (
+                of_algorithm is not None and of_algorithm(variable)
+            )
+
+        return is_personal
+
+    def _shared_of(self, trainable: Arrays) -> Arrays:
+        return [trainable[i] for i in self._personal.shared]
 
     def _state_of(self, state: ServerState) -> Callable[[str], Any]:
         """From a client's id to what it kept, also if it is seen first."""
-        fresh = backend.to_numpy(self._fresh_client(state.non_trainable))
+        fresh = backend.to_numpy(self._program.fresh(state))
         return lambda client_id: state.client_states.get(client_id, fresh)
 
-    def _fresh_client(self, non_trainable: Any) -> Any:
-        """What a client keeps that is seen first.
+    def _weights_of(
+        self, state: ServerState
+    ) -> Callable[[str], tuple[Arrays, Arrays]] | None:
+        """From a client's id to the weights that it predicts with.
 
-        Args:
-            non_trainable: The server's.
+        None where all clients predict with the server's.
         """
-        if not self._stateful:
-            return ()
-        kept = self.aggregator.init_memory()
-        if not self._keeps_own:
-            return kept
-        positions = self._functional.roles.state
-        own = [non_trainable[i] for i in positions]
-        return {"aggregator": kept, "statistics": own}
-
-    def _with_own(self, non_trainable: Any, client_state: Any) -> list[Any]:
-        """The server's variables, with a client's own statistics."""
-        values = list(non_trainable)
-        for i, value in zip(
-            self._functional.roles.state,
-            client_state["statistics"],
-            strict=True,
-        ):
-            values[i] = value
-        return values
-
-    def _own_non_trainable(self, state: ServerState) -> Callable[[str], Any]:
+        if not keras.tree.flatten(self.client_state):
+            return None
         state_of = self._state_of(state)
-        return lambda client_id: self._with_own(
-            state.non_trainable, state_of(client_id)
-        )
+        shared = self._shared_of(state.trainable)
 
-    def _start(self, broadcast, seed, client_state=()):
-        if self._keeps_own and client_state:
-            non_trainable = self._with_own(
-                broadcast.non_trainable, client_state
+        def weights_of(client_id):
+            kept = state_of(client_id)
+            own = self.algorithm.own_weights(shared, kept.algorithm)
+            return self._personal.put(
+                placed(state.trainable, self._personal.shared, own),
+                state.non_trainable,
+                [ops.convert_to_tensor(a) for a in kept.personal],
             )
-            broadcast = Broadcast(
-                broadcast.trainable,
-                non_trainable,
-                broadcast.learning_rate,
-                broadcast.params,
-            )
-        return self._trainer.start(broadcast, seed)
+
+        return weights_of
 
     @property
-    def client_state(self) -> Any:
-        """What a client keeps that is seen first; `()` if clients don't."""
-        _, non_trainable = self._initial_values
-        return backend.to_numpy(self._fresh_client(non_trainable))
-
-    def _finish(self, broadcast, carry, num_examples, seed, client_state):
-        delta = self._trainer.delta(broadcast, carry)
-        statistics = list(carry.variables.state)
-        message, kept_by_encoders = self.aggregator.encode(
-            delta,
-            broadcast.params,
-            seed,
-            client_state["aggregator"] if self._keeps_own else client_state,
-        )
-        num_examples = ops.cast(num_examples, "float32")
-        weight = self.aggregator.weight(num_examples)
-        summand = {
-            "update": self.aggregator.summand(
-                message, num_examples, broadcast.params
-            ),
-            "statistics": layer_statistics.summand(
-                statistics if self._averages else [],
-                ops.where(num_examples > 0, weight, ops.zeros_like(weight)),
-                stacked=self.aggregator.reduction == "stack",
-            ),
-        }
-        # NaN and infinities stay in a sum, and a sum is one pass over the
-        # weights. (Finite numbers of 1e30 can overflow it: no update either.)
-        finite = True
-        checked = [*delta, *statistics]
-        if getattr(self.aggregator, "encoders", ()):
-            # A cast to float16 can make a number infinite.
-            checked += [
-                a
-                for a in keras.tree.flatten(summand["update"])
-                if keras.backend.is_float_dtype(
-                    keras.backend.standardize_dtype(a.dtype)
-                )
-            ]
-        for array in checked:
-            finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
-        kept: Any = {}
-        if self._stateful:
-            # Of an update that was left out, nothing is kept.
-            kept["state"] = keras.tree.map_structure(
-                lambda new, old: ops.where(finite, new, old),
-                (
-                    {"aggregator": kept_by_encoders, "statistics": statistics}
-                    if self._keeps_own
-                    else kept_by_encoders
-                ),
-                client_state,
-            )
-        if self.aggregator.varies_in_length:
-            kept["message"] = message
-        return summand, list(carry.variables.metrics), finite, kept or ()
+    def client_state(self) -> ClientState:
+        """What a client keeps that is seen first."""
+        trainable, non_trainable = self._initial_values
+        initial = Received(trainable, non_trainable, (), ())
+        return backend.to_numpy(self._program.fresh(initial))
 
     def _server_step_fn(
         self,
-        trainable,
+        shared,
         statistics,
         optimizer,
         aggregator,
+        algorithm,
         params,
-        total,
+        sums,
         noise,
     ):
-        summand, metrics, num_clients, num_examples, num_rejected = total
-        update = summand["update"]
-        mean, aggregator, added = self.aggregator.finish(
-            aggregator, update, params, noise
+        summand, metrics, num_clients, num_examples, num_rejected = sums
+        aggregate, aggregator, added = self.aggregator.finish(
+            aggregator, summand["update"], params, noise
+        )
+        update, algorithm, told = self.algorithm.server(
+            algorithm,
+            aggregate[: len(shared)],
+            aggregate[len(shared) :],
+            ops.cast(num_clients, "float32"),
         )
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.
-        trainable, optimizer = self._server_optimizer.apply(
-            optimizer, [-m for m in mean], trainable
+        shared, optimizer = self._server_optimizer.apply(
+            optimizer, [-m for m in update], shared
         )
         statistics = layer_statistics.average(
             summand["statistics"],
             statistics,
-            stacked=self.aggregator.reduction == "stack",
-            num_required=getattr(self.aggregator, "num_required", 1),
+            stacked=self._program.stacked,
+            num_required=self.aggregator.num_required,
         )
         results = {
             **self._functional.metrics_result(metrics),
@@ -754,8 +824,9 @@ class LearningProcess(Configurable):
             "num_examples": num_examples,
             "num_rejected": num_rejected,
             **added,
+            **told,
         }
-        return trainable, statistics, optimizer, aggregator, results
+        return shared, statistics, optimizer, aggregator, algorithm, results
 
     def _noise_rng(self, state: ServerState) -> np.random.Generator:
         if self.privacy.secure_noise:
@@ -764,17 +835,6 @@ class LearningProcess(Configurable):
             words = (int(state.seed), "noise", int(state.round_num))
             key = seeds.fold(*words) << 64 | seeds.fold(*words, "high")
         return np.random.Generator(np.random.Philox(key=key))
-
-    def _zero_message(self, broadcast: Broadcast) -> Any:
-        """What a client sends that has learned nothing."""
-        zeros = [ops.zeros(spec.shape, spec.dtype) for spec in self.update_spec]
-        message, _ = self.aggregator.encode(
-            zeros,
-            broadcast.params,
-            ops.convert_to_tensor(seed_words(0)),
-            self.aggregator.init_memory(),
-        )
-        return message
 
     def empty_update(self, broadcast: Broadcast) -> Update:
         """The sum of no clients' updates.
@@ -787,38 +847,19 @@ class LearningProcess(Configurable):
         Args:
             broadcast: What they would have been sent.
         """
-        zero = ops.zeros((), "float32")
-        summand = {
-            "update": self.aggregator.summand(
-                self._zero_message(broadcast), zero, broadcast.params
-            ),
-            "statistics": layer_statistics.summand(
-                [
-                    broadcast.non_trainable[i]
-                    for i in self._functional.roles.state
-                    if self._averages
-                ],
-                zero,
-            ),
-        }
-        rows: tuple[int, ...] = ()
-        if self.aggregator.reduction == "stack":
-            rows = (getattr(self.aggregator, "num_required", 1),)
-        zero = ops.zeros((), "int32")
-        return Update(
-            keras.tree.map_structure(
-                lambda a: ops.zeros((*rows, *a.shape), a.dtype), summand
-            ),
-            [
-                ops.zeros(v.shape, v.dtype)
-                for v in self._functional.metrics_variables
-            ],
-            *(zero, zero, zero),
-        )
-
-    def _send_seed(self, state: ServerState) -> np.ndarray:
-        return seed_words(
-            seeds.fold(int(state.seed), "broadcast", int(state.round_num))
+        nobody = self._program.nothing()
+        summand, metrics, *counts = self._accept(broadcast.params, nobody)
+        rows = self.aggregator.num_required
+        if self._program.stacked:
+            summand = keras.tree.map_structure(
+                lambda a: ops.zeros((rows, *a.shape[1:]), a.dtype), summand
+            )
+        else:
+            summand = keras.tree.map_structure(ops.zeros_like, summand)
+        zeros = [ops.zeros_like(count) for count in counts]
+        kind = StackedUpdate if self._program.stacked else Update
+        return kind(
+            summand, keras.tree.map_structure(ops.zeros_like, metrics), *zeros
         )
 
     # Models.
@@ -840,9 +881,9 @@ class LearningProcess(Configurable):
 
         Args:
             state: Whose; None for `self.state`.
-            client: The id of a client whose own statistics the model gets,
-                with `LocalTraining(statistics="local")`; those of the server
-                if it hasn't taken part in a round.
+            client: The id of a client whose own weights and statistics the
+                model gets, where some are personal; those of the server if it
+                hasn't taken part in a round.
 
         Raises:
             ValueError: If the model can't be copied: a subclassed model needs
@@ -850,9 +891,12 @@ class LearningProcess(Configurable):
         """
         state = self._given_or_last(state)
         model = model_copy.copy(self._functional.model)
-        if client is not None and self._keeps_own:
-            own = self._own_non_trainable(state)(client)
-            state = state._replace(non_trainable=own)
+        weights_of = self._weights_of(state)
+        if client is not None and weights_of is not None:
+            trainable, non_trainable = weights_of(client)
+            state = state._replace(
+                trainable=trainable, non_trainable=non_trainable
+            )
         self.write_weights(state, model)
         return model
 
@@ -1026,7 +1070,7 @@ class LearningProcess(Configurable):
           server optimizer SGD(learning_rate=1.0)
           clients are run  Vectorized(max_lanes=None) with 4 clients
           a client sends   136 B a round
-          a client gets    92 B a round
+          a client gets    110 B a round
           take part        all 2 clients in every round
         """
         from fedlearn.runs import process_summary

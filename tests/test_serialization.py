@@ -162,7 +162,7 @@ def test_a_process_comes_back_equal(spec):
 
 
 def test_an_algorithm_that_is_not_there():
-    config = {**a_process().get_config(), "algorithm": "mine>Best"}
+    config = {**a_process().get_config(), "process": "mine>Best"}
     with pytest.raises(ValueError, match="Import the module that defines it"):
         fl.LearningProcess.from_config(config)
 

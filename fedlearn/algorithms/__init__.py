@@ -6,14 +6,21 @@ from fedlearn.algorithms.fedavgm import FedAvgM
 from fedlearn.algorithms.federated_averaging import FedAvg, FederatedAveraging
 from fedlearn.algorithms.fedprox import FedProx
 from fedlearn.algorithms.fedyogi import FedYogi
+from fedlearn.algorithms.personal_layers import FedBN, FedPer
+from fedlearn.algorithms.scaffold import Scaffold
+from fedlearn.clients.algorithm import Algorithm
 
 __all__ = [
+    "Algorithm",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedBN",
+    "FedPer",
     "FedProx",
     "FedYogi",
     "FederatedAveraging",
+    "Scaffold",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

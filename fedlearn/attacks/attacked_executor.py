@@ -1,6 +1,6 @@
 """An executor some of whose clients are malicious."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,10 @@ from keras import ops
 
 from fedlearn import backend, executors, serialization
 from fedlearn.attacks.attack import Attack, HonestUpdates
-from fedlearn.executors.executor import Executor
+from fedlearn.clients.program import ClientProgram, Result
+from fedlearn.executors.executor import Executor, Run
+from fedlearn.keras_model.functional_model import Arrays
+from fedlearn.messages.broadcast import Received
 from fedlearn.names import ATTACKS
 
 
@@ -64,16 +67,17 @@ class AttackedExecutor(Executor):
         self.malicious = frozenset(str(i) for i in malicious)
         self.executor = executors.get(executor)
 
-    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
+    def bind(self, program: ClientProgram) -> Run:
+        kind = _Observed if self.attack.colludes else ClientProgram
         run_honest = self.executor.bind(
-            _observed(program) if self.attack.colludes else program
+            kind(program.trainer, program.aggregator)
         )
-        run_malicious = self.executor.bind(_attacking(program, self.attack))
+        run_malicious = self.executor.bind(Malicious(program, self.attack))
 
-        def run(broadcast, cohort, seeds):
+        def run(broadcast: Received, cohort: Any, seeds: list[int]) -> Any:
             is_malicious = [i in self.malicious for i in cohort.ids]
-            honest = _Part(cohort, [not m for m in is_malicious])
-            malicious = _Part(cohort, is_malicious)
+            honest: Any = _Part(cohort, [not m for m in is_malicious])
+            malicious: Any = _Part(cohort, is_malicious)
             total: Any = None
             knowledge: Any = ()
             if len(honest):
@@ -90,7 +94,7 @@ class AttackedExecutor(Executor):
                     total, len(malicious), program.stacked
                 )
             if len(malicious):
-                told = _Told(broadcast, knowledge)
+                told: Any = Told._make((*broadcast, knowledge))
                 attacked = run_malicious(told, malicious, malicious.of(seeds))
                 total = attacked if total is None else total + attacked
             return total
@@ -128,95 +132,95 @@ class _Part:
         return (self.read(i) for i in range(len(self)))
 
 
-class _Told(NamedTuple):
-    """A broadcast, with what malicious clients know beside it."""
+class Told(NamedTuple):
+    """What malicious clients know: what was sent, and of honest clients."""
 
-    broadcast: Any
+    trainable: Arrays
+    non_trainable: Arrays
+    learning_rate: Any
+    params: Any
+    algorithm: Any
     honest: Any
 
-    @property
-    def trainable(self):
-        return self.broadcast.trainable
 
-    @property
-    def non_trainable(self):
-        return self.broadcast.non_trainable
+class Malicious(ClientProgram):
+    """A client that trains as all do, and sends something else.
 
+    Args:
+        program: What all do.
+        attack: What is sent instead.
+    """
 
-def _attacking(program: Any, attack: Attack) -> Any:
-    """The program of malicious clients, which gets a `_Told`."""
+    def __init__(self, program: ClientProgram, attack: Attack):
+        super().__init__(program.trainer, program.aggregator)
+        self._attack = attack
 
-    def finish(told, carry, num_examples, seed, client_state):
-        before = program.start(told.broadcast, seed, client_state).variables
-        sent = attack.update(_moved(before, carry), told.honest, seed)
-        num_trainable = len(before.trainable)
-        # The program takes the update to be the way from where a client
-        # started to where it is: so that is where it is put.
-        places = [
-            ops.cast(b + s, b.dtype)
-            for b, s in zip(_floats(before), sent, strict=True)
-        ]
-        variables = carry.variables._replace(
-            trainable=places[:num_trainable], state=places[num_trainable:]
-        )
-        return program.finish(
-            told.broadcast,
-            carry._replace(variables=variables),
-            num_examples,
-            seed,
-            client_state,
+    def finish(
+        self, broadcast: Any, carry: Any, client_state: Any = ()
+    ) -> Result:
+        """What the client says that its training came to."""
+        result = super().finish(broadcast, carry, client_state)
+        before = [broadcast.non_trainable[i] for i in self.statistics]
+        own = _changes(self, broadcast, result)
+        sent = self._attack.update(own, broadcast.honest, carry.seed)
+        sent = [ops.cast(s, o.dtype) for s, o in zip(sent, own, strict=True)]
+        count = len(result.update)
+        return result._replace(
+            update=sent[:count],
+            statistics=[
+                b + s for b, s in zip(before, sent[count:], strict=True)
+            ],
         )
 
-    return program._replace(
-        start=lambda told, *args: program.start(told.broadcast, *args),
-        step=lambda told, *args: program.step(told.broadcast, *args),
-        padded_step=lambda told, *args: program.padded_step(
-            told.broadcast, *args
-        ),
-        finish=finish,
-    )
 
+class _Observed(ClientProgram):
+    """A client whose summand holds its update and the squares of it, too."""
 
-def _observed(program: Any) -> Any:
-    """A program whose summands hold the update and its square, too."""
-
-    def finish(broadcast, carry, num_examples, seed, client_state):
-        summand, *rest = program.finish(
-            broadcast, carry, num_examples, seed, client_state
-        )
-        before = program.start(broadcast, seed, client_state).variables
-        update = _moved(before, carry)
+    def send(self, broadcast, result, *args):
+        message, kept = super().send(broadcast, result, *args)
+        update = _changes(self, broadcast, result)
         squares = [ops.square(v) for v in update]
-        return {"sent": summand, "update": update, "square": squares}, *rest
+        return _Seen(message, update, squares), kept
 
-    return program._replace(finish=finish)
+    def accept(self, params, message):
+        accepted = super().accept(params, message.sent)
+        return accepted._replace(
+            summand=message._replace(sent=accepted.summand)
+        )
+
+    def to_wire(self, message):
+        return super().to_wire(getattr(message, "sent", message))
+
+
+class _Seen(NamedTuple):
+    sent: Any
+    update: Arrays
+    square: Arrays
+
+
+def _changes(program: ClientProgram, broadcast: Any, result: Result) -> Arrays:
+    """What a client changed: weights, then statistics."""
+    before = [broadcast.non_trainable[i] for i in program.statistics]
+    return [
+        *result.update,
+        *(s - b for s, b in zip(result.statistics, before, strict=True)),
+    ]
 
 
 def _learn(
     total: Any, num_malicious: int, stacked: bool
 ) -> tuple[Any, HonestUpdates]:
     """What was sent, and what malicious clients learn of it."""
-    summand = total.summand
+    seen = total.summand
     # Clients that were left out are zeros in the sums.
     count = np.maximum(np.float32(backend.to_numpy(total.num_clients)), 1)
     mean, std = [], []
-    for update, square in zip(
-        summand["update"], summand["square"], strict=True
-    ):
+    for update, square in zip(seen.update, seen.square, strict=True):
         if stacked:
             update, square = ops.sum(update, axis=0), ops.sum(square, axis=0)
         mean.append(update / count)
         variance = square / count - ops.square(mean[-1])
         std.append(ops.sqrt(ops.maximum(variance, 0.0)))
-    return total._replace(summand=summand["sent"]), HonestUpdates(
+    return total._replace(summand=seen.sent), HonestUpdates(
         mean, std, count, np.float32(num_malicious)
     )
-
-
-def _floats(variables: Any) -> list[Any]:
-    return [*variables.trainable, *variables.state]
-
-
-def _moved(before: Any, carry: Any) -> list[Any]:
-    pairs = zip(_floats(carry.variables), _floats(before), strict=True)
-    return [after - b for after, b in pairs]

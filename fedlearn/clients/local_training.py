@@ -2,8 +2,8 @@
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -12,14 +12,16 @@ from keras import ops
 from fedlearn import backend, optimizers, seeds
 from fedlearn.advice import keras_words
 from fedlearn.clients import class_weight as class_weights
+from fedlearn.clients.algorithm import Algorithm, Carry, Local
 from fedlearn.clients.example_dp import ExampleDP
+from fedlearn.clients.personal_variables import PersonalVariables
 from fedlearn.keras_model import keras_internals
-from fedlearn.keras_model.example_wise import is_example_wise, labels_match
 from fedlearn.keras_model.functional_model import (
     Arrays,
     FunctionalModel,
     Variables,
 )
+from fedlearn.messages.broadcast import Received
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.serialization import Configurable
 
@@ -161,13 +163,24 @@ class LocalTraining(Configurable):
 
         return ExampleGuarantee(self, num_examples, sampler, delta)
 
-    def build(self, model: FunctionalModel) -> "LocalTrainer":
-        """The pure functions of this training for one model."""
+    def build(
+        self,
+        model: FunctionalModel,
+        algorithm: Algorithm,
+        personal: PersonalVariables,
+    ) -> "LocalTrainer":
+        """The pure functions of this training for one model.
+
+        Args:
+            model: The model's pure functions.
+            algorithm: What is done besides.
+            personal: Which variables clients don't share.
+        """
         if self.dp is None:
-            return LocalTrainer(self, model)
+            return LocalTrainer(self, model, algorithm, personal)
         from fedlearn.clients.private_trainer import PrivateTrainer
 
-        return PrivateTrainer(self, model)
+        return PrivateTrainer(self, model, algorithm, personal)
 
     def num_steps(self, num_examples: int) -> int:
         """How many steps a client of so many examples takes in a round.
@@ -192,35 +205,38 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-class Carry(NamedTuple):
-    """What one step of a client hands to the next."""
-
-    variables: Variables
-    optimizer: Arrays
-
-
 class LocalTrainer:
     """The pure functions of a `LocalTraining` for one model.
 
     Args:
         config: What to do.
         model: On which model.
+        algorithm: What is done besides.
+        personal: Which variables clients don't share.
 
     Attributes:
-        pad_to: See `fedlearn.clients.program.ClientProgram`.
+        per_example: Whether gradients are taken example by example, so that
+            rows of a batch can be left out, whatever the model.
     """
 
-    pad_to: Callable[[int], int] | None = None
+    per_example: bool = False
 
-    def __init__(self, config: LocalTraining, model: FunctionalModel):
+    def __init__(
+        self,
+        config: LocalTraining,
+        model: FunctionalModel,
+        algorithm: Algorithm,
+        personal: PersonalVariables,
+    ):
         self.config = config
         self.model = model
+        self.algorithm = algorithm
+        self.personal = personal
         self.optimizer = FunctionalOptimizer(
             _scaling(config.optimizer, model.model),
             model.model.trainable_variables,
             schedule="rounds",
         )
-        self._example_wise: bool | None = None
         self._grad = backend.value_and_grad(self._loss)
         self._padded_grad = backend.value_and_grad(self._padded_loss)
 
@@ -244,31 +260,13 @@ class LocalTrainer:
             steps += [order[i : i + size] for i in range(0, num_examples, size)]
         return steps[: self.config.max_steps]
 
-    def can_pad(self, data: tuple) -> bool:
-        """Whether `padded_step` equals `step` for a client's examples.
-
-        Only where it is known by construction; see
-        `fedlearn.keras_model.example_wise`.
-        """
-        model: Any = self.model.model
-        if self._example_wise is None:  # known once the metrics exist
-            roles = self.model.roles
-            self._example_wise = (
-                not roles.state and not roles.local and is_example_wise(model)
-            )
-        return (
-            self._example_wise
-            and len(data) == 2
-            and self.config.class_weight is None
-            and labels_match(model, data[1], model.outputs)
-        )
-
-    def start(self, broadcast: Any, seed: Any) -> Carry:
+    def start(self, broadcast: Received, seed: Any, client_state: Any) -> Carry:
         """What the first step starts from.
 
         Args:
-            broadcast: A `fedlearn.Broadcast`.
+            broadcast: What the server sent, with the client's own variables.
             seed: An int32 array of shape `(2,)`, the client's own.
+            client_state: What the client kept for the algorithm.
         """
         optimizer = self.optimizer.initial_values(broadcast.trainable)
         if not isinstance(broadcast.learning_rate, tuple):
@@ -278,50 +276,65 @@ class LocalTrainer:
         variables = self.model.start(
             broadcast.trainable, broadcast.non_trainable, seed
         )
-        return Carry(variables, optimizer)
-
-    def step(self, broadcast: Any, carry: Carry, batch: tuple) -> Carry:
-        """One step of the client's optimizer on one batch."""
-        weights = carry.variables.trainable
-        (_, variables), grads = self._grad(
-            weights, carry.variables, broadcast, batch, carry.optimizer
+        carry = Carry(
+            variables,
+            optimizer,
+            ops.convert_to_tensor(seed),
+            ops.zeros((), "int32"),
         )
-        weights, optimizer = self.optimizer.apply(
-            carry.optimizer, grads, variables.trainable
-        )
-        return Carry(variables._replace(trainable=weights), optimizer)
+        local = Local(broadcast, self.optimizer)
+        memory = self.algorithm.start(local, carry, client_state)
+        return carry._replace(memory=memory)
 
-    def padded_step(
-        self, broadcast: Any, carry: Carry, batch: tuple, num_real: Any
+    def step(
+        self, broadcast: Received, carry: Carry, batch: tuple, num_real: Any
     ) -> Carry:
-        """`step` on a batch whose last rows are copies of its first.
+        """One step of the client's optimizer on one batch.
 
-        Nothing of the copies is left: a mean over `b` rows, of which the last
-        `b - r` equal the first, is `(b * mean - (b - r) * first) / r` over
-        the others, and sums in metrics likewise. That takes a loss that is a
-        mean over examples, each of which is computed by itself; see
-        `can_pad`.
+        Args:
+            broadcast: What the server sent.
+            carry: From the step before.
+            batch: `b` rows.
+            num_real: How many of them count, a scalar, where the last are
+                copies of the first; None if all do.
+        """
+
+        def gradient(weights, variables, optimizer):
+            now = carry._replace(variables=variables, optimizer=optimizer)
+            return self.gradient(broadcast, now, weights, batch, num_real)
+
+        local = Local(broadcast, self.optimizer, gradient)
+        return self.algorithm.step(local, carry)
+
+    def gradient(
+        self,
+        broadcast: Received,
+        carry: Carry,
+        weights: Arrays,
+        batch: tuple,
+        num_real: Any,
+    ) -> tuple[Arrays, Variables]:
+        """The gradient of a batch's loss, and the variables after it.
+
+        With `num_real`, nothing of the copies is left: a mean over `b` rows,
+        of which the last `b - r` equal the first, is `(b * mean - (b - r) *
+        first) / r` over the others, and sums in metrics likewise. That takes
+        a loss that is a mean over examples, each of which is computed by
+        itself; see `fedlearn.keras_model.example_wise`.
 
         Args:
             broadcast: As for `step`.
             carry: As for `step`.
-            batch: `b` rows.
-            num_real: How many of them count, a scalar `r`; at least 1, or the
-                result means nothing.
+            weights: Where.
+            batch: As for `step`.
+            num_real: As for `step`; at least 1, or the result means nothing.
         """
-        weights = carry.variables.trainable
-        (_, variables), grads = self._padded_grad(
-            weights,
-            carry.variables,
-            broadcast,
-            batch,
-            carry.optimizer,
-            num_real,
-        )
-        weights, optimizer = self.optimizer.apply(
-            carry.optimizer, grads, variables.trainable
-        )
-        return Carry(variables._replace(trainable=weights), optimizer)
+        args = weights, carry.variables, broadcast, batch, carry.optimizer
+        if num_real is None:
+            (_, variables), grads = self._grad(*args)
+        else:
+            (_, variables), grads = self._padded_grad(*args, num_real)
+        return grads, variables
 
     def _padded_loss(
         self, trainable, variables, broadcast, batch, optimizer, num_real
@@ -370,19 +383,14 @@ class LocalTrainer:
     def _distance(self, trainable, broadcast, dtype):
         """What FedProx adds: from where the round began, squared."""
         squares = sum(
-            ops.sum(ops.square(ops.cast(w - w_round, dtype)))
-            for w, w_round in zip(trainable, broadcast.trainable, strict=True)
+            ops.sum(
+                ops.square(
+                    ops.cast(trainable[i] - broadcast.trainable[i], dtype)
+                )
+            )
+            for i in self.personal.shared
         )
         return self.config.proximal / 2 * squares
-
-    def delta(self, broadcast: Any, carry: Carry) -> Arrays:
-        """The client's update: its weights minus those it was sent."""
-        return [
-            after - before
-            for after, before in zip(
-                carry.variables.trainable, broadcast.trainable, strict=True
-            )
-        ]
 
 
 def _scaling(

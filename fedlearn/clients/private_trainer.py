@@ -2,42 +2,29 @@
 
 import inspect
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from fedlearn import backend, seeds, threefry
+from fedlearn.clients.algorithm import Algorithm, Carry
 from fedlearn.clients.class_weight import weighted
 from fedlearn.clients.local_training import LocalTrainer, LocalTraining
+from fedlearn.clients.personal_variables import PersonalVariables
 from fedlearn.keras_model import keras_internals, variable_roles
 from fedlearn.keras_model.functional_model import (
     Arrays,
     FunctionalModel,
     Variables,
 )
+from fedlearn.messages.broadcast import Received
 
 # Second words of threefry's counter, that keep apart what is drawn from one
 # seed. What else is drawn from a client's seed counts from 0.
 _STEP_NOISE = 0x64705347
 _EXAMPLE_SEED = 0x64704578
-
-
-class PrivateCarry(NamedTuple):
-    """What one step of a client hands to the next.
-
-    Attributes:
-        variables: The model's.
-        optimizer: The optimizer's.
-        seed: The client's own in this round, int32 of shape `(2,)`.
-        step: The number of the step in this round, an int32 scalar.
-    """
-
-    variables: Variables
-    optimizer: Arrays
-    seed: Any
-    step: Any
 
 
 class PrivateTrainer(LocalTrainer):
@@ -53,10 +40,18 @@ class PrivateTrainer(LocalTrainer):
             client.
     """
 
-    def __init__(self, config: LocalTraining, model: FunctionalModel):
+    per_example = True
+
+    def __init__(
+        self,
+        config: LocalTraining,
+        model: FunctionalModel,
+        algorithm: Algorithm,
+        personal: PersonalVariables,
+    ):
         assert config.dp is not None
         _check_examples_stand_alone(model)
-        super().__init__(config, model)
+        super().__init__(config, model, algorithm, personal)
         if isinstance(
             self.optimizer.optimizer, keras.optimizers.LossScaleOptimizer
         ):
@@ -100,53 +95,35 @@ class PrivateTrainer(LocalTrainer):
             for step in range(self.config.num_steps(num_examples))
         ]
 
-    def can_pad(self, data: tuple) -> bool:
-        """Always: the gradient of a row that isn't real is taken times 0."""
-        del data
-        return True
-
-    def pad_to(self, num_rows: int) -> int:
-        """The length that a batch is filled up to where lengths are costly.
-
-        In quarters of a full batch, so that there are few lengths, no row
-        that was drawn is left out, and few are computed for nothing.
-        """
-        quarter = -(-self.config.batch_size // 4)
-        return quarter * max(1, -(-num_rows // quarter))
-
     # Pure functions, to be compiled.
 
-    def start(self, broadcast: Any, seed: Any) -> Any:
-        """What the first step starts from; as without privacy."""
-        variables, optimizer = super().start(broadcast, seed)
-        return PrivateCarry(
-            variables,
-            optimizer,
-            ops.convert_to_tensor(seed),
-            ops.zeros((), "int32"),
-        )
-
-    def step(self, broadcast: Any, carry: Any, batch: tuple) -> Any:
-        """One step on a batch of any length, also on an empty one."""
-        num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
-        return self.padded_step(broadcast, carry, batch, num_rows)
-
-    def padded_step(
-        self, broadcast: Any, carry: Any, batch: tuple, num_real: Any
-    ) -> Any:
-        """`step` on a batch of which only the first rows are real.
+    def gradient(
+        self,
+        broadcast: Received,
+        carry: Carry,
+        weights: Arrays,
+        batch: tuple,
+        num_real: Any,
+    ) -> tuple[Arrays, Variables]:
+        """The sum of examples' clipped gradients with noise, divided.
 
         Args:
-            broadcast: A `fedlearn.Broadcast`.
-            carry: A `PrivateCarry`.
-            batch: Rows; what stands after the real ones changes nothing.
-            num_real: How many rows are real, a scalar; may be 0.
+            broadcast: As for `step`.
+            carry: As for `step`.
+            weights: Where.
+            batch: Of any length, also none. What stands after the real rows
+                changes nothing.
+            num_real: How many rows are real, a scalar, may be 0; None if all
+                are.
         """
+        if num_real is None:
+            num_real = ops.shape(keras.tree.flatten(batch)[0])[0]
         batch = _at_least_two_rows(batch)
         num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
         real = ops.arange(num_rows) < ops.cast(num_real, "int32")
-        weights = carry.variables.trainable
-        examples, metrics, local = self._examples(broadcast, carry, batch)
+        examples, metrics, local = self._examples(
+            broadcast, carry, weights, batch
+        )
         noise = self._noise(carry, weights)
         divisor = (
             self.config.batch_size
@@ -165,9 +142,6 @@ class PrivateTrainer(LocalTrainer):
         if self._has_penalty:
             _, penalty = self._penalty_grad(weights, broadcast)
             grads = [g + p for g, p in zip(grads, penalty, strict=True)]
-        weights, optimizer = self.optimizer.apply(
-            carry.optimizer, grads, weights
-        )
         variables = carry.variables._replace(
             trainable=weights,
             local=local,
@@ -178,11 +152,10 @@ class PrivateTrainer(LocalTrainer):
                 )
             ],
         )
-        return PrivateCarry(variables, optimizer, carry.seed, carry.step + 1)
+        return grads, variables
 
-    def _examples(self, broadcast, carry, batch):
+    def _examples(self, broadcast, carry, weights, batch):
         """Of each example: gradients, metrics; and the next `local`."""
-        weights = carry.variables.trainable
         frozen = self.model.frozen(broadcast.non_trainable)
         fresh = [ops.zeros_like(m) for m in carry.variables.metrics]
         num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
@@ -257,12 +230,14 @@ class PrivateTrainer(LocalTrainer):
             penalty += self._distance(trainable, broadcast, "float32")
         return penalty, ()
 
-    def _noise(self, carry: PrivateCarry, weights: Arrays) -> Arrays:
+    def _noise(self, carry: Carry, weights: Arrays) -> Arrays:
         std = self.dp.noise_multiplier * self.dp.clip_norm
         if not std:
             return [0.0] * len(weights)
         sizes = [math.prod(w.shape) for w in weights]
-        draws = np.float32(std) * _normal(carry.seed, carry.step, sum(sizes))
+        draws = np.float32(std) * _normal(
+            carry.seed, carry.num_steps, sum(sizes)
+        )
         starts = np.cumsum([0, *sizes])
         return [
             ops.reshape(draws[start : start + size], tuple(w.shape))

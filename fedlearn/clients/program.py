@@ -1,58 +1,352 @@
 """A client's round as pure functions, for executors to compile."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.clients.algorithm import Carry, Local
+from fedlearn.clients.local_training import LocalTrainer
+from fedlearn.clients.personal_variables import PersonalVariables
+from fedlearn.keras_model import layer_statistics
+from fedlearn.keras_model.functional_model import Arrays, FunctionalModel
+from fedlearn.messages import wire
+from fedlearn.messages.broadcast import Received
+from fedlearn.messages.message import Message
 
 
-class ClientProgram(NamedTuple):
+class ClientState(NamedTuple):
+    """What a client keeps from round to round.
+
+    Attributes:
+        encoders: Of the aggregator's encoders.
+        algorithm: Of the algorithm.
+        personal: Values of the variables that are personal: trainable ones,
+            then those that layers change.
+    """
+
+    encoders: Any = ()
+    algorithm: Any = ()
+    personal: Sequence[Any] = ()
+
+
+class Result(NamedTuple):
+    """What a client's training came to, before it is encoded.
+
+    Attributes:
+        update: What goes through the aggregator.
+        statistics: Layers' statistics that are averaged.
+        metrics: The variables of the model's metrics.
+        client_state: What the client keeps; of the encoders, as before.
+    """
+
+    update: Arrays
+    statistics: Arrays
+    metrics: Arrays
+    client_state: ClientState
+
+
+class Accepted(NamedTuple):
+    """What the server makes of a client's message.
+
+    Attributes:
+        summand: What is added up.
+        metrics: As in the message.
+        num_examples: As in the message.
+        finite: Whether all of it is; else the client is left out.
+    """
+
+    summand: Any
+    metrics: Arrays
+    num_examples: Any
+    finite: Any
+
+
+class ClientProgram:
     """A client's round as pure functions, for executors to compile.
 
     A round at a client is `start`, then `step` for each of `batches`, then
-    `finish`. Executors choose how: one client after another, many at once, in
-    other processes.
+    `finish` and `send`; what is sent the server takes in with `accept`.
+    Executors choose how: one client after another, many at once, in other
+    processes.
+
+    Args:
+        trainer: The client's training.
+        aggregator: Built, whose messages clients send.
 
     Attributes:
-        batches: `(num_examples, seed) -> list of int32 arrays`: the positions
-            of the examples of each step, on the host.
-        start: `(broadcast, seed_words, client_state=()) -> carry`.
-        step: `(broadcast, carry, batch) -> carry`.
-        padded_step: `(broadcast, carry, batch, num_real) -> carry`: the same
-            on a batch with copies of its first row at the end.
-        can_pad: `data -> bool`: whether `padded_step` is known to equal `step`.
-        finish: `(broadcast, carry, num_examples, seed_words, client_state)
-            -> (summand, metrics, finite, kept)`. Executors leave a client
-            that isn't finite out of the sums, and count it; `kept` they
-            bring to the host for each client, see `Update.kept`.
+        model: The model's pure functions.
         batch_size: The length of a full batch.
-        keeps: Whether `finish` gives anything in `kept`; else it is `()`.
+        per_example: Whether `step` may be given rows that don't count,
+            whatever the model. Its batches have any length, also 0.
+        weighs_examples: Whether `step` gives examples weights of their own.
         stacked: Whether summands are stacked and not added.
-        step_work: About how many multiplications the forward pass of a full
-            batch takes.
-        convolves: Whether a layer is a convolution.
-        plain_layers: Whether all layers are Keras's own, and none recurrent,
-            a Lambda, or one that changes images.
-        pad_to: None where batches are full but for the last of an epoch. Else
-            they have any length, also 0, as chance will have it, and this
-            says to how many rows, `length -> rows`, one is filled up for
-            `padded_step`, which is then exact. Clients of such a program run
-            one after another.
+        varies_in_length: Whether clients' messages do.
     """
 
-    batches: Callable[[int, int], list[np.ndarray]]
-    start: Callable[..., Any]
-    step: Callable[..., Any]
-    padded_step: Callable[..., Any]
-    can_pad: Callable[[tuple], bool]
-    finish: Callable[..., Any]
-    batch_size: int
-    keeps: bool
-    stacked: bool
-    step_work: float
-    convolves: bool
-    plain_layers: bool
-    pad_to: Callable[[int], int] | None = None
+    def __init__(self, trainer: LocalTrainer, aggregator: Aggregator):
+        self.trainer = trainer
+        self.aggregator = aggregator
+        self.model = trainer.model
+        self.batch_size = trainer.config.batch_size
+        self.per_example = trainer.per_example
+        self.weighs_examples = trainer.config.class_weight is not None
+        self.stacked = aggregator.reduction == "stack"
+        self.varies_in_length = aggregator.varies_in_length
+        self.statistics = trainer.personal.statistics
+        self._bytes: dict[int, int] = {}
+
+    # At the client.
+
+    def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
+        """Positions of the examples of each step, int32, on the host."""
+        return self.trainer.batches(num_examples, seed)
+
+    def start(
+        self, broadcast: Received, seed: Any, client_state: Any = ()
+    ) -> Carry:
+        """What the first step starts from.
+
+        Args:
+            broadcast: What the server sent.
+            seed: Of `seed_words`.
+            client_state: A `ClientState`; `()` for one that is seen first.
+        """
+        client_state = client_state or self.fresh(broadcast)
+        trainable, non_trainable = self.trainer.personal.put(
+            broadcast.trainable,
+            broadcast.non_trainable,
+            client_state.personal,
+        )
+        own = broadcast._replace(
+            trainable=trainable, non_trainable=non_trainable
+        )
+        return self.trainer.start(own, seed, client_state.algorithm)
+
+    def step(
+        self,
+        broadcast: Received,
+        carry: Carry,
+        batch: tuple,
+        num_real: Any = None,
+    ) -> Carry:
+        """One step; see `LocalTrainer.step`."""
+        return self.trainer.step(broadcast, carry, batch, num_real)
+
+    def finish(
+        self, broadcast: Received, carry: Carry, client_state: Any = ()
+    ) -> Result:
+        """What the client's training came to."""
+        client_state = client_state or self.fresh(broadcast)
+        trainer, variables = self.trainer, carry.variables
+        state = dict(zip(self.model.roles.state, variables.state, strict=True))
+        update, extra, kept = trainer.algorithm.finish(
+            Local(broadcast, trainer.optimizer),
+            carry,
+            [
+                variables.trainable[i] - broadcast.trainable[i]
+                for i in trainer.personal.shared
+            ],
+            client_state.algorithm,
+        )
+        return Result(
+            [*update, *extra],
+            [state[i] for i in self.statistics],
+            list(variables.metrics),
+            ClientState(
+                client_state.encoders,
+                kept,
+                trainer.personal.of(variables.trainable, state),
+            ),
+        )
+
+    def send(
+        self,
+        broadcast: Received,
+        result: Result,
+        num_examples: Any,
+        seed: Any,
+        client_state: Any = (),
+    ) -> tuple[Message, ClientState]:
+        """What the client sends, and what it keeps.
+
+        Args:
+            broadcast: What the server sent.
+            result: From `finish`.
+            num_examples: How many examples the client has, int32.
+            seed: Of `seed_words`.
+            client_state: As for `start`: what is kept again if the update
+                isn't finite.
+        """
+        before = client_state or self.fresh(broadcast)
+        encoded, memory = self.aggregator.encode(
+            result.update, broadcast.params, seed, before.encoders
+        )
+        after = result.client_state._replace(encoders=memory)
+        finite = all_finite(
+            (result.update, result.statistics, after.personal, encoded)
+        )
+        message = Message(
+            encoded,
+            [*result.metrics, *result.statistics],
+            ops.where(finite, num_examples, -1),
+        )
+        return message, keras.tree.map_structure(
+            lambda new, old: ops.where(finite, new, old), after, before
+        )
+
+    # At the server.
+
+    def accept(self, params: Any, message: Message) -> Accepted:
+        """What the server makes of a message.
+
+        Args:
+            params: Of the broadcast.
+            message: From `send`.
+        """
+        num_metrics = len(message.told) - len(self.statistics)
+        statistics = message.told[num_metrics:]
+        num_examples = ops.cast(ops.maximum(message.num_examples, 0), "float32")
+        weight = self.aggregator.weight(num_examples)
+        summand = {
+            "update": self.aggregator.summand(
+                message.update, num_examples, params
+            ),
+            "statistics": layer_statistics.summand(
+                statistics,
+                ops.where(num_examples > 0, weight, ops.zeros_like(weight)),
+                stacked=self.stacked,
+            ),
+        }
+        checked = [message.update, statistics]
+        if self.aggregator.encoders:  # a cast may make numbers infinite
+            checked.append(summand["update"])
+        finite = ops.logical_and(message.num_examples >= 0, all_finite(checked))
+        return Accepted(
+            summand, message.told[:num_metrics], message.num_examples, finite
+        )
+
+    # On the host.
+
+    def to_wire(self, message: Message) -> Message:
+        """A message as it is sent, of NumPy arrays."""
+        message = backend.to_numpy(message)
+        return message._replace(update=self.aggregator.to_wire(message.update))
+
+    def bytes_up(self, message: Message | None = None) -> int:
+        """How many bytes a message is.
+
+        Args:
+            message: Of NumPy arrays; None where all are of one length.
+        """
+        if message is not None:
+            return len(wire.pack(self.to_wire(message)))
+        known = len(self.model.metrics_variables)
+        if known not in self._bytes:
+            self._bytes[known] = self.bytes_up(self.nothing())
+        return self._bytes[known]
+
+    def nothing(self) -> Message:
+        """The message of a client that has no examples, of NumPy arrays."""
+        aggregator = self.aggregator
+        seed = ops.convert_to_tensor(seed_words(0))
+        zeros = [ops.zeros(s.shape, s.dtype) for s in aggregator.spec]
+        encoded, _ = aggregator.encode(
+            zeros,
+            aggregator.params(aggregator.init(), seed),
+            seed,
+            aggregator.init_memory(),
+        )
+        variables = self.model.model.non_trainable_variables
+        told = [
+            *self.model.metrics_variables,
+            *(variables[i] for i in self.statistics),
+        ]
+        message = Message(
+            encoded,
+            [ops.zeros(v.shape, v.value.dtype) for v in told],
+            ops.zeros((), "int32"),
+        )
+        return backend.to_numpy(message)
+
+    def message_spec(self, on_the_wire: bool = True) -> Message:
+        """Shapes and dtypes of a client's message.
+
+        Args:
+            on_the_wire: Whether as it is sent, where lengths that vary are
+                None; else as compiled functions see it.
+        """
+        message = self.nothing()
+        if on_the_wire:
+            message = self.to_wire(message)
+        spec = keras.tree.map_structure(
+            lambda a: keras.KerasTensor(a.shape, a.dtype.name), message
+        )
+        if not on_the_wire or not self.varies_in_length:
+            return spec
+        encoded, stats = spec.update
+        loose = keras.tree.map_structure(
+            lambda s: keras.KerasTensor((None, *s.shape[1:]), s.dtype), encoded
+        )
+        return spec._replace(update=(loose, stats))
+
+    def from_wire(self, message: Message) -> Message:
+        """A message as compiled functions take it, of one that came.
+
+        Raises:
+            ValueError: If it isn't of `message_spec`.
+        """
+        spec = self.message_spec(on_the_wire=False)
+        return message._replace(
+            update=self.aggregator.from_wire(message.update, spec.update)
+        )
+
+    def fresh(self, broadcast: Any) -> ClientState:
+        """What a client keeps that is seen first.
+
+        Args:
+            broadcast: With the server's `trainable` and `non_trainable`.
+        """
+        personal = self.trainer.personal
+        return ClientState(
+            self.aggregator.init_memory(),
+            self.trainer.algorithm.init_client(self.shared_spec()),
+            personal.of(broadcast.trainable, broadcast.non_trainable),
+        )
+
+    def shared_spec(self) -> list[keras.KerasTensor]:
+        """Shapes and dtypes of the trained weights that clients share."""
+        return shared_spec(self.model, self.trainer.personal)
+
+
+def shared_spec(
+    model: FunctionalModel, personal: PersonalVariables
+) -> list[keras.KerasTensor]:
+    """Shapes and dtypes of the trained weights that clients share."""
+    variables = model.model.trainable_variables
+    # Of the values: JAX without 64 bits holds float64 in 32.
+    return [
+        keras.KerasTensor(variables[i].shape, variables[i].value.dtype)
+        for i in personal.shared
+    ]
+
+
+def all_finite(tree: Any) -> Any:
+    """Whether all floats of a pytree are finite, a bool scalar.
+
+    NaN and infinities stay in a sum, and a sum is one pass over the weights.
+    (Finite numbers of 1e30 can overflow it: no update either.)
+    """
+    finite = ops.convert_to_tensor(True)
+    for array in keras.tree.flatten(tree):
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        if keras.backend.is_float_dtype(dtype):
+            finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
+    return finite
 
 
 def seed_words(seed: int) -> np.ndarray:

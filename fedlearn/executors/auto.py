@@ -1,12 +1,16 @@
 """The choice of a plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import keras
+
 from fedlearn import backend
-from fedlearn.executors.executor import Executor
+from fedlearn.clients.program import ClientProgram
+from fedlearn.executors.executor import Executor, Run
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.vectorized import Vectorized, num_vector_steps
+from fedlearn.keras_model import model_work
 
 
 class Auto(Executor):
@@ -42,38 +46,44 @@ class Auto(Executor):
     MAX_STEP_WORK: ClassVar = {"tensorflow": 1e7, "jax": 1e6}
     MIN_LANES = 4.0
 
-    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
+    def bind(self, program: ClientProgram) -> Run:
         sequential = Sequential().bind(program)
         if not self._is_light(program):
             return sequential
         vectorized = Vectorized().bind(program)
         lengths: dict[int, list[int]] = {}
-        works: bool | None = None
+        # By the examples' shapes and dtypes, which is what tracing sees: not
+        # by what happened to other clients.
+        works: dict[Any, bool] = {}
 
         def run(broadcast, cohort, seeds):
-            nonlocal works
             sizes = [cohort.num_examples(i) for i in range(len(cohort))]
             for size in sizes:
                 if size not in lengths:
                     batches = program.batches(size, 0)
                     lengths[size] = [len(b) for b in batches]
-            if works is False or not self._saves_steps(sizes, lengths):
+            if not self._saves_steps(sizes, lengths):
                 return sequential(broadcast, cohort, seeds)
-            if works:
-                return vectorized(broadcast, cohort, seeds)
-            try:
-                total = vectorized(broadcast, cohort, seeds)
-            except Exception:  # what a layer raises can be anything
-                # If the fault is the user's, this raises it again.
-                total = sequential(broadcast, cohort, seeds)
-                works = False
-            else:
-                works = True
-            return total
+            kind = tuple(
+                (a.shape[1:], a.dtype.name)
+                for a in keras.tree.flatten(cohort.read(0).data)
+            )
+            if kind not in works:
+                try:
+                    total = vectorized(broadcast, cohort, seeds)
+                except Exception:  # what a layer raises can be anything
+                    # If the fault is the user's, this raises it again.
+                    total = sequential(broadcast, cohort, seeds)
+                    works[kind] = False
+                else:
+                    works[kind] = True
+                return total
+            plan = vectorized if works[kind] else sequential
+            return plan(broadcast, cohort, seeds)
 
         return run
 
-    def plan(self, program: Any) -> str:
+    def plan(self, program: ClientProgram) -> str:
         if not self._is_light(program):
             return Sequential().plan(program)
         return (
@@ -81,14 +91,16 @@ class Auto(Executor):
             f"step or more, {Sequential().plan(program)} with fewer"
         )
 
-    def _is_light(self, program: Any) -> bool:
-        if program.pad_to is not None:
+    def _is_light(self, program: ClientProgram) -> bool:
+        model = program.model.model
+        if program.per_example or model_work.convolves(model):
             return False
-        if backend.name == "tensorflow" and not program.plain_layers:
+        if backend.name == "tensorflow" and not model_work.has_plain_layers(
+            model
+        ):
             return False
-        if program.convolves:
-            return False
-        return program.step_work <= self.MAX_STEP_WORK[backend.name]
+        work = program.batch_size * model_work.multiplications(model)
+        return work <= self.MAX_STEP_WORK[backend.name]
 
     def _saves_steps(
         self, sizes: Sequence[int], lengths: dict[int, list[int]]

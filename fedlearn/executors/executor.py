@@ -4,7 +4,19 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.clients.cohort import Cohort
+from fedlearn.clients.program import Accepted, ClientProgram
+from fedlearn.messages.broadcast import Received
+from fedlearn.messages.message import Message
+from fedlearn.messages.update import Update
 from fedlearn.serialization import Configurable
+
+Run = Callable[[Received, Cohort, list[int]], Update]
+"""`(broadcast, cohort, seeds) -> total`."""
 
 
 class Executor(Configurable):
@@ -14,8 +26,8 @@ class Executor(Configurable):
     the same total, up to the rounding of sums.
     """
 
-    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        """Compiles what it needs of a `fedlearn.clients.program.ClientProgram`.
+    def bind(self, program: ClientProgram) -> Run:
+        """Compiles what it needs of what a client does.
 
         Returns:
             `run(broadcast, cohort, seeds) -> total`: the sum of the updates
@@ -25,13 +37,94 @@ class Executor(Configurable):
         """
         raise NotImplementedError
 
-    def plan(self, program: Any) -> str:
+    def plan(self, program: ClientProgram) -> str:
         """In words, how it runs a program: sums are rounded as they are made.
 
         A run that goes on must go on in the same way.
         """
         del program
         return repr(self)
+
+
+Ending = Callable[..., Any]
+"""`(broadcast, carry, num_examples, seed_words, client_state)`, compiled."""
+
+
+def ending_at_client(program: ClientProgram) -> Ending:
+    """What a client does after its steps: `(message, client_state)`."""
+
+    def end(broadcast, carry, num_examples, seed, client_state):
+        result = program.finish(broadcast, carry, client_state)
+        return program.send(broadcast, result, num_examples, seed, client_state)
+
+    return end
+
+
+def ended(
+    program: ClientProgram,
+    broadcast: Received,
+    carry: Any,
+    num_examples: Any,
+    seed: Any,
+    client_state: Any,
+) -> tuple[Accepted, tuple]:
+    """What comes after a client's steps, at the client and at the server.
+
+    Returns:
+        What the server accepts, and what `on_host` needs: what the client
+        keeps, and its message where its length is not that of others.
+    """
+    message, kept = ending_at_client(program)(
+        broadcast, carry, num_examples, seed, client_state
+    )
+    sent = message if program.varies_in_length else ()
+    return program.accept(broadcast.params, message), (kept, sent)
+
+
+def counted(program: ClientProgram, accepted: Accepted) -> tuple:
+    """The sums of one client's `Update`; zeros if its update isn't finite."""
+    sums = keras.tree.map_structure(
+        ops.convert_to_tensor, (accepted.summand, accepted.metrics)
+    )
+    # A branch and not `where`, which would copy all the weights.
+    summand, metrics = ops.cond(
+        accepted.finite,
+        lambda: sums,
+        lambda: keras.tree.map_structure(ops.zeros_like, sums),
+    )
+    if program.stacked:
+        summand = keras.tree.map_structure(
+            lambda a: ops.expand_dims(a, 0), summand
+        )
+    count = ops.cast(accepted.finite, "int32")
+    num_examples = count * accepted.num_examples
+    return summand, metrics, count, num_examples, 1 - count
+
+
+def ending_at_server(program: ClientProgram) -> Callable[[Any, Message], tuple]:
+    """What the server does with one message: `(params, message) -> sums`."""
+    return lambda params, message: counted(
+        program, program.accept(params, message)
+    )
+
+
+def on_host(
+    program: ClientProgram, client_ids: Sequence[str], asides: Sequence[tuple]
+) -> tuple[int, dict[str, Any]]:
+    """An update's `bytes_up` and `client_states`, of some clients.
+
+    Args:
+        program: What they did.
+        client_ids: Who they are.
+        asides: From `ended`, for each.
+    """
+    states, num_bytes = {}, 0
+    for client_id, aside in zip(client_ids, asides, strict=True):
+        kept, message = backend.to_numpy(aside)
+        if keras.tree.flatten(kept):
+            states[client_id] = kept
+        num_bytes += program.bytes_up(message or None)
+    return num_bytes, states
 
 
 @contextlib.contextmanager

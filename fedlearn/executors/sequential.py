@@ -8,9 +8,20 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import Executor, naming
-from fedlearn.messages.update import StackedUpdate, Update
+from fedlearn.clients.cohort import Client
+from fedlearn.clients.program import ClientProgram, seed_words
+from fedlearn.executors.executor import (
+    Ending,
+    Executor,
+    Run,
+    counted,
+    ended,
+    naming,
+    on_host,
+)
+from fedlearn.keras_model.example_wise import is_example_wise, labels_match
+from fedlearn.messages.broadcast import Received
+from fedlearn.messages.update import StackedUpdate, Update, added
 
 
 class Sequential(Executor):
@@ -27,72 +38,51 @@ class Sequential(Executor):
     a single client keeps all cores busy.
     """
 
-    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        update = _stacked if program.stacked else _summed
-        run_client = (
-            _loop_in_graph(program)
-            if backend.LOOPS_IN_GRAPH
-            else _loop_on_host(program)
-        )
+    def bind(self, program: ClientProgram) -> Run:
+        run_client = client_rounds(program, _ending(program))
+        kind = StackedUpdate if program.stacked else Update
         # One compiled addition, not one dispatch for each array.
-        add = (
-            (lambda a, b: a + b)
-            if program.stacked
-            else _adding(backend.jit(lambda a, b: Update(*a) + Update(*b)))
-        )
+        add = backend.jit(added)
 
         def run(broadcast, cohort, seeds):
             total = None
             for client, seed in zip(cohort, seeds, strict=True):
                 with naming([client.id]):
-                    *parts, kept = run_client(broadcast, client, seed)
-                pairs: tuple = ()
-                if program.keeps:
-                    pairs = ((client.id, backend.to_numpy(kept)),)
-                new = update(parts, pairs)
-                total = new if total is None else add(total, new)
+                    sums, aside = run_client(broadcast, client, seed)
+                new = kind.of(sums, *on_host(program, [client.id], [aside]))
+                if total is None:
+                    total = new
+                elif program.stacked:
+                    total += new
+                else:
+                    total = total.plus(new, add(total.sums, new.sums))
             return total
 
         return run
 
 
-def _summed(parts: Any, kept: Any) -> Update:
-    return Update(*parts)._replace(kept=kept)
+def _ending(program: ClientProgram) -> Ending:
+    def end(*args):
+        accepted, aside = ended(program, *args)
+        return counted(program, accepted), aside
+
+    return end
 
 
-def _stacked(parts: Any, kept: Any) -> StackedUpdate:
-    summand = keras.tree.map_structure(
-        lambda a: ops.expand_dims(a, 0), parts[0]
-    )
-    return StackedUpdate(summand, *parts[1:])._replace(kept=kept)
+def client_rounds(
+    program: ClientProgram, end: Ending
+) -> Callable[[Received, Client, int], Any]:
+    """The rounds of single clients, compiled: `(broadcast, client, seed)`.
+
+    Args:
+        program: What a client does.
+        end: What comes after its steps.
+    """
+    loop = _loop_in_graph if backend.LOOPS_IN_GRAPH else _loop_on_host
+    return loop(program, end)
 
 
-def _adding(compiled: Callable[[tuple, tuple], tuple]) -> Callable:
-    """Additions with a compiled sum of all but what is on the host."""
-
-    def add(a: Update, b: Update) -> Update:
-        sums = compiled(tuple(a[:5]), tuple(b[:5]))
-        return Update(*sums[:5])._replace(kept=a.kept + b.kept)
-
-    return add
-
-
-def _counted(parts: Any, num_examples: Any) -> tuple:
-    """A client's parts of an `Update`; zeros if its update isn't finite."""
-    summand, metrics, finite, kept = parts
-    sums = keras.tree.map_structure(ops.convert_to_tensor, (summand, metrics))
-    # A branch and not `where`, which would copy all the weights.
-    summand, metrics = ops.cond(
-        finite,
-        lambda: sums,
-        lambda: keras.tree.map_structure(ops.zeros_like, sums),
-    )
-    accepted = ops.cast(finite, "int32")
-    num_examples = accepted * ops.cast(num_examples, "int32")
-    return summand, metrics, accepted, num_examples, 1 - accepted, kept
-
-
-def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
+def _loop_in_graph(program, end):
     def client_round(
         broadcast, data, order, bounds, num_examples, seed, client_state
     ):
@@ -106,10 +96,7 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
         carry = program.start(broadcast, seed, client_state)
         num_steps = ops.shape(bounds)[0] - 1
         carry = backend.loop(num_steps, body, carry)
-        parts = program.finish(
-            broadcast, carry, num_examples, seed, client_state
-        )
-        return _counted(parts, num_examples)
+        return end(broadcast, carry, num_examples, seed, client_state)
 
     compiled = backend.jit(client_round, free=(1, 2, 3))
 
@@ -130,15 +117,10 @@ def _loop_in_graph(program: Any) -> Callable[[Any, Any, int], Any]:
     return run
 
 
-def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
+def _loop_on_host(program, end):
     start = backend.jit(program.start)
     steps = Steps(program)
-    finish = backend.jit(
-        lambda broadcast, carry, num_examples, seed, client_state: _counted(
-            program.finish(broadcast, carry, num_examples, seed, client_state),
-            num_examples,
-        )
-    )
+    end = backend.jit(end)
 
     def run(broadcast, client, seed):
         words = ops.convert_to_tensor(seed_words(seed))
@@ -148,7 +130,7 @@ def _loop_on_host(program: Any) -> Callable[[Any, Any, int], Any]:
         num_examples = ops.convert_to_tensor(
             np.asarray(client.num_examples, np.int32)
         )
-        return finish(broadcast, carry, num_examples, words, client.state)
+        return end(broadcast, carry, num_examples, words, client.state)
 
     return run
 
@@ -158,35 +140,54 @@ class Steps:
 
     On JAX every new batch length is a new program, which takes a second or
     more to compile. Where it is known to be exact, a smaller batch is filled
-    up with copies of its first row, to the next power of two: then there are
+    up, to the next power of two with copies of its first row: then there are
     as many programs as such powers. Never further, as taking the copies off
-    again costs digits and time. Else there are as many as lengths.
+    again costs digits and time. Rows that are left out by the step itself
+    cost none; there are at most four lengths up to a full batch's. Else there
+    are as many programs as lengths.
 
     What happens to a batch depends on its length alone, and not on who came
     before.
     """
 
-    def __init__(self, program: Any):
+    def __init__(self, program: ClientProgram):
         self._program = program
         self._step = backend.jit(program.step)
-        self._padded = backend.jit(program.padded_step)
+        self._example_wise: bool | None = None
 
     def __call__(self, broadcast, carry, data, positions):
-        length = len(positions)
-        if self._program.pad_to is not None:
-            size = self._program.pad_to(length)
-            return self._pad(broadcast, carry, data, positions, size)
-        power = 1 << (length - 1).bit_length()
-        size = min(power, self._program.batch_size)
-        if length == size or not self._program.can_pad(data):
+        length, size = len(positions), self._size(len(positions), data)
+        if size == length and not self._program.per_example:
             return self._step(broadcast, carry, _rows(data, positions))
-        return self._pad(broadcast, carry, data, positions, size)
+        padded = np.full(size, positions[0] if length else 0)
+        padded[:length] = positions
+        num_real = ops.convert_to_tensor(np.asarray(length, "float32"))
+        return self._step(broadcast, carry, _rows(data, padded), num_real)
 
-    def _pad(self, broadcast, carry, data, positions, size):
-        padded = np.full(size, positions[0] if len(positions) else 0)
-        padded[: len(positions)] = positions
-        num_real = ops.convert_to_tensor(np.asarray(len(positions), "float32"))
-        return self._padded(broadcast, carry, _rows(data, padded), num_real)
+    def _size(self, length: int, data: tuple) -> int:
+        """How many rows a batch is given."""
+        full = self._program.batch_size
+        if self._program.per_example:
+            quarter = -(-full // 4)
+            return quarter * max(1, -(-length // quarter))
+        power = min(1 << (length - 1).bit_length(), full)
+        return power if power > length and self._can_pad(data) else length
+
+    def _can_pad(self, data: tuple) -> bool:
+        """Whether copies of a row can be taken off again, exactly."""
+        functional = self._program.model
+        model: Any = functional.model
+        if self._example_wise is None:  # known once the metrics exist
+            roles = functional.roles
+            self._example_wise = (
+                not roles.state and not roles.local and is_example_wise(model)
+            )
+        return (
+            self._example_wise
+            and len(data) == 2
+            and not self._program.weighs_examples
+            and labels_match(model, data[1], model.outputs)
+        )
 
 
 def _rows(data: Any, positions: np.ndarray) -> Any:

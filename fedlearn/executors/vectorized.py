@@ -2,7 +2,7 @@
 
 import collections
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,9 +10,11 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import Executor, naming
-from fedlearn.messages.update import StackedUpdate, Update
+from fedlearn.clients.cohort import Cohort
+from fedlearn.clients.program import ClientProgram, seed_words
+from fedlearn.executors.executor import Executor, Run, ended, naming, on_host
+from fedlearn.messages.broadcast import Received
+from fedlearn.messages.update import StackedUpdate, Update, added
 
 
 class Vectorized(Executor):
@@ -40,8 +42,8 @@ class Vectorized(Executor):
             )
         self.max_lanes = max_lanes
 
-    def bind(self, program: Any) -> Callable[[Any, Any, list[int]], Any]:
-        if program.pad_to is not None:
+    def bind(self, program: ClientProgram) -> Run:
+        if program.per_example:
             raise ValueError(
                 "The clients' batches have random lengths (`LocalTraining("
                 "dp=...)`), so lanes of clients would wait for each other, "
@@ -70,7 +72,7 @@ class _Phase(NamedTuple):
 
 
 class _Runner:
-    def __init__(self, program: Any, max_lanes: int | None):
+    def __init__(self, program: ClientProgram, max_lanes: int | None):
         self._program = program
         self._max_lanes = max_lanes
         # XLA compiles every new shape anew, so lengths that differ from round
@@ -81,23 +83,22 @@ class _Runner:
         self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
         self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
         self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4, 5))
-        self._add = backend.jit(lambda a, b: Update(*a) + Update(*b))
+        self._add = backend.jit(added)
 
-    def __call__(self, broadcast: Any, cohort: Any, seeds: list[int]) -> Any:
-        stacked = self._program.stacked
+    def __call__(
+        self, broadcast: Received, cohort: Cohort, seeds: list[int]
+    ) -> Any:
         total: Any = None
         for block in self._blocks(broadcast, cohort):
             clients = [cohort.read(i) for i in block]
             with naming([client.id for client in clients]):
-                parts = self._run_block(broadcast, clients, seeds, block)
-            if stacked:
-                stack = StackedUpdate(*parts)
-                total = stack if total is None else total + stack
-            elif total is None:
-                total = Update(*parts)
+                new = self._run_block(broadcast, clients, seeds, block)
+            if total is None:
+                total = new
+            elif self._program.stacked:
+                total += new
             else:
-                sums = self._add(tuple(total[:5]), tuple(parts[:5]))
-                total = Update(*sums[:5])._replace(kept=total.kept + parts[5])
+                total = total.plus(new, self._add(total.sums, new.sums))
         return total
 
     def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
@@ -155,24 +156,23 @@ class _Runner:
                 carry = self._masked(broadcast, carry, data, positions, active)
             else:
                 carry = self._some(broadcast, carry, data, positions, lanes)
-        summand, *sums, kept = self._finish(
+        sums, asides = self._finish(
             broadcast, carry, num_examples, words, real, states
         )
-        if self._program.stacked:  # lanes that were added stand at the end
-            summand = keras.tree.map_structure(
-                lambda a: a[: len(block)], summand
-            )
-        pairs: tuple = ()
-        if self._program.keeps:
-            kept = backend.to_numpy(kept)
-            pairs = tuple(
-                (
-                    client.id,
-                    keras.tree.map_structure(lambda a, k=k: a[k], kept),
-                )
-                for k, client in enumerate(clients)
-            )
-        return summand, *sums, pairs
+        # Lanes that were added stand at the end.
+        asides = backend.to_numpy(asides)
+        aside = on_host(
+            self._program,
+            [client.id for client in clients],
+            [
+                keras.tree.map_structure(lambda a, k=k: a[k], asides)
+                for k in range(len(clients))
+            ],
+        )
+        if not self._program.stacked:
+            return Update.of(sums, *aside)
+        summand = keras.tree.map_structure(lambda a: a[: len(block)], sums[0])
+        return StackedUpdate.of((summand, *sums[1:]), *aside)
 
     # Compiled.
 
@@ -225,31 +225,29 @@ class _Runner:
         )
 
     def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
-        summand, metrics, finite, kept = backend.vmap(
-            lambda c, n, w, s: tuple(
-                self._program.finish(broadcast, c, n, w, s)
-            )
+        accepted, asides = backend.vmap(
+            lambda c, n, w, s: ended(self._program, broadcast, c, n, w, s)
         )(carry, num_examples, words, states)
-        accepted = ops.logical_and(real, finite)
+        counts = ops.logical_and(real, accepted.finite)
 
         def keep(a):
-            mask = ops.reshape(accepted, (-1,) + (1,) * (len(a.shape) - 1))
+            mask = ops.reshape(counts, (-1,) + (1,) * (len(a.shape) - 1))
             return ops.where(mask, a, ops.zeros_like(a))
 
         def add(a):
             return ops.sum(keep(a), axis=0)
 
         reduce = keep if self._program.stacked else add
-        accepted_count = ops.cast(accepted, "int32")
-        rejected = ops.logical_and(real, ops.logical_not(finite))
-        return (
-            keras.tree.map_structure(reduce, summand),
-            keras.tree.map_structure(add, metrics),
-            ops.sum(accepted_count),
-            ops.sum(accepted_count * num_examples),
+        num_clients = ops.cast(counts, "int32")
+        rejected = ops.logical_and(real, ops.logical_not(counts))
+        sums = (
+            keras.tree.map_structure(reduce, accepted.summand),
+            keras.tree.map_structure(add, accepted.metrics),
+            ops.sum(num_clients),
+            ops.sum(num_clients * num_examples),
             ops.sum(ops.cast(rejected, "int32")),
-            kept,
         )
+        return sums, asides
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:

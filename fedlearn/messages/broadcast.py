@@ -9,14 +9,46 @@ class Broadcast(NamedTuple):
     """What the server sends to every client of a round.
 
     Attributes:
-        trainable: The model's trainable weights.
-        non_trainable: Its other variables.
+        trainable: The trained weights that clients share, as
+            `broadcast_encoders` make them.
+        statistics: Layers' statistics that are averaged.
         learning_rate: A float32 scalar for the clients' optimizer, where a
             schedule counts rounds; `()` otherwise.
         params: What the aggregator and its encoders tell clients.
+        algorithm: What the algorithm tells clients.
+        resident: All of the model's variables, `(trainable, non_trainable)`,
+            for what isn't in the other fields: frozen weights, and what is
+            personal at first. It came with the model and isn't sent again:
+            `()` in what is. Without it clients take what the model held when
+            their process was built.
+    """
+
+    trainable: Any
+    statistics: Arrays
+    learning_rate: Any
+    params: Any
+    algorithm: Any = ()
+    resident: tuple[Arrays, Arrays] | tuple[()] = ()
+
+    @property
+    def sent(self) -> "Broadcast":
+        """What is sent in each round: for `fedlearn.messages.wire.pack`."""
+        return self._replace(resident=())
+
+
+class Received(NamedTuple):
+    """A broadcast as a client has it, decoded and put together.
+
+    Attributes:
+        trainable: One array for each of `model.trainable_variables`.
+        non_trainable: One for each of `model.non_trainable_variables`.
+        learning_rate: As in `Broadcast`.
+        params: As in `Broadcast`.
+        algorithm: As in `Broadcast`.
     """
 
     trainable: Arrays
     non_trainable: Arrays
     learning_rate: Any
     params: Any
+    algorithm: Any = ()

@@ -25,6 +25,7 @@ class ServerState(NamedTuple):
             without state.
         round_num: The number of rounds done, an int64 scalar.
         seed: The run's seed, an int64 scalar.
+        algorithm: What the algorithm keeps at the server.
     """
 
     trainable: Arrays
@@ -34,3 +35,4 @@ class ServerState(NamedTuple):
     client_states: "ClientStates"
     round_num: np.ndarray
     seed: np.ndarray
+    algorithm: Any = ()

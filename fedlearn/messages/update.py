@@ -1,6 +1,8 @@
 """What a client's round adds to the total."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import keras
 from keras import ops
@@ -21,9 +23,9 @@ class Update(NamedTuple):
         num_examples: How many examples they have, int32.
         num_rejected: How many were left out because their update wasn't
             finite, int32.
-        kept: Pairs of a client's id and what is looked at one by one on the
-            host: what it keeps for its next round, and messages whose lengths
-            differ. Empty for most aggregators.
+        bytes_up: How many bytes they sent, on the host.
+        client_states: What each client keeps for its next round, by its id,
+            on the host; empty where clients keep nothing.
     """
 
     summand: Any
@@ -31,42 +33,82 @@ class Update(NamedTuple):
     num_clients: Any
     num_examples: Any
     num_rejected: Any
-    kept: tuple[tuple[str, Any], ...] = ()
+    bytes_up: int = 0
+    client_states: Mapping[str, Any] = MappingProxyType({})
 
-    def __add__(self, other: Any) -> "Update":
-        sums = keras.tree.map_structure(
-            lambda a, b: a + b, tuple(self[:5]), tuple(other[:5])
+    @classmethod
+    def of(
+        cls, sums: tuple, bytes_up: int, client_states: Mapping[str, Any]
+    ) -> Self:
+        """An update of its sums, and of what is on the host."""
+        return cls._make((*sums, bytes_up, client_states))
+
+    @property
+    def sums(self) -> tuple:
+        """The fields that are sums of arrays, for compiled functions."""
+        return tuple(self[:5])
+
+    def scaled(self, factor: Any) -> "Update":
+        """The update, counting `factor` times as much in a mean.
+
+        Args:
+            factor: A float or a float32 scalar. Counts, metrics and bytes
+                stay what they are.
+
+        Raises:
+            ValueError: If the summand has integers, which are added modulo a
+                power of two: scale such updates before they are encoded.
+        """
+
+        def scale(array):
+            dtype = keras.backend.standardize_dtype(array.dtype)
+            if not keras.backend.is_float_dtype(dtype):
+                raise ValueError(
+                    "This update is made of integers that are added modulo a "
+                    "power of two, and can't be scaled. Use an aggregator "
+                    "whose sums are of floats, such as Mean."
+                )
+            return array * ops.cast(factor, dtype)
+
+        return self._replace(
+            summand=keras.tree.map_structure(scale, self.summand)
         )
-        return Update(*sums)._replace(kept=self.kept + other.kept)
 
-    def __radd__(self, other: Any) -> "Update":
+    def __add__(self, other: Any) -> Any:
+        return self.plus(other, added(self.sums, other.sums))
+
+    def plus(self, other: Any, sums: tuple) -> Any:
+        """The sum of two updates, the sums of whose arrays are known."""
+        return type(self).of(
+            sums,
+            self.bytes_up + other.bytes_up,
+            {**self.client_states, **other.client_states},
+        )
+
+    def __radd__(self, other: Any) -> Any:
         if isinstance(other, int) and other == 0:  # the start of `sum(...)`
             return self
         return NotImplemented
 
 
-class StackedUpdate(NamedTuple):
+class StackedUpdate(Update):
     """An `Update` whose summands stay apart, on a first axis over clients.
 
     For aggregators that need every client's update, such as a median.
     """
 
-    summand: Any
-    metrics: Arrays
-    num_clients: Any
-    num_examples: Any
-    num_rejected: Any
-    kept: tuple[tuple[str, Any], ...] = ()
+    __slots__ = ()
 
     def __add__(self, other: Any) -> "StackedUpdate":
-        def join(a, b):
-            return ops.concatenate([a, b], axis=0)
+        _, *sums = added(((), *self.sums[1:]), ((), *other.sums[1:]))
+        summand = keras.tree.map_structure(
+            lambda a, b: ops.concatenate([a, b], axis=0),
+            self.summand,
+            other.summand,
+        )
+        return self.plus(other, (summand, *sums))
 
-        sums = Update((), *self[1:]) + Update((), *other[1:])
-        summand = keras.tree.map_structure(join, self.summand, other.summand)
-        return StackedUpdate(summand, *sums[1:])
 
-    def __radd__(self, other: Any) -> "StackedUpdate":
-        if isinstance(other, int) and other == 0:
-            return self
-        return NotImplemented
+def added(one: tuple, other: tuple) -> tuple:
+    """The sums of two updates' arrays, one by one."""
+    return keras.tree.map_structure(lambda a, b: a + b, one, other)

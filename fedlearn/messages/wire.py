@@ -16,37 +16,98 @@ import numpy as np
 
 _MAGIC = b"FLM1"
 _DAMAGED = "The message's header is damaged."
+_SAME = "Do client and server have the same model and encoders?"
 
 
-def to_bytes(tree: Any) -> bytes:
+def pack(tree: Any) -> bytes:
     """A message's bytes.
 
     Args:
         tree: Nested tuples, lists and dicts (with string keys) of NumPy
-            arrays or scalars. A NamedTuple comes back as a tuple.
+            arrays or scalars.
+
+    Raises:
+        TypeError: If there is something else in it.
 
     Example:
 
-    >>> from_bytes(to_bytes({"a": (np.arange(3, dtype="int32"),)}))
+    >>> unpack(pack({"a": (np.arange(3, dtype="int32"),)}))
     {'a': (array([0, 1, 2], dtype=int32),)}
     """
     arrays: list[np.ndarray] = []
-    structure = _structure(tree, arrays)
-    header = json.dumps(structure, separators=(",", ":")).encode()
-    parts = [_MAGIC, struct.pack("<I", len(header)), header]
-    parts += [
-        a.astype(a.dtype.newbyteorder("<"), copy=False).tobytes()
-        for a in arrays
-    ]
+    header = _text(_structure(tree, arrays))
+    parts: list[Any] = [_MAGIC, struct.pack("<I", len(header)), header]
+    for array in arrays:
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        parts.append(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
     return b"".join(parts)
 
 
-def _structure(tree: Any, arrays: list[np.ndarray]) -> Any:
+def unpack(data: bytes, like: Any = None) -> Any:
+    """The message of some bytes, as `pack` took it.
+
+    Whoever made the bytes may mean harm: with `like`, a message of another
+    structure costs nothing, whatever its header says.
+
+    Args:
+        data: One whole message.
+        like: What is expected: a pytree of anything with a `shape`, whose
+            unknown lengths are None, and a `dtype`. Without it any structure
+            is read, and a NamedTuple comes back as a tuple.
+
+    Raises:
+        ValueError: If the bytes aren't one whole message, or another one than
+            expected.
+
+    Example:
+
+    >>> unpack(pack([np.zeros(9)]), like=[np.zeros((3, 3))])
+    Traceback (most recent call last):
+        ...
+    ValueError: The message is another one than expected: it has float64 of ...
+    """
+    if data[:4] != _MAGIC or len(data) < 8:
+        raise ValueError("These bytes aren't a fedlearn message.")
+    (length,) = struct.unpack("<I", data[4:8])
+    expected = None if like is None else _structure(like)
+    if expected is not None:
+        # A length takes up to 20 digits, where the spec has `null`.
+        header = _text(expected)
+        if length > len(header) + 16 * header.count(b"null"):
+            raise ValueError(
+                "The message is another one than expected: its header is "
+                f"{length} bytes long. {_SAME}"
+            )
+    try:
+        structure = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_DAMAGED) from error
+    if expected is not None:
+        _compare(structure, expected)
+    try:
+        tree, end = _read(structure, data, 8 + length)
+    except RecursionError as error:
+        raise ValueError(_DAMAGED) from error
+    if end != len(data):
+        raise ValueError(
+            f"The message has {len(data)} bytes; its header says {end}."
+        )
+    return tree if like is None else _shaped(tree, like)
+
+
+def _text(structure: Any) -> bytes:
+    return json.dumps(structure, separators=(",", ":")).encode()
+
+
+def _structure(tree: Any, arrays: list[np.ndarray] | None = None) -> Any:
+    """A tree's header; of a spec, without `arrays` to put its arrays in."""
     if isinstance(tree, dict):
         return {"d": {k: _structure(tree[k], arrays) for k in sorted(tree)}}
     if isinstance(tree, (tuple, list)):
         kind = "l" if isinstance(tree, list) else "t"
         return {kind: [_structure(item, arrays) for item in tree]}
+    if arrays is None:
+        return [_name(tree.dtype), *tree.shape]
     array = np.asarray(tree)
     if not _is_sent(array.dtype):
         raise TypeError(
@@ -57,27 +118,53 @@ def _structure(tree: Any, arrays: list[np.ndarray]) -> Any:
     return [array.dtype.name, *array.shape]
 
 
-def from_bytes(data: bytes) -> Any:
-    """The message of some bytes, as `to_bytes` took it.
+def _name(dtype: Any) -> str:
+    return str(getattr(dtype, "name", dtype))
 
-    Raises:
-        ValueError: If the bytes aren't one whole message.
-    """
-    if data[:4] != _MAGIC or len(data) < 8:
-        raise ValueError("These bytes aren't a fedlearn message.")
-    (length,) = struct.unpack("<I", data[4:8])
-    try:
-        structure = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(_DAMAGED) from error
-    try:
-        tree, end = _read(structure, data, 8 + length)
-    except RecursionError as error:
-        raise ValueError(_DAMAGED) from error
-    if end != len(data):
-        raise ValueError(
-            f"The message has {len(data)} bytes; its header says {end}."
+
+def _compare(found: Any, expected: Any) -> None:
+    """Raises unless a header is of a spec's structure."""
+    if isinstance(expected, dict):
+        ((kind, items),) = expected.items()
+        parts: Any = found.get(kind) if isinstance(found, dict) else None
+        if type(parts) is type(items) and len(parts) == len(items):
+            if kind != "d":
+                for part, item in zip(parts, items, strict=True):
+                    _compare(part, item)
+                return
+            if list(parts) == list(items):
+                for key in items:
+                    _compare(parts[key], items[key])
+                return
+    elif (
+        isinstance(found, list)
+        and len(found) == len(expected)
+        and all(
+            e == f if e is not None else type(f) is int
+            for f, e in zip(found, expected, strict=True)
         )
+    ):
+        return
+    raise ValueError(
+        "The message is another one than expected: it has "
+        f"{_described(found)} where {_described(expected)} should be. {_SAME}"
+    )
+
+
+def _described(structure: Any) -> str:
+    if isinstance(structure, list) and structure:
+        return f"{structure[0]} of shape {tuple(structure[1:])}"
+    return _text(structure)[:60].decode()
+
+
+def _shaped(tree: Any, like: Any) -> Any:
+    """A tree with the NamedTuples of a spec."""
+    if isinstance(like, dict):
+        return {key: _shaped(tree[key], like[key]) for key in like}
+    if isinstance(like, (tuple, list)):
+        parts = [_shaped(t, s) for t, s in zip(tree, like, strict=True)]
+        named = hasattr(like, "_fields")
+        return type(like)(*parts) if named else type(like)(parts)
     return tree
 
 
@@ -132,3 +219,7 @@ def _dtype(name: str) -> np.dtype:
 
 def _is_sent(dtype: np.dtype) -> bool:
     return dtype.kind in "fiub" or hasattr(ml_dtypes, dtype.name)
+
+
+# The names before.
+to_bytes, from_bytes = pack, unpack

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from fedlearn import serialization, training
 from fedlearn.cli.units import counted, in_bytes
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.messages.traffic import Traffic
 from fedlearn.runs.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler
 
@@ -83,20 +82,11 @@ def client_bytes(process: "LearningProcess") -> tuple[float | None, float]:
     Returns:
         `(up, down)`; None for what depends on the update.
     """
-    # Another one than the process's, which remembers what it has measured:
-    # without metrics, messages are shorter.
-    traffic = Traffic(
-        process.aggregator,
-        process.functional_model,
-        process.broadcast_encoders,
-        process._averages,
-    )
     state = process.initialize() if process.state is None else process.state
-    broadcast = process.broadcast(state)
-    down = traffic.bytes_down(broadcast)
-    if process.aggregator.varies_in_length:
+    down = process.bytes_down(process.broadcast(state))
+    if process.program.varies_in_length:
         return None, down
-    return traffic.bytes_up(lambda: process._zero_message(broadcast)), down
+    return process.program.bytes_up(), down
 
 
 def _who(sampler: Sampler | None, data: FederatedDataset) -> str:

@@ -175,6 +175,8 @@ def _parts(message: Any, old: bool) -> tuple[tuple, dict[str, Any], Any]:
     if not isinstance(message, dict):
         raise TypeError(f"it is a {type(message).__name__}, not a dict")
     values = message["state"]
+    if old and len(values) == len(ServerState._fields) - 1:
+        values = (*values, ())  # written before there was `algorithm`
     if len(values) != len(ServerState._fields):
         raise ValueError(f"its state has {len(values)} parts")
     for name in ("round_num", "seed"):

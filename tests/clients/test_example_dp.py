@@ -12,6 +12,7 @@ from fedlearn import backend
 from fedlearn.clients import ExampleDP, private_trainer
 from fedlearn.clients.private_trainer import PrivateTrainer
 from fedlearn.clients.program import seed_words
+from fedlearn.executors.sequential import Steps
 from fedlearn.runs.run_privacy import RunPrivacy
 from tests import zoo
 
@@ -138,7 +139,7 @@ def test_rows_that_are_not_real_change_nothing(num_rows):
     short = backend.jit(trainer.step)(
         broadcast, carry, tuple(map(tensor, data))
     )
-    long = backend.jit(trainer.padded_step)(
+    long = backend.jit(trainer.step)(
         broadcast, carry, tuple(map(tensor, padded)), num_rows
     )
     zoo.assert_close(short.variables.trainable, long.variables.trainable)
@@ -163,10 +164,10 @@ def tensor(array):
 
 
 def started(process, seed=0):
-    trainer = process.client.build(process.functional_model)
+    program = process.program
     process.cohort([zoo.line(2)]).read(0)  # makes the metrics
-    broadcast = process.broadcast(process.initialize())
-    return trainer, broadcast, trainer.start(broadcast, seed_words(seed))
+    broadcast = process.receive(process.broadcast(process.initialize()))
+    return program, broadcast, program.start(broadcast, seed_words(seed))
 
 
 def moved_by_an_outlier():
@@ -295,10 +296,10 @@ def test_each_example_drops_units_of_its_own():
     )
     model.compile(keras.optimizers.SGD(1.0), loss="mse")
     process = process_of(ExampleDP(1e6, 0.0), model, batch_size=8, epochs=1)
-    trainer = process.client.build(process.functional_model)
+    trainer = process.program
     data = (np.ones((8, 30), "float32"), np.ones((8, 1), "float32"))
     process.cohort([data]).read(0)
-    broadcast = process.broadcast(process.initialize())
+    broadcast = process.receive(process.broadcast(process.initialize()))
     carry = trainer.start(broadcast, seed_words(7))
     batch = tuple(map(tensor, data))
     step = backend.jit(trainer.step)
@@ -430,9 +431,9 @@ def test_poisson_batches_have_the_right_length_on_average():
 
 
 def test_no_drawn_row_is_left_out_where_lengths_are_rounded():
-    trainer = object.__new__(PrivateTrainer)
-    trainer.config = fl.LocalTraining(batch_size=30, dp=ExampleDP(1.0, 1.0))
-    lengths = [trainer.pad_to(n) for n in range(100)]
+    process = process_of(ExampleDP(1.0, 1.0), batch_size=30)
+    steps = Steps(process.program)
+    lengths = [steps._size(n, ()) for n in range(100)]
     assert all(length >= max(n, 1) for n, length in enumerate(lengths))
     assert all(length - n <= 8 for n, length in enumerate(lengths))
     assert len(set(lengths)) == 13

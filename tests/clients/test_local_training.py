@@ -118,7 +118,7 @@ def test_the_models_optimizer_unless_another_is_given():
         process = fl.FederatedAveraging(
             model, client=fl.LocalTraining(given_optimizer)
         )
-        trainer = process.client.build(process.functional_model)
+        trainer = process.program.trainer
         assert isinstance(trainer.optimizer.optimizer, cls)
     assert not model.optimizer.built
 

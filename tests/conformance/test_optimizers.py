@@ -94,7 +94,7 @@ def test_a_client_with_it_equals_fit(name, arguments):
         model, client=fl.LocalTraining(batch_size=BATCH, shuffle=False)
     )
     process.cohort([DATA]).read(0)
-    broadcast = process.broadcast(process.initialize())
+    broadcast = process.receive(process.broadcast(process.initialize()))
     # The client's steps by themselves: the rest of a round is the same for
     # all optimizers.
     step = backend.jit(process.program.step)

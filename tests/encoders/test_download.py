@@ -40,7 +40,7 @@ def test_clients_are_sent_what_can_be_decoded_of_the_bytes(name):
         model(), broadcast_encoders=encoders, executor="sequential"
     )
     state = process.initialize(seed=3)
-    seed = process._send_seed(state)
+    broadcast = process.broadcast(state)
     spec = [keras.KerasTensor(w.shape, w.dtype) for w in state.trainable]
     chain = Chain(encoders).build(spec)
 
@@ -48,17 +48,14 @@ def test_clients_are_sent_what_can_be_decoded_of_the_bytes(name):
         params = chain.params(chain.init(), seed)
         return chain.encode(list(weights), params, seed)[0], params
 
+    seed = broadcast.trainable["seed"]
     encoded, params = backend.jit(encode)(state.trainable, seed)
-    sent = wire.to_bytes(backend.to_numpy(encoded))
-    received = wire.from_bytes(sent)
-    expected = zoo.numpy(backend.jit(chain.decode)(received, params))
-    broadcast = process.broadcast(state)
-    for a, b in zip(zoo.numpy(broadcast.trainable), expected, strict=True):
+    sent = wire.pack(backend.to_numpy(encoded))
+    assert sent == wire.pack(broadcast.trainable["encoded"])
+    expected = zoo.numpy(backend.jit(chain.decode)(wire.unpack(sent), params))
+    received = process.receive(broadcast)
+    for a, b in zip(zoo.numpy(received.trainable), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    rest = backend.to_numpy(broadcast._replace(trainable=[]))
-    assert process._traffic.bytes_down(broadcast) == len(sent) + len(
-        wire.to_bytes(rest)
-    )
     # Smaller than 620 floats are.
     assert len(sent) < 0.8 * 4 * 620
 
@@ -74,7 +71,8 @@ def test_updates_are_relative_to_what_was_decoded():
     state = process.initialize()
     x = np.ones((2, 30), "float32")
     after, metrics = process.next(state, [(x, x[:, :20])] * 2)
-    sent = zoo.numpy(process.broadcast(state).trainable)
+    broadcast = process.broadcast(state)
+    sent = zoo.numpy(process.receive(broadcast).trainable)
     whole = zoo.numpy(state.trainable)
     assert any(
         abs(a - b).max() > 0.01 for a, b in zip(sent, whole, strict=True)
@@ -83,6 +81,4 @@ def test_updates_are_relative_to_what_was_decoded():
     # Trained from the decoded weights: their loss, and not the server's.
     loss = ((x @ sent[0] + sent[1] - x[:, :20]) ** 2).mean()
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-4)
-    assert metrics["bytes_down"] == 2 * process._traffic.bytes_down(
-        process.broadcast(state)
-    )
+    assert metrics["bytes_down"] == 2 * len(wire.pack(broadcast.sent))

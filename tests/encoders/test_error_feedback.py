@@ -90,7 +90,7 @@ def test_what_was_left_out_is_sent_later(executor):
         for a, b in zip(moved, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
     for i, expected in kept.items():
-        (found,) = state.client_states[i]
+        (found,) = state.client_states[i].encoders
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -123,8 +123,11 @@ def test_the_halves_pass_it_in_and_out():
     broadcast = process.broadcast(state)
     first, kept = process.client_update(broadcast, COHORT["client_0"], 1, ())
     again, more = process.client_update(broadcast, COHORT["client_0"], 1, kept)
-    assert any((k != 0).any() for k in kept[0])
-    assert any((a != b).any() for a, b in zip(kept[0], more[0], strict=True))
+    assert any((k != 0).any() for k in kept.encoders[0])
+    assert any(
+        (a != b).any()
+        for a, b in zip(kept.encoders[0], more.encoders[0], strict=True)
+    )
     del first, again
 
 
@@ -133,7 +136,7 @@ def test_an_update_that_is_not_finite_is_not_kept():
     x, y = COHORT["client_0"]
     state, metrics = process.next(process.initialize(), {"a": (x * np.nan, y)})
     assert metrics["num_rejected"] == 1
-    assert not any(np.any(k) for k in state.client_states["a"][0])
+    assert not any(np.any(k) for k in state.client_states["a"].encoders[0])
 
 
 @pytest.mark.parametrize("executor", ["sequential", "vectorized"])

@@ -5,6 +5,7 @@ from keras import ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
+from fedlearn.executors.executor import counted, ended, on_host
 from fedlearn.messages.update import Update
 from tests import zoo
 
@@ -106,11 +107,13 @@ class Eager(fl.executors.Executor):
                 )
                 carry = program.step(broadcast, carry, batch)
             count = ops.convert_to_tensor(np.int32(client.num_examples))
-            summand, metrics, finite, _ = program.finish(
-                broadcast, carry, count, words, client.state
+            accepted, aside = ended(
+                program, broadcast, carry, count, words, client.state
             )
-            assert finite
-            return Update(summand, metrics, 1, client.num_examples, 0)
+            return Update.of(
+                counted(program, accepted),
+                *on_host(program, [client.id], [aside]),
+            )
 
         def run(broadcast, cohort, seeds):
             order = range(len(cohort))[::-1]

@@ -225,21 +225,12 @@ def test_a_batch_is_filled_to_less_than_twice_its_length(length):
     from fedlearn.executors.sequential import Steps
 
     class Program:
-        batch_size = 500
-        pad_to = None
-        step = padded_step = staticmethod(lambda *args: None)
+        batch_size, per_example = 500, False
+        step = staticmethod(lambda *args: None)
 
-        def can_pad(self, data):
-            return True
-
-    seen = []
     steps = Steps(Program())
-    steps._step = lambda broadcast, carry, rows: seen.append(len(rows[0]))
-    steps._padded = lambda broadcast, carry, rows, real: seen.append(
-        len(rows[0])
-    )
-    steps(None, None, (np.zeros((500, 1), "float32"),), np.arange(length))
-    assert length <= seen[0] < 2 * length
+    steps._can_pad = lambda data: True
+    assert length <= steps._size(length, ()) < 2 * length
 
 
 def test_a_far_larger_batch_size_costs_no_digits():

@@ -299,7 +299,7 @@ def test_each_client_goes_on_with_its_own(executor, links):
                 variable.assign(value)
     zoo.assert_close(zoo.numpy(state.trainable), mean)
     for model, (client_id, (x, y)) in zip(models, clients.items(), strict=True):
-        own = state.client_states[client_id]["statistics"]
+        own = state.client_states[client_id].personal
         expected = zoo.numpy(model.non_trainable_variables)
         zoo.assert_close(own, expected)
         copy = process.get_model(state, client=client_id)
@@ -338,7 +338,7 @@ def test_the_halves_pass_own_statistics_in_and_out():
     broadcast = process.broadcast(state)
     update, kept = process.client_update(broadcast, data, 1, ())
     again, more = process.client_update(broadcast, data, 1, kept)
-    assert np.abs(more["statistics"][0] - kept["statistics"][0]).max() > 1e-3
+    assert np.abs(more.personal[0] - kept.personal[0]).max() > 1e-3
     # Batch statistics are what training uses, so the weights are the same.
     zoo.assert_close(
         keras.tree.flatten(again.summand), keras.tree.flatten(update.summand)
@@ -346,7 +346,7 @@ def test_the_halves_pass_own_statistics_in_and_out():
     # Of an update that isn't finite nothing is kept.
     x, y = data
     _, same = process.client_update(broadcast, (x * np.nan, y), 1, kept)
-    zoo.assert_equal(same["statistics"], kept["statistics"])
+    zoo.assert_equal(same.personal, kept.personal)
 
 
 # Left as they are.

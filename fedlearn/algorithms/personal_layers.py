@@ -1,0 +1,117 @@
+"""Layers that stay at the client: FedPer and FedBN."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from fedlearn.algorithms.federated_averaging import FederatedAveraging
+from fedlearn.clients.algorithm import Algorithm
+from fedlearn.keras_model import keras_internals
+
+Personal = str | type | Sequence[str | type] | Callable[[str], bool]
+
+
+class FedPer(FederatedAveraging):
+    """Some layers are each client's own: trained with the rest, never sent.
+
+    Arivazhagan et al. 2019, "Federated learning with personalization layers",
+    arXiv:1912.00818, algorithm 1. A client that is seen first begins with
+    what the model has. Its own are in `state.client_states`; `evaluate` and
+    `get_model(state, client=...)` use them.
+
+    What a personal layer learned never leaves its client, so no privacy of
+    the aggregator covers it, or need do.
+
+    Args:
+        model: A compiled `keras.Model`.
+        client: As for `FederatedAveraging`.
+        personal: Which layers: their names, or classes of layers, or one of
+            these; or a function from a variable's path (`"dense_1/kernel"`)
+            to whether it is personal.
+        **arguments: The others of `FederatedAveraging`.
+
+    Raises:
+        ValueError: If no variable would be personal, or no weight shared.
+
+    Example:
+
+    >>> layers = [keras.layers.Dense(8), keras.layers.Dense(1, name="head")]
+    >>> model = keras.Sequential([keras.Input((2,)), *layers])
+    >>> model.compile("sgd", "mse")
+    >>> [s.shape for s in FedPer(model, personal="head").update_spec]
+    [(2, 8), (8,)]
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        client: Any = None,
+        *,
+        personal: Personal,
+        **arguments: Any,
+    ):
+        super().__init__(
+            model, client, algorithm=PersonalLayers(personal), **arguments
+        )
+        self.personal = personal
+
+
+class FedBN(FedPer):
+    """Each client's BatchNormalization layers are its own, statistics too.
+
+    Li et al. 2021, "FedBN: federated learning on non-IID features via local
+    batch normalization", arXiv:2102.07623. `LocalTraining(statistics=
+    "local")` keeps the statistics only, and shares gamma and beta (SiloBN).
+
+    Args:
+        model: A compiled `keras.Model`.
+        client: As for `FederatedAveraging`.
+        **arguments: The others of `FederatedAveraging`.
+
+    Raises:
+        ValueError: If the model has no such layer.
+    """
+
+    def __init__(
+        self, model: keras.Model, client: Any = None, **arguments: Any
+    ):
+        super().__init__(
+            model, client, personal="BatchNormalization", **arguments
+        )
+
+
+class PersonalLayers(Algorithm):
+    """What FedPer does besides Federated Averaging.
+
+    Args:
+        personal: As for `FedPer`.
+    """
+
+    def __init__(self, personal: Personal):
+        self.personal = personal
+
+    def personal_variables(self, model):
+        if callable(self.personal) and not isinstance(self.personal, type):
+            chosen = self.personal
+            found = {id(v) for v in model.variables if chosen(v.path)}
+        else:
+            wanted = self.personal
+            if isinstance(wanted, (str, type)):
+                wanted = [wanted]
+            names = {w if isinstance(w, str) else w.__name__ for w in wanted}
+            found = {
+                id(variable)
+                for layer in keras_internals.layers(model)
+                if names
+                & {layer.name, *(c.__name__ for c in type(layer).__mro__)}
+                for variable in layer.variables
+            }
+        if not found:
+            layers = [layer.name for layer in model.layers]
+            raise ValueError(
+                f"No variable of the model is personal by {self.personal!r}. "
+                f"Its layers are {layers}, and paths are like "
+                f"{model.variables[0].path!r}."
+            )
+        return lambda variable: id(variable) in found

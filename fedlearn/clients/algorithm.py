@@ -1,0 +1,240 @@
+"""The interface of every algorithm that is more than Federated Averaging."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from fedlearn.aggregators.mean import Mean
+from fedlearn.clients.personal_variables import IsPersonal
+from fedlearn.encoders.encoder import Spec
+from fedlearn.encoders.entropy_coding import EntropyCoding
+from fedlearn.encoders.error_feedback import ErrorFeedback
+from fedlearn.encoders.fixed_point import FixedPoint
+from fedlearn.keras_model.functional_model import Arrays, Variables
+from fedlearn.messages.broadcast import Received
+from fedlearn.optimizers.functional import FunctionalOptimizer
+from fedlearn.serialization import Configurable
+
+
+class Carry(NamedTuple):
+    """What one step of a client hands to the next.
+
+    Attributes:
+        variables: The model's.
+        optimizer: The optimizer's.
+        seed: The client's own in this round, int32 of shape `(2,)`.
+        num_steps: How many steps were taken, an int32 scalar.
+        memory: The algorithm's own.
+    """
+
+    variables: Variables
+    optimizer: Arrays
+    seed: Any
+    num_steps: Any
+    memory: Any = ()
+
+
+class Local(NamedTuple):
+    """What the methods of an `Algorithm` see of a client's round.
+
+    Attributes:
+        broadcast: What the server sent; `broadcast.algorithm` is the
+            algorithm's own.
+        optimizer: The pure functions of the client's optimizer.
+        gradient: In a step, `(weights, variables, optimizer) -> (gradients,
+            variables)` of its batch, clipped and with noise where the
+            client's `dp` says so; None otherwise.
+    """
+
+    broadcast: Received
+    optimizer: FunctionalOptimizer
+    gradient: Callable[..., tuple[Arrays, Variables]] | None = None
+
+
+class Contribution(NamedTuple):
+    """What a client's round comes to, before it is encoded.
+
+    Attributes:
+        update: The shared weights after training minus those before.
+        extra: The algorithm's own arrays, of its `extra_spec`.
+        client_state: What the client keeps, as from `init_client`.
+    """
+
+    update: Arrays
+    extra: Sequence[Any] = ()
+    client_state: Any = ()
+
+
+class Algorithm(Configurable):
+    """What an algorithm does besides Federated Averaging, as pure functions.
+
+    The methods in the order of a round; what they do here is Federated
+    Averaging. `spec` has a `keras.KerasTensor` for each trained weight that
+    clients share.
+
+    Arrays that an algorithm sends (`extra_spec`) are encoded, clipped, added
+    up and counted in bytes together with the update, as one list of arrays.
+
+    Example: weights that a tenth of the update is taken off again.
+
+    >>> class Timid(Algorithm):
+    ...     def server(self, state, mean, extra, num_clients):
+    ...         return [0.9 * m for m in mean], state, {}
+    >>> Timid().server((), [10.0], [], 1)[0]
+    [9.0]
+    """
+
+    # Once, when the process is made.
+
+    def check(self, process: Any) -> None:
+        """Raises ValueError for a process that this can't work in.
+
+        Args:
+            process: The `fedlearn.LearningProcess`.
+        """
+
+    def personal_variables(self, model: keras.Model) -> IsPersonal | None:
+        """Which variables each client keeps to itself; None for none.
+
+        They are neither sent nor broadcast. A client that is seen first
+        starts with the server's, which stay what they are.
+
+        Args:
+            model: Of the process.
+
+        Returns:
+            A function from a variable to whether it is personal.
+        """
+        return None
+
+    def extra_spec(self, spec: Spec) -> Spec:
+        """Shapes and dtypes of the arrays that are sent with an update."""
+        return []
+
+    def init(self, spec: Spec) -> Any:
+        """What the server keeps before the first round."""
+        return ()
+
+    def init_client(self, spec: Spec) -> Any:
+        """What a client keeps that is seen first."""
+        return ()
+
+    # At the server, before the round.
+
+    def broadcast(self, state: Any) -> Any:
+        """What clients are told, given what the server keeps."""
+        return state
+
+    # At a client; compiled.
+
+    def start(self, local: Local, carry: Carry, client_state: Any) -> Any:
+        """`carry.memory` of the first step."""
+        return ()
+
+    def step(self, local: Local, carry: Carry) -> Carry:
+        """One step on one batch."""
+        assert local.gradient is not None
+        gradients, variables = local.gradient(
+            carry.variables.trainable, carry.variables, carry.optimizer
+        )
+        weights, optimizer = local.optimizer.apply(
+            carry.optimizer,
+            self.corrected(local, carry, gradients),
+            variables.trainable,
+        )
+        return Carry(
+            variables._replace(trainable=weights),
+            optimizer,
+            carry.seed,
+            carry.num_steps + 1,
+            self.remembered(local, carry, gradients),
+        )
+
+    def corrected(
+        self, local: Local, carry: Carry, gradients: Arrays
+    ) -> Arrays:
+        """The gradients that the client's optimizer gets."""
+        return gradients
+
+    def remembered(self, local: Local, carry: Carry, gradients: Arrays) -> Any:
+        """The next `carry.memory`, of the gradients as they were."""
+        return carry.memory
+
+    def finish(
+        self, local: Local, carry: Carry, update: Arrays, client_state: Any
+    ) -> Contribution:
+        """What the round comes to.
+
+        Args:
+            local: What the server sent.
+            carry: After the last step.
+            update: The shared weights now minus those before.
+            client_state: What the client kept from its last round.
+        """
+        return Contribution(update, [], client_state)
+
+    # At the server, after the round; compiled.
+
+    def server(
+        self, state: Any, mean: Arrays, extra: Arrays, num_clients: Any
+    ) -> tuple[Arrays, Any, dict[str, Any]]:
+        """What the server makes of the aggregate.
+
+        Args:
+            state: What it kept.
+            mean: The aggregate of updates.
+            extra: That of the arrays of `extra_spec`.
+            num_clients: How many clients are in it, a float32 scalar.
+
+        Returns:
+            `(update, state, metrics)`: what the server's optimizer gets, what
+            the server keeps, and scalars to log.
+        """
+        return mean, state, {}
+
+    # In evaluation.
+
+    def own_weights(self, shared: Arrays, client_state: Any) -> Arrays:
+        """The weights that a client predicts with, of those that are shared.
+
+        Args:
+            shared: The server's.
+            client_state: What the client keeps.
+        """
+        return shared
+
+
+def zeros(spec: Spec) -> Arrays:
+    """Arrays of zeros, of a spec."""
+    return [ops.zeros(s.shape, s.dtype) for s in spec]
+
+
+def check_mean(process: Any, name: str, why: str) -> None:
+    """Raises ValueError where the server doesn't get the mean of all updates.
+
+    Args:
+        process: The `fedlearn.LearningProcess`.
+        name: Of the algorithm.
+        why: Why it needs the mean.
+    """
+    aggregator = process.aggregator
+    if not isinstance(aggregator, Mean):
+        found = f"{type(aggregator).__name__} leaves some of them out"
+    elif aggregator.noise is not None:
+        found = "noise would add up in it from round to round"
+    else:
+        exact = (EntropyCoding, ErrorFeedback, FixedPoint)
+        lossy = [e for e in aggregator.encoders if not isinstance(e, exact)]
+        if not lossy:
+            return
+        found = (
+            f"{type(lossy[0]).__name__} changes what is sent (put it into "
+            "ErrorFeedback([...]), which makes up for that)"
+        )
+    raise ValueError(
+        f"{name} {why}, so the server needs the mean of what clients send, "
+        f"and {found}. Use aggregators.Mean or SecureSum, or another "
+        "algorithm."
+    )

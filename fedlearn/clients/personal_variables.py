@@ -1,0 +1,78 @@
+"""Which of a model's variables stay at a client."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from fedlearn.keras_model.functional_model import Arrays, FunctionalModel
+
+IsPersonal = Callable[[keras.Variable], bool]
+
+
+class PersonalVariables:
+    """Positions of what each client keeps to itself, and of what is shared.
+
+    Args:
+        model: Whose variables.
+        is_personal: From a variable, trained or changed by a layer, to
+            whether it is personal.
+
+    Attributes:
+        trainable: Personal ones of `model.trainable_variables`.
+        shared: The others.
+        state: Personal ones of `model.non_trainable_variables`.
+        statistics: Those that layers change and that aren't personal.
+    """
+
+    def __init__(self, model: FunctionalModel, is_personal: IsPersonal):
+        trainable = model.model.trainable_variables
+        others = model.model.non_trainable_variables
+        mine = [is_personal(v) for v in trainable]
+        self.trainable = tuple(i for i, m in enumerate(mine) if m)
+        self.shared = tuple(i for i, m in enumerate(mine) if not m)
+        self.state = tuple(
+            i for i in model.roles.state if is_personal(others[i])
+        )
+        self.statistics = tuple(
+            i for i in model.roles.state if i not in self.state
+        )
+        if not self.shared:
+            raise ValueError(
+                "All trained weights of the model would be personal, so that "
+                "clients would share nothing. Expected that some are shared."
+            )
+
+    def of(self, trainable: Arrays, non_trainable: Any) -> Arrays:
+        """What is personal among the values of a model's variables.
+
+        Args:
+            trainable: One array for each trainable variable.
+            non_trainable: From positions to arrays, a list or dict.
+        """
+        return [
+            *(trainable[i] for i in self.trainable),
+            *(non_trainable[i] for i in self.state),
+        ]
+
+    def put(
+        self, trainable: Arrays, non_trainable: Arrays, own: Arrays
+    ) -> tuple[Arrays, Arrays]:
+        """The values of a model's variables with a client's own in place."""
+        count = len(self.trainable)
+        return (
+            placed(trainable, self.trainable, own[:count]),
+            placed(non_trainable, self.state, own[count:]),
+        )
+
+
+def placed(values: Arrays, positions: Sequence[int], new: Arrays) -> Arrays:
+    """`values` with others at some positions.
+
+    >>> placed([1, 2, 3], (0, 2), [7, 8])
+    [7, 2, 8]
+    """
+    values = list(values)
+    for i, value in zip(positions, new, strict=True):
+        values[i] = value
+    return values

@@ -1,0 +1,75 @@
+"""What happens to weights on their way to clients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedlearn import backend
+from fedlearn.encoders.chain import Chain
+from fedlearn.encoders.encoder import Encoder, Memory, Noise, Spec, Wire
+from fedlearn.keras_model.functional_model import Arrays
+
+
+class Download:
+    """Encoded weights: made at the server, decoded by each client.
+
+    Args:
+        encoders: From left to right; without any, weights stay as they are.
+        spec: Of the weights.
+
+    Raises:
+        ValueError: If one of `encoders` does what a broadcast has no place
+            for.
+    """
+
+    def __init__(self, encoders: Sequence[Encoder], spec: Spec):
+        for encoder in encoders:
+            varies = isinstance(encoder, Wire) and encoder.varies
+            if isinstance(encoder, (Noise, Memory)) or varies:
+                raise ValueError(
+                    "`broadcast_encoders` can't contain "
+                    f"{type(encoder).__name__}: a broadcast has no sum to add "
+                    "noise to, keeps nothing, and has messages of one length."
+                )
+        self._chain = Chain(encoders).build(spec)
+        self._encode = backend.jit(self._encode_fn)
+        self._decode = backend.jit(
+            lambda encoded, seed: self._chain.decode(
+                encoded, self._params(seed)
+            )
+        )
+
+    def send(self, weights: Arrays, seed: np.ndarray) -> Any:
+        """What is sent of weights.
+
+        Args:
+            weights: The server's.
+            seed: An int32 array of shape `(2,)`, of this round.
+
+        Returns:
+            `weights`; or, where there are encoders, NumPy arrays, and the
+            seed by which they can be decoded.
+        """
+        if not self._chain.encoders:
+            return weights
+        encoded = backend.to_numpy(self._encode(weights, seed))
+        return {"encoded": self._chain.to_wire(encoded), "seed": seed}
+
+    def receive(self, sent: Any) -> Arrays:
+        """The weights that a client makes of what was sent."""
+        if not self._chain.encoders:
+            return sent
+        encoded = self._chain.from_wire(
+            sent["encoded"], self._chain.encoded_spec()
+        )
+        return list(self._decode(encoded, sent["seed"]))
+
+    def _params(self, seed):
+        return self._chain.params(self._chain.init(), seed)
+
+    def _encode_fn(self, weights, seed):
+        encoded, *_ = self._chain.encode(
+            list(weights), self._params(seed), seed
+        )
+        return encoded

@@ -1,0 +1,239 @@
+"""The halves of a round with nothing but bytes between them."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+import fedlearn as fl
+from fedlearn import aggregators as ag
+from fedlearn import encoders as en
+from fedlearn.messages import wire
+from tests import zoo
+
+CLIENTS = zoo.clients((8, 5, 0, 9, 7), make=zoo.line)
+
+AGGREGATORS = {
+    "mean": ag.Mean,
+    "quantized": lambda: ag.Mean([en.UniformQuantization(8)]),
+    "entropy": lambda: ag.Mean([en.UniformQuantization(4), en.EntropyCoding()]),
+    "memory": lambda: ag.Mean(
+        [en.ErrorFeedback([en.TopK(0.5)]), en.EntropyCoding()]
+    ),
+    "private": lambda: ag.PrivateMean(
+        clip_norm=1.0, noise_multiplier=0.5, clients_per_round=5
+    ),
+    "secure": lambda: ag.SecureSum(clients_per_round=5, value_range=4.0),
+    "median": lambda: ag.Median([en.ErrorFeedback([en.TopK(0.5)])]),
+    "krum": lambda: ag.Krum(num_byzantine=1),
+    "clipping": ag.CenteredClipping,
+    "bounding": lambda: ag.NormBounding(1.0),
+}
+
+
+def process_of(name, **kwargs):
+    return fl.FederatedAveraging(
+        zoo.regression(),
+        client=fl.LocalTraining(batch_size=4, epochs=2),
+        aggregator=AGGREGATORS[name](),
+        executor="sequential",
+        **kwargs,
+    )
+
+
+def round_over_bytes(server, device, state, kept):
+    """A round in which all that goes to and fro is bytes.
+
+    Returns:
+        `(state, metrics, num_bytes)`; what clients keep is put into `kept`.
+    """
+    broadcast = server.broadcast(state)
+    download = wire.pack(broadcast.sent)
+    total, received = 0, 0
+    for name in CLIENTS:
+        # At the client.
+        sent = wire.unpack(download, like=device.broadcast_spec)
+        seed = server.client_seed(state, name)
+        message, kept[name] = device.client_message(
+            sent, CLIENTS[name], seed, kept.get(name)
+        )
+        upload = wire.pack(message)
+        # At the server.
+        received += len(upload)
+        message = wire.unpack(upload, like=server.message_spec)
+        total += server.accept(broadcast, message)
+    state, metrics = server.server_update(state, broadcast, total)
+    return state, metrics, (received, len(download) * len(CLIENTS))
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_rounds_over_bytes_are_those_of_next(name):
+    process, device = process_of(name), process_of(name)
+    one = two = process.initialize(seed=5)
+    process.cohort(CLIENTS).read(0)  # the server knows its metrics
+    kept = {}
+    for _ in range(2):
+        one, expected = process.next(one, CLIENTS)
+        two, metrics, num_bytes = round_over_bytes(process, device, two, kept)
+        assert num_bytes == (metrics["bytes_up"], metrics["bytes_down"])
+        assert metrics == pytest.approx(expected, rel=1e-6)
+        zoo.assert_close(two.trainable, one.trainable, 1e-6, 1e-7)
+        zoo.assert_close(
+            keras.tree.flatten(two.aggregator),
+            keras.tree.flatten(one.aggregator),
+        )
+    assert len(two.client_states) == 0  # they are the devices'
+    for client_id, state in one.client_states.items():
+        zoo.assert_close(
+            keras.tree.flatten(kept[client_id]), keras.tree.flatten(state)
+        )
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_the_sum_of_client_updates_is_the_total_of_next(name):
+    process = process_of(name)
+    one = two = process.initialize(seed=5)
+    for _ in range(2):
+        one, expected = process.next(one, CLIENTS)
+        broadcast = process.broadcast(two)
+        total = 0
+        for client_id in CLIENTS:
+            update, _ = process.client_update(
+                broadcast,
+                CLIENTS[client_id],
+                process.client_seed(two, client_id),
+                two.client_states.get(client_id, ()),
+                client_id,
+            )
+            total += update
+        two, metrics = process.server_update(two, broadcast, total)
+        assert metrics == pytest.approx(expected, rel=1e-6)
+        zoo.assert_close(two.trainable, one.trainable, 1e-6, 1e-7)
+        assert set(two.client_states) == set(one.client_states)
+        for i in one.client_states:
+            zoo.assert_close(
+                keras.tree.flatten(two.client_states[i]),
+                keras.tree.flatten(one.client_states[i]),
+            )
+
+
+def test_the_download_is_what_is_sent():
+    process = process_of("mean", broadcast_encoders="uniform:8")
+    device = process_of("mean", broadcast_encoders="uniform:8")
+    process.cohort(CLIENTS).read(0)
+    state = process.initialize(seed=5)
+    expected, metrics = process.next(state, CLIENTS)
+    after, _, num_bytes = round_over_bytes(process, device, state, {})
+    assert num_bytes == (metrics["bytes_up"], metrics["bytes_down"])
+    zoo.assert_close(after.trainable, expected.trainable, 1e-6, 1e-7)
+    arrays = keras.tree.flatten(process.broadcast(state).sent.trainable)
+    assert any(a.dtype == np.uint8 for a in arrays)
+
+
+def test_an_update_that_is_not_finite_is_left_out_by_both():
+    process = process_of("memory")
+    x, y = CLIENTS["client_0"]
+    state = process.initialize()
+    broadcast = process.broadcast(state)
+    kept = process.client_update(broadcast, (x, y), 1, ())[1]
+    message, same = process.client_message(broadcast, (x * np.nan, y), 1, kept)
+    assert message.num_examples == -1
+    update = process.accept(broadcast, message)
+    assert int(update.num_rejected) == 1
+    assert int(update.num_clients) == 0
+    zoo.assert_equal(keras.tree.flatten(same), keras.tree.flatten(kept))
+
+
+def test_what_a_client_sends_is_checked_before_it_is_read():
+    process = process_of("entropy")
+    broadcast = process.broadcast(process.initialize())
+    message, _ = process.client_message(broadcast, CLIENTS["client_0"], 1)
+    spec = process.message_spec
+    longer = message._replace(told=[*message.told, np.zeros(3)])
+    with pytest.raises(ValueError, match="another one than expected"):
+        wire.unpack(wire.pack(longer), like=spec)
+    hostile = wire.pack([np.zeros((0,), "int8")] * 10_000)
+    with pytest.raises(ValueError, match=r"its header is \d+ bytes long"):
+        wire.unpack(hostile, like=spec)
+
+
+def test_a_scaled_update_counts_as_much_in_a_mean():
+    process = process_of("mean")
+    state = process.initialize()
+    broadcast = process.broadcast(state)
+    one, other = (
+        process.client_update(broadcast, CLIENTS[i], 1)
+        for i in ("client_0", "client_1")
+    )
+    total = one.scaled(3.0) + other
+    after, _ = process.server_update(state, broadcast, total)
+
+    def moved(update):
+        alone, _ = process.server_update(state, broadcast, update)
+        return [
+            a - b
+            for a, b in zip(
+                zoo.numpy(alone.trainable),
+                zoo.numpy(state.trainable),
+                strict=True,
+            )
+        ]
+
+    expected = [
+        w + (3 * 8 * a + 5 * b) / (3 * 8 + 5)
+        for w, a, b in zip(
+            zoo.numpy(state.trainable), moved(one), moved(other), strict=True
+        )
+    ]
+    zoo.assert_close(after.trainable, expected)
+    secure = process_of("secure")
+    broadcast = secure.broadcast(secure.initialize())
+    update = secure.client_update(broadcast, CLIENTS["client_0"], 1)
+    with pytest.raises(ValueError, match="can't be scaled"):
+        update.scaled(0.5)
+
+
+@functools.cache
+def _ragged():
+    return {
+        f"client_{i}": zoo.line(n, seed=i)
+        for i, n in enumerate((13, 2, 7, 16, 1))
+    }
+
+
+@pytest.mark.parametrize("executor", ["sequential", "vectorized", "auto"])
+def test_nothing_that_happened_before_changes_a_bit(executor):
+    def process():
+        return fl.FederatedAveraging(
+            zoo.regression(),
+            client=fl.LocalTraining(batch_size=8, epochs=2),
+            aggregator=ag.Mean([en.ErrorFeedback([en.TopK(0.5)])]),
+            executor=executor,
+        )
+
+    fresh, used = process(), process()
+    x, y = zoo.line(6)
+    other = used.initialize(seed=9)
+    for cohort in (
+        {"nan": (x * np.nan, y)},
+        {"short": zoo.line(3), "one": zoo.line(1)},
+        {f"client_{i}": zoo.line(5 + i, seed=7 + i) for i in range(9)},
+        {"weighted": (x, y, np.ones(6, "float32"))},
+    ):
+        other, _ = used.next(other, cohort)
+        used.evaluate(other, cohort)
+    states = []
+    for one in (fresh, used):
+        state = one.initialize(seed=2)
+        for _ in range(2):
+            state, metrics = one.next(state, _ragged())
+        states.append((state, metrics))
+    (a, expected), (b, metrics) = states
+    assert metrics == expected
+    zoo.assert_equal(a.trainable, b.trainable)
+    for client_id, kept in a.client_states.items():
+        zoo.assert_equal(
+            keras.tree.flatten(kept),
+            keras.tree.flatten(b.client_states[client_id]),
+        )
