@@ -4,7 +4,7 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import names
-from fedlearn.cli.flag_types import Named
+from fedlearn.cli.flags import named
 from fedlearn.encoders.chain import links
 from fedlearn.serialization import make
 from tests import zoo
@@ -43,7 +43,7 @@ def test_numbers_reach_the_arguments_they_are_for(name, table):
     entry = table[name]
     values = {n: VALUES.get(n, 3) for n in (*entry.needed, *entry.more)}
     text = ":".join([name, ",".join(map(str, values.values()))]).rstrip(":")
-    assert Named(table).parse(text) == text
+    assert named(table).parse(text) == text
     made = make(text, table, "argument", **more(name, table))
     assert type(made).__name__ == entry.makes.split(":")[1]
     for argument, value in {**entry.options, **values}.items():
@@ -83,13 +83,13 @@ def test_several_are_a_chain():
 )
 def test_mistakes(text, message):
     with pytest.raises(ValueError) as error:
-        Named(names.ENCODERS, joined=True).parse(text)
+        named(names.ENCODERS, joined=True).parse(text)
     assert message in str(error.value)
 
 
 def test_only_some_may_be_joined():
     with pytest.raises(ValueError, match="there is no 'mean"):
-        Named(names.AGGREGATORS).parse("mean+median")
+        named(names.AGGREGATORS).parse("mean+median")
 
 
 # Where an object is meant.

@@ -116,4 +116,4 @@ def test_command_lines():
     for line in lines:
         command, *rest = shlex.split(line)
         # Ends the process where a flag or its value is wrong.
-        main._parse(main._command(command), [command, *rest])
+        main.parse(command, [command, *rest])

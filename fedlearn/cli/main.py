@@ -3,20 +3,19 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
-from absl import app, flags
+from absl import flags as absl_flags
 
 import fedlearn
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.cli import help_text
-from fedlearn.cli.command import Command, Values
-from fedlearn.cli.errors import UsageError
+from fedlearn.cli.flags import Command, UsageError, Values
 
 COMMANDS = ("train", "evaluate", "report", "datasets")
-_HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
-_HELP_FULL = ("-helpfull", "--helpfull")
+_HELP = ("-h", "-?", "-help", "--help", "-helpfull", "--helpfull")
+_WIDTH, _COLUMN = 79, 32  # where explanations begin
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -34,103 +33,69 @@ def run(argv: Sequence[str] | None = None) -> None:
     Traceback (most recent call last):
     SystemExit: 2
     """
-    argv = list(sys.argv if argv is None else argv)
-    words = argv[1:]
-    if not words or words[0] in (*_HELP, *_HELP_FULL, "help"):
-        if len(words) == 2 and words[0] == "help" and words[1] in COMMANDS:
-            words = [words[1], "--help"]
-        else:
-            print(help_text.of_program(map(_command, COMMANDS)))
-            sys.exit(0)
+    _, *words = sys.argv if argv is None else argv
+    if len(words) == 2 and words[0] == "help" and words[1] in COMMANDS:
+        words = [words[1], "--help"]
+    if not words or words[0] in (*_HELP, "help"):
+        print(_help())
+        sys.exit(0)
     if words[0] == "--version":
         print(f"fedlearn {fedlearn.__version__}")
         sys.exit(0)
-    if words[0] not in COMMANDS:
-        what = "flag" if words[0].startswith("-") else "command"
-        _fail(
-            "fedlearn",
-            f"there is no {what} {words[0]}."
-            + (
-                did_you_mean(words[0], COMMANDS)
-                or f" Commands are {', '.join(COMMANDS)}."
-            ),
-        )
-    command = _command(words[0])
-    parsed: list[Values] = []
-
-    def parse(arguments):
-        values, rest = _parse(command, arguments)
-        parsed.append(values)
-        return rest
-
-    app.run(
-        lambda rest: _call(command, parsed[-1], rest[1:]),
-        argv=[argv[0], *words[1:]],
-        flags_parser=parse,
-    )
+    name = words[0]
+    if name not in COMMANDS:
+        what = "flag" if name.startswith("-") else "command"
+        hint = did_you_mean(name, COMMANDS)
+        hint = hint or f" Commands are {', '.join(COMMANDS)}."
+        _fail("fedlearn", f"there is no {what} {name}.{hint}")
+    command = _command(name)
+    before = words[: words.index("--")] if "--" in words else words
+    if any(word in _HELP for word in before):
+        print(_help_of(name, command))
+        sys.exit(0)
+    values, arguments = parse(name, words)
+    sys.exit(_call(name, command, values, arguments))
 
 
 def _command(name: str) -> Command:
     return importlib.import_module(f"fedlearn.cli.{name}").COMMAND
 
 
-def _parse(command: Command, argv: Sequence[str]) -> tuple[Values, list[str]]:
-    program = f"fedlearn {command.name}"
-    values = flags.FlagValues()
-    groups = command.define(values)
-    own = list(values)
-    # Flags of the command's own first, so that nothing else in the process
-    # that defines flags, such as a model's module, gets in their way.
-    app.define_help_flags()
-    flags.FLAGS.unparse_flags()  # what an earlier call in this process set
-    for module, absl_flags in flags.FLAGS.flags_by_module_dict().items():
-        for flag in absl_flags if module.startswith("absl") else ():
-            if flag.name not in values:
-                values[flag.name] = flag
-    flags.FLAGS.mark_as_parsed()
-    values.set_gnu_getopt(True)  # flags may follow the run's folder
-    before = argv[: argv.index("--")] if "--" in argv else argv
-    if any(word in (*_HELP, *_HELP_FULL) for word in before):
-        print(help_text.of_command(command, values, groups))
-        if any(word in _HELP_FULL for word in before):
-            print("\n" + help_text.of_absl(flags.FLAGS, own))
-        sys.exit(0)
+def parse(name: str, words: Sequence[str]) -> tuple[Values, list[str]]:
+    """The flags and arguments of a command; ends the program on mistakes.
+
+    Args:
+        name: Of the command.
+        words: The command line, with the name.
+    """
+    command, program = _command(name), f"fedlearn {name}"
+    found = command.define()
+    found.set_gnu_getopt(True)  # flags may follow the run's folder
     try:
-        rest = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        _fail(
-            program,
-            f"there is no flag --{error.flagname}."
-            + (
-                did_you_mean(error.flagname, own, "--")
-                or f" {program} --help lists them."
-            ),
-        )
-    except flags.Error as error:
+        _, *rest = found(list(words))
+    except absl_flags.UnrecognizedFlagError as error:
+        hint = did_you_mean(error.flagname, command.names(), "--")
+        hint = hint or f" {program} --help lists them."
+        _fail(program, f"there is no flag --{error.flagname}.{hint}")
+    except absl_flags.Error as error:
         _fail(program, str(error).removeprefix("flag "))
     needed = [a for a in command.arguments if not a.startswith("[")]
-    num_given = len(rest) - 1
-    if not len(needed) <= num_given <= len(command.arguments):
-        extra = " ".join(rest[1 + len(command.arguments) :])
-        _fail(
-            program,
-            f"unexpected {extra!r}. Flags are written --name=value."
-            if extra
-            else f"{' '.join(needed[num_given:])} is missing: "
-            f"{help_text.usage(command)}",
-        )
-    parsed = Values(
-        {name: values[name].value for name in own},
-        {name for name in own if values[name].present},
-    )
-    return parsed, rest
+    if extra := " ".join(rest[len(command.arguments) :]):
+        _fail(program, f"unexpected {extra!r}. Flags are written --name=value.")
+    if missing := " ".join(needed[len(rest) :]):
+        _fail(program, f"{missing} is missing: {_usage(name, command)}")
+    values = Values(**{n: found[n].value for n in command.names()})
+    values.given = {n for n in command.names() if found[n].present}
+    return values, rest
 
 
-def _call(command: Command, values: Any, rest: Sequence[str]) -> int | None:
+def _call(
+    name: str, command: Command, values: Values, arguments: Sequence[str]
+) -> int:
     try:
-        code = command.main(values, rest)
+        command.main(values, arguments)
         sys.stdout.flush()
-        return code
+        return 0
     except KeyboardInterrupt:
         print(file=sys.stderr)  # ends the line of a progress bar
         return 130
@@ -142,16 +107,86 @@ def _call(command: Command, values: Any, rest: Sequence[str]) -> int | None:
     except UsageError as error:
         if values.debug:
             raise
-        _fail(f"fedlearn {command.name}", str(error))
+        _fail(f"fedlearn {name}", str(error))
     except (ValueError, TypeError, OSError, ImportError) as error:
         # What the library raises about arguments. Should it be a fault of
         # the library after all, --debug shows where.
         if values.debug:
             raise
         _fail("fedlearn", f"{error}\n(--debug shows where this comes from.)")
-    return None
 
 
 def _fail(program: str, text: str) -> NoReturn:
     print(f"{program}: error: {text}", file=sys.stderr)
     sys.exit(2)
+
+
+# Help.
+
+
+def _help() -> str:
+    return "\n".join(
+        [
+            "fedlearn: federated learning for Keras models",
+            "",
+            "Usage: fedlearn COMMAND [FLAGS]",
+            "",
+            "Commands:",
+            *(f"  {name:8}  {_command(name).summary}" for name in COMMANDS),
+            "",
+            "Start here:",
+            "  fedlearn train                      # digits, about a minute",
+            "  fedlearn report runs/digits-fedavg  # the run as a picture",
+            "  fedlearn datasets                   # what else there is",
+            "",
+            "fedlearn COMMAND --help explains a command and its flags.",
+            "fedlearn --version prints the version.",
+            "The environment variable KERAS_BACKEND chooses what computes:",
+            "tensorflow (the default) or jax.",
+        ]
+    )
+
+
+def _help_of(name: str, command: Command) -> str:
+    lines = [
+        f"Usage: {_usage(name, command)}",
+        "",
+        *textwrap.wrap(command.description, _WIDTH),
+        "",
+        "Examples:",
+    ]
+    for line, what in command.examples:
+        lines += [f"  # {what}", f"  {line}"]
+    for title, group in command.flags.items():
+        lines += ["", f"{title}:"]
+        for flag in group:
+            if flag.kind is bool:
+                # Without a default, both ways say something.
+                no = "" if flag.default is False else "[no]"
+                left, text = f"  --{no}{flag.name}", flag.text
+            else:
+                left = f"  --{flag.name}={flag.kind.word}"
+                text = flag.text
+                if flag.default is not None:
+                    text += f" (default: {flag.default})"
+            lines += _in_columns(left, text)
+    return "\n".join(lines)
+
+
+def _in_columns(left: str, text: str) -> Iterable[str]:
+    first, *rest = textwrap.wrap(
+        text,
+        _WIDTH - _COLUMN,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if len(left) > _COLUMN - 2:
+        yield left
+        left = ""
+    yield f"{left:{_COLUMN}}{first}"
+    for line in rest:
+        yield " " * _COLUMN + line
+
+
+def _usage(name: str, command: Command) -> str:
+    return " ".join(["fedlearn", name, *command.arguments, "[FLAGS]"])

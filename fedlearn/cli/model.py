@@ -1,64 +1,29 @@
-"""The model that a flag names."""
+"""The model that a flag names, and the backend it needs."""
 
+import contextlib
 import importlib
-import inspect
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.cli.errors import UsageError
-from fedlearn.cli.task import Task
+from fedlearn.cli.flags import UsageError
+from fedlearn.datasets.task import Task
 
 if TYPE_CHECKING:
     import keras
 
-# The model of `fl.models` for a data set, where no flag names another.
-DEFAULTS = {
-    "csv": "tabular",
-    "celeba": "celeba_cnn",
-    "cifar100": "resnet18_gn",
-    "digits": "digits_cnn",
-    "emnist": "emnist_cnn",
-    "heart_disease": "heart_logistic",
-    "shakespeare": "shakespeare_lstm",
-    "stackoverflow": "stackoverflow_lstm",
-    "synthetic": "logistic_regression",
-}
-
-
-def default(flags: Any) -> str | None:
-    """The name of the model for a data set; None if there is no such set.
-
-    Args:
-        flags: With `dataset` and `task`.
-    """
-    if flags.dataset == "stackoverflow" and flags.task == "tags":
-        return "stackoverflow_tags"
-    return DEFAULTS.get(flags.dataset)
-
-
-def absolute(name: str) -> str:
-    """A model's name that means the same in another working folder.
-
-    Example:
-
-    >>> absolute("digits_cnn"), os.path.isabs(absolute("model.keras"))
-    ('digits_cnn', True)
-    """
-    if not name.endswith(".keras"):
-        return name
-    return os.path.abspath(os.path.expanduser(name))
-
 
 def load(name: str, task: Task, seed: int) -> "keras.Model":
-    """A model, compiled or not.
+    """A model; compiled, unless it is of code that doesn't compile it.
 
     Args:
         name: Of a function of `fl.models`; or a `.keras` file; or
             `module:function`, a function without arguments that returns a
             model. The module may be in the working folder.
-        task: What it will be trained for, for the sizes of `fl.models`.
+        task: What it will be trained for.
         seed: Of the initial weights.
 
     Raises:
@@ -66,21 +31,21 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
     """
     import keras
 
+    from fedlearn import models
+
     keras.utils.set_random_seed(seed % 2**32)
     if name.endswith(".keras"):
         if not os.path.isfile(name):
             raise UsageError(f"--model={name}: there is no such file.")
         return load_file(name)
     if is_code(name):
-        model = _function(name)()
+        model = function(name)()
         if not isinstance(model, keras.Model):
             raise UsageError(
                 f"--model={name}: the function returned a "
                 f"{type(model).__name__}. Expected a keras.Model."
             )
         return model
-    from fedlearn import models
-
     known = [n for n in models.__all__ if n != "get"]
     if name not in known:
         raise UsageError(
@@ -88,11 +53,7 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
             f"{', '.join(sorted(known))}; or a .keras file; or "
             f"module:function.{did_you_mean(name, known, '--model=')}"
         )
-    sizes = {**task.sizes, "seed": seed}
-    accepted = inspect.signature(getattr(models, name)).parameters
-    return models.get(
-        name, **{key: value for key, value in sizes.items() if key in accepted}
-    )
+    return task.build_model(name, seed)
 
 
 def load_file(path: str, needs: str = "") -> "keras.Model":
@@ -100,7 +61,7 @@ def load_file(path: str, needs: str = "") -> "keras.Model":
 
     No code in it or named by it is run: classes that it needs beside those
     of Keras and fedlearn have to be registered by now, because the command
-    line itself named their module (see `import_module_of`).
+    line itself named their module.
 
     Args:
         path: Of the file.
@@ -124,7 +85,7 @@ def load_file(path: str, needs: str = "") -> "keras.Model":
         ) from error
 
 
-def is_code(name: str) -> bool:
+def is_code(name: Any) -> bool:
     """Whether a model's name is code, which runs when it is loaded.
 
     Example:
@@ -132,35 +93,18 @@ def is_code(name: str) -> bool:
     >>> is_code("my_models:build"), is_code("digits_cnn"), is_code("m.keras")
     (True, False, False)
     """
-    return ":" in name and not name.endswith(".keras")
+    return ":" in str(name) and not str(name).endswith(".keras")
 
 
-def how_to_load(model: "keras.Model") -> str:
-    """What loads the file of a model where nobody has imported fedlearn."""
-    from fedlearn.metrics import mergeable
+def function(name: str) -> Any:
+    """The function that `module:function` names; imports the module.
 
-    own = any(
-        type(metric).__module__.startswith("fedlearn.")
-        for metric in mergeable.metrics_of(model)
-    )
-    arguments = "(..., compile=False)" if own else ""
-    return f"keras.models.load_model{arguments}"
-
-
-def import_module_of(name: str) -> None:
-    """Imports the module of `module:function`, if the name is of that kind.
-
-    What it registers with Keras, a saved model may need.
+    Raises:
+        UsageError: If there is none.
     """
-    if is_code(name):
-        _function(name)
-
-
-def _function(name: str):
     module_name, _, function_name = name.partition(":")
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -170,10 +114,64 @@ def _function(name: str):
             f"--model={name}: there is no module {module_name!r}, neither "
             "installed nor in the working folder."
         ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
+    found = getattr(module, function_name, None)
+    if not callable(found):
         raise UsageError(
             f"--model={name}: {module_name} has no function "
             f"{function_name!r}." + did_you_mean(function_name, dir(module))
         )
-    return function
+    return found
+
+
+def how_to_load(model: "keras.Model") -> str:
+    """What loads the file of a model where nobody has imported fedlearn."""
+    from fedlearn.metrics import mergeable
+
+    metrics = mergeable.metrics_of(model)
+    own = any(type(m).__module__.startswith("fedlearn.") for m in metrics)
+    return f"keras.models.load_model{'(..., compile=False)' if own else ''}"
+
+
+def import_keras(debug: bool = False) -> None:
+    """Imports Keras and its backend, without what they log meanwhile.
+
+    TensorFlow logs about missing GPUs and CPU instructions before it reads
+    its log level.
+
+    Args:
+        debug: Whether to let them log.
+
+    Raises:
+        ImportError: If the backend that `KERAS_BACKEND` names is missing.
+    """
+    if "keras" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.nullcontext() if debug else _without_stderr():
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            from fedlearn.advice.missing_backend import explanation
+
+            raise ImportError(explanation(error) or str(error)) from error
+        # A first operation starts the devices, which is logged too.
+        keras.ops.convert_to_numpy(keras.ops.ones((1,)) + 1)
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    # C++ writes to the descriptor, not to `sys.stderr`.
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            file.seek(0)
+            os.write(saved, file.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

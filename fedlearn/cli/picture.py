@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.cli import aggregation
-from fedlearn.cli import data as cli_data
-from fedlearn.cli.algorithms import ALGORITHMS
-from fedlearn.cli.summary import num_sent
+from fedlearn.cli.summary import aggregation, num_sent, title
 from fedlearn.cli.units import duration, in_bytes
 from fedlearn.plot import history as draw_history
 from fedlearn.plot import labels as draw_labels
@@ -96,11 +93,10 @@ def _metrics(evaluation: Mapping[str, Any]) -> list[str]:
 
 def _headline(figure, config, history) -> None:
     flags = config["flags"]
-    title = ALGORITHMS[flags["algorithm"]].title
     figure.text(
         _LEFT,
         0.943,
-        f"{title} on {cli_data.title(flags)}",
+        title(flags),
         fontsize=25,
         fontweight="bold",
         color=style.INK,
@@ -109,7 +105,7 @@ def _headline(figure, config, history) -> None:
     num_rounds = len(history["round"])
     passes = "pass" if flags["epochs"] == 1 else "passes"
     about = "about " if config.get("privacy") else ""
-    aggregated = aggregation.title(flags)
+    aggregated = aggregation(flags)
     aggregated = f"{aggregated}   ·   " if aggregated else ""
     figure.text(
         _LEFT,

@@ -6,13 +6,11 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from absl import flags as absl_flags
-
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.cli.errors import UsageError
+from fedlearn.cli.flags import UsageError
 from fedlearn.cli.model import is_code
 
 if TYPE_CHECKING:
@@ -50,25 +48,29 @@ class RunFolder:
         """The path of one of the files."""
         return os.path.join(self.path, name)
 
-    def has(self, name: str) -> bool:
-        """Whether one of the files is there."""
-        return os.path.isfile(self.file(name))
-
     @property
     def is_empty(self) -> bool:
         """Whether nothing is there yet, not even the folder."""
-        if os.path.exists(self.path) and not os.path.isdir(self.path):
+        if os.path.isfile(self.path):
             raise UsageError(
                 f"{self.path} is a file. Expected a folder for the run."
             )
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
+    def command_to_go_on(self, model: Any) -> str:
+        """The command that goes on with the run.
+
+        Args:
+            model: Its flag of this name: code has to be named again.
+        """
+        again = f" --model={model}" if is_code(model) else ""
+        return f"fedlearn train --resume --output_dir={self.path}{again}"
+
     # Writing.
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file of the run."""
-        # Not at the top: `report` needs none of what this imports.
-        from fedlearn.runs import atomic_file
+        from fedlearn.runs import atomic_file  # imports a backend
 
         atomic_file.write(self.file(name), data)
 
@@ -77,14 +79,15 @@ class RunFolder:
         text = json.dumps(_finite(value), indent=2, allow_nan=False)
         self.write(name, (text + "\n").encode())
 
-    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def write_history(self, table: Iterable[Mapping[str, float]]) -> None:
         """Writes the metrics, a row a round."""
+        table = list(table)
         # Keys of all rows: validation may come later than the first round.
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns = list(dict.fromkeys(key for row in table for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(table)
         self.write(self.HISTORY, text.getvalue().encode())
 
     def write_model(self, model: "keras.Model") -> None:
@@ -97,49 +100,31 @@ class RunFolder:
             path = os.path.join(scratch, self.MODEL)
             model.save(path)
             with open(path, "rb") as file:
-                data = file.read()
-        self.write(self.MODEL, data)
+                self.write(self.MODEL, file.read())
 
-    # Reading.
+    # Reading. Whoever wrote the folder, its files are checked.
 
     def read_json(self, name: str) -> Any:
-        """Reads a file of plain values.
-
-        Raises:
-            UsageError: If it isn't there, or was changed by hand.
-        """
+        """Reads a file of plain values."""
         self.need(name)
         with open(self.file(name), encoding="utf-8") as file:
             try:
                 return json.load(file)
-            except json.JSONDecodeError as error:
-                raise UsageError(
-                    f"{self.file(name)} isn't JSON ({error}). It was changed "
-                    "or cut short after it was written."
-                ) from error
+            except ValueError as error:
+                raise self._changed(name, f"isn't JSON ({error})") from error
 
     def read_config(self) -> dict[str, Any]:
-        """What the run was, whoever wrote the folder.
+        """What the run was; its `flags` are as checked as those of a command
+        line."""
+        from fedlearn.cli import train  # which imports this module
 
-        Its `flags` are taken as those of a command line are.
-
-        Raises:
-            UsageError: If the file isn't there, or was changed by hand.
-        """
         config = self.read_json(self.CONFIG)
         found = config.get("flags") if isinstance(config, dict) else None
         if not isinstance(found, dict) or not {
             *("algorithm", "dataset", "model")
         } <= set(found):
-            raise UsageError(
-                f"{self.file(self.CONFIG)} has no flags of a run. It was "
-                "changed after it was written."
-            )
-        # Not at the top: it imports this module.
-        from fedlearn.cli import train
-
-        known = absl_flags.FlagValues()
-        train.COMMAND.define(known)
+            raise self._changed(self.CONFIG, "has no flags of a run")
+        known = train.COMMAND.define()
         for name, value in found.items():
             if name not in known or value is None:
                 continue
@@ -148,62 +133,76 @@ class RunFolder:
                     raise ValueError("expected one value.")
                 found[name] = known[name].parser.parse(str(value))
             except ValueError as error:
-                raise UsageError(
-                    f"{self.file(self.CONFIG)} has --{name}={value}: {error} "
-                    "It was changed after it was written."
+                raise self._changed(
+                    self.CONFIG, f"has --{name}={value}: {error}"
                 ) from error
         return config
-
-    def command_to_go_on(self, model: Any) -> str:
-        """The command that goes on with the run in the folder.
-
-        Args:
-            model: Its flag of this name: code has to be named again.
-        """
-        again = f" --model={model}" if is_code(str(model)) else ""
-        return f"fedlearn train --resume --output_dir={self.path}{again}"
 
     def read_history(self) -> dict[str, list[float]]:
         """The metrics, a list each; NaN for rounds without."""
         self.need(self.HISTORY)
         with open(self.file(self.HISTORY), encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            table = list(csv.DictReader(file))
         try:
             return {
-                name: [float(row[name] or "nan") for row in rows]
-                for name in (rows[0] if rows else ())
+                name: [float(row[name] or "nan") for row in table]
+                for name in (table[0] if table else ())
             }
         except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"{self.file(self.HISTORY)} isn't a table of numbers "
-                f"({error}). It was changed after it was written."
+            raise self._changed(
+                self.HISTORY, f"isn't a table of numbers ({error})"
             ) from error
+
+    def _changed(self, name: str, what: str) -> UsageError:
+        return UsageError(
+            f"{self.file(name)} {what}. It was changed after it was written."
+        )
 
     def need(self, name: str) -> None:
         """Raises an error with the way out if a file is not there."""
-        if self.has(name):
+        if os.path.isfile(self.file(name)):
             return
         if not os.path.isdir(self.path):
-            parent = os.path.dirname(self.path.rstrip("/")) or "."
-            others = os.listdir(parent) if os.path.isdir(parent) else []
-            hint = did_you_mean(
-                os.path.basename(self.path.rstrip("/")),
-                others,
-                "" if parent == "." else f"{parent}/",
+            parent, own = os.path.split(self.path.rstrip("/"))
+            others = (
+                os.listdir(parent or ".")
+                if os.path.isdir(parent or ".")
+                else []
             )
+            hint = did_you_mean(own, others, f"{parent}/" if parent else "")
             raise UsageError(
                 f"there is no folder {self.path}. Expected the folder of a "
                 f"run, as fedlearn train --output_dir makes it.{hint}"
             )
-        if not self.has(self.CONFIG):
+        if name == self.CONFIG:
             raise UsageError(
                 f"{self.path} isn't the folder of a run: there is no "
                 f"{self.CONFIG} in it."
             )
+        model = self.read_config()["flags"]["model"]
         raise UsageError(
-            f"{self.path} has no {name}: the run hasn't ended. Go on with "
-            f"it: {self.command_to_go_on(self.read_config()['flags']['model'])}"
+            f"{self.path} has no {name}: the run hasn't ended. Go on with it: "
+            f"{self.command_to_go_on(model)}"
         )
+
+
+def rows(
+    history: Mapping[str, list[float]], validation_freq: int
+) -> list[dict[str, float]]:
+    """A dict a round, from a list a metric as Keras keeps them.
+
+    Example:
+
+    >>> rows({"loss": [3.0, 2.0], "val_loss": [2.5]}, validation_freq=2)
+    [{'round': 1, 'loss': 3.0}, {'round': 2, 'loss': 2.0, 'val_loss': 2.5}]
+    """
+    length = max(map(len, history.values()))
+    table: list[dict[str, float]] = [{"round": i + 1} for i in range(length)]
+    for name, values in history.items():
+        every = validation_freq if name.startswith("val_") else 1
+        for i, value in enumerate(values):
+            table[(i + 1) * every - 1][name] = value
+    return table
 
 
 def _finite(value: Any) -> Any:

@@ -1,43 +1,92 @@
 """What a run came to, as tables on the terminal."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedlearn.cli import aggregation
 from fedlearn.cli import data as cli_data
-from fedlearn.cli.algorithms import ALGORITHMS
-from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.units import counted, duration, in_bytes, metric
 from fedlearn.metrics.per_client import DECILES
+from fedlearn.names import ALGORITHMS
 
 
-def headline(config: Mapping[str, Any], num_rounds: int) -> str:
-    """A line with the facts of a run."""
-    flags = config["flags"]
-    title = ALGORITHMS[flags["algorithm"]].title
-    # Privacy draws each client by its own coin: the number varies.
-    about = "about " if config.get("privacy") else ""
-    text = (
-        f"{title} on {cli_data.title(flags)}, "
-        f"{counted(num_rounds, 'round')} of "
-        f"{about}{flags['clients_per_round']} of "
-        f"{counted(config['num_clients'], 'client')}"
+def title(flags: Mapping[str, Any]) -> str:
+    """The algorithm, as papers write it, and the data.
+
+    >>> title({"algorithm": "fedadam", "dataset": "digits"})
+    'FedAdam on digits'
+    """
+    algorithm = ALGORITHMS[flags["algorithm"]].makes.partition(":")[2]
+    return f"{algorithm} on {cli_data.title(flags)}"
+
+
+def aggregation(flags: Mapping[str, Any]) -> str:
+    """How updates become one, for people; empty for a plain mean.
+
+    >>> aggregation({"aggregator": "krum:2", "compress": "eden:2"})
+    'krum:2, eden:2'
+    """
+    words = []
+    # Runs of earlier versions lack some.
+    if flags.get("aggregator", "mean") != "mean":
+        words.append(flags["aggregator"])
+    if flags.get("compress"):
+        feedback = " with error feedback" if flags.get("error_feedback") else ""
+        words.append(flags["compress"] + feedback)
+    return ", ".join(words)
+
+
+def begin(config: Mapping[str, Any]) -> Iterator[str]:
+    """What is going to be trained."""
+    flags, plan = config["flags"], config["privacy"]
+    on = title(flags).replace(
+        " on ",
+        f" with {flags['model']} ({config['num_parameters']:,} parameters) on ",
+        1,
     )
-    aggregated = aggregation.title(flags)
-    if aggregated:
-        text += f", {aggregated}"
-    seconds = config.get("seconds")
-    return f"{text}, trained in {duration(seconds)}" if seconds else text
+    yield (
+        f"{on}: {counted(flags['rounds'], 'round')}, each with "
+        f"{'about ' if plan else ''}{flags['clients_per_round']} of "
+        f"{config['num_clients']} clients; {config['backend']}"
+    )
+    if plan:
+        yield (
+            f"Noise of {plan['noise_multiplier']:.4g} times the clip norm "
+            f"keeps epsilon at {plan['epsilon']:g}, delta {plan['delta']:.3g} "
+            f"(found with {plan['accountant'].upper()}, Poisson sampling)"
+        )
 
 
-def results(
-    history: Mapping[str, Sequence[float]], evaluation: Mapping[str, Any]
-) -> list[str]:
+def lines(
+    config: Mapping[str, Any],
+    history: Mapping[str, Sequence[float]],
+    evaluation: Mapping[str, Any],
+) -> Iterator[str]:
+    """A line with the facts of a run, and tables of what came of it."""
+    flags = config["flags"]
+    # Privacy draws each client by its own coin: the number varies.
+    facts = (
+        f"{title(flags)}, {counted(len(history['round']), 'round')} of "
+        f"{'about ' if config.get('privacy') else ''}"
+        f"{flags['clients_per_round']} of "
+        f"{counted(config['num_clients'], 'client')}",
+        aggregation(flags),
+        config.get("seconds") and f"trained in {duration(config['seconds'])}",
+    )
+    yield ", ".join(filter(None, facts))
+    yield ""
+    yield from _results(history, evaluation)
+    yield ""
+    if config.get("privacy"):
+        yield from _privacy(config["privacy"])
+    yield from per_client(evaluation)
+    yield ""
+
+
+def _results(history, evaluation):
     """Training and test metrics side by side, and the bytes."""
-    names = list(evaluation["statistics"])
     table = [["", "train", "test"]]
-    for name in names:
+    for name in evaluation["statistics"]:
         values = history.get(name)
         table.append(
             [
@@ -46,35 +95,21 @@ def results(
                 metric(_number(evaluation.get(name))),
             ]
         )
-    lines = [
-        *_aligned(table),
-        "  (train: the clients of the last round, while they trained;",
-        "   test: all test clients, with the final model)",
-    ]
-    up, down = history.get("bytes_up"), history.get("bytes_down")
-    if up and down:
+    yield from _aligned(table)
+    yield "  (train: the clients of the last round, while they trained;"
+    yield "   test: all test clients, with the final model)"
+    both = [history.get("bytes_up"), history.get("bytes_down")]
+    if all(both):
         sent = num_sent(history)
-        lines += [
-            "",
-            *_aligned(
-                [
-                    ["bytes", "up", "down"],
-                    [
-                        "a client a round",
-                        in_bytes(sum(up) / sent),
-                        in_bytes(sum(down) / sent),
-                    ],
-                    ["in all", in_bytes(sum(up)), in_bytes(sum(down))],
-                ]
-            ),
-        ]
-    return lines
+        each = [in_bytes(sum(b) / sent) for b in both]
+        total = [in_bytes(sum(b)) for b in both]
+        table = [["bytes", "up", "down"], ["a client a round", *each]]
+        yield ""
+        yield from _aligned([*table, ["in all", *total]])
 
 
 def num_sent(history: Mapping[str, Sequence[float]]) -> float:
     """How many messages clients sent in all; at least 1, to divide by.
-
-    Example:
 
     >>> num_sent({"num_clients": [3.0, 2.0], "num_rejected": [0.0, 1.0]})
     6.0
@@ -84,11 +119,8 @@ def num_sent(history: Mapping[str, Sequence[float]]) -> float:
     return max(sum(history["num_clients"]) + sum(rejected), 1.0)
 
 
-def privacy(config: Mapping[str, Any]) -> list[str]:
-    """What a private run promises, and of what budget; else nothing."""
-    plan = config.get("privacy")
-    if not plan:
-        return []
+def _privacy(plan):
+    """What a private run promises, and of what budget."""
     norm = plan["clip_norm"]
     clip = norm if norm == "adaptive" else format(norm, "g")
     text = (
@@ -100,57 +132,54 @@ def privacy(config: Mapping[str, Any]) -> list[str]:
         f"{plan['accountant'].upper()} for a budget of {plan['epsilon']:g} in "
         f"{counted(plan['rounds'], 'round')}."
     )
-    return [*(f"  {line}" for line in textwrap.wrap(text, 76)), ""]
+    yield from (f"  {line}" for line in textwrap.wrap(text, 76))
+    yield ""
 
 
-def per_client(evaluation: Mapping[str, Any]) -> list[str]:
+def per_client(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """How metrics are spread over the test clients."""
     spread = evaluation["statistics"]
     if not spread:
-        return ["  no client has test examples"]
+        yield "  no client has test examples"
+        return
     columns = ("mean", "std", "min", "max")
     title = f"over {counted(int(evaluation['num_clients']), 'client')}"
-    table = [[title, *columns]] + [
-        [name, *(metric(_number(values[c])) for c in columns)]
-        for name, values in spread.items()
-    ]
-    deciles = [["deciles", *(f"{i}0%" for i in range(1, 10))]] + [
-        [name, *(_short(_number(values[d])) for d in DECILES)]
-        for name, values in spread.items()
-    ]
-    return [*_aligned(table), "", *_aligned(deciles, gap=2, first=9)]
-
-
-def files(folder: RunFolder, names: Mapping[str, str]) -> list[str]:
-    """Which files are where, with what each is good for."""
-    width = max(map(len, names))
-    return [
-        f"  Files in {folder.path}:",
-        *(f"    {name:{width}}  {what}" for name, what in names.items()),
-    ]
-
-
-def _short(value: float) -> str:
-    # Nine deciles in 80 columns leave 5 characters each.
-    return f"{value:.3f}" if 5e-4 <= abs(value) < 10 else f"{value:.3g}"
+    yield from _aligned(
+        [
+            [title, *columns],
+            *(
+                [name, *(metric(_number(values[c])) for c in columns)]
+                for name, values in spread.items()
+            ),
+        ]
+    )
+    yield ""
+    deciles = [["deciles", *(f"{i}0%" for i in range(1, 10))]]
+    for name, values in spread.items():
+        numbers = [_number(values[d]) for d in DECILES]
+        # Nine of them in 80 columns leave 5 characters each.
+        deciles.append(
+            [
+                name,
+                *(
+                    f"{v:.3f}" if 5e-4 <= abs(v) < 10 else f"{v:.3g}"
+                    for v in numbers
+                ),
+            ]
+        )
+    yield from _aligned(deciles, gap=2, first=9)
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _aligned(
-    table: list[list[str]], gap: int = 4, first: int = 17
-) -> list[str]:
+def _aligned(table, gap=4, first=17):
     """Columns: the first to the left, the others to the right."""
     first = max(first, *(len(row[0]) for row in table))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)][1:]
-    return [
-        "  "
-        + f"{row[0]:{first}}"
-        + "".join(
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for name, *cells in table:
+        yield f"  {name:{first}}" + "".join(
             " " * gap + f"{cell:>{width}}"
-            for cell, width in zip(row[1:], widths, strict=True)
+            for cell, width in zip(cells, widths[1:], strict=True)
         )
-        for row in table
-    ]

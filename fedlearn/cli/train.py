@@ -1,253 +1,263 @@
 """`fedlearn train`."""
 
+import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from absl import flags as absl_flags
-
 import fedlearn
-from fedlearn.cli import (
-    aggregation,
-    algorithms,
-    compression,
-    own_data,
-    quiet,
-    summary,
-)
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
-from fedlearn.cli import privacy as cli_privacy
-from fedlearn.cli.command import Command, Group
-from fedlearn.cli.errors import UsageError
-from fedlearn.cli.flag_types import Choice, Named, Positive, Whole, define
-from fedlearn.cli.objective import objective
-from fedlearn.cli.run_folder import RunFolder
-from fedlearn.cli.task import Task, task_of
-from fedlearn.cli.units import counted
-from fedlearn.names import AGGREGATORS, OPTIMIZERS, usages
+from fedlearn.cli import own_data, process, summary
+from fedlearn.cli.flags import (
+    DATA,
+    DEBUG,
+    VARIANTS,
+    Command,
+    Flag,
+    UsageError,
+    choice,
+    named,
+    positive,
+    whole,
+)
+from fedlearn.cli.run_folder import RunFolder, rows
+from fedlearn.names import (
+    AGGREGATORS,
+    ALGORITHMS,
+    ENCODERS,
+    EXECUTORS,
+    OPTIMIZERS,
+    usages,
+)
 
-EXECUTORS = ("auto", "sequential", "vectorized")
-# What may differ when a run goes on.
+# What may differ when a run goes on; of these, what is as it was.
 _FREE = ("cache_dir", "debug", "output_dir", "resume", "rounds", "verbose")
+_KEPT = ("cache_dir", "rounds")
+_SECONDS = 5.0  # between two writes of the table of metrics
 
-
-def _define(values: absl_flags.FlagValues) -> list[Group]:
-    def flag(name, default, text, parser=None):
-        define(values, name, default, text, parser)
-
-    flag(
-        "dataset",
-        "digits",
-        "what to train on; fedlearn datasets lists what there is. digits, "
-        "1,797 images of 8 x 8 pixels, need no download",
-    )
-    cli_data.define_arguments(values)
-    own_data.define_place(values)
-    own_data.define_flags(values)
-    flag(
-        "model",
-        None,
-        "a model of fl.models, such as digits_cnn or logistic_regression; or "
-        "a .keras file; or module:function, a function that returns a model "
-        "(default: one that suits the data set)",
-    )
-    flag(
-        "algorithm",
-        "fedavg",
-        f"one of {', '.join(algorithms.ALGORITHMS)}",
-        Choice(tuple(algorithms.ALGORITHMS)),
-    )
-    flag(
-        "rounds",
-        50,
-        "how many rounds, counted from the beginning of the run",
-        Whole(1),
-    )
-    flag(
-        "clients_per_round",
-        None,
-        "how many clients take part in a round, drawn at random (default: 10, "
-        "or all if there are fewer)",
-        Whole(1),
-    )
-    flag("batch_size", 10, "examples a step at a client", Whole(1))
-    flag(
-        "epochs",
-        5,
-        "passes of a client over its examples in a round",
-        Whole(1),
-    )
-    names = ", ".join(OPTIMIZERS)
-    flag(
-        "client_optimizer",
-        None,
-        f"one of {names} (default: sgd, or what a compiled model comes with)",
-        Choice(tuple(OPTIMIZERS)),
-    )
-    flag(
-        "client_learning_rate",
-        None,
-        "its learning rate (default: 0.1 for sgd, Keras's own for others)",
-        Positive(),
-    )
-    flag(
-        "server_optimizer",
-        None,
-        "the same choice, for fedavg and fedprox (default: sgd); the other "
-        "algorithms are their server optimizer",
-        Choice(tuple(OPTIMIZERS)),
-    )
-    rates = ", ".join(
-        f"{a.learning_rate:g} for {name}"
-        for name, a in algorithms.ALGORITHMS.items()
-        if a.learning_rate != 1
-    )
-    flag(
-        "server_learning_rate",
-        None,
-        f"its learning rate (default: {rates}; 1 for sgd, Keras's own for "
-        "others)",
-        Positive(),
-    )
-    flag(
-        "proximal",
-        None,
-        "fedprox: mu, the pull towards the server's model (default: 0.1)",
-        Positive(or_zero=True),
-    )
-    flag(
-        "aggregator",
-        "mean",
-        "what the server makes of the updates, with its numbers, such as "
-        f"trimmed_mean:0.2: {usages(AGGREGATORS)}",
-        Named(AGGREGATORS),
-    )
-    compression.define_flags(values)
-    cli_privacy.define_flags(values)
-    flag(
-        "output_dir",
-        None,
-        "folder of the run (default: runs/DATASET-ALGORITHM, with a number "
-        "if that is taken)",
-    )
-    absl_flags.DEFINE_bool(
-        "resume",
-        False,
-        "go on with the run in --output_dir, exactly as if it had never "
-        "stopped; flags that aren't given are as they were. Starts a run if "
-        "there is none",
-        flag_values=values,
-    )
-    flag(
-        "validation_freq",
-        1,
-        "evaluate on the test clients after every so many rounds; 0: only at "
-        "the end",
-        Whole(0),
-    )
-    flag(
-        "verbose",
-        1,
-        "1: a progress bar; 2: a line a round; 0: neither",
-        Whole(0, 2),
-    )
-    flag(
-        "seed",
-        0,
-        "of the initial weights and all that is random in training; data are "
-        "divided the same way for every seed",
-        Whole(0, 2**63 - 1),
-    )
-    flag(
-        "executor",
-        "auto",
-        f"how the clients of a round are run: {', '.join(EXECUTORS)}",
-        Choice(EXECUTORS),
-    )
-    absl_flags.DEFINE_bool(
-        "debug",
-        False,
-        "show tracebacks and what backends log",
-        flag_values=values,
-    )
-    return [
-        Group("Data and model", ("dataset", *cli_data.ARGUMENTS, "model")),
-        Group("Data of your own", own_data.FLAGS),
-        Group(
-            "Algorithm",
-            ("algorithm", "rounds", "clients_per_round", "proximal"),
+FLAGS = {
+    "Data and model": (
+        Flag(
+            "dataset",
+            "what to train on; fedlearn datasets lists what there is. digits, "
+            "1,797 images of 8 x 8 pixels, need no download",
+            default="digits",
         ),
-        Group(
-            "At the clients",
-            (
-                "batch_size",
-                "epochs",
-                "client_optimizer",
-                "client_learning_rate",
-            ),
+        *VARIANTS,
+        Flag(
+            "model",
+            "a model of fl.models, such as digits_cnn or logistic_regression; "
+            "or a .keras file; or module:function, a function that returns a "
+            "model (default: one that suits the data set)",
         ),
-        Group("On the wire", compression.FLAGS),
-        Group(
-            "At the server",
-            ("aggregator", "server_optimizer", "server_learning_rate"),
+    ),
+    "Data of your own": (DATA, *own_data.FLAGS),
+    "Algorithm": (
+        Flag(
+            "algorithm",
+            f"one of {', '.join(ALGORITHMS)}",
+            choice(ALGORITHMS),
+            "fedavg",
         ),
-        Group("Differential privacy", cli_privacy.FLAGS),
-        Group(
-            "The run",
-            (
-                "output_dir",
-                "resume",
-                "validation_freq",
-                "seed",
-                "executor",
-                "verbose",
-                "debug",
-            ),
+        Flag(
+            "rounds",
+            "how many rounds, counted from the beginning of the run",
+            whole(1),
+            50,
         ),
-    ]
+        Flag(
+            "clients_per_round",
+            "how many clients take part in a round, drawn at random (default: "
+            "10, or all if there are fewer)",
+            whole(1),
+        ),
+        Flag(
+            "proximal",
+            "fedprox: mu, the pull towards the server's model (default: 0.1)",
+            positive(or_zero=True),
+        ),
+    ),
+    "At the clients": (
+        Flag(
+            "batch_size",
+            "examples a step at a client (default: what is usual for the data "
+            "set, such as 10)",
+            whole(1),
+        ),
+        Flag(
+            "epochs",
+            "passes of a client over its examples in a round",
+            whole(1),
+            5,
+        ),
+        Flag(
+            "client_optimizer",
+            f"one of {', '.join(OPTIMIZERS)} (default: sgd, or what a "
+            "compiled model comes with)",
+            choice(OPTIMIZERS),
+        ),
+        Flag(
+            "client_learning_rate",
+            "its learning rate (default: for sgd what is usual for the data "
+            "set, such as 0.1; Keras's own for others)",
+            positive(),
+        ),
+        Flag(
+            "statistics",
+            "what becomes of the statistics of layers such as "
+            "BatchNormalization: average, local or frozen",
+            choice(("average", "local", "frozen")),
+            "average",
+        ),
+    ),
+    "On the wire": (
+        Flag(
+            "compress",
+            "how clients' updates are compressed, several joined with +, such "
+            f"as eden:2 or rotation+uniform:4+bzip2: {usages(ENCODERS)} "
+            "(default: not)",
+            named(ENCODERS, joined=True),
+        ),
+        Flag(
+            "error_feedback",
+            "a client adds to an update what earlier messages left out: for "
+            "topk, sign and powersgd, where clients come back",
+            bool,
+            False,
+        ),
+    ),
+    "At the server": (
+        Flag(
+            "aggregator",
+            "what the server makes of the updates, with its numbers, such as "
+            f"trimmed_mean:0.2: {usages(AGGREGATORS)}",
+            named(AGGREGATORS),
+            "mean",
+        ),
+        Flag(
+            "server_optimizer",
+            "the same choice as at the clients, for fedavg and fedprox "
+            "(default: sgd); the other algorithms are their server optimizer",
+            choice(OPTIMIZERS),
+        ),
+        Flag(
+            "server_learning_rate",
+            "its learning rate (default: the algorithm's own; for fedavg and "
+            "fedprox 1 for sgd, Keras's own for others)",
+            positive(),
+        ),
+    ),
+    "Differential privacy": (
+        Flag(
+            "dp_epsilon",
+            "train with differential privacy for clients: clip updates, add "
+            "the least noise with which all rounds keep to this epsilon, and "
+            "let each client take part by its own coin (default: no noise)",
+            positive(),
+        ),
+        Flag(
+            "dp_delta",
+            "the delta of the guarantee (default: clients**-1.1)",
+            positive(),
+        ),
+        Flag(
+            "dp_clip_norm",
+            "the largest L2 norm of an update (default: one that follows the "
+            "median of the updates' norms)",
+            positive(),
+        ),
+        Flag(
+            "dp_accountant",
+            "what finds the noise: rdp, which epsilon by round is logged "
+            "with; or pld, less noise, after a minute",
+            choice(("rdp", "pld")),
+            "rdp",
+        ),
+        Flag(
+            "dp_private_metrics",
+            "leave out the metrics of clients' training, which are exact",
+            bool,
+            False,
+        ),
+        Flag(
+            "dp_secure_noise",
+            "draw noise from the operating system's entropy, not from the seed",
+            bool,
+            False,
+        ),
+    ),
+    "The run": (
+        Flag(
+            "output_dir",
+            "folder of the run (default: runs/DATASET-ALGORITHM, with a "
+            "number if that is taken)",
+        ),
+        Flag(
+            "resume",
+            "go on with the run in --output_dir, exactly as if it had never "
+            "stopped; flags that aren't given are as they were. Starts a run "
+            "if there is none",
+            bool,
+            False,
+        ),
+        Flag(
+            "validation_freq",
+            "evaluate on the test clients after every so many rounds; 0: only "
+            "at the end",
+            whole(0),
+            1,
+        ),
+        Flag(
+            "seed",
+            "of the initial weights and all that is random in training; data "
+            "are divided the same way for every seed",
+            whole(0, 2**63 - 1),
+            0,
+        ),
+        Flag(
+            "executor",
+            f"how the clients of a round are run: {', '.join(EXECUTORS)}",
+            choice(EXECUTORS),
+            "auto",
+        ),
+        Flag(
+            "verbose",
+            "1: a progress bar; 2: a line a round; 0: neither",
+            whole(0, 2),
+            1,
+        ),
+        DEBUG,
+    ),
+}
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
-    """Trains, evaluates, and writes the folder of the run.
-
-    Args:
-        flags: Values of the flags.
-        arguments: None.
-
-    Raises:
-        UsageError: If flags contradict each other, or the folder is taken.
-    """
+    """Trains, evaluates, and writes the folder of the run."""
     del arguments
     folder, before = _open(flags)
-    algorithm = algorithms.ALGORITHMS[flags.algorithm]
-    own_data.check(flags)
-    if flags.data is None:
-        cli_data.find(flags.dataset)
-    _check(flags, algorithm)
+    process.check(flags)
     started = time.time()
-    train, test = cli_data.load(flags)
-    if flags.clients_per_round is None:
-        flags.clients_per_round = min(10, len(train))
-    if flags.clients_per_round > len(train):
+    task = cli_data.task(flags)
+    population = len(task.train)
+    flags.model = flags.model or task.model
+    flags.batch_size = flags.batch_size or task.batch_size
+    flags.clients_per_round = flags.clients_per_round or min(10, population)
+    if flags.clients_per_round > population:
         raise UsageError(
             f"--clients_per_round={flags.clients_per_round}, but "
-            f"{cli_data.title(vars(flags))} has {len(train):,} clients. "
-            "Expected 1 to "
-            f"{len(train):,}."
+            f"{cli_data.title(vars(flags))} has {population:,} clients. "
+            f"Expected 1 to {population:,}."
         )
-    quiet.import_keras(flags.debug)
+    cli_model.import_keras(flags.debug)
     import keras
 
-    from fedlearn.cli.history_file import HistoryFile
-
-    task = task_of(flags, train)
-    own_data.choose_optimizer(flags, task.label)
     model = cli_model.load(flags.model, task, flags.seed)
-    privacy = cli_privacy.plan(flags, len(train), before.get("privacy"))
-    process = _process(flags, algorithm, model, task, privacy)
+    privacy = process.plan(flags, population, before.get("privacy"))
+    made = process.process(flags, task, model, privacy)
+    backend = keras.backend.backend()
     config = {
         "fedlearn": fedlearn.__version__,
         "started": before.get("started")
@@ -257,17 +267,19 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
             for name, value in vars(flags).items()
             if name not in ("given", "debug", "resume", "verbose")
         },
-        "backend": keras.backend.backend(),
-        "versions": _versions(keras.backend.backend()),
-        "executor": repr(process.executor),
-        "num_clients": len(train),
-        "class_names": train.class_names,
+        "backend": backend,
+        "versions": {
+            "python": platform.python_version(),
+            **{p: importlib.metadata.version(p) for p in ("keras", "numpy")},
+            backend: importlib.metadata.version(backend),
+        },
+        "executor": repr(made.executor),
+        "num_clients": population,
+        "class_names": task.train.class_names,
         "num_parameters": int(model.count_params()),
         "optimizers": {
-            "client": type(
-                process.client.optimizer or model.optimizer
-            ).__name__,
-            "server": type(process.server_optimizer).__name__,
+            "client": type(made.client.optimizer or model.optimizer).__name__,
+            "server": type(made.server_optimizer).__name__,
         },
         "privacy": privacy,
         # Of all sittings so far.
@@ -275,33 +287,62 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     }
     folder.write_json(folder.CONFIG, config)
     if flags.verbose:
-        print(
-            f"{algorithm.title} with {flags.model} "
-            f"({config['num_parameters']:,} parameters) on "
-            f"{cli_data.title(config['flags'])}: "
-            f"{counted(flags.rounds, 'round')}, each with "
-            f"{'about ' if privacy else ''}{flags.clients_per_round} of "
-            f"{len(train)} clients; {config['backend']}",
-            flush=True,
-        )
-        if privacy:
-            print(cli_privacy.told(privacy), flush=True)
-    history_file = HistoryFile(folder, flags.validation_freq)
+        print("\n".join(summary.begin(config)), flush=True)
+    _fit(made, task, flags, folder, config)
+    folder.write_model(made.model)
+    evaluation = made.evaluate(made.state, task.test, per_client=True)
+    folder.write_json(folder.EVALUATION, evaluation)
+    files = {
+        folder.MODEL: f"a model for {cli_model.how_to_load(made.model)}",
+        folder.HISTORY: "metrics, a row a round",
+        folder.EVALUATION: "metrics of each test client",
+        folder.CONFIG: "flags and versions",
+        folder.CHECKPOINT: "what --resume goes on from",
+    }
+    lines = [
+        "",
+        *summary.lines(config, folder.read_history(), evaluation),
+        f"  Files in {folder.path}:",
+        *(f"    {name:19} {what}" for name, what in files.items()),
+        "",
+        f"  Next: fedlearn report {folder.path}",
+    ]
+    print("\n".join(lines))
+
+
+def _fit(made, task, flags, folder, config) -> None:
+    """Trains, and writes the metrics meanwhile."""
+    import keras
+
+    last = [time.monotonic()]
+
+    def write(epoch=None, logs=None):
+        del logs
+        history = getattr(made.model, "history", None)
+        if epoch is None or time.monotonic() - last[0] > _SECONDS:
+            last[0] = time.monotonic()
+            if history is not None and history.history:
+                frequency = flags.validation_freq
+                folder.write_history(rows(history.history, frequency))
+
     clock = time.perf_counter()
     try:
-        history = process.fit(
-            train,
+        history = made.fit(
+            task.train,
             rounds=flags.rounds,
             clients_per_round=flags.clients_per_round,
-            validation_data=test if flags.validation_freq else None,
+            validation_data=task.test if flags.validation_freq else None,
             validation_freq=flags.validation_freq or 1,
-            callbacks=[history_file],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=write)],
             verbose=flags.verbose,
             seed=flags.seed,
             checkpoint_dir=folder.path,
         )
+        if config["privacy"]:
+            config["privacy"]["spent"] = history.privacy.epsilon
+            config["privacy"]["spent_with"] = history.privacy.accountant
     except KeyboardInterrupt:
-        done = 0 if process.state is None else int(process.state.round_num)
+        done = 0 if made.state is None else int(made.state.round_num)
         print(
             f"\nStopped after round {done} of {flags.rounds}. To go on: "
             f"{folder.command_to_go_on(flags.model)}"
@@ -310,213 +351,77 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     finally:
         config["seconds"] += time.perf_counter() - clock
         folder.write_json(folder.CONFIG, config)
-        history_file.write()
-    if privacy:
-        privacy["spent"] = history.privacy.epsilon
-        privacy["spent_with"] = history.privacy.accountant
-        folder.write_json(folder.CONFIG, config)
-    folder.write_model(process.model)
-    evaluation = process.evaluate(process.state, test, per_client=True)
-    folder.write_json(folder.EVALUATION, evaluation)
-    _print(folder, config, history.history, evaluation, process.model)
+        write()
 
 
 def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
     """The folder of the run, and its config if it goes on."""
-    if flags.model is not None:
-        flags.model = cli_model.absolute(flags.model)
-    data = own_data.name(flags)
+    if str(flags.model).endswith(".keras"):
+        # The same in another working folder.
+        flags.model = os.path.abspath(os.path.expanduser(flags.model))
     if flags.output_dir is None:
         if flags.resume:
             raise UsageError(
                 "--resume needs --output_dir, the folder of the run to go on "
                 "with."
             )
-        name = os.path.join("runs", f"{data}-{flags.algorithm}")
+        data = flags.data and os.path.basename(flags.data)
+        data = os.path.splitext(data)[0] if data else flags.dataset
+        flags.output_dir = name = os.path.join(
+            "runs", f"{data}-{flags.algorithm}"
+        )
         number = 1
-        flags.output_dir = name
         while not RunFolder(flags.output_dir).is_empty:
             number += 1
             flags.output_dir = f"{name}-{number}"
     folder = RunFolder(flags.output_dir)
-    if folder.is_empty or not flags.resume:
-        if not folder.is_empty:
-            raise UsageError(
-                f"{folder.path} isn't empty. Add --resume to go on with the "
-                "run in it, or give another --output_dir."
-            )
-        if flags.model is None:
-            flags.model = cli_model.default(flags)
+    if folder.is_empty:
+        own_data.check(flags)
         return folder, {}
+    if not flags.resume:
+        raise UsageError(
+            f"{folder.path} isn't empty. Add --resume to go on with the run in "
+            "it, or give another --output_dir."
+        )
     config = folder.read_config()
     before = config["flags"]
-    named = str(before["model"])
-    if cli_model.is_code(named) and "model" not in flags.given:
+    if cli_model.is_code(before["model"]) and "model" not in flags.given:
         raise UsageError(
-            f"the run in {folder.path} was made with --model={named}, which is "
-            "code, and a folder doesn't run any by itself. If you trust that "
-            f"code, name it: {folder.command_to_go_on(named)}"
+            f"the run in {folder.path} was made with "
+            f"--model={before['model']}, which is code, and a folder doesn't "
+            "run any by itself. If you trust that code, name it: "
+            f"{folder.command_to_go_on(before['model'])}"
         )
-    for name, was in before.items():
-        if name not in vars(flags) or (name in _FREE and name in flags.given):
-            continue
-        if name in flags.given and name not in _FREE:
-            now = getattr(flags, name)
-            if now != was:
-                raise UsageError(
-                    f"the run in {folder.path} has --{name}={was}, and can't "
-                    f"go on with --{name}={now}. Leave the flag out, or give "
-                    "another --output_dir for a run of its own."
-                )
-        elif name not in _FREE or name in ("rounds", "cache_dir"):
-            setattr(flags, name, was)
+    for name in before.keys() & vars(flags).keys():
+        was, now = before[name], getattr(flags, name)
+        if name not in flags.given:
+            if name not in _FREE or name in _KEPT:
+                setattr(flags, name, was)
+        elif name not in _FREE and now != was:
+            raise UsageError(
+                f"the run in {folder.path} has --{name}={was}, and can't go on "
+                f"with --{name}={now}. Leave the flag out, or give another "
+                "--output_dir for a run of its own."
+            )
+    own_data.check(flags)
     return folder, config
 
 
-def _check(flags: Any, algorithm: algorithms.Algorithm) -> None:
-    cli_privacy.check(flags)
-    if flags.model is None:
-        raise UsageError(
-            f"--dataset={flags.dataset} needs --model: a model of fl.models, "
-            "a .keras file, or module:function."
-        )
-    if flags.proximal is not None and algorithm.proximal is None:
-        raise UsageError(
-            f"--proximal is for --algorithm=fedprox, not {flags.algorithm}."
-        )
-    if flags.server_optimizer not in (None, algorithm.server) and (
-        flags.algorithm not in ("fedavg", "fedprox")
-    ):
-        raise UsageError(
-            f"--algorithm={flags.algorithm} means the server optimizer "
-            f"{algorithm.server}. Leave out --server_optimizer, or choose "
-            "--algorithm=fedavg with it."
-        )
-
-
-def _process(
-    flags: Any,
-    algorithm: algorithms.Algorithm,
-    model: Any,
-    task: Task,
-    privacy: Mapping[str, Any] | None,
-) -> Any:
-    from fedlearn import FederatedAveraging, LocalTraining
-    from fedlearn.privacy import Privacy
-
-    chosen = flags.client_optimizer or (
-        None if model.compiled and not flags.client_learning_rate else "sgd"
-    )
-    optimizer = None
-    if chosen:
-        rate = flags.client_learning_rate
-        if rate is None and chosen == "sgd":
-            rate = 0.1
-        optimizer = algorithms.optimizer(chosen, rate)
-    if not model.compiled:
-        loss, metrics = objective(task, _output_shape(model))
-        model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
-        optimizer = None
-    proximal = algorithm.proximal if flags.proximal is None else flags.proximal
-    server = flags.server_optimizer or algorithm.server
-    rate = flags.server_learning_rate
-    options: Mapping[str, Any] = {}
-    if server == algorithm.server:
-        options = algorithm.options
-        rate = algorithm.learning_rate if rate is None else rate
-    return FederatedAveraging(
-        model,
-        client=LocalTraining(
-            optimizer,
-            batch_size=flags.batch_size,
-            epochs=flags.epochs,
-            proximal=proximal or 0.0,
-        ),
-        server_optimizer=algorithms.optimizer(server, rate, **options),
-        aggregator=aggregation.aggregator(flags, privacy),
-        privacy=None
-        if privacy is None
-        else Privacy(
-            privacy["delta"], flags.dp_secure_noise, flags.dp_private_metrics
-        ),
-        executor=flags.executor,
-    )
-
-
-def _output_shape(model: Any) -> Any:
-    try:
-        return model.output_shape
-    except AttributeError:  # a subclass that has seen no data
-        return None
-
-
-def _versions(backend: str) -> dict[str, str]:
-    import importlib.metadata
-
-    versions = {"python": platform.python_version()}
-    for package in ("keras", "numpy", backend):
-        versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-def _print(
-    folder: RunFolder,
-    config: dict[str, Any],
-    history: dict[str, list[float]],
-    evaluation: dict[str, Any],
-    model: Any,
-) -> None:
-    rounds = max(map(len, history.values()))
-    lines = [
-        "",
-        summary.headline(config, rounds),
-        "",
-        *summary.results(history, evaluation),
-        "",
-        *summary.privacy(config),
-        *summary.per_client(evaluation),
-        "",
-        *summary.files(
-            folder,
-            {
-                folder.MODEL: f"a model for {cli_model.how_to_load(model)}",
-                folder.HISTORY: "metrics, a row a round",
-                folder.EVALUATION: "metrics of each test client",
-                folder.CONFIG: "flags and versions",
-                folder.CHECKPOINT: "what --resume goes on from",
-            },
-        ),
-        "",
-        f"  Next: fedlearn report {folder.path}",
-    ]
-    print("\n".join(lines))
-
-
 COMMAND = Command(
-    name="train",
-    summary="train a model on the clients of a data set",
-    description=(
-        "Trains a model by federated learning and writes the folder of the "
-        "run: the\nmodel, a table of metrics, and the metrics of each test "
-        "client."
-    ),
-    arguments=(),
-    define=_define,
-    examples=(
+    "train a model on the clients of a data set",
+    "Trains a model by federated learning and writes the folder of the run: "
+    "the model, a table of metrics, and the metrics of each test client.",
+    main,
+    FLAGS,
+    (
         ("fedlearn train", "digits, about a minute"),
-        (
-            "fedlearn train --rounds=100 --output_dir=runs/demo",
-            "more rounds",
-        ),
+        ("fedlearn train --rounds=100 --output_dir=runs/demo", "more rounds"),
         (
             "fedlearn train --resume --rounds=200 --output_dir=runs/demo",
             "and more",
         ),
         ("fedlearn train --algorithm=fedprox --proximal=0.01", "FedProx"),
-        (
-            "fedlearn train --dataset=shakespeare --source=synthetic",
-            "offline",
-        ),
+        ("fedlearn train --dataset=shakespeare --source=synthetic", "offline"),
         (
             "fedlearn train --data=visits.csv --client=hospital "
             "--label=outcome",
@@ -530,5 +435,4 @@ COMMAND = Command(
         ),
         ("fedlearn train --aggregator=krum:2", "two may be malicious"),
     ),
-    main=main,
 )

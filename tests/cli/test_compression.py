@@ -1,18 +1,17 @@
 import types
 
 import pytest
-from absl import flags
 
 from fedlearn import names
-from fedlearn.cli import compression
-from fedlearn.cli.errors import UsageError
+from fedlearn.cli import process, train
+from fedlearn.cli.flags import UsageError
 from fedlearn.encoders import Chain, EntropyCoding, ErrorFeedback
 
 pytestmark = pytest.mark.backend_free
 
 
 def encoders(compress, error_feedback=False):
-    return compression.encoders(
+    return process.encoders(
         types.SimpleNamespace(compress=compress, error_feedback=error_feedback)
     )
 
@@ -31,10 +30,9 @@ def test_help_lists_every_name_with_its_numbers(fedlearn):
 
 
 def test_flags_become_a_chain():
-    values = flags.FlagValues()
-    compression.define_flags(values)
+    values = train.COMMAND.define()
     values(["fedlearn", "--compress=Rotation + Uniform:4 + BZip2"])
-    links = compression.encoders(values)
+    links = process.encoders(values)
     Chain(links)  # takes them in this order
     assert [type(link).__name__ for link in links] == [
         "HadamardRotation", "UniformQuantization", "EntropyCoding",

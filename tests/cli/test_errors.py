@@ -77,7 +77,7 @@ pytestmark = pytest.mark.backend_free
         ),
         (
             ("train", "--dataset=celeba", "--target=smile"),
-            "target is 'smile'. Expected one of arched_eyebrows",
+            "`target` must be 'arched_eyebrows', 'attractive'",
         ),
         (
             ("train", "--model=emnist_autoencoder"),

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from fedlearn.cli import privacy
+from fedlearn.cli import process
 from tests.cli.conftest import TINY
 from tests.cli.test_report import size_of
 from tests.cli.test_train import read
@@ -137,6 +137,6 @@ def test_pld_asks_for_less_noise():
             rounds=3,
             clients_per_round=8,
         )
-        return privacy.plan(flags, 8, None)["noise_multiplier"]
+        return process.plan(flags, 8, None)["noise_multiplier"]
 
     assert 0.7 * noise("rdp") < noise("pld") < noise("rdp")

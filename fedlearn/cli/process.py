@@ -1,0 +1,222 @@
+"""The process that flags describe."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedlearn import serialization
+from fedlearn.cli import own_data
+from fedlearn.cli.flags import UsageError
+from fedlearn.datasets.task import Task
+from fedlearn.names import ALGORITHMS
+
+# Unbiased, by making what they send larger: the error may be more than the
+# update, and feeding it back would make it larger still.
+_UNBIASED = ("mask", "qsgd", "terngrad")
+
+
+def process(
+    flags: Any, task: Task, model: Any, privacy: Mapping[str, Any] | None
+) -> Any:
+    """The process of a run.
+
+    Args:
+        flags: Of `fedlearn train`.
+        task: What it is for; compiles a model that isn't.
+        model: From `model.load`.
+        privacy: From `plan`.
+
+    Raises:
+        UsageError: If flags don't go together, or a round has fewer clients
+            than the aggregator needs.
+        ValueError: If a part can't be made; says why.
+    """
+    from fedlearn import LocalTraining, optimizers
+    from fedlearn.privacy import Privacy
+
+    chosen, rate = flags.client_optimizer, flags.client_learning_rate
+    amounts = task.label is not None and task.label.dtype.kind == "f"
+    if not chosen and amounts and flags.model == own_data.MODEL:
+        # Their gradients are of any size: one that isn't misled.
+        chosen, rate = "adam", 0.01 if rate is None else rate
+        flags.client_optimizer, flags.client_learning_rate = chosen, rate
+    if not chosen and (rate is not None or not model.compiled):
+        chosen = "sgd"
+    if chosen == "sgd" and rate is None:
+        rate = task.learning_rate
+    optimizer = None
+    if chosen:
+        optimizer = optimizers.get(chosen, **_rate("learning_rate", rate))
+    if not model.compiled:
+        task.compile(model, optimizer)
+    arguments = {}
+    server, rate = flags.server_optimizer, flags.server_learning_rate
+    if flags.algorithm in ("fedavg", "fedprox"):
+        if server is not None or rate is not None:
+            if server in (None, "sgd") and rate is None:
+                rate = 1.0
+            arguments["server_optimizer"] = optimizers.get(
+                server or "sgd", **_rate("learning_rate", rate)
+            )
+    else:
+        arguments = _rate("server_learning_rate", rate)
+    return serialization.make(
+        flags.algorithm,
+        ALGORITHMS,
+        "--algorithm",
+        model=model,
+        client=LocalTraining(
+            optimizer,
+            batch_size=flags.batch_size,
+            epochs=flags.epochs,
+            statistics=flags.statistics,
+        ),
+        aggregator=_aggregator(flags, privacy),
+        privacy=privacy
+        and Privacy(
+            privacy["delta"], flags.dp_secure_noise, flags.dp_private_metrics
+        ),
+        executor=flags.executor,
+        **arguments,
+        **_rate("proximal", flags.proximal),
+    )
+
+
+def check(flags: Any) -> None:
+    """Raises a UsageError where flags contradict each other."""
+    if flags.proximal is not None and flags.algorithm != "fedprox":
+        raise UsageError(
+            f"--proximal is for --algorithm=fedprox, not {flags.algorithm}."
+        )
+    server = {"fedavgm": "sgd"}.get(flags.algorithm, flags.algorithm)
+    if flags.server_optimizer not in (None, server) and (
+        flags.algorithm not in ("fedavg", "fedprox")
+    ):
+        raise UsageError(
+            f"--algorithm={flags.algorithm} means the server optimizer "
+            f"{server}. Leave out --server_optimizer, or choose "
+            "--algorithm=fedavg with it."
+        )
+    private = sorted(name for name in flags.given if name.startswith("dp_"))
+    if flags.dp_epsilon is None and private:
+        raise UsageError(
+            f"--{private[0]} is for private training. Add --dp_epsilon."
+        )
+    if flags.dp_epsilon is not None and flags.aggregator != "mean":
+        raise UsageError(
+            "--dp_epsilon adds noise to the mean of clipped updates, and "
+            f"--aggregator={flags.aggregator} isn't that. Leave one of them "
+            "out."
+        )
+
+
+def plan(
+    flags: Any, population: int, before: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The noise of a run and what it was calibrated for; None without.
+
+    Args:
+        flags: Of `fedlearn train`.
+        population: How many clients there are.
+        before: The plan that the run began with; None for a fresh one.
+
+    Raises:
+        UsageError: If a run that goes on would pass its budget.
+        ValueError: If there is no such noise.
+        ImportError: If dp-accounting isn't installed.
+    """
+    if flags.dp_epsilon is None:
+        return None
+    if before is not None:
+        if flags.rounds > before["rounds"]:
+            raise UsageError(
+                f"the noise of this run keeps epsilon at {before['epsilon']:g} "
+                f"for {before['rounds']:,} rounds, and --rounds={flags.rounds} "
+                "would spend more. Give another --output_dir for a run of its "
+                "own."
+            )
+        return dict(before)
+    from fedlearn.privacy import plan as planned_for
+
+    planned = planned_for(
+        epsilon=flags.dp_epsilon,
+        delta=flags.dp_delta,
+        rounds=flags.rounds,
+        population=population,
+        clients_per_round=flags.clients_per_round,
+        accountant=flags.dp_accountant,
+        clip_norm=flags.dp_clip_norm or "adaptive",
+    )
+    return {
+        "epsilon": flags.dp_epsilon,
+        "delta": planned.delta,
+        "rounds": planned.rounds,
+        "sampler": planned.sampler_name,
+        "clip_norm": planned.clip_norm,
+        "accountant": flags.dp_accountant,
+        "noise_multiplier": planned.noise_multiplier,
+    }
+
+
+def _aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
+    from fedlearn import aggregators
+
+    links = encoders(flags)
+    if privacy is not None:
+        return aggregators.PrivateMean(
+            privacy["clip_norm"],
+            noise_multiplier=privacy["noise_multiplier"],
+            clients_per_round=flags.clients_per_round,
+            encoders=links,
+        )
+    arguments: dict[str, Any] = {"encoders": links}
+    if flags.aggregator.partition(":")[0] == "secure_sum":
+        arguments["clients_per_round"] = flags.clients_per_round
+    made = aggregators.get(flags.aggregator, **arguments)
+    needed = getattr(made, "num_required", 1)
+    if needed > flags.clients_per_round:
+        raise UsageError(
+            f"--aggregator={flags.aggregator} needs at least {needed} clients "
+            f"a round, and --clients_per_round={flags.clients_per_round}. "
+            "Draw more clients, or expect fewer malicious ones."
+        )
+    return made
+
+
+def encoders(flags: Any) -> list[Any]:
+    """The chain that `compress` and `error_feedback` name.
+
+    Raises:
+        UsageError: If there is nothing to feed back.
+        ValueError: If the encoders can't do what they should.
+    """
+    from fedlearn.encoders import EntropyCoding, ErrorFeedback, chain
+
+    links = list(chain.links(flags.compress or []))
+    if not flags.error_feedback:
+        return links
+    if flags.compress is None:
+        raise UsageError(
+            "--error_feedback is for what --compress leaves out. Add "
+            "--compress, such as --compress=topk:0.01."
+        )
+    names = [part.partition(":")[0] for part in flags.compress.split("+")]
+    if unbiased := [name for name in _UNBIASED if name in names]:
+        raise UsageError(
+            f"--error_feedback can't be with --compress={unbiased[0]}: its "
+            "errors cancel in the mean of clients, and are too large to be "
+            "sent later. Leave out --error_feedback, or take topk, sign or "
+            "powersgd."
+        )
+    # Entropy coding leaves nothing out, and has to come last.
+    inner = [link for link in links if not isinstance(link, EntropyCoding)]
+    if not inner:
+        raise UsageError(
+            f"--error_feedback has nothing to send later: {flags.compress} "
+            "leaves nothing out. Leave out --error_feedback, or put topk, "
+            "sign or powersgd before it."
+        )
+    return [ErrorFeedback(inner), *links[len(inner) :]]
+
+
+def _rate(name: str, value: float | None) -> dict[str, Any]:
+    return {} if value is None else {name: value}
