@@ -1,6 +1,5 @@
 """Heart disease: patients of four hospitals, a client a hospital."""
 
-import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -220,24 +219,22 @@ def _drawn_split(total: int, site: str, seed: int) -> np.ndarray:
     return is_train
 
 
-def _lines(path: Path) -> list[tuple[str, list[str]]]:
-    """The cells of each line that has some, after where it is."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        try:
-            return [
-                (f"{path}, line {line}", row)
-                for line, row in enumerate(csv.reader(file), 1)
-                if row
-            ]
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{path} is not UTF-8: {error}.") from error
-
-
-def _numbers(cells: list[str], where: str) -> list[float]:
+def _loaded(path: Path, dtype: type, converters: Any = None) -> np.ndarray:
+    if not path.stat().st_size:
+        raise FormatError(f"{path} is empty.")
     try:
-        return [float(cell) for cell in cells]
-    except ValueError as error:
-        raise FormatError(f"{where}: {error}.") from error
+        return np.loadtxt(
+            path,
+            dtype,
+            comments=None,
+            delimiter=",",
+            converters=converters,
+            ndmin=2,
+            encoding="utf-8-sig",
+            quotechar='"',
+        )
+    except ValueError as error:  # also of bytes that are no UTF-8
+        raise FormatError(f"{path}: {error}.") from error
 
 
 def _x_and_y(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,60 +244,50 @@ def _x_and_y(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_csv(path: Path, site: str | None, seed: int) -> dict[str, _Site]:
-    (_, header), *lines = _lines(path) or [("", [])]
+    header, *rows = _loaded(path, str)
+    cells = dict(zip(header.tolist(), np.array(rows).T, strict=False))
     needed = [*COLUMNS, "target", *(["site"] if site is None else [])]
-    if missing := [name for name in needed if name not in header]:
+    if missing := [name for name in needed if name not in cells]:
         raise FormatError(
             f"{path} has no column {', '.join(map(repr, missing))}. Expected "
             f"{', '.join(needed)}."
         )
-    places = {name: header.index(name) for name in header}
-    rows: dict[str, list[list[float]]] = {name: [] for name in SITES}
-    is_train: dict[str, list[bool]] = {name: [] for name in SITES}
-    for where, cells in lines:
-        if len(cells) != len(header):
-            raise FormatError(
-                f"{where}: {len(cells)} cells. Expected {len(header)}, as in "
-                "the first line."
-            )
-        whose = site or cells[places["site"]]
-        if whose not in rows:
-            raise FormatError(
-                f"{where} names the site {whose!r}. Expected "
-                f"{', '.join(map(repr, SITES))}."
-            )
-        wanted = [cells[places[name]] for name in (*COLUMNS, "target")]
-        rows[whose].append(_numbers(wanted, where))
-        is_train[whose].append(
-            "split" in header and cells[places["split"]] == "train"
+    try:
+        values = np.stack([cells[n] for n in needed[:14]], 1).astype(float)
+    except ValueError as error:
+        raise FormatError(f"{path}: {error}.") from error
+    whose = cells["site"] if site is None else np.full(len(rows), site)
+    if other := sorted(set(whose.tolist()) - set(SITES)):
+        raise FormatError(
+            f"{path} names the site {other[0]!r}. Expected "
+            f"{', '.join(map(repr, SITES))}."
         )
-    return {
-        name: (
-            *_x_and_y(np.array(values)),
-            np.array(is_train[name])
-            if "split" in header
-            else _drawn_split(len(values), name, seed),
-        )
-        for name, values in rows.items()
-        if values
-    }
+    sites = {}
+    for name in SITES:
+        mine = whose == name
+        if mine.any():
+            split = _drawn_split(int(mine.sum()), name, seed)
+            if "split" in cells:
+                split = cells["split"][mine] == "train"
+            sites[name] = (*_x_and_y(values[mine]), split)
+    return sites
 
 
 def _read_uci(path: Path, site: str, seed: int) -> _Site:
-    kept = []
-    for where, row in _lines(path):
-        if len(row) != 14:
-            raise FormatError(
-                f"{where}: {len(row)} values. Expected 14, as in the "
-                "'processed' files of UCI."
-            )
-        # slope, ca and thal are missing for most patients.
-        cells = [*row[:10], row[13]]
-        if "?" not in cells:
-            kept.append(_numbers(cells, where))
-    if not kept:
+    values = _loaded(
+        path, float, lambda cell: np.nan if cell == "?" else float(cell)
+    )
+    if values.shape[1] != 14:
+        raise FormatError(
+            f"{path}: {values.shape[1]} values a line. Expected 14, as in the "
+            "'processed' files of UCI."
+        )
+    # slope, ca and thal are missing for most patients.
+    values = np.delete(values, (10, 11, 12), axis=1)
+    values = values[~np.isnan(values).any(axis=1)]
+    if not len(values):
         raise FormatError(f"{path} has no patient without missing values.")
-    age, sex, pain, pressure, chol, sugar, ecg, *others = np.array(kept).T
+    age, sex, pain, pressure, chol, sugar, ecg, *others = values.T
     pains = [pain == kind for kind in (2, 3, 4)]
     ecgs = [ecg == kind for kind in (1, 2)]
     columns = [age, sex, *pains, pressure, chol, sugar, *ecgs, *others]

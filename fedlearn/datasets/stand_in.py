@@ -215,28 +215,25 @@ def _stackoverflow(k: int, n: int, client: _Key, key: _Key) -> _Features:
     topics = _labels(posts, _NUM_TOPICS, 0.3, client, key)
     tokens = _sentences(topics[post], client, key)
     titles = _sentences(topics, client, (*key, "title"))
-    more, month, day, clock, kind, score = seeds.uniform(
-        6 * posts, *key, "post"
-    ).reshape(6, posts)
+    when, narrow, kind, score = seeds.uniform(4 * posts, *key, "post").reshape(
+        4, posts
+    )
     first, years = {"train": (2009, 9), "test": (2018, 2)}.get(
         str(key[-1]), (2009, 11)
     )
-    dates, tags = [], []
-    for p, topic in enumerate(topics.tolist()):
-        year = first + int(years * score[p])
-        hour, minute = divmod(int(1440 * clock[p]), 60)
-        dates.append(
-            f"{year}-{1 + int(12 * month[p]):02}-{1 + int(28 * day[p]):02} "
-            f"{hour:02}:{minute:02}:00 UTC"
-        )
-        # Some posts have a narrower tag beside the topic's.
-        narrow = int(8 * more[p])
+    dates = [
+        f"{first + int(years * w)}-06-15 {int(w * 997) % 24:02}:00:00 UTC"
+        for w in when
+    ]
+    # Half of the posts have a narrower tag beside the topic's.
+    tags = []
+    for topic, w in zip(topics.tolist(), narrow.tolist(), strict=True):
         tag = _word(topic)
-        tags.append(f"{tag}|{tag}-{narrow}" if narrow < 4 else tag)
+        tags.append(f"{tag}|{tag}-{int(8 * w)}" if w < 0.5 else tag)
     types = np.where(kind < 0.5, "question", "answer").tolist()
     return {
         "creation_date": _objects(dates)[post],
-        "score": (10 * month * day).astype(np.int64)[post],
+        "score": (10 * score * score).astype(np.int64)[post],
         "tags": _objects(tags)[post],
         "title": _objects([" ".join(words) for words in titles])[post],
         "tokens": _objects([" ".join(words) + " ." for words in tokens]),
