@@ -234,7 +234,8 @@ def _loaded(path: Path, dtype: type, converters: Any = None) -> np.ndarray:
             quotechar='"',
         )
     except ValueError as error:  # also of bytes that are no UTF-8
-        raise FormatError(f"{path}: {error}.") from error
+        what = str(error).split(";")[0].rstrip(".")
+        raise FormatError(f"{path}: {what}.") from error
 
 
 def _x_and_y(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

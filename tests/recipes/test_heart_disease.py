@@ -88,7 +88,7 @@ def test_other_files_are_refused(recipe, source, tmp_path):
     args = ["--source", str(source), "--output", str(out)]
     va = source / "processed.va.data"
     va.write_text(va.read_text()[:-4])
-    with pytest.raises(FormatError, match=r"va\.data, line 14: 13 values"):
+    with pytest.raises(FormatError, match=r"va\.data: .* 14 to 13 at row 14\."):
         main(args)
     va.unlink()
     with pytest.raises(FileNotFoundError, match=r"no .*processed\.va"):
