@@ -10,22 +10,17 @@ def is_text(values: Any) -> bool:
     """Whether an array holds texts alone, and at least one."""
     if not isinstance(values, np.ndarray) or not values.size:
         return False
-    if values.dtype.kind in "SUT":
-        return True
-    return values.dtype.kind == "O" and all(
-        isinstance(v, (str, bytes)) for v in values.flat
+    return values.dtype.kind in "SUT" or (
+        values.dtype.kind == "O"
+        and all(isinstance(v, (str, bytes)) for v in values.flat)
     )
 
 
 def categories_of(values: Any) -> tuple[str, ...] | None:
     """The categories of a pandas column or Categorical, if they are texts."""
     found = getattr(getattr(values, "dtype", None), "categories", None)
-    if found is None:
-        return None
-    names = list(found)
-    if not names or not all(isinstance(name, str) for name in names):
-        return None
-    return tuple(map(str, names))
+    names = () if found is None else tuple(found)
+    return names if all(isinstance(n, str) for n in names) and names else None
 
 
 def check_class_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -51,13 +46,6 @@ def check_class_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
             "each once."
         )
     return found
-
-
-def _as_texts(values: np.ndarray) -> list[str]:
-    return [
-        v.decode("utf-8") if isinstance(v, bytes) else str(v)
-        for v in values.reshape(-1).tolist()
-    ]
 
 
 def number_classes(
@@ -87,7 +75,9 @@ def number_classes(
     ([array([1, 0]), array([1])], ('cat', 'dog'))
     """
     texts = [
-        _as_texts(part) if part.dtype.kind in "OSUT" else None
+        [v.decode() if isinstance(v, bytes) else str(v) for v in part.flat]
+        if part.dtype.kind in "OSUT"
+        else None
         for part in labels
     ]
     if names is None:
@@ -98,25 +88,26 @@ def number_classes(
                     "elsewhere. Expected one kind everywhere; of numbers and "
                     "texts, class_names=[...] says which number is which text."
                 )
-        names = sorted({text for part in texts or () for text in part or ()})
+        names = sorted({text for part in texts for text in part or ()})
     index = {name: k for k, name in enumerate(names)}
     numbers = []
     for part, words, who in zip(labels, texts, whose, strict=True):
         if words is None:
             numbers.append(_of_numbers(part, names, who))
             continue
-        odd = next((word for word in words if word not in index), None)
-        if odd is not None:
-            raise ValueError(
-                f"{who}: the label {odd!r} is not among the class names "
-                f"{listed(names)}. Correct it, or add it to class_names."
-            )
-        numbers.append(
-            np.fromiter(
-                (index[w] for w in words), np.int64, len(words)
-            ).reshape(part.shape)
-        )
+        for word in words:
+            if word not in index:
+                raise _unknown_label(word, names, who)
+        found = np.array([index[word] for word in words], np.int64)
+        numbers.append(found.reshape(part.shape))
     return numbers, tuple(names)
+
+
+def _unknown_label(label: Any, names: Sequence[str], who: str) -> ValueError:
+    return ValueError(
+        f"{who}: the label {label!r} is not among the class names "
+        f"{listed(names)}. Correct it, or add it to class_names."
+    )
 
 
 def _value(name: str) -> float | None:
@@ -134,42 +125,34 @@ def _of_numbers(part: np.ndarray, names: Sequence[str], who: str) -> np.ndarray:
         np.isfinite(part).all() and (part == np.floor(part)).all()
     ):
         part = part.astype(np.int64)  # a tool on the way made 1.0 of 1
-    values = [_value(name) for name in names]
-    if None in values or part.dtype.kind not in "biu":
-        numbers = _in_range(part, names, who)
-        for k, value in enumerate(values):
-            if value is not None and value != k and (part == value).any():
-                raise ValueError(
-                    f"{who}: a label is the number {value:g}, which may be "
-                    f"class {listed(names[int(value) : int(value) + 1])} or "
-                    f"class {names[k]!r} of the class names {listed(names)}. "
-                    "Expected texts, or names that are no numbers."
-                )
-        return numbers
-    numbers = np.full(part.shape, -1, np.int64)
-    for k, value in enumerate(values):
-        numbers[part == value] = k
-    if (numbers < 0).any():
-        raise ValueError(
-            f"{who}: the label {part[numbers < 0].flat[0].item()!r} is not "
-            f"among the class names {listed(names)}. Correct it, or add it to "
-            "class_names."
-        )
-    return numbers
-
-
-def _in_range(part: np.ndarray, names: Sequence[str], who: str) -> np.ndarray:
     if part.size and part.dtype.kind not in "biu":
         raise ValueError(
             f"{who}: labels are of dtype {part.dtype}. Expected texts, or "
             f"integers that number the class names {listed(names)} from 0."
         )
+    values = [_value(name) for name in names]
+    if None not in values:
+        numbers = np.full(part.shape, -1, np.int64)
+        for k, value in enumerate(values):
+            numbers[part == value] = k
+        if (numbers < 0).any():
+            odd = part[numbers < 0].flat[0].item()
+            raise _unknown_label(odd, names, who)
+        return numbers
     if part.size and not (part.min() >= 0 and part.max() < len(names)):
         raise ValueError(
             f"{who}: labels lie between {part.min()} and {part.max()}, but "
             f"there are {len(names):,} class names: {listed(names)}. Number "
             "the classes from 0, or name all of them in class_names."
         )
+    for k, value in enumerate(values):
+        if value is not None and value != k and (part == value).any():
+            raise ValueError(
+                f"{who}: a label is the number {value:g}, which may be class "
+                f"{names[int(value)]!r} or class {names[k]!r} of the class "
+                f"names {listed(names)}. Expected texts, or names that are no "
+                "numbers."
+            )
     return part.astype(np.int64)
 
 
@@ -194,14 +177,13 @@ def name_classes(
     """
     own = set(metric_names)
     renamed: dict[str, str] = {}
-    for metric in own if names is not None else ():
-        numbered = [f"{metric}_{k}" for k in range(len(names or ()))]
+    for metric in own if names else ():
+        pairs = {f"{metric}_{k}": n for k, n in enumerate(names or ())}
         if (
-            all(n in metrics and n not in own for n in numbered)
-            and f"{metric}_{len(numbered)}" not in metrics
+            pairs.keys() <= metrics.keys() - own
+            and f"{metric}_{len(pairs)}" not in metrics
         ):
-            pairs = zip(numbered, names or (), strict=True)
-            renamed |= {n: f"{metric}_{name}" for n, name in pairs}
+            renamed |= {key: f"{metric}_{n}" for key, n in pairs.items()}
     return {renamed.get(key, key): value for key, value in metrics.items()}
 
 

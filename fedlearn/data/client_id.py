@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.data.exact import is_number
+
 
 def as_client_id(value: Any) -> str:
     """The id as a string: `"a"`, `3` and `3.0` give `"a"`, `"3"` and `"3"`.
@@ -40,32 +42,20 @@ def as_client_id(value: Any) -> str:
         )
     elif isinstance(value, bytes):
         text = value.decode("utf-8")
-    elif isinstance(value, np.timedelta64):  # to NumPy an integer
-        raise _no_id(value)
-    elif isinstance(value, numbers.Integral):
-        text = str(int(value))
-    elif isinstance(value, numbers.Real):
-        number = float(value)
-        text = str(int(number)) if number.is_integer() else str(number)
-    elif isinstance(value, decimal.Decimal):
-        whole = value.is_finite() and value == value.to_integral_value()
-        text = str(int(value)) if whole else str(value)
+    elif is_number(value):
+        text = str(int(value)) if value % 1 == 0 else str(value)
     elif isinstance(value, uuid.UUID):
         text = str(value)
-    elif isinstance(value, (datetime.date, np.datetime64)):
+    elif isinstance(value, datetime.date | np.datetime64):
         text = _time(value)
     else:
-        raise _no_id(value)
+        raise TypeError(
+            f"A client id is of type {type(value).__name__}: {value!r}. "
+            "Expected a string, an integer, a UUID or a time stamp."
+        )
     if not text:
         raise ValueError("A client id is the empty string.")
     return text
-
-
-def _no_id(value: Any) -> TypeError:
-    return TypeError(
-        f"A client id is of type {type(value).__name__}: {value!r}. Expected "
-        "a string, an integer, a UUID or a time stamp."
-    )
 
 
 def is_missing(value: Any) -> bool:
@@ -112,29 +102,23 @@ def as_client_ids(values: Iterable[Any]) -> tuple[str, ...]:
             f"Expected a sequence of client ids, but got the single id "
             f"{values!r}. Pass [{values!r}] to name one client."
         )
-    values = list(values)
-    ids = tuple([as_client_id(value) for value in values])
-    if len(set(ids)) != len(ids):
-        seen: dict[str, Any] = {}
-        for client_id, value in zip(ids, values, strict=True):
-            if client_id in seen:
-                raise _same_id(seen[client_id], value, client_id)
+    seen: dict[str, Any] = {}
+    for value in values:
+        client_id = as_client_id(value)
+        if client_id not in seen:
             seen[client_id] = value
-    return ids
-
-
-def _same_id(one: Any, other: Any, client_id: str) -> ValueError:
-    if type(one) is type(other) and one == other:
-        return ValueError(
-            f"Client id {client_id!r} appears more than once. Expected every "
-            "client at most once."
+            continue
+        other = seen[client_id]
+        twice = f"Client id {client_id!r} appears more than once"
+        if type(other) is type(value) and other == value:
+            raise ValueError(f"{twice}. Expected every client at most once.")
+        raise ValueError(
+            f"{twice}: as {other!r} ({type(other).__name__}) and as {value!r} "
+            f"({type(value).__name__}). Ids are kept as strings, so both "
+            "would be one client. Give one of them another id; if they are "
+            "one client, make all ids strings first."
         )
-    return ValueError(
-        f"Client id {client_id!r} appears more than once: as {one!r} "
-        f"({type(one).__name__}) and as {other!r} ({type(other).__name__}). "
-        "Ids are kept as strings, so both would be one client. Give one of "
-        "them another id; if they are one client, make all ids strings first."
-    )
+    return tuple(seen)
 
 
 def ids_array(ids: Any) -> np.ndarray:

@@ -248,7 +248,8 @@ def fill_columns(
         if extents is None:
             extents, spec = el.map_arrays(_Extent, rows), el.spec_of(rows)
         what = f"the examples from place {int(places[0]):,}"
-        el.check_same_spec(el.spec_of(rows), what, spec, "the first examples")
+        mine = el.spec_of(rows)
+        el.common_spec(mine, what, spec, "the first examples", same=True)
         el.map_arrays(lambda extent, a: extent.add(a), extents, rows)
         found += len(places)
     if extents is None:

@@ -55,19 +55,10 @@ def map_arrays(fn: Callable[..., Any], structure: Any, *others: Any) -> Any:
 
 def arrays(structure: Any) -> Iterator[Any]:
     """The leaves of `structure`, in order."""
-    if isinstance(structure, dict):
-        for value in structure.values():
-            yield from arrays(value)
-    elif isinstance(structure, (tuple, list)):
-        for value in structure:
-            yield from arrays(value)
-    else:
-        yield structure
+    return (leaf for _, leaf in named_arrays(structure))
 
 
-def named_arrays(
-    structure: Any, name: str = ""
-) -> Iterator[tuple[str, np.ndarray]]:
+def named_arrays(structure: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves with the names users know them by: `x['image']`, `y`."""
     if isinstance(structure, dict):
         for key, value in structure.items():
@@ -75,7 +66,8 @@ def named_arrays(
             yield from named_arrays(value, inner)
     elif isinstance(structure, (tuple, list)):
         for index, value in enumerate(structure):
-            inner = f"{name}[{index}]" if name else PARTS[index]
+            is_part = not name and index < len(PARTS)
+            inner = PARTS[index] if is_part else f"{name}[{index}]"
             yield from named_arrays(value, inner)
     else:
         yield name, structure
@@ -127,15 +119,11 @@ def is_structure(value: Any) -> bool:
 
 
 def _as_array(value: Any, name: str, who: str) -> np.ndarray:
-    if value is None:
+    if value is None or hasattr(value, "element_spec"):
         raise ValueError(
-            f"{who}: {name} is None. Expected an array with one row an "
-            "example (for a model trained on x alone, pass y=x)."
-        )
-    if hasattr(value, "element_spec"):
-        raise TypeError(
-            f"{who}: {name} is a tf.data.Dataset. Expected arrays; build the "
-            "data set with FederatedDataset.from_tf_datasets instead."
+            f"{who}: {name} is {'None' if value is None else 'a data set'}. "
+            "Expected an array with one row an example (for a model trained "
+            "on x alone, pass y=x; of tf.data.Dataset, one of (x, y))."
         )
     try:
         array = np.asarray(value)
@@ -175,42 +163,34 @@ def _as_given(array: np.ndarray, value: Any) -> np.ndarray:
 
 def _check_dtype(array: np.ndarray, name: str, who: str, text: bool) -> None:
     kind = array.dtype.kind
-    if kind in "biuf":
-        return
-    if kind == "O":
-        odd = [v for v in array.flat if not isinstance(v, (str, bytes))]
-        if odd and len(odd) < array.size and is_missing(odd[0]):
-            gaps = sum(map(is_missing, odd))
-            raise ValueError(
-                f"{who}: {name} holds texts, and no value in {gaps:,} places "
-                f"({odd[0]!r}). Expected a text everywhere; drop those "
-                "examples, or give the missing ones a name."
-            )
-        if odd or (array.size and not text):
-            found = type(odd[0] if odd else array.flat[0]).__name__
-            raise ValueError(
-                f"{who}: {name} is an array of Python objects (dtype object) "
-                f"that holds a {found}. Expected numbers; convert it with "
-                f"np.asarray({name}, dtype='float32'), pad rows of unequal "
-                "length, or map labels to integers."
-            )
-        return
-    if kind in "SUT":
-        if not text:
-            raise ValueError(
-                f"{who}: {name} holds text (dtype {array.dtype}). Expected "
-                "numbers; map labels to integers first, with the same table "
-                "for all clients, as with np.unique(labels, "
-                "return_inverse=True)."
-            )
-        return
     # bfloat16 and its kin come from ml_dtypes with kind "V" and no fields.
-    if kind == "c" or (kind == "V" and not array.dtype.fields):
+    if kind in "biufc" or (kind == "V" and not array.dtype.fields):
         return
-    raise ValueError(
-        f"{who}: {name} has dtype {array.dtype}. Expected numbers; turn "
-        "dates and records into columns of numbers first."
-    )
+    if kind not in "OSUT":
+        raise ValueError(
+            f"{who}: {name} has dtype {array.dtype}. Expected numbers; turn "
+            "dates and records into columns of numbers first."
+        )
+    odd = [v for v in array.flat if not isinstance(v, (str, bytes))]
+    if odd and len(odd) < array.size and is_missing(odd[0]):
+        raise ValueError(
+            f"{who}: {name} holds texts, and no value in {len(odd):,} places "
+            f"({odd[0]!r}). Expected a text everywhere; drop those examples, "
+            "or give the missing ones a name."
+        )
+    if odd:
+        raise ValueError(
+            f"{who}: {name} is an array of Python objects (dtype object) that "
+            f"holds a {type(odd[0]).__name__}. Expected numbers; convert it "
+            f"with np.asarray({name}, dtype='float32'), or pad rows of "
+            "unequal length."
+        )
+    if array.size and not text:
+        raise ValueError(
+            f"{who}: {name} holds text (dtype {array.dtype}). Expected "
+            "numbers; map labels to integers first, with the same table for "
+            "all clients, as with np.unique(labels, return_inverse=True)."
+        )
 
 
 def _as_structure(value: Any, name: str, who: str, text: bool) -> Any:
@@ -263,31 +243,34 @@ def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
                 "go into one tuple or dict, as in ((x1, x2), y)."
             )
         # Text can be an input (a TextVectorization layer reads it), but no
-        # loss can be computed from it.
+        # loss can be computed from it. One array of labels may name classes;
+        # those of several outputs have no names.
+        may_be_text = {"x"}
+        if text_labels and len(parts) > 1 and not is_structure(parts[1]):
+            may_be_text.add("y")
         element = tuple(
-            _as_structure(
-                part,
-                name,
-                who,
-                text=name == "x"
-                or (
-                    # One array of texts; several outputs have no names.
-                    text_labels and name == "y" and not is_structure(part)
-                ),
-            )
+            _as_structure(part, name, who, name in may_be_text)
             for part, name in zip(parts, PARTS, strict=False)
-        )
-    elif hasattr(value, "element_spec"):
-        raise TypeError(
-            f"{who}: got a tf.data.Dataset. Expected arrays; build the data "
-            "set with FederatedDataset.from_tf_datasets instead."
         )
     else:
         raise TypeError(
             f"{who}: got a {type(value).__name__}. Expected a tuple (x, y) "
-            "or (x, y, sample_weight), or a dict of features."
+            "or (x, y, sample_weight), or a dict of features; a "
+            "tf.data.Dataset is taken by FederatedDataset.from_tf_datasets."
         )
-    _check_lengths(element, who)
+    named = list(named_arrays(element))
+    if len({len(array) for _, array in named}) > 1:
+        lengths = ", ".join(f"{name} has {len(a):,}" for name, a in named)
+        hint = ""
+        if any("[0]" in name for name, _ in named):
+            hint = (
+                " A list of arrays means several inputs or outputs; make a "
+                "list of examples one array with np.stack."
+            )
+        raise ValueError(
+            f"{who}: the arrays have different numbers of examples: {lengths}. "
+            f"Expected the same first axis in all of them.{hint}"
+        )
     return read_only(element)
 
 
@@ -305,17 +288,16 @@ def missing_labels(element: Element) -> tuple[str, np.ndarray] | None:
     None where none is, where there are no labels, and for arrays that lie in
     a file, which would have to be read.
     """
-    if not isinstance(element, tuple):
-        return None
     for name, array in named_arrays(element):
-        if name.startswith("x") or array.dtype.kind != "f":
-            continue
-        if _is_mapped(array):
-            continue
-        gaps = np.isnan(array)
-        if gaps.any():
-            rows = gaps.reshape(len(array), -1).any(axis=1)
-            return name, np.flatnonzero(rows)
+        if (
+            isinstance(element, tuple)
+            and not name.startswith("x")
+            and array.dtype.kind == "f"
+            and not _is_mapped(array)
+        ):
+            gaps = np.isnan(array).any(axis=tuple(range(1, array.ndim)))
+            if gaps.any():
+                return name, np.flatnonzero(gaps)
     return None
 
 
@@ -336,93 +318,51 @@ def check_labels(element: Element, who: str) -> None:
     )
 
 
-def _check_lengths(element: Element, who: str) -> None:
-    leaves = list(arrays(element))
-    if all(len(leaf) == len(leaves[0]) for leaf in leaves):
-        return
-    named = list(named_arrays(element))
-    lengths = ", ".join(f"{name} has {len(a):,}" for name, a in named)
-    hint = ""
-    if any("[0]" in name for name, _ in named):
-        hint = (
-            " A list of arrays means several inputs or outputs; make a list "
-            "of examples one array with np.stack."
-        )
-    raise ValueError(
-        f"{who}: the arrays have different numbers of examples: {lengths}. "
-        f"Expected the same first axis in all of them.{hint}"
-    )
-
-
-def _describe(structure: Any) -> Any:
-    return map_arrays(lambda _: "array", structure)
-
-
-_TEXT = np.dtype(object)
-
-
 def _common(one: np.dtype, other: np.dtype) -> np.dtype | None:
     """The dtype that holds all values of two exactly; None: there is none."""
-    if one == other:
-        return one
     kinds = {one.kind, other.kind}
-    if kinds <= set("SUTO"):  # texts of different widths
-        return _TEXT
-    if kinds <= set("iu") or kinds == {"f"}:
+    if one != other and kinds <= set("SUTO"):  # texts of different widths
+        return np.dtype(object)
+    if one == other or kinds <= set("iu") or kinds == {"f"}:
         wide = np.result_type(one, other)
         return wide if wide.kind in kinds else None
     return None
 
 
-def common_spec(spec: Any, who: str, reference: Any, other: str) -> Any:
+def common_spec(
+    spec: Any, who: str, reference: Any, other: str, same: bool = False
+) -> Any:
     """A spec that the elements of two clients both fit, exactly.
 
     Integers of different widths become the wider, so do floats; texts of
-    different widths become objects.
+    different widths become objects; unless `same`, when dtypes may not
+    differ.
 
     Raises:
         ValueError: That names both clients and says where they differ.
     """
     if spec == reference:
         return reference
-    if _describe(spec) != _describe(reference):
+    mine, theirs = (map_arrays(lambda _: "array", s) for s in (spec, reference))
+    if mine != theirs:
         raise ValueError(
-            f"{who} holds {_describe(spec)}, but {other} holds "
-            f"{_describe(reference)}. Expected the same structure everywhere."
+            f"{who} holds {mine}, but {other} holds {theirs}. Expected the "
+            "same structure everywhere."
         )
     leaves = []
-    pairs = zip(named_arrays(spec), named_arrays(reference), strict=True)
-    for (name, mine), (_, theirs) in pairs:
-        dtype = _common(mine.dtype, theirs.dtype)
-        if mine.shape != theirs.shape or dtype is None:
+    pairs = zip(named_arrays(spec), arrays(reference), strict=True)
+    for (name, one), two in pairs:
+        dtype = None if same and one != two else _common(one.dtype, two.dtype)
+        if one.shape != two.shape or dtype is None:
             raise ValueError(
-                f"{who}: {name} has dtype {mine.dtype} and examples of shape "
-                f"{mine.shape}, but in {other} it has {theirs.dtype} and "
-                f"{theirs.shape}. Expected the same everywhere; convert "
-                "with .astype, reshape or pad."
+                f"{who}: {name} has dtype {one.dtype} and examples of shape "
+                f"{one.shape}, but in {other} it has {two.dtype} and "
+                f"{two.shape}. Expected the same everywhere; convert with "
+                ".astype, reshape or pad, in a function for map."
             )
-        leaves.append(ArraySpec(mine.shape, dtype))
+        leaves.append(ArraySpec(one.shape, dtype))
     filled = iter(leaves)
     return map_arrays(lambda _: next(filled), reference)
-
-
-def check_same_spec(spec: Any, who: str, reference: Any, other: str) -> None:
-    """Raises unless two clients' elements have one structure and dtypes.
-
-    Raises:
-        ValueError: That names both clients and says where they differ.
-    """
-    common = common_spec(spec, who, reference, other)
-    if common == reference:
-        return
-    pairs = zip(named_arrays(spec), named_arrays(reference), strict=True)
-    for (name, mine), (_, theirs) in pairs:
-        if mine.dtype != theirs.dtype:
-            raise ValueError(
-                f"{who}: {name} has dtype {mine.dtype}, but in {other} it has "
-                f"{theirs.dtype}. Expected the same everywhere; convert with "
-                ".astype, in a function for map."
-            )
 
 
 def cast(element: Element, spec: Any) -> Element:
@@ -444,11 +384,7 @@ def concatenate(elements: Sequence[Element], names: Sequence[str]) -> Element:
     spec = spec_of(elements[kept[0]])
     for i in kept[1:]:
         spec = common_spec(spec_of(elements[i]), names[i], spec, names[kept[0]])
-    if len(kept) == 1:
-        return read_only(elements[kept[0]])
-    return read_only(
-        map_arrays(
-            lambda *leaves: np.concatenate(leaves),
-            *(cast(elements[i], spec) for i in kept),
-        )
-    )
+    parts = [cast(elements[i], spec) for i in kept]
+    if len(parts) == 1:
+        return read_only(parts[0])
+    return read_only(map_arrays(lambda *a: np.concatenate(a), *parts))

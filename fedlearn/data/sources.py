@@ -106,13 +106,7 @@ class _ArrayColumn:
 
 
 class FlatArrays(ClientColumns):
-    """`ClientColumns` of NumPy arrays, kept as they are.
-
-    Args:
-        client_ids: In the order in which their examples lie.
-        offsets: `(num_clients + 1,)` integers.
-        arrays: A structure of arrays of `offsets[-1]` examples.
-    """
+    """`ClientColumns` of a structure of NumPy arrays, kept as they are."""
 
     def __init__(
         self,
@@ -149,16 +143,13 @@ def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
     All have one structure and one shape of examples. Where dtypes differ,
     each becomes the one that holds all clients' values exactly.
     """
-    spec, other = None, ""
-    for client_id, element in elements.items():
-        if not el.num_examples(element):
-            continue
-        mine = el.spec_of(element)
-        if spec is None:
-            spec, other = mine, f"client {client_id!r}"
-        spec = el.common_spec(mine, f"Client {client_id!r}", spec, other)
-    if spec is None:
+    filled = [i for i, e in elements.items() if el.num_examples(e)]
+    if not filled:
         return InMemory(elements)
+    spec, other = el.spec_of(elements[filled[0]]), f"client {filled[0]!r}"
+    for i in filled[1:]:
+        mine = el.spec_of(elements[i])
+        spec = el.common_spec(mine, f"Client {i!r}", spec, other)
     # Of a client without examples only the length is known: [] has no shape.
     return InMemory(
         {
@@ -217,17 +208,14 @@ class Mapped:
             error.add_note(f"{who}: raised by the function given to map.")
             raise
         element = el.as_element(changed, f"{who}: what map's function gave")
-        found = el.num_examples(element)
-        if self._same_length:
-            before = el.num_examples(stored)
-            if found != before:
-                raise ValueError(
-                    f"{who}: the function given to map made {found:,} of "
-                    f"{before:,} examples, but it was called with "
-                    "same_length=True. Leave that out."
-                )
-        else:
-            self._counts[client_id] = found
+        found, before = el.num_examples(element), el.num_examples(stored)
+        if self._same_length and found != before:
+            raise ValueError(
+                f"{who}: the function given to map made {found:,} of "
+                f"{before:,} examples, but it was called with "
+                "same_length=True. Leave that out."
+            )
+        self._counts[client_id] = found
         return element
 
 

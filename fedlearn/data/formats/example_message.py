@@ -1,11 +1,4 @@
-"""`tf.train.Example` messages, read and written without TensorFlow.
-
-The message's class is made at run time from its definition, which is an
-interface that stays: `Example{1: Features}`,
-`Features{1: map<string, Feature>}`,
-`Feature{1: BytesList | 2: FloatList | 3: Int64List}`, each list
-`{1: repeated value}`.
-"""
+"""`tf.train.Example` messages, read and written without TensorFlow."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_KINDS = {"bytes_list": object, "float_list": np.float32, "int64_list": int}
+_DTYPES = {"bytes_list": object, "float_list": np.float32, "int64_list": int}
 
 
 class Feature(NamedTuple):
@@ -40,74 +33,68 @@ class BadExampleError(ValueError):
         self.row = row
 
 
+def _message(name: str, *fields: dict[str, Any], **more: Any) -> dict[str, Any]:
+    numbered = [
+        {"number": number, "label": "LABEL_OPTIONAL", **field}
+        for number, field in enumerate(fields, 1)
+    ]
+    return {"name": name, "field": numbered, **more}
+
+
+def _field(name: str, kind: str, repeated: bool = False) -> dict[str, Any]:
+    field = {"name": name, "type": f"TYPE_{kind}"}
+    if kind not in ("BYTES", "FLOAT", "INT64", "STRING"):
+        field = {"name": name, "type": "TYPE_MESSAGE", "typeName": f".x.{kind}"}
+    return field | ({"label": "LABEL_REPEATED"} if repeated else {})
+
+
 @functools.cache
 def _message_class() -> Any:
+    """The message's class, made from its definition, which never changes."""
     from google.protobuf import (
         descriptor_pb2,
         descriptor_pool,
+        json_format,
         message_factory,
     )
 
-    field_type = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="fedlearn/example.proto", package="fedlearn", syntax="proto3"
+    kinds = [
+        _field("bytes_list", "BytesList"),
+        _field("float_list", "FloatList"),
+        _field("int64_list", "Int64List"),
+    ]
+    entry = _message(
+        "FeatureEntry",
+        _field("key", "STRING"),
+        _field("value", "Feature"),
+        options={"mapEntry": True},
     )
-
-    def add(message: Any, name: str, number: int, **kwargs: Any) -> None:
-        kwargs.setdefault("label", field_type.LABEL_OPTIONAL)
-        message.field.add(name=name, number=number, **kwargs)
-
-    for name, kind in (
-        ("BytesList", field_type.TYPE_BYTES),
-        ("FloatList", field_type.TYPE_FLOAT),
-        ("Int64List", field_type.TYPE_INT64),
-    ):
-        message = file.message_type.add(name=name)
-        add(message, "value", 1, type=kind, label=field_type.LABEL_REPEATED)
-    feature = file.message_type.add(name="Feature")
-    feature.oneof_decl.add(name="kind")
-    for number, name in enumerate(_KINDS, 1):
-        list_type = name.title().replace("_", "")
-        add(
-            feature,
-            name,
-            number,
-            type=field_type.TYPE_MESSAGE,
-            type_name=f".fedlearn.{list_type}",
-            oneof_index=0,
-        )
-    features = file.message_type.add(name="Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    add(entry, "key", 1, type=field_type.TYPE_STRING)
-    add(
-        entry,
-        "value",
-        2,
-        type=field_type.TYPE_MESSAGE,
-        type_name=".fedlearn.Feature",
-    )
-    add(
-        features,
-        "feature",
-        1,
-        type=field_type.TYPE_MESSAGE,
-        label=field_type.LABEL_REPEATED,
-        type_name=".fedlearn.Features.FeatureEntry",
-    )
-    example = file.message_type.add(name="Example")
-    add(
-        example,
-        "features",
-        1,
-        type=field_type.TYPE_MESSAGE,
-        type_name=".fedlearn.Features",
-    )
+    messages = [
+        _message("BytesList", _field("value", "BYTES", repeated=True)),
+        _message("FloatList", _field("value", "FLOAT", repeated=True)),
+        _message("Int64List", _field("value", "INT64", repeated=True)),
+        _message(
+            "Feature",
+            *(kind | {"oneofIndex": 0} for kind in kinds),
+            oneofDecl=[{"name": "kind"}],
+        ),
+        _message(
+            "Features",
+            _field("feature", "Features.FeatureEntry", repeated=True),
+            nestedType=[entry],
+        ),
+        _message("Example", _field("features", "Features")),
+    ]
+    definition = {"name": "x", "package": "x", "syntax": "proto3"}
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName("fedlearn.Example")
+    pool.Add(
+        json_format.ParseDict(
+            definition | {"messageType": messages},
+            descriptor_pb2.FileDescriptorProto(),
+        )
     )
+    descriptor = pool.FindMessageTypeByName("x.Example")
+    return message_factory.GetMessageClass(descriptor)
 
 
 def decode(
@@ -144,21 +131,15 @@ def decode(
             found = parse(blob).features.feature
         except (DecodeError, TypeError) as error:
             raise BadExampleError(str(error), row) from error
-        if not found:
-            raise BadExampleError("it has no features", row)
-        if not known:
-            known = {n: _feature(found[n]) for n in sorted(found)}
+        known = known or {name: _feature(found[name]) for name in sorted(found)}
         if not columns:
             for name, (kind, length) in known.items():
-                shape = (len(blobs), length)
-                columns[name] = np.empty(shape, _KINDS[kind])
-        if len(found) != len(known) or any(n not in found for n in known):
-            raise BadExampleError(
-                f"it has the features {sorted(found)}, while those before it "
-                f"have {sorted(known)}",
-                row,
-            )
+                columns[name] = np.empty((len(blobs), length), _DTYPES[kind])
+        if not known or len(found) != len(known):
+            raise BadExampleError(_odd(found, known), row)
         for name, (kind, length) in known.items():
+            if name not in found:
+                raise BadExampleError(_odd(found, known), row)
             feature = found[name]
             values = getattr(feature, kind).value
             if len(values) != length or feature.WhichOneof("kind") != kind:
@@ -173,6 +154,15 @@ def decode(
             columns[name][row] = list(values) if kind[0] == "b" else values
     arrays = {n: a[:, 0] if a.shape[1] == 1 else a for n, a in columns.items()}
     return arrays, known
+
+
+def _odd(found: Any, known: Mapping[str, Feature]) -> str:
+    if not found:
+        return "it has no features"
+    return (
+        f"it has the features {sorted(found)}, while those before it have "
+        f"{sorted(known)}"
+    )
 
 
 def _feature(feature: Any) -> Feature:
@@ -190,47 +180,43 @@ def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:
     Raises:
         ValueError: If an array holds what the format cannot.
     """
-    rows: dict[str, tuple[str, list[Any]]] = {}
-    for name in sorted(features):
-        array = features[name]
-        if array.dtype.kind in "OSU":
-            kind = "bytes_list"
-            cells = [
-                v.encode() if isinstance(v, str) else v for v in array.flat
-            ]
-            array = np.fromiter(cells, object, len(cells)).reshape(array.shape)
-        elif array.dtype.kind in "biu":
-            kind = "int64_list"
-            if array.size and int(array.max()) > np.iinfo(np.int64).max:
-                raise ValueError(
-                    f"feature {name!r} holds {array.max()}, which int64 "
-                    "can't. Divide it, or make it text."
-                )
-            array = array.astype(np.int64)
-        elif array.dtype.kind == "f":
-            kind = "float_list"
-            with np.errstate(over="ignore"):
-                narrow = array.astype(np.float32)
-            if (np.isinf(narrow) & ~np.isinf(array)).any():
-                raise ValueError(
-                    f"feature {name!r} holds a number that float32 can't. "
-                    "Divide it first."
-                )
-            array = narrow
-        else:
-            raise ValueError(
-                f"feature {name!r} has dtype {array.dtype}. Expected numbers "
-                "or texts."
-            )
-        rows[name] = kind, array.reshape(len(array), -1).tolist()
     message_class = _message_class()
-    blobs = []
-    for row in range(len(next(iter(features.values())))):
-        message = message_class()
-        for name, (kind, values) in rows.items():
-            stored = message.features.feature[name]
-            getattr(stored, kind).value.extend(values[row])
-            if not values[row]:
-                getattr(stored, kind).SetInParent()
-        blobs.append(message.SerializeToString(deterministic=True))
-    return blobs
+    count = len(next(iter(features.values())))
+    messages = [message_class() for _ in range(count)]
+    for name, array in features.items():
+        kind, values = _plain(name, array)
+        for message, row in zip(messages, values, strict=True):
+            feature = message.features.feature[name]
+            getattr(feature, kind).SetInParent()
+            getattr(feature, kind).value.extend(np.ravel(row).tolist())
+    return [m.SerializeToString(deterministic=True) for m in messages]
+
+
+def _plain(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """The kind of list, and the array as one of its dtype."""
+    if array.dtype.kind in "OSU":
+        texts = np.empty(array.shape, object)
+        texts.reshape(-1)[:] = [
+            v.encode() if isinstance(v, str) else v for v in array.flat
+        ]
+        return "bytes_list", texts
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            narrow = array.astype(np.float32)
+        is_held = np.isinf(narrow) == np.isinf(array)
+        kind = "float_list"
+    elif array.dtype.kind in "biu":
+        narrow = array.astype(np.int64)
+        is_held = (narrow < 0) == (array < 0)
+        kind = "int64_list"
+    else:
+        raise ValueError(
+            f"feature {name!r} has dtype {array.dtype}. Expected numbers or "
+            "texts."
+        )
+    if not is_held.all():
+        raise ValueError(
+            f"feature {name!r} holds {array[~is_held].flat[0]}, which "
+            f"{narrow.dtype} can't. Divide it first."
+        )
+    return kind, narrow

@@ -30,23 +30,16 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 _ROWS = 1024
 
 _TABLES = {
-    "examples": {"split_name", "client_id", "serialized_example_proto"},
-    "client_metadata": {"client_id", "split_name", "num_examples"},
+    "examples": "split_name TEXT NOT NULL, client_id TEXT NOT NULL, "
+    "serialized_example_proto BLOB NOT NULL",
+    "client_metadata": "client_id TEXT NOT NULL, split_name TEXT NOT NULL, "
+    "num_examples INTEGER NOT NULL",
 }
-
-_CREATE_TABLES = (
-    "CREATE TABLE examples (split_name TEXT NOT NULL, client_id TEXT NOT "
-    "NULL, serialized_example_proto BLOB NOT NULL)",
-    "CREATE TABLE client_metadata (client_id TEXT NOT NULL, split_name TEXT "
-    "NOT NULL, num_examples INTEGER NOT NULL)",
-)
-
-_CREATE_INDICES = (
-    "CREATE INDEX idx_examples_client_id ON examples (client_id)",
-    "CREATE INDEX idx_examples_client_id_split ON examples (split_name, "
-    "client_id)",
-    "CREATE INDEX idx_metadata_client_id ON client_metadata (client_id)",
-)
+_INDICES = {
+    "idx_examples_client_id": "examples (client_id)",
+    "idx_examples_client_id_split": "examples (split_name, client_id)",
+    "idx_metadata_client_id": "client_metadata (client_id)",
+}
 
 
 @contextlib.contextmanager
@@ -80,9 +73,9 @@ def _plain_database(path: Path, scratch: Path | None) -> Iterator[Path]:
 
 
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
-    for table, names in _TABLES.items():
-        # Of a view there is no first page: what it holds is a program of the
-        # file's author.
+    for table in _TABLES:
+        # A view has no first page: what it holds is a program of the file's
+        # author.
         if not connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = ? AND rootpage > 0",
             (table,),
@@ -90,14 +83,6 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
             raise FormatError(
                 f"{path} has no table {table!r}. Expected the tables "
                 f"{' and '.join(map(repr, _TABLES))}."
-            )
-        rows = connection.execute(f"PRAGMA table_info({table})")
-        columns = {row[1] for row in rows}
-        if missing := names - columns - {"num_examples"}:
-            raise FormatError(
-                f"{path}: table {table!r} has no column "
-                f"{', '.join(map(repr, sorted(missing)))}; it has "
-                f"{', '.join(map(repr, sorted(columns)))}."
             )
 
 
@@ -137,27 +122,21 @@ class SqliteSplit:
         if not found:
             raise FormatError(f"{path} has no examples.")
         self.counts = {i: found.get(i, 0) for i in ids}
-        self._check_counts()
-
-    def _select(self, what: str, then: str = "") -> sqlite3.Cursor:
-        where, bound = self._where
-        return self._connection.execute(f"{what} {where} {then}", bound)
-
-    def _check_counts(self) -> None:
-        columns = self._connection.execute("PRAGMA table_info(client_metadata)")
-        if "num_examples" not in {row[1] for row in columns}:
-            return
         for client_id, count in self._select(
             "SELECT client_id, SUM(num_examples) FROM client_metadata",
             "GROUP BY client_id",
         ):
             if count != self.counts[client_id]:
                 raise FormatError(
-                    f"{self._path}: client {client_id!r} has {count:,} "
-                    "examples by 'client_metadata', but "
-                    f"{self.counts[client_id]:,} in 'examples'. The "
-                    "file is incomplete; make or fetch it again."
+                    f"{path}: client {client_id!r} has {count:,} examples by "
+                    "'client_metadata', but "
+                    f"{self.counts[client_id]:,} in 'examples'. The file is "
+                    "incomplete; make or fetch it again."
                 )
+
+    def _select(self, what: str, then: str = "") -> sqlite3.Cursor:
+        where, bound = self._where
+        return self._connection.execute(f"{what} {where} {then}", bound)
 
     def chunks(self) -> Iterator[Chunk]:
         """Yields some examples at a time: their places, and their features.
@@ -313,7 +292,7 @@ def _insert(
             mine = el.spec_of(features)
             if spec is None:
                 spec, other = mine, f"client {client_id!r}"
-            el.check_same_spec(mine, who, spec, other)
+            el.common_spec(mine, who, spec, other, same=True)
             try:
                 blobs = example_message.encode(features)
             except ValueError as error:
@@ -350,8 +329,8 @@ def write_tff_sqlite(
             # SQLite undoes what isn't committed.
             connection.execute("BEGIN IMMEDIATE")
             if is_new:
-                for statement in _CREATE_TABLES:
-                    connection.execute(statement)
+                for table, columns in _TABLES.items():
+                    connection.execute(f"CREATE TABLE {table} ({columns})")
             _check_tables(connection, path)
             if split in TffSqlite(connection, path).names:
                 raise ValueError(
@@ -361,8 +340,8 @@ def write_tff_sqlite(
             _insert(connection, dataset, split)
             if is_new:
                 # After the rows: sorting them once is quicker.
-                for statement in _CREATE_INDICES:
-                    connection.execute(statement)
+                for name, where in _INDICES.items():
+                    connection.execute(f"CREATE INDEX {name} ON {where}")
             connection.execute("COMMIT")
     except BaseException as error:
         if is_new:
