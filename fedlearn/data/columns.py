@@ -82,9 +82,9 @@ class NumberColumn:
         for some, where in _runs(places):
             self.values[where] = stored[some]
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Examples `start` to `stop`, of shape `(stop - start, ...)`."""
-        stored = self.values[start:stop]
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """The examples of a slice."""
+        stored = self.values[rows]
         if self.table is not None:
             # "clip" skips a check: every uint8 is a place in the table.
             return np.take(self.table, stored, mode="clip")
@@ -124,13 +124,13 @@ class TextColumn:
             self.starts[where] = starts[some]
             self.lengths[where] = lengths[some]
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Examples `start` to `stop`: an object array of `bytes` or `str`.
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """The examples of a slice: an object array of `bytes` or `str`.
 
         Raises:
             ValueError: If a place lies outside the text.
         """
-        starts, lengths = self.starts[start:stop], self.lengths[start:stop]
+        starts, lengths = self.starts[rows], self.lengths[rows]
         out = np.empty(starts.shape, object)
         if not out.size:
             return out

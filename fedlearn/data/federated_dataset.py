@@ -79,28 +79,25 @@ class FederatedDataset(Mapping[str, Any]):
 
         Args:
             clients: From client id (a string, integer, UUID or time stamp;
-                kept as a string) to `(x, y)`, `(x, y, sample_weight)` or a
-                dict of features; `(x,)` for a model whose loss needs no
-                labels. Anything that NumPy makes an array of will do; NumPy
-                arrays are not copied. A `tf.data.Dataset` or
-                `keras.utils.PyDataset` of such is read once, now. All
-                clients have the same structure and shapes, but for the number
-                of examples, which may be 0. Where clients differ in the width
-                of integers, of floats or of texts, all get the dtype that
-                holds all of them exactly.
+                kept as a string) to `(x,)`, `(x, y)`,
+                `(x, y, sample_weight)` or a dict of features, of anything
+                that NumPy makes an array of; NumPy arrays are not copied. A
+                `tf.data.Dataset` or `keras.utils.PyDataset` is read once,
+                now. Clients have the same structure and shapes, but for the
+                number of examples, which may be 0; where their dtypes differ
+                in width, all get the one that holds all exactly.
             class_names: Names of the labels' classes, in order; by default
                 those that appear, sorted, if labels are texts. Labels that
                 are numbers count the names from 0, unless all names are
-                numbers (or True and False): then each label is the class of
-                that name.
+                numbers: then each label is the class of that name.
 
         Returns:
             A data set with the clients in the order of the dict.
 
         Raises:
             ValueError: If there are no clients, two ids are the same string,
-                a client's arrays differ in length, clients differ in
-                structure, labels are NaN, or an array holds no numbers.
+                arrays don't fit together or hold no numbers, or labels are
+                NaN.
 
         Example:
 
@@ -199,32 +196,27 @@ class FederatedDataset(Mapping[str, Any]):
                 names, in whatever order.
             client: Column of client ids; None with a dict of data frames.
             label: Column of labels. Integers and booleans become `int64`,
-                other numbers `float32`; texts, and pandas's categories, the
-                numbers of classes, whose names `class_names` has.
+                other numbers `float32`, texts the numbers of classes, whose
+                names `class_names` has.
             features: Columns of `x`; all the others by default. A dict of
-                lists of columns makes `x` a dict, for a model with several
-                inputs.
-            missing: What is done where a value is missing, or all of a
-                column at some client: "error", or "mean", "median" or
-                "zero", which fill it. The mean is that of all clients' rows,
-                also of those that will test. A column that has gaps gets
-                another one, of 1 where it was filled and else 0; these follow
-                all features, in their order. Or a dict from columns to one of
-                these words or to a number: each column in it gets another
-                one, with gaps or without, and gaps of others are an error. So
-                training and test data of different tables, filled with the
-                same `missing={"age": 54.4}`, have the same columns.
+                lists of columns makes `x` a dict, for several inputs.
+            missing: What is done where a value, or a client's column, is
+                missing: "error"; or "mean", "median" or "zero", of all
+                clients' rows, which fill it. A column with gaps gets another
+                one, of 1 where it was filled and else 0, after all features.
+                Or a dict from columns to one of these words or to a number,
+                as in `missing={"age": 54.4}`: each column in it gets another
+                one, with gaps or without, so that different tables get the
+                same columns; gaps of others are an error.
             class_names: Names of all classes, in order, where not all of
-                them appear here or they are to be in another order than the
-                alphabet's (of categories, their own).
+                them appear or another order than the alphabet's (of
+                categories, their own) is meant.
 
         Returns:
             A data set of `(x, y)` with `x` of shape `(n, features)`,
             `float32`, and `y` of shape `(n,)`; clients sorted as strings (of
-            a dict, in its order), rows in their order. Where `float32`
-            can't hold every whole number, as of ids above 2**24, `x` is
-            `int64` if all of its columns are integers. Fractions are
-            rounded to `float32`, as Keras does it.
+            a dict, in its order), rows in their order. Columns of integers
+            that `float32` can't hold, such as ids above 2**24, are `int64`.
 
         Raises:
             ValueError: If a column is missing, holds no numbers, has missing
@@ -270,10 +262,8 @@ class FederatedDataset(Mapping[str, Any]):
         Returns:
             A data set of dicts by column; or, with `label`, of `(x, y)`,
             where `x` is an array if one feature is kept, and else a dict.
-            Texts are object arrays of `bytes`; labels that are texts become
-            the numbers of classes, whose names `class_names` has, as it has
-            those of a `ClassLabel`. Clients are sorted as strings, rows in
-            their order.
+            Texts are object arrays of `bytes`, labels the numbers of classes
+            as of `from_dataframe`. Clients are sorted as strings.
 
         Raises:
             ValueError: If a column is missing, or holds neither numbers nor
@@ -303,17 +293,13 @@ class FederatedDataset(Mapping[str, Any]):
         Args:
             path: A UTF-8 file whose first line names the columns. Or a list
                 of files, one a client, named by the file's name without its
-                ending; or a dict from client id to file. Columns are then
-                matched by their names.
+                ending; or a dict from client id to file.
             client: Column of client ids, taken as they are written. None
                 with a file for each client.
-            label: Column of labels: `int64` if all are integers or all are
-                True or False, `float32` if they are other numbers; texts
-                become the numbers of classes, whose names `class_names` has.
-            features, missing, class_names: As of `from_dataframe`. True and
-                False are read as 1 and 0, in any case of letters; an empty
-                cell, NA, NaN, NULL, None and ? as missing; but a label that
-                `class_names` has, as "None" or "2", is that class.
+            label, features, missing, class_names: As of `from_dataframe`.
+                True and False are read as 1 and 0, in any case of letters; an
+                empty cell, NA, NaN, NULL, None and ? as missing; but a label
+                that `class_names` has, as "None" or "2", is that class.
             delimiter: What stands between two cells.
             decimal: What stands before a fraction: "." or ",".
 
@@ -358,9 +344,8 @@ class FederatedDataset(Mapping[str, Any]):
             folder: The folder. The name of a file, without its last ending,
                 or of a folder is the client's id; what begins with a dot is
                 left out.
-            read: From the path of a client to its arrays: `(x, y)`,
-                `(x, y, sample_weight)` or a dict. By default NumPy's `.npz`
-                files are read: arrays named `x` and `y` (and
+            read: From the path of a client to its arrays. By default NumPy's
+                `.npz` files are read: arrays named `x` and `y` (and
                 `sample_weight`) give a tuple, others a dict.
             pattern: Which names count, as in a shell: by default `"*.npz"`,
                 or with `read` all.
@@ -426,20 +411,15 @@ class FederatedDataset(Mapping[str, Any]):
     ) -> "FederatedDataset":
         """From a SQLite file of TensorFlow Federated; needs no TensorFlow.
 
-        The file may be plain or compressed with LZMA (`.xz`, or the older
-        `.lzma` container). A compressed one is unpacked to a temporary file,
-        since SQLite must seek: for EMNIST it takes 4.7 GB on disk.
-
-        The whole split is read now and held in memory. Integers are kept in
-        as few bytes as hold them, and floats of up to 256 different values in
-        one byte each: EMNIST digits takes 0.27 GB. To read a large file
-        often, `save` what it gives and `load` that.
+        A file under LZMA (`.xz`, or the older `.lzma`) is unpacked to a
+        temporary one: EMNIST's takes 4.7 GB on disk. The whole split is read
+        now and held in memory, in as few bytes as hold it: EMNIST digits
+        takes 0.27 GB. To read a large file often, `save` and `load` it.
 
         Args:
             path: The file.
-            split: A split's name, such as `"train"`. By default all splits:
-                a client that is in several has the examples of all of them,
-                as with TFF.
+            split: A split's name, such as `"train"`. By default all: a
+                client in several has the examples of all, as with TFF.
 
         Returns:
             A data set of dicts of the stored features, by name: `float32`,
@@ -460,11 +440,8 @@ class FederatedDataset(Mapping[str, Any]):
     def from_tff_hdf5(cls, path: _Path) -> "FederatedDataset":
         """From an HDF5 file, as TensorFlow Federated used before SQLite.
 
-        Data set `/examples/<client id>/<feature>` holds a feature of all
-        examples of a client. A client is read when it is asked for. HDF5
-        itself may never return from a damaged or hostile file with texts of
-        no fixed length: read those from a source that you trust, and `save`
-        what is to be kept.
+        A client is read when it is asked for. HDF5 itself may never return
+        from a damaged file with texts: `save` what is to be kept.
 
         Args:
             path: The file. Unpack a `.tar.bz2` first.
@@ -494,12 +471,8 @@ class FederatedDataset(Mapping[str, Any]):
     def load(cls, path: _Path) -> "FederatedDataset":
         """From a file that `save` wrote.
 
-        Opens in milliseconds and holds only the clients that are being read;
-        each costs one slice of the file, and is compared with its checksum when
-        it is first read.
-
-        Args:
-            path: The file.
+        Opens in milliseconds; a client is read when it is asked for, and
+        compared with its checksum the first time.
 
         Returns:
             A data set with the clients, in the order and with the structure
@@ -734,11 +707,9 @@ class FederatedDataset(Mapping[str, Any]):
         """Divides each client's examples at random, lazily.
 
         Both data sets have all the clients. A client with two examples or
-        more has at least one on each side. Its only example goes to the
-        larger side (the first, if `fraction` is 0.5), and the other side of
-        that client is empty. Which examples go where depends on `seed` and
-        the client's id alone, not on the other clients. Examples keep their
-        order.
+        more has at least one on each side; an only one goes to the larger
+        side (the first, if `fraction` is 0.5). Which examples go where
+        depends on `seed` and the client's id alone. They keep their order.
 
         Args:
             fraction: Part of each client's examples that goes to the first
@@ -810,13 +781,12 @@ class FederatedDataset(Mapping[str, Any]):
     def save(self, path: _Path) -> None:
         """Writes all clients to one compact file, for `load`.
 
-        An HDF5 file that needs no more than a client's arrays in memory to
-        be written or read (`fedlearn.data.formats.compact_file` has its
-        layout). Integers take as few bytes as hold them, and floats of up to
-        256 different values, such as those of images, one byte each; what is
-        read again has the same dtypes and bits, which checksums vouch for.
-        Every client is read twice. The file appears under its name when it
-        is complete.
+        An HDF5 file (`fedlearn.data.formats.compact_file` has its layout)
+        that is written and read client by client. Integers take as few bytes
+        as hold them, and floats of up to 256 different values, such as those
+        of images, one byte each; what is read again has the same dtypes and
+        bits, which checksums vouch for. Every client is read twice; the file
+        appears under its name when it is complete.
 
         Args:
             path: Where to; a file that is there is replaced.
@@ -843,8 +813,7 @@ class FederatedDataset(Mapping[str, Any]):
 
         One row an example, each a `tf.train.Example`: texts as bytes, floats
         as `float32`, integers and booleans as `int64`, arrays flattened. Of
-        tuples, the features are called `x`, `y` and `sample_weight`. Clients
-        are written one by one.
+        tuples, the features are called `x`, `y` and `sample_weight`.
 
         Args:
             path: Where to. A file that is there gets the split added to it.

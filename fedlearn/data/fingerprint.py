@@ -9,7 +9,12 @@ import numpy as np
 from fedlearn.data import element as el
 from fedlearn.data.checksum import checksum
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.sources import ExampleSplit, FlatArrays, InMemory, Mapped
+from fedlearn.data.sources import (
+    ClientColumns,
+    ExampleSplit,
+    InMemory,
+    Mapped,
+)
 
 _NUM_READ = 16
 
@@ -78,12 +83,13 @@ def _add(source: Any, ids: Sequence[str], sizes: Any, examples: Any) -> None:
     for client_id in some[:1]:
         spec = el.map_arrays(_kind, source.load(client_id))
         examples.update(repr(spec).encode())
-    if isinstance(source, (InMemory, FlatArrays)):
+    known = getattr(source, "checksum_of", None)
+    if known is not None:
+        for client_id in ids:
+            examples.update(b"%d," % known(client_id))
+    elif type(source) in (InMemory, ClientColumns):
         for client_id in ids:
             examples.update(b"%d," % checksum(source.load(client_id)))
-    elif getattr(source, "checksum_of", None) is not None:
-        for client_id in ids:
-            examples.update(b"%d," % source.checksum_of(client_id))
     else:
         for client_id in some:
             examples.update(_told(source.load(client_id)))

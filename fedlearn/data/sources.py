@@ -59,8 +59,8 @@ class ClientColumns:
         client_ids: In the order in which their examples lie.
         offsets: `(num_clients + 1,)` integers; the examples of client `k`
             are `offsets[k]:offsets[k + 1]`.
-        columns: A structure of columns (see `fedlearn.data.columns`) of
-            `offsets[-1]` examples: anything with `read(start, stop)`.
+        columns: A structure of `offsets[-1]` examples: NumPy arrays, or
+            columns of `fedlearn.data.columns`, of which one takes slices.
     """
 
     def __init__(
@@ -91,36 +91,13 @@ class ClientColumns:
 
     def _read(self, start: int, stop: int) -> el.Element:
         return el.read_only(
-            el.map_arrays(lambda c: c.read(start, stop), self._columns)
+            el.map_arrays(lambda c: c[start:stop], self._columns)
         )
-
-
-class _ArrayColumn:
-    """A NumPy array as it is; what is read are views."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self._values = values
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return self._values[start:stop]
-
-
-class FlatArrays(ClientColumns):
-    """`ClientColumns` of a structure of NumPy arrays, kept as they are."""
-
-    def __init__(
-        self,
-        client_ids: tuple[str, ...],
-        offsets: np.ndarray,
-        arrays: el.Element,
-    ) -> None:
-        columns = el.map_arrays(_ArrayColumn, arrays)
-        super().__init__(client_ids, offsets, columns)
 
 
 def group_rows(
     element: el.Element, codes: np.ndarray, client_ids: tuple[str, ...]
-) -> FlatArrays:
+) -> ClientColumns:
     """Examples sorted by client, in their old order within one.
 
     Args:
@@ -134,7 +111,7 @@ def group_rows(
     if np.any(codes[1:] < codes[:-1]):
         order = np.argsort(codes, kind="stable")
         element = el.map_arrays(lambda a: a[order], element)
-    return FlatArrays(client_ids, offsets, element)
+    return ClientColumns(client_ids, offsets, element)
 
 
 def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
@@ -161,7 +138,7 @@ def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
     )
 
 
-def group_by_client(element: el.Element, ids: np.ndarray) -> FlatArrays:
+def group_by_client(element: el.Element, ids: np.ndarray) -> ClientColumns:
     """The rows of `element` by the client that `ids` names for each."""
     client_ids, codes = client_of_rows(ids)
     return group_rows(element, codes, client_ids)

@@ -40,20 +40,20 @@ def test_numbers_come_out_with_the_bits_that_went_in(dtype, sizes, shape, data):
     whole = data.draw(arrays)
     chunks = np.split(whole, np.cumsum(sizes)[:-1])
     column = filled(chunks)
-    assert_same_bits(column.read(0, len(whole)), whole)
-    assert_same_bits(column.read(1, 2), whole[1:2])
+    assert_same_bits(column[0 : len(whole)], whole)
+    assert_same_bits(column[1:2], whole[1:2])
 
 
 def test_big_endian_numbers_come_out_in_the_machine_s_order():
     column = filled([np.array([1.5, 2.5], ">f4")])
-    assert_same_bits(column.read(0, 2), np.array([1.5, 2.5], "f4"))
+    assert_same_bits(column[0:2], np.array([1.5, 2.5], "f4"))
 
 
 def test_an_image_takes_a_byte_a_pixel():
     pixels = (np.arange(512).reshape(2, 256) % 256 / 255).astype("float32")
     column = filled([pixels])
     assert column.values.dtype == np.uint8
-    assert_same_bits(column.read(0, 2), pixels)
+    assert_same_bits(column[0:2], pixels)
 
 
 def test_more_than_256_values_are_kept_as_they_are():
@@ -62,7 +62,7 @@ def test_more_than_256_values_are_kept_as_they_are():
     column = filled([few, many, few])
     assert column.values.dtype == np.float32
     assert column.table is None
-    assert_same_bits(column.read(0, 6), np.concatenate([few, many, few]))
+    assert_same_bits(column[0:6], np.concatenate([few, many, few]))
 
 
 def test_integers_take_the_narrowest_dtype_of_all_chunks():
@@ -72,7 +72,7 @@ def test_integers_take_the_narrowest_dtype_of_all_chunks():
     chunks = [np.arange(k, k + 7) for k in (0, 250, -3, 70_000, 1 << 40)]
     column = filled(chunks)
     assert column.values.dtype == np.int64
-    assert_same_bits(column.read(0, 35), np.concatenate(chunks))
+    assert_same_bits(column[0:35], np.concatenate(chunks))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -80,7 +80,7 @@ def test_zeros_and_nans_are_told_apart_by_their_bits(dtype):
     values = np.array([0.0, -0.0, np.nan, -np.nan, np.inf], dtype)
     column = filled([values[:2], values])
     assert column.values.dtype == np.uint8
-    assert_same_bits(column.read(0, 7), np.concatenate([values[:2], values]))
+    assert_same_bits(column[0:7], np.concatenate([values[:2], values]))
 
 
 def test_places_in_any_order():
@@ -89,7 +89,7 @@ def test_places_in_any_order():
         (np.array([0, 3, 4]), np.array([10, 13, 14])),
     ]
     column = fill_columns(lambda: chunks, np.empty, 6)
-    assert column.read(0, 6).tolist() == [10, 11, 12, 13, 14, 15]
+    assert column[0:6].tolist() == [10, 11, 12, 13, 14, 15]
 
 
 @given(
@@ -106,32 +106,32 @@ def test_texts_come_out_as_they_went_in(chunks, text):
         arrays.append(array)
     column = filled(arrays)
     whole = np.concatenate(arrays)
-    assert column.read(0, len(whole)).tolist() == whole.tolist()
-    assert column.read(0, 0).shape == (0,)
+    assert column[0 : len(whole)].tolist() == whole.tolist()
+    assert column[0:0].shape == (0,)
 
 
 def test_texts_that_lie_far_apart_are_read_one_by_one():
     texts = np.array([b"first", b"second", b"x" * 200_000], object)
     chunks = [(np.array([k]), texts[[k]]) for k in (0, 2, 1)]
     column = fill_columns(lambda: chunks, np.empty, 3)
-    assert column.read(0, 2).tolist() == [b"first", b"second"]
+    assert column[0:2].tolist() == [b"first", b"second"]
 
 
 def test_texts_of_several_values_an_example():
     rows = np.array([[b"a", b"bc"], [b"", b"d"]], object)
-    assert filled([rows]).read(0, 2).tolist() == rows.tolist()
+    assert filled([rows])[0:2].tolist() == rows.tolist()
 
 
 def test_examples_without_texts():
-    assert filled([np.empty((3, 0), object)]).read(0, 2).shape == (2, 0)
+    assert filled([np.empty((3, 0), object)])[0:2].shape == (2, 0)
 
 
 def test_a_text_outside_the_pool():
     column = filled([np.array([b"ab", b"c"], object)])
     column.lengths[1] = 10
     with pytest.raises(ValueError, match="outside"):
-        column.read(0, 2)
-    assert column.read(0, 1).tolist() == [b"ab"]
+        column[0:2]
+    assert column[0:1].tolist() == [b"ab"]
 
 
 def test_what_is_neither_numbers_nor_text():

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.table import Roles, Table, read_tables, table_ids
-from fedlearn.data.sources import FlatArrays
+from fedlearn.data.sources import ClientColumns
 
 # What other programs write for "no value".
 _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
@@ -198,7 +198,7 @@ def _table(path: str | os.PathLike[str], delimiter: str, decimal: str) -> Table:
 
 def read_csv(
     path: Any, roles: Roles, delimiter: str, decimal: str
-) -> tuple[FlatArrays, tuple[str, ...] | None]:
+) -> tuple[ClientColumns, tuple[str, ...] | None]:
     """See `FederatedDataset.from_csv`."""
     if decimal not in (".", ",") or decimal == delimiter:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from fedlearn.data.class_names import categories_of
 from fedlearn.data.client_id import is_missing
 from fedlearn.data.formats.table import Roles, Table, read_tables, table_ids
-from fedlearn.data.sources import FlatArrays
+from fedlearn.data.sources import ClientColumns
 
 
 def _values(
@@ -60,7 +60,7 @@ def _table(df: Any) -> Table:
 
 def read_dataframe(
     df: Any, roles: Roles
-) -> tuple[FlatArrays, tuple[str, ...] | None]:
+) -> tuple[ClientColumns, tuple[str, ...] | None]:
     """See `FederatedDataset.from_dataframe`."""
     if not isinstance(df, Mapping) or hasattr(df, "columns"):
         if roles.client is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedlearn.data import element as el
 from fedlearn.data.class_names import is_text, number_classes
-from fedlearn.data.sources import FlatArrays, group_by_client
+from fedlearn.data.sources import ClientColumns, group_by_client
 
 
 def _choose(
@@ -77,7 +77,7 @@ def read_hugging_face(
     client: str,
     label: str | None = None,
     features: Iterable[str] | None = None,
-) -> tuple[FlatArrays, tuple[str, ...] | None]:
+) -> tuple[ClientColumns, tuple[str, ...] | None]:
     """See `FederatedDataset.from_hugging_face`."""
     if isinstance(dataset, Mapping):
         raise TypeError(

@@ -19,7 +19,7 @@ from fedlearn.data.class_names import (
     number_classes,
 )
 from fedlearn.data.client_id import as_client_ids, client_of_rows
-from fedlearn.data.sources import FlatArrays, group_rows
+from fedlearn.data.sources import ClientColumns, group_rows
 
 Name = Hashable
 
@@ -108,7 +108,7 @@ def table_ids(
 
 def read_tables(
     tables: Sequence[Table], owners: Sequence[str], roles: Roles
-) -> tuple[FlatArrays, tuple[str, ...] | None]:
+) -> tuple[ClientColumns, tuple[str, ...] | None]:
     """Clients' examples, and the names of classes if labels have some.
 
     Args:
