@@ -24,12 +24,7 @@ def categories_of(values: Any) -> tuple[str, ...] | None:
 
 
 def check_class_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Names that a user gave.
-
-    Raises:
-        TypeError: If they are no texts.
-        ValueError: If a name is there twice, or there is none.
-    """
+    """Names that a user gave: texts, each once."""
     if names is None:
         return None
     if isinstance(names, (str, bytes)) or not all(
@@ -53,26 +48,18 @@ def number_classes(
     whose: Sequence[str],
     names: Sequence[str] | None = None,
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Labels as `int64` numbers of classes, from 0.
+    """Labels as `int64` numbers of classes, and the names of the classes.
 
     Args:
         labels: Arrays of texts; or of numbers, which number `names` already
             unless all names are numbers themselves (or True and False).
         whose: Begins the message about each of the arrays.
-        names: Of the classes, in order; by default those that appear, sorted.
-
-    Returns:
-        An array of the same shape for each of `labels`, and the names.
-
-    Raises:
-        ValueError: If a label isn't among `names`, a number may be either of
-            two classes, or some are texts and some are not.
+        names: In order; by default those that appear, sorted.
 
     Example:
 
-    >>> labels = [np.array(["dog", "cat"]), np.array(["dog"])]
-    >>> number_classes(labels, ["Client 'a'", "Client 'b'"])
-    ([array([1, 0]), array([1])], ('cat', 'dog'))
+    >>> number_classes([np.array(["dog", "cat"])], ["Client 'a'"])
+    ([array([1, 0])], ('cat', 'dog'))
     """
     texts = [
         [v.decode() if isinstance(v, bytes) else str(v) for v in part.flat]
@@ -163,11 +150,7 @@ def name_classes(
 ) -> dict[str, Any]:
     """Metrics with a value for each class, by the names of the classes.
 
-    Args:
-        metrics: By name; those of classes are `recall_0`, `recall_1`, ....
-        names: Of the classes; None to leave the metrics as they are.
-        metric_names: Of the model's metrics. One that is itself called
-            `recall_0` keeps its name.
+    A metric of the model that is itself called `recall_0` keeps its name.
 
     Example:
 
@@ -188,13 +171,7 @@ def name_classes(
 
 
 def listed(names: Sequence[Any], most: int = 8) -> str:
-    """Some of the names, for messages.
-
-    Example:
-
-    >>> listed(["cat", "dog", "mouse"], most=2)
-    "'cat', 'dog', ... (3 in all)"
-    """
+    """Some of the names, for messages: `'cat', 'dog', ... (3 in all)`."""
     shown = ", ".join(repr(name) for name in names[:most])
     if len(names) > most:
         shown += f", ... ({len(names):,} in all)"

@@ -29,16 +29,10 @@ def read_client_data(
     """A client's examples, of whatever they are given as.
 
     Args:
-        value: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, or a dict of
-            features; a finite `tf.data.Dataset` or `keras.utils.PyDataset`
-            of such, which is read once.
+        value: See `FederatedDataset.from_clients`.
         who: Begins the messages.
         batched: Of a `tf.data.Dataset`; see `read_tf_dataset`.
         text_labels: See `element.as_element`.
-
-    Raises:
-        ValueError: If the arrays don't fit together.
-        TypeError: If it is something else.
     """
     if is_tf_dataset(value):
         from fedlearn.data.formats.tf_data import read_tf_dataset

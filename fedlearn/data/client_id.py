@@ -21,16 +21,6 @@ def as_client_id(value: Any) -> str:
     float without a fraction counts as that integer. A UUID is written with
     its hyphens; a date or time stamp as in ISO 8601, with as few parts as
     tell it: midnight is the date alone.
-
-    Raises:
-        ValueError: If the id is missing (`None`, NaN, NaT, an empty string).
-        TypeError: If it is none of these kinds.
-
-    Example:
-
-    >>> import datetime
-    >>> as_client_id(datetime.datetime(2026, 3, 1, 12, 30))
-    '2026-03-01T12:30'
     """
     if isinstance(value, str):  # first: most are
         text = str(value)
@@ -59,13 +49,7 @@ def as_client_id(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: `None`, NaN, NaT, pandas's NA.
-
-    Example:
-
-    >>> [is_missing(v) for v in (None, float("nan"), 0, "")]
-    [True, True, False, False]
-    """
+    """Whether a value stands for none: `None`, NaN, NaT, pandas's NA."""
     # pandas has its own NA and NaT, which do not compare.
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -90,13 +74,7 @@ def _time(value: Any) -> str:
 
 
 def as_client_ids(values: Iterable[Any]) -> tuple[str, ...]:
-    """Many ids, in order, each once.
-
-    Raises:
-        ValueError: If two are the same string, such as `1` and `"1"`, naming
-            both.
-        TypeError: If `values` is one string instead of a sequence of them.
-    """
+    """Many ids, in order; an error where two are the same string."""
     if isinstance(values, (str, bytes)):
         raise TypeError(
             f"Expected a sequence of client ids, but got the single id "
@@ -137,17 +115,6 @@ def ids_array(ids: Any) -> np.ndarray:
 
 def client_of_rows(ids: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """The clients, sorted as strings, and which of them has each row.
-
-    Args:
-        ids: `(rows,)` array of ids, of any dtype.
-
-    Returns:
-        The clients' ids, and `(rows,)` integers that index them.
-
-    Raises:
-        ValueError: If an id is missing, or two ids are the same string.
-
-    Example:
 
     >>> client_of_rows(np.array([10, 9, 10]))
     (('10', '9'), array([0, 1, 0]))

@@ -222,13 +222,6 @@ def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
             features, of anything that NumPy makes an array of.
         who: Begins the messages, as in `"Client 'a'"`.
         text_labels: Whether `y` may be texts, which name classes.
-
-    Returns:
-        A tuple or dict structure of read-only views.
-
-    Raises:
-        ValueError: If lengths differ, or an array holds no numbers.
-        TypeError: If `value` is no tuple or dict.
     """
     if isinstance(value, Mapping):
         element: Any = _as_structure(value, "", who, text=True)
@@ -337,9 +330,6 @@ def common_spec(
     Integers of different widths become the wider, so do floats; texts of
     different widths become objects; unless `same`, when dtypes may not
     differ.
-
-    Raises:
-        ValueError: That names both clients and says where they differ.
     """
     if spec == reference:
         return reference
@@ -375,10 +365,6 @@ def concatenate(elements: Sequence[Element], names: Sequence[str]) -> Element:
 
     Elements without examples are left out, unless all are without: nothing
     is known of the dtype a user meant by an empty list.
-
-    Raises:
-        ValueError: If two elements differ in structure or shape, or in dtypes
-            that have none in common which holds both exactly.
     """
     kept = [i for i, e in enumerate(elements) if num_examples(e)] or [0]
     spec = spec_of(elements[kept[0]])

@@ -27,25 +27,15 @@ def _changed_integers(values: np.ndarray) -> np.ndarray:
 
 
 def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
-    """Where `float32` doesn't hold numbers; None where it does.
+    """Where `float32` doesn't hold `(n,)` numbers; None where it does.
 
     Whole numbers are held if each of them is exact. Fractions are rounded,
     as Keras does it; they are held unless one becomes infinite, or rounding
     moves one by over a 4,096th of the span of all (of an eight-millionth of
     itself, if all are equal).
 
-    Args:
-        values: `(n,)` booleans, integers or floats, without NaN.
-
-    Returns:
-        `(n,)` booleans, some of them true; or None.
-
-    Example:
-
     >>> changed_by_float32(np.array([1, 16_777_216, 16_777_217]))
     array([False, False,  True])
-    >>> changed_by_float32(np.array([0.1, 0.2])) is None
-    True
     """
     if values.dtype.kind in "biu":
         changed = _changed_integers(values)
@@ -66,13 +56,7 @@ def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number; to NumPy, a time span is one.
-
-    Example:
-
-    >>> [is_number(v) for v in (1, 0.5, np.True_, "1", np.timedelta64(1))]
-    [True, True, True, False, False]
-    """
+    """Whether it is a real number; to NumPy, a time span is one."""
     import decimal
 
     return isinstance(
@@ -83,16 +67,7 @@ def is_number(value: Any) -> bool:
 def as_numbers(values: Sequence[Any]) -> np.ndarray | None:
     """Numbers of Python in a dtype that holds each of them as it is.
 
-    Returns:
-        `(n,)` integers if all are, else `float64`; None if no dtype of NumPy
-        holds all integers among them.
-
-    Example:
-
-    >>> as_numbers([1, True, 2**40])
-    array([            1,             1, 1099511627776])
-    >>> as_numbers([0.5, 2**53 + 1]) is None
-    True
+    Integers if all are, else `float64`; None if no dtype holds all.
     """
     whole = (numbers.Integral, np.bool_)
     if all(isinstance(v, whole) for v in values):

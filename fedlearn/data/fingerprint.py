@@ -20,34 +20,21 @@ _NUM_READ = 16
 
 
 def fingerprint(data: FederatedDataset) -> dict[str, str]:
-    """What tells a data set from another of the same clients.
+    """What tells a data set from another of the same clients, as short texts.
 
     * `clients`: their ids, in order.
     * `sizes`: how many examples each of them has. After a `map` that may
       change numbers of examples, those before it: the function isn't run for
       every client.
     * `examples`: structure, dtypes, shapes and values, by a checksum a
-      client. Of all clients that are in memory, and of all in a compact file
-      (`FederatedDataset.save`), which keeps checksums; of clients that are
-      read from other files when they are asked for, or changed by `map`, of
-      16 that are spread over the data set (for `map` also of what it is made
-      of).
+      client: of all that are in memory or in a compact file, which keeps
+      checksums; of clients that are read from other files, or changed by
+      `map`, of 16 that are spread over the data set.
 
     So examples that changed in a few clients of a large file only, and not
     in their number, may not be seen. A `map` that gives other values each
     time (augmentation without a seed) is left out. A checksum has 32 bits: it
     tells mistakes, not forgeries.
-
-    Returns:
-        Texts that are equal for equal data, in this process or another.
-
-    Example:
-
-    >>> one = FederatedDataset.from_clients({"a": ([[1.0]], [0])})
-    >>> other = FederatedDataset.from_clients({"a": ([[2.0]], [0])})
-    >>> a, b = fingerprint(one), fingerprint(other)
-    >>> a["sizes"] == b["sizes"], a["examples"] == b["examples"]
-    (True, False)
     """
     sizes, examples = hashlib.sha256(), hashlib.sha256()
     _add(data._source, data.client_ids, sizes, examples)

@@ -100,11 +100,8 @@ def group_rows(
 ) -> ClientColumns:
     """Examples sorted by client, in their old order within one.
 
-    Args:
-        element: A structure of arrays.
-        codes: `(examples,)` integers; the index in `client_ids` of the
-            client that has this example.
-        client_ids: The clients; one that no code names has no examples.
+    `codes` are the places in `client_ids` of the client that has each; one
+    that no code names has no examples.
     """
     counts = np.bincount(codes, minlength=len(client_ids))
     offsets = np.concatenate([[0], np.cumsum(counts)])

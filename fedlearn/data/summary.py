@@ -13,13 +13,7 @@ _MAX_LABELS = 1000
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Shannon entropy in bits of a distribution given by counts.
-
-    Example:
-
-    >>> entropy(np.array([5, 5]))
-    1.0
-    """
+    """Shannon entropy in bits of a distribution given by counts."""
     p = counts[counts > 0] / counts.sum()
     # Adding 0 turns the -0.0 of a single label into 0.0.
     return float(-(p * np.log2(p)).sum() + 0.0)
@@ -61,8 +55,7 @@ def label_distances(
     The distance is the total variation: half the sum over labels of how much
     the label's share at the client and its share of all examples differ. It
     is the part of its examples that a client would have to swap to have the
-    pooled mix: 0 for the same mix, and near 1 for a client whose only label
-    is rare elsewhere.
+    pooled mix.
 
     Even examples dealt at random give some distance, the more the fewer
     examples a client has. What to expect then is the mean deviation of a
@@ -75,16 +68,8 @@ def label_distances(
         counts: For each client, how many examples of each of those it has.
 
     Returns:
-        Two arrays of shape `(clients,)`: the distance of each client, and
-        what it would be on average if it were dealt its number of examples
-        at random from all.
-
-    Example:
-
-    >>> values = [np.array([0, 1]), np.array([0])]
-    >>> counts = [np.array([2, 2]), np.array([4])]
-    >>> label_distances(values, counts)[0].tolist()
-    [0.25, 0.25]
+        Two arrays of shape `(clients,)`: each distance, and what it would be
+        on average if the client were dealt its examples at random from all.
     """
     sizes = np.array([c.sum() for c in counts])
     owner = np.repeat(np.arange(len(counts)), [len(c) for c in counts])

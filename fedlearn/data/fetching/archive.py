@@ -21,19 +21,10 @@ _ERRORS = (EOFError, lzma.LZMAError, tarfile.TarError, zlib.error)
 def unpack_lzma(
     source: str | os.PathLike[str], target: str | os.PathLike[str]
 ) -> Path:
-    """Unpacks an `.xz` or an older `.lzma` file.
+    """Unpacks an `.xz` or an older `.lzma` file; gives `target`.
 
     Raises:
-        FormatError: If it is cut short, damaged or no LZMA. There is no
-            `target` then.
-
-    Example:
-
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     packed = Path(folder, "text.lzma")
-    ...     _ = packed.write_bytes(lzma.compress(b"as you like it"))
-    ...     unpack_lzma(packed, Path(folder, "text")).read_bytes()
-    b'as you like it'
+        FormatError: If it is cut short, damaged or no LZMA.
     """
     target = Path(target)
     partial = target.with_name(f"{target.name}.partial")
@@ -59,14 +50,13 @@ def unpack_tar(
     """Takes single files out of a tar, in one pass.
 
     Only regular files of these names are written, and only to `folder`,
-    whatever else the archive says.
+    whatever else the archive says. If all are there, they are used.
 
     Args:
         source: A `.tar`, `.tar.gz`, `.tar.bz2` or `.tar.xz` file.
         names: Of the files that are wanted, without folders: `a.h5` is also
             found as `data/a.h5`.
-        folder: Where to; made if need be. If all wanted files are there, they
-            are used as they are.
+        folder: Where to; made if need be.
 
     Returns:
         The path of each file, by name.
@@ -74,17 +64,6 @@ def unpack_tar(
     Raises:
         FormatError: If the archive is cut short or damaged, or has no file
             of a wanted name. None of the files is unpacked then.
-
-    Example:
-
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     source = Path(folder, "text.tar.gz")
-    ...     _ = Path(folder, "a.txt").write_text("as you like it")
-    ...     with tarfile.open(source, "w:gz") as archive:
-    ...         archive.add(Path(folder, "a.txt"), "text/a.txt")
-    ...     paths = unpack_tar(source, ["a.txt"], folder + "/out")
-    ...     paths["a.txt"].read_text()
-    'as you like it'
     """
     folder = Path(folder)
     paths = {name: folder / name for name in names}

@@ -18,21 +18,11 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder for fetched data files, which is made if need be.
 
     Args:
-        cache_dir: The folder. By default the environment variable
-            `FEDLEARN_CACHE`, else `fedlearn` in Keras's own folder
-            (`KERAS_HOME`, or `~/.keras`).
-
-    Returns:
-        An absolute path.
+        cache_dir: By default the environment variable `FEDLEARN_CACHE`, else
+            `fedlearn` in Keras's own folder (`KERAS_HOME`, or `~/.keras`).
 
     Raises:
         OSError: If the folder cannot be made or written to.
-
-    Example:
-
-    >>> with tempfile.TemporaryDirectory() as home:
-    ...     cache_folder(Path(home, "data")).relative_to(home).name
-    'data'
     """
     folder = _chosen(cache_dir)
     try:

@@ -160,7 +160,7 @@ def download(
     timeout: float = 30.0,
     attempts: int = 5,
 ) -> Path:
-    """Fetches a file, unless it is there.
+    """Fetches a file, unless it is there; gives `target`, as an absolute path.
 
     A file that is there is used, once it is checked, which takes a second or
     two for each gigabyte. One that is not as it should be is an error and
@@ -177,22 +177,9 @@ def download(
         timeout: Seconds without a byte after which a connection has stalled.
         attempts: How often to try, 1 or more.
 
-    Returns:
-        `target`, as an absolute path.
-
     Raises:
         DownloadError: If the file could not be fetched or written, or is not
             the one that is meant.
-
-    Example:
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     given = Path(folder, "given.txt")
-    ...     _ = given.write_text("as you like it")
-    ...     url = given.as_uri()
-    ...     download(url, Path(folder, "data", "a.txt"), size=14).read_text()
-    'as you like it'
     """
     if urlsplit(url).scheme not in ("https", "http", "file"):
         raise ValueError(

@@ -48,16 +48,9 @@ def _number_labels(
 def pooled_examples(
     parts: tuple, who: str, class_names: Sequence[str] | None = None
 ) -> tuple[el.Element, Names]:
-    """Pooled `(x, y)` or `(x, y, sample_weight)`, with labels that are numbers.
+    """Pooled `(x, y)` or `(x, y, sample_weight)`, and the names of classes.
 
-    Args:
-        parts: What a user gave.
-        who: Begins the messages.
-        class_names: Of the labels; by default those that appear, if they are
-            texts.
-
-    Returns:
-        The element, and the names of the classes, if they have any.
+    Labels are numbers; `who` begins the messages.
     """
     element = el.as_element(parts, who, text_labels=True)
     numbered, names = _number_labels(

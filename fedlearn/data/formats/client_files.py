@@ -18,21 +18,8 @@ Reader = Callable[[Path], Any]
 def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
     """The arrays of a file that `numpy.savez` or `savez_compressed` wrote.
 
-    Returns:
-        `(x, y)` or `(x, y, sample_weight)` if the arrays are so named; or
-        else a dict of them all.
-
-    Raises:
-        FormatError: If it is no such file, is damaged or cut short, or holds
-            Python objects, which are stored as code that might do anything.
-
-    Example:
-
-    >>> import os, tempfile
-    >>> path = Path(tempfile.mkdtemp(), "ann.npz")
-    >>> np.savez(path, x=[[1.0], [2.0]], y=[0, 1])
-    >>> read_npz(path)[1]
-    array([0, 1])
+    A tuple if they are called `x` and `y` (and `sample_weight`), else a dict.
+    Python objects are refused: they are stored as code that might do anything.
     """
     try:
         # Opened here: NumPy leaves a file that it can't read open.
@@ -57,13 +44,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
 
 
 class _ClientFiles(OneByOne):
-    """The clients of one folder.
-
-    Args:
-        folder: The folder.
-        names: From client id to the name of its file or folder.
-        read: From a path to a client's arrays.
-    """
+    """The clients of one folder, by the name of their file or folder."""
 
     def __init__(
         self, folder: Path, names: dict[str, str], read: Reader

@@ -121,20 +121,6 @@ def write_compact_file(
         counts: Number of examples by client id, in the order of the file.
         chunks: See `fill_columns`.
         class_names: Of the labels, where they have names.
-
-    Raises:
-        ValueError: See `fill_columns`.
-
-    Example:
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "two.h5")
-    >>> write_compact_file(path, {"a": 1, "b": 1}, lambda: [
-    ...     (np.array([1]), {"age": np.array([40])}),
-    ...     (np.array([0]), {"age": np.array([30])}),
-    ... ])
-    >>> CompactFile(path).load("a")
-    {'age': array([30])}
     """
     path = Path(path)
     # Beside the target, for the rename; named after the process and the
@@ -262,14 +248,8 @@ class CompactFile(ClientColumns):
     """The clients of a compact file, each read when it is asked for.
 
     It can be pickled and sent to another process, which opens the file for
-    itself.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        FormatError: If it is cut short, damaged, or no such file.
+    itself. A file that is cut short, damaged or of another kind is a
+    `FormatError`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -100,25 +100,13 @@ def _message_class() -> Any:
 def decode(
     blobs: Sequence[bytes], features: Mapping[str, Feature]
 ) -> tuple[dict[str, np.ndarray], dict[str, Feature]]:
-    """Some serialized examples as arrays.
+    """Some serialized examples as arrays, and what each of them holds.
 
-    Args:
-        blobs: The examples.
-        features: What each has to hold; if that is empty, what the first
-            holds.
+    By name, sorted: `(examples, length)` arrays, `(examples,)` where each
+    example has one value, of `float32`, `int64` or objects of type `bytes`.
+    Each has to hold `features`, or what the first holds if they are empty.
 
-    Returns:
-        By name, sorted: `(examples, length)` arrays, `(examples,)` where each
-        example has one value, of `float32`, `int64` or objects of type
-        `bytes`; and what each example holds.
-
-    Raises:
-        BadExampleError: If one is damaged, or holds something else.
-
-    Example:
-
-    >>> blobs = encode({"age": np.array([30, 40])})
-    >>> decode(blobs, {})[0]
+    >>> decode(encode({"age": np.array([30, 40])}), {})[0]
     {'age': array([30, 40])}
     """
     from google.protobuf.message import DecodeError
@@ -176,9 +164,6 @@ def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:
 
     Texts become bytes, floats `float32`, integers and booleans `int64`;
     arrays are flattened.
-
-    Raises:
-        ValueError: If an array holds what the format cannot.
     """
     message_class = _message_class()
     count = len(next(iter(features.values())))

@@ -11,17 +11,7 @@ from fedlearn.data.formats.format_error import FormatError
 
 
 def checked_ids(ids: Iterable[Any], path: Path) -> tuple[str, ...]:
-    """The ids that a file lists, sorted.
-
-    Raises:
-        FormatError: If there are none, or one is empty, no text, not UTF-8
-            or listed twice.
-
-    Example:
-
-    >>> checked_ids(["9", "10"], Path("data.h5"))
-    ('10', '9')
-    """
+    """The ids that a file lists, sorted; a `FormatError` for odd ones."""
     seen: set[str] = set()
     for client_id in ids:
         wrong = None
@@ -47,10 +37,6 @@ class OneByOne(abc.ABC):
 
     It keeps no file open between two reads. So it can be pickled, and read
     by threads and by forked processes, which could not share a file handle.
-
-    Args:
-        path: Where the clients are; named in messages.
-        client_ids: At least one.
     """
 
     def __init__(self, path: Path, client_ids: tuple[str, ...]) -> None:

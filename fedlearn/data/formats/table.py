@@ -111,14 +111,7 @@ def read_tables(
 ) -> tuple[ClientColumns, tuple[str, ...] | None]:
     """Clients' examples, and the names of classes if labels have some.
 
-    Args:
-        tables: One; or one a client.
-        owners: The client of each, where `roles.client` is None.
-        roles: What the columns are for.
-
-    Raises:
-        ValueError: If columns are missing, hold no numbers, or have gaps.
-        TypeError: If an argument is of the wrong type.
+    `tables` is one; or one a client, whose ids are `owners`.
     """
     _check_fills(roles.missing)
     for table in tables:

@@ -82,12 +82,7 @@ def read_tf_dataset(
     batched: bool | None,
     text_labels: bool = False,
 ) -> el.Element:
-    """All examples of a `tf.data.Dataset` as an element.
-
-    Raises:
-        TypeError: If it is no data set of dense tensors.
-        ValueError: As `FederatedDataset.from_tf_datasets`.
-    """
+    """All examples of a `tf.data.Dataset` as an element."""
     if not hasattr(dataset, "element_spec"):
         raise TypeError(
             f"{who}: got a {type(dataset).__name__}. Expected a "

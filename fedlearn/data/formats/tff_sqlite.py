@@ -87,17 +87,7 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 
 class SqliteSplit:
-    """One split of an open file: how many examples who has, and what.
-
-    Args:
-        connection: To a file of TFF's.
-        path: What messages call it.
-        split: The split's name; None for all of them.
-
-    Raises:
-        FormatError: If there are no examples, or not those that the file
-            says.
-    """
+    """One split of an open file (all, if it is None): who has what."""
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, split: str | None
@@ -183,15 +173,7 @@ class SqliteSplit:
 
 
 class TffSqlite:
-    """An open file.
-
-    Args:
-        connection: To it.
-        path: What messages call it.
-
-    Raises:
-        FormatError: If tables or columns are missing.
-    """
+    """An open file, which messages call `path`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -207,12 +189,7 @@ class TffSqlite:
         return sorted(str(name) for (name,) in rows)
 
     def split(self, name: str | None) -> SqliteSplit:
-        """One split; all of them, if `name` is None.
-
-        Raises:
-            ValueError: If there is no such split.
-            FormatError: If it has no examples, or not those it should have.
-        """
+        """One split; all of them, if `name` is None."""
         if name is not None and name not in self.names:
             raise ValueError(
                 f"{self._path} has no split {name!r}. Expected one of "
@@ -225,15 +202,10 @@ class TffSqlite:
 def open_tff_sqlite(
     path: str | os.PathLike[str], scratch: Path | None = None
 ) -> Iterator[TffSqlite]:
-    """An open file of TFF's, for as long as the block lasts.
+    """An open file of TFF's, plain or under LZMA, while the block lasts.
 
-    Args:
-        path: The file, plain or under LZMA.
-        scratch: Folder where a file under LZMA is unpacked; what is unpacked
-            is removed after the block.
-
-    Raises:
-        FormatError: If it is cut short, damaged, or no such file.
+    A file under LZMA is unpacked in the folder `scratch`, and what is
+    unpacked is removed after the block.
     """
     path = Path(path)
     with _plain_database(path, scratch) as plain:
