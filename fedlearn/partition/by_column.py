@@ -3,14 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from fedlearn import seeds
-from fedlearn.data import element as el
-from fedlearn.data.client_id import ids_array
+from fedlearn.data.client_id import client_of_rows, ids_array
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.formats.arrays import pooled_examples
-from fedlearn.data.sources import group_by_client
 from fedlearn.partition.pool import Pool, deal, even_cuts
 
 
@@ -29,13 +24,11 @@ def by_column(
     3,500 writers to 100 schools. Examples of one value stay together.
 
     Args:
-        x: `(examples, ...)` array, or a dict, tuple or list of them.
-        y: The same.
+        x, y, seed: See `fl.partition`; without `num_clients` nothing is drawn.
         values: `(examples,)` strings or integers; or the key in `x` of a
             column of these, which is then taken out of `x`: it says whose an
             example is, and is not for the model to read.
         num_clients: How many clients share the values; None for one a value.
-        seed: An integer; without `num_clients` nothing is drawn.
 
     Returns:
         A data set whose ids are the values, or numbers with leading zeros if
@@ -55,36 +48,26 @@ def by_column(
     """
     if isinstance(values, str):
         x, values = _take_out(x, values)
-    element, class_names = pooled_examples((x, y), "by_column")
-    total = el.num_examples(element)
-    column = ids_array(values)
-    if column.shape == (total, 1):
-        column = column.reshape(-1)
-    if column.shape != (total,) or not total:
-        raise ValueError(
-            f"by_column: values has shape {column.shape}, and x and y have "
-            f"{total:,} examples. Expected one value for each example, and "
-            "at least one."
-        )
     if num_clients is None:
-        source = group_by_client(element, column)
-        return FederatedDataset(source, class_names=class_names)
-    rows = group_by_client(np.arange(total), column)
-    num_values = len(rows.client_ids)
-    if not 1 <= num_clients <= num_values:
+        return FederatedDataset.from_arrays(x, y, values)
+    names, codes = client_of_rows(ids_array(values).reshape(-1))
+    if not 1 <= num_clients <= len(names):
         raise ValueError(
             f"by_column: num_clients is {num_clients!r}, and the column has "
-            f"{num_values:,} distinct values. Expected 1 to {num_values:,}."
+            f"{len(names):,} distinct values. Expected 1 to {len(names):,}."
+        )
+    pool = Pool(x, y, num_clients, "by_column")
+    if len(codes) != pool.total:
+        raise ValueError(
+            f"by_column: values has {len(codes):,} entries, and x and y have "
+            f"{pool.total:,} examples. Expected one value for each example."
         )
     owners = deal(
-        seeds.permutation(num_values, seed, "by_column"),
-        even_cuts(num_values, num_clients),
+        seeds.permutation(len(names), seed, "by_column"),
+        even_cuts(len(names), num_clients),
         range(num_clients),
     )
-    codes = np.empty(total, np.int64)
-    for owner, value in zip(owners, rows.client_ids, strict=True):
-        codes[rows.load(value)] = owner
-    return Pool(x, y, num_clients, "by_column").dealt(codes)
+    return pool.dealt(owners[codes])
 
 
 def _take_out(x: Any, key: str) -> tuple[Any, Any]:

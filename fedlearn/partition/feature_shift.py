@@ -43,11 +43,9 @@ def feature_shift(
         x: `(examples, ...)` array of floats; for rotation
             `(examples, height, width)` or
             `(examples, height, width, channels)`.
-        y: `(examples, ...)` array, or a dict, tuple or list of them.
-        num_clients: Number of clients.
+        y, num_clients, seed: See `fl.partition`.
         kind: `"rotation"` or `"noise"`.
         strength: Degrees, of any sign; or a standard deviation, 0 or more.
-        seed: An integer.
 
     Returns:
         A data set with `x` of the dtype it had.
