@@ -97,3 +97,12 @@ def cos_turns(x: np.ndarray) -> np.ndarray:
     )
     # Adding 0 turns -0.0 into 0.0.
     return sign * np.where(near_zero, cosine, sine) + 0.0
+
+
+def normals(radii: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """Standard normal numbers of uniform ones in (0, 1].
+
+    By Box and Muller 1958, "A note on the generation of random normal
+    deviates"; `fedlearn.threefry.normals` makes such of tensors.
+    """
+    return np.sqrt(-2 * log(radii)) * cos_turns(turns)

@@ -115,8 +115,7 @@ def uniform(size: int, *key: Key) -> np.ndarray:
 def normal(size: int, *key: Key) -> np.ndarray:
     """`size` numbers from the normal distribution with mean 0, deviation 1.
 
-    By Box and Muller 1958, "A note on the generation of random normal
-    deviates", from two uniform numbers each, with the logarithm and cosine of
+    From two uniform numbers each, with the logarithm and cosine of
     `fedlearn.portable_math`: the same bits everywhere. The largest magnitude
     that can come is 8.57; it is exceeded with probability 1e-17.
 
@@ -131,9 +130,7 @@ def normal(size: int, *key: Key) -> np.ndarray:
     # Number i is made of numbers 2i and 2i + 1, so a longer draw begins the
     # same. 1 - u is never 0.
     radius, turn = (1 - uniform(2 * size, *key)).reshape(-1, 2).T
-    return np.sqrt(-2 * portable_math.log(radius)) * portable_math.cos_turns(
-        turn
-    )
+    return portable_math.normals(radius, turn)
 
 
 def permutation(size: int, *key: Key) -> np.ndarray:

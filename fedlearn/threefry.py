@@ -111,3 +111,21 @@ def random_signs(seed: Any, size: int, stream: int = 0) -> Any:
     rows = ops.reshape(ops.cast(bytes_, "int32"), (-1,))
     signs = ops.take(ops.convert_to_tensor(_BYTE_SIGNS), rows, axis=0)
     return ops.reshape(signs, (-1,))[:size]
+
+
+def normals(radii: Any, turns: Any) -> Any:
+    """Two standard normal numbers of each pair of uniform ones.
+
+    By Box and Muller 1958, "A note on the generation of random normal
+    deviates".
+
+    Args:
+        radii: Float32 numbers in (0, 1], of shape `(size,)`.
+        turns: The same; other ones.
+
+    Returns:
+        Of shape `(2 * size,)`.
+    """
+    radii = ops.sqrt(-2.0 * ops.log(radii))
+    angles = np.float32(2 * np.pi) * turns
+    return ops.concatenate([radii * ops.cos(angles), radii * ops.sin(angles)])

@@ -1,13 +1,10 @@
 """Noise in the place of updates."""
 
-import math
 from typing import Any
 
-import numpy as np
-from keras import ops
-
-from fedlearn import backend
+from fedlearn import backend, threefry
 from fedlearn.attacks.attack import Attack
+from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Value
 
 
@@ -32,16 +29,8 @@ class GaussianNoise(Attack):
 
     def update(self, own: Value, honest: Any, seed: Any) -> Value:
         del honest
-        sizes = [math.prod(v.shape) for v in own]
-        # Box and Muller 1958; 1 - u is never 0.
-        uniform = 1 - backend.random_uniform(seed, (2 * sum(sizes),))
-        radius = ops.sqrt(-2 * ops.log(uniform[: sum(sizes)]))
-        noise = radius * ops.cos(2 * math.pi * uniform[sum(sizes) :])
-        ends = np.cumsum(sizes).tolist()
-        return [
-            ops.cast(
-                self.stddev * ops.reshape(noise[end - size : end], v.shape),
-                v.dtype,
-            )
-            for v, size, end in zip(own, sizes, ends, strict=True)
-        ]
+        size = flat_vector.size(own)
+        # 1 - u is never 0.
+        uniform = 1 - backend.random_uniform(seed, (2 * size,))
+        noise = threefry.normals(uniform[:size], uniform[size:])
+        return flat_vector.unflatten(self.stddev * noise, own)

@@ -313,8 +313,8 @@ def _at_least_two_rows(batch: tuple) -> tuple:
 def _normal(seed: Any, step: Any, size: int) -> Any:
     """Normal numbers of a client's step, the same on every backend.
 
-    By Box and Muller 1958, from two words of 32 bits for each two of them;
-    to rounding of the logarithm and cosine.
+    From two words of 32 bits for each two of them; to rounding of the
+    logarithm and cosine.
     """
     words = ops.cast(seed, "uint32")
     key = threefry.threefry_2x32(
@@ -328,9 +328,7 @@ def _normal(seed: Any, step: Any, size: int) -> Any:
     words = threefry.random_bits(ops.stack(key), 2 * half)
     # In (0, 1]: the logarithm of neither end is infinite.
     uniform = ops.cast(words, "float32") * 2.0**-32 + 2.0**-33
-    radius = ops.sqrt(-2.0 * ops.log(ops.minimum(uniform[:half], 1.0)))
-    angle = np.float32(2 * np.pi) * uniform[half:]
-    return ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)])[
+    return threefry.normals(ops.minimum(uniform[:half], 1.0), uniform[half:])[
         :size
     ]
 

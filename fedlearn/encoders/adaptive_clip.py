@@ -1,9 +1,9 @@
-import math
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders import noise_grid, norms
 from fedlearn.encoders.clip import smaller
 from fedlearn.encoders.encoder import Encoder, Value
@@ -76,21 +76,11 @@ class AdaptiveClip(Encoder):
                 f"{target_quantile!r}."
             )
         norms.check_bound("initial_norm", initial_norm)
-        for name, number in [
-            ("learning_rate", learning_rate),
-            ("clients_per_round", clients_per_round or 1),
-        ]:
-            if not 0 < number < math.inf:
-                raise ValueError(
-                    f"`{name}` must be a positive number. Received: {number!r}."
-                )
+        checks.positive("learning_rate", learning_rate)
+        checks.positive("clients_per_round", clients_per_round or 1)
         if count_noise_multiplier is None:
             count_noise_multiplier = (clients_per_round or 0) / 10
-        if not 0 <= count_noise_multiplier < math.inf:
-            raise ValueError(
-                "`count_noise_multiplier` must be a number of at least 0. "
-                f"Received: {count_noise_multiplier!r}."
-            )
+        checks.number("count_noise_multiplier", count_noise_multiplier)
         if count_noise_multiplier and clients_per_round is None:
             raise ValueError(
                 "With noise on the count of unclipped updates, what it is "
@@ -167,27 +157,14 @@ def noise_split(
     `z**-2 = z_sum**-2 + z_count**-2`. With `z_count = 2 * sigma_b` this is
     Andrew et al. 2021, theorem 1.
 
-    Args:
-        noise_multiplier: `z`, of the round as a whole.
-        count_noise_multiplier: `z_count`, larger than `z`.
-
-    Returns:
-        `z_sum`; 0 if `noise_multiplier` is.
-
     Raises:
         ValueError: If the count alone gives away more than the round may.
-
-    Example:
 
     >>> round(noise_split(1.0, 10.0), 4)
     1.005
     """
-    if noise_multiplier < 0 or count_noise_multiplier < 0:
-        raise ValueError(
-            "Noise multipliers must be at least 0. Received: "
-            f"noise_multiplier={noise_multiplier!r}, "
-            f"count_noise_multiplier={count_noise_multiplier!r}."
-        )
+    checks.number("noise_multiplier", noise_multiplier)
+    checks.number("count_noise_multiplier", count_noise_multiplier)
     if noise_multiplier == 0:
         return 0.0
     if count_noise_multiplier <= noise_multiplier:

@@ -24,25 +24,13 @@ def packed_size(size: int, bits: int) -> int:
     """The number of bytes of `size` values of `bits` bits.
 
     At most `bits` bytes more than `size * bits / 8`.
-
-    Example:
-
-    >>> packed_size(1000, 3)
-    375
     """
     num_lanes, num_bytes = _group(bits)
     return -(-size // num_lanes) * num_bytes
 
 
 def pack(values: Any, bits: int) -> Any:
-    """Packs integers of 1 to 8 bits.
-
-    Args:
-        values: A uint8 array of shape `(size,)`, each below `2**bits`.
-        bits: Of each value.
-
-    Returns:
-        A uint8 array of shape `(packed_size(size, bits),)`.
+    """Packs integers of 1 to 8 bits: uint8 values below `2**bits`.
 
     Example: 1, 2 and 3 in four bits each.
 
@@ -66,21 +54,7 @@ def pack(values: Any, bits: int) -> Any:
 
 
 def unpack(packed: Any, bits: int, size: int) -> Any:
-    """The integers that `pack` packed.
-
-    Args:
-        packed: A uint8 array of shape `(packed_size(size, bits),)`.
-        bits: Of each value.
-        size: How many values there are.
-
-    Returns:
-        A uint8 array of shape `(size,)`.
-
-    Example:
-
-    >>> [int(v) for v in unpack(np.array([49, 2], np.uint8), 4, 3)]
-    [1, 2, 3]
-    """
+    """The `size` integers that `pack` packed."""
     packed = ops.convert_to_tensor(packed)
     num_lanes, num_bytes = _group(bits)
     if num_lanes == 1:
@@ -104,26 +78,12 @@ def spec(size: int, bits: int) -> keras.KerasTensor:
 
 
 def packed_trits_size(size: int) -> int:
-    """The number of bytes of `size` values of 0, 1 or 2.
-
-    Example: 1.6 bits a value, where two bits would be 250 bytes.
-
-    >>> packed_trits_size(1000)
-    200
-    """
+    """The number of bytes of `size` values of 0, 1 or 2."""
     return -(-size // 5)
 
 
 def pack_trits(values: Any) -> Any:
-    """Packs values of 0, 1 or 2, five a byte: 3**5 is 243.
-
-    Args:
-        values: A uint8 array of shape `(size,)`.
-
-    Returns:
-        A uint8 array of shape `(packed_trits_size(size),)`.
-
-    Example:
+    """Packs uint8 values of 0, 1 or 2, five a byte: 3**5 is 243.
 
     >>> [int(b) for b in pack_trits(np.array([2, 1, 0, 0, 1, 2], np.uint8))]
     [11, 19]
@@ -136,20 +96,7 @@ def pack_trits(values: Any) -> Any:
 
 
 def unpack_trits(packed: Any, size: int) -> Any:
-    """The values that `pack_trits` packed.
-
-    Args:
-        packed: A uint8 array of shape `(packed_trits_size(size),)`.
-        size: How many values there are.
-
-    Returns:
-        A uint8 array of shape `(size,)`.
-
-    Example:
-
-    >>> [int(v) for v in unpack_trits(np.array([11, 19], np.uint8), 6)]
-    [2, 1, 0, 0, 1, 2]
-    """
+    """The `size` values that `pack_trits` packed."""
     packed = ops.convert_to_tensor(packed)
     lanes = []
     for _ in range(5):

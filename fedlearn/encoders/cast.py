@@ -5,9 +5,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders.encoder import Encoder, Spec, Value
-
-_DTYPES = ("float16", "bfloat16")
 
 
 class Cast(Encoder):
@@ -36,11 +35,7 @@ class Cast(Encoder):
     bound = "keeps"
 
     def __init__(self, dtype: Literal["float16", "bfloat16"] = "float16"):
-        if dtype not in _DTYPES:
-            raise ValueError(
-                f"`dtype` must be one of {_DTYPES}. Received: {dtype!r}."
-            )
-        self.dtype = dtype
+        self.dtype = checks.one_of("dtype", dtype, ("float16", "bfloat16"))
 
     def encoded_spec(self) -> Spec:
         return [keras.KerasTensor(s.shape, self.dtype) for s in self.spec]

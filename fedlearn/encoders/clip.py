@@ -3,6 +3,7 @@ from typing import Any, Literal, get_args
 
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders import flat_vector, norms
 from fedlearn.encoders.encoder import Encoder, Value
 
@@ -45,12 +46,8 @@ class Clip(Encoder):
 
     def __init__(self, norm: float, kind: Kind = "global"):
         norms.check_bound("norm", norm)
-        if kind not in get_args(Kind):
-            raise ValueError(
-                f"`kind` must be one of {get_args(Kind)}. Received: {kind!r}."
-            )
         self.norm = norm
-        self.kind = kind
+        self.kind = checks.one_of("kind", kind, get_args(Kind))
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         if self.kind == "per_layer":

@@ -18,20 +18,11 @@ _MAX_STD = 1e5
 
 
 def discrete_gaussian(std: float) -> np.ndarray:
-    """The probabilities of the discrete Gaussian on 0, 1, 2, ...
+    """The probabilities of the discrete Gaussian on 0, 1, 2, ..., float64.
 
     `P(k)` is proportional to `exp(-k**2 / (2 std**2))` on all integers
     (Canonne et al. 2020). Its standard deviation is a little smaller than
     `std` where `std` is below 1.
-
-    Returns:
-        `P(0), P(1), ...`, float64, up to where nothing is left.
-
-    Example:
-
-    >>> p = discrete_gaussian(2.0)
-    >>> bool(abs(p[0] + 2 * p[1:].sum() - 1) < 1e-12)
-    True
     """
     k = np.arange(_reach(std))
     p = np.exp(-0.5 * (k / std) ** 2)
@@ -46,16 +37,6 @@ def skellam(variance: float) -> np.ndarray:
     functions `I_k`. They come from the recurrence
     `I_(k-1) = I_(k+1) + (2 k / variance) I_k` from above, where it is stable
     (Miller's algorithm).
-
-    Returns:
-        `P(0), P(1), ...`, float64, up to where nothing is left.
-
-    Example:
-
-    >>> p = skellam(4.0)
-    >>> k = np.arange(len(p))
-    >>> bool(abs(2 * (k**2 * p).sum() - 4.0) < 1e-9)
-    True
     """
     reach = _reach(math.sqrt(variance))
     p = np.zeros(2 * reach + 2)
@@ -99,14 +80,7 @@ def thresholds(half: np.ndarray) -> np.ndarray:
 
 
 def lookup(table: np.ndarray, words: Any) -> Any:
-    """Samples, of uniformly random words.
-
-    Args:
-        table: From `thresholds`.
-        words: An int32 array of shape `(n,)`.
-
-    Returns:
-        An int32 array of shape `(n,)`.
+    """Int32 samples, of a table of `thresholds` and random int32 words.
 
     Example: of the four values of the two lowest bits.
 

@@ -8,12 +8,12 @@ from keras import ops
 
 from fedlearn.encoders import bit_packing, flat_vector, gaussian_quantizer
 from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.flat_vector import inverse, largest_magnitude
 from fedlearn.encoders.hartley_rotation import (
     block_shape,
     rotate,
     rotate_back,
 )
-from fedlearn.encoders.magnitude import inverse, largest_magnitude
 
 
 class Eden(Encoder):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.encoders import flat_vector, integer_bytes
 from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value, Wire
 from fedlearn.privacy.cohort_size import CohortSize
@@ -76,18 +76,10 @@ class FixedPoint(Encoder, Wire):
             raise ValueError(
                 f"`bits` must be an integer from 2 to 24. Received: {bits!r}."
             )
-        if num_summands < 1:
-            raise ValueError(
-                f"`num_summands` must be at least 1. Received: {num_summands}."
-            )
-        for name, number in (
-            ("value_range", value_range),
-            ("coverage", coverage),
-        ):
-            if number is not None and not 0 < number < math.inf:
-                raise ValueError(
-                    f"`{name}` must be a positive number. Received: {number!r}."
-                )
+        checks.number("num_summands", num_summands, least=1)
+        checks.positive("coverage", coverage)
+        if value_range is not None:
+            checks.positive("value_range", value_range)
         needed = bits + math.ceil(math.log2(num_summands))
         modulus = needed if modulus_bits is None else modulus_bits
         if not bits <= modulus <= 31:

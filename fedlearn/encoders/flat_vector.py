@@ -58,3 +58,31 @@ def unflatten(vector: Any, spec: Spec) -> Value:
         value.append(ops.cast(part, s.dtype))
         start = stop
     return value
+
+
+def num_kept(size: int, fraction: float) -> int:
+    """`size * fraction`, rounded up.
+
+    Example: 0.07 of 100 is 7, though 100 * 0.07 is a little more in floats.
+
+    >>> num_kept(100, 0.07), num_kept(3, 0.5), num_kept(0, 0.5)
+    (7, 2, 0)
+    """
+    return min(size, math.ceil(size * fraction * (1 - 1e-12)))
+
+
+def largest_magnitude(vector: Any) -> Any:
+    """The largest magnitude in a float32 vector; 0 of an empty one.
+
+    NaN if there is a NaN.
+    """
+    if vector.shape[0] == 0:
+        return ops.zeros((), "float32")
+    # Cheaper than a pass of `abs`.
+    return ops.maximum(ops.max(vector), -ops.min(vector))
+
+
+def inverse(scale: Any) -> Any:
+    """1 / scale; 0 of zero and of what processors may take for zero."""
+    tiny = scale < 1e-37
+    return ops.where(tiny, 0.0, 1 / ops.where(tiny, 1.0, scale))

@@ -15,25 +15,16 @@ _DEVIATIONS = (1.0, 1.4553, 1.5273, 1.5883, 1.6384, 1.6751, 1.699, 1.7133)
 
 @functools.cache
 def levels(bits: int) -> np.ndarray:
-    """The numbers that standard normal ones are rounded to.
+    """The numbers that standard normal ones are rounded to, increasing float32.
 
-    A cell has the numbers that are rounded to the same level. The edges of
-    cells divide a wider normal distribution into equal shares, so that a few
-    operations find a number's cell. With many bits a density of edges like
-    the cube root of the density of numbers is best, which is normal, of
-    deviation sqrt(3) (Panter and Dite 1951, "Quantization distortion in
-    pulse-count modulation with nonuniform spacing of levels"). With 1 to 8
-    bits expected squared errors are at most 1, 1, 1, 1, 1, 2, 2 and 4 percent
-    above those of the best levels (Lloyd 1982, "Least squares quantization in
-    PCM"; Max 1960, "Quantizing for minimum distortion").
-
-    Args:
-        bits: 1 to 8.
-
-    Returns:
-        A float32 array of shape `(2**bits,)`, increasing and symmetric.
-
-    Example:
+    The edges of the cells divide a wider normal distribution into equal
+    shares, so that a few operations find a number's cell. With many bits a
+    density of edges like the cube root of the density of numbers is best,
+    which is normal, of deviation sqrt(3) (Panter and Dite 1951, "Quantization
+    distortion in pulse-count modulation with nonuniform spacing of levels").
+    With 1 to 8 bits expected squared errors are at most 1, 1, 1, 1, 1, 2, 2
+    and 4 percent above those of the best levels (Lloyd 1982, "Least squares
+    quantization in PCM"; Max 1960, "Quantizing for minimum distortion").
 
     >>> [round(float(level), 4) for level in levels(1)]
     [-0.7979, 0.7979]
@@ -45,16 +36,7 @@ def levels(bits: int) -> np.ndarray:
 
 
 def codes(numbers: Any, bits: int) -> Any:
-    """Which level each number is rounded to.
-
-    Args:
-        numbers: A float32 array.
-        bits: As in `levels`.
-
-    Returns:
-        A float32 array of whole numbers, of indices into `levels(bits)`.
-
-    Example:
+    """Which of `levels(bits)` each number is rounded to, whole float32 numbers.
 
     >>> [int(i) for i in codes(ops.convert_to_tensor([-9.0, 0.1, 2.0]), 2)]
     [0, 2, 3]
@@ -68,18 +50,7 @@ def codes(numbers: Any, bits: int) -> Any:
 
 
 def values(codes: Any, bits: int) -> Any:
-    """The levels of codes.
-
-    A polynomial in the code: taking numbers out of a table is slower.
-
-    Args:
-        codes: A float32 array of whole numbers.
-        bits: As in `levels`.
-
-    Returns:
-        A float32 array.
-
-    Example:
+    """The levels of codes, by a polynomial: faster than taking them of a table.
 
     >>> [round(float(v), 2) for v in values(ops.arange(4.0), 2)]
     [-1.51, -0.45, 0.45, 1.51]

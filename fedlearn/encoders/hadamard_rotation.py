@@ -100,16 +100,7 @@ def padded_size(size: int, block_size: int) -> int:
 
 
 def rotate(vector: Any, seed: Any, block_size: int) -> Any:
-    """A vector's rotated blocks.
-
-    Args:
-        vector: A float32 array of shape `(size,)`, whole blocks.
-        seed: An int32 array of shape `(2,)`.
-        block_size: A power of two.
-
-    Returns:
-        A float32 array of shape `(num_blocks, block_length)`.
-    """
+    """The rotated blocks of a float32 vector of whole blocks."""
     length = block_length(vector.shape[0], block_size)
     blocks = ops.reshape(vector, (-1, length))
     return _transform(blocks * _signs(seed, blocks.shape))

@@ -14,18 +14,7 @@ _FEWEST = 32
 
 
 def block_shape(size: int, block_size: int) -> tuple[int, int, int]:
-    """The blocks that a vector is divided into, all of one shape.
-
-    Args:
-        size: Of the vector.
-        block_size: The largest number of coordinates of a block, or a few
-            more.
-
-    Returns:
-        `(num_blocks, rows, columns)`. Their product is the size of the vector
-        with its padding.
-
-    Example:
+    """`(num_blocks, rows, columns)` of a vector's blocks, with its padding.
 
     >>> block_shape(650, 8192), block_shape(10_001, 8192)
     ((1, 26, 25), (2, 76, 66))
@@ -43,7 +32,7 @@ def block_shape(size: int, block_size: int) -> tuple[int, int, int]:
 
 
 def rotate(vector: Any, seed: Any, shape: tuple[int, int, int]) -> Any:
-    """A vector's rotated blocks.
+    """A vector's rotated blocks, of shape `(num_blocks, rows * columns)`.
 
     A block is a matrix. Twice, signs are changed at random and its rows and
     its columns transformed. Once spreads a number over its block, but a large
@@ -53,14 +42,6 @@ def rotate(vector: Any, seed: Any, shape: tuple[int, int, int]) -> Any:
     The transform is Hartley's, sums with weights cos(t) + sin(t) (Bracewell
     1983, "Discrete Hartley transform"): orthogonal, symmetric, its own
     inverse, with no weight above sqrt(2 / n), and there is one for any length.
-
-    Args:
-        vector: A float32 array of shape `(size,)`.
-        seed: An int32 array of shape `(2,)`.
-        shape: From `block_shape`.
-
-    Returns:
-        A float32 array of shape `(num_blocks, rows * columns)`.
     """
     num_blocks, rows, columns = shape
     padding = math.prod(shape) - vector.shape[0]

@@ -8,16 +8,7 @@ import numpy as np
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:
-    """The lowest bits of integers, one number after another.
-
-    Args:
-        integers: Of any integer dtype and shape, each below `2**bits`.
-        bits: Of each, 1 to 32.
-
-    Returns:
-        A uint8 array of `ceil(size * bits / 8)` bytes.
-
-    Example:
+    """The lowest `bits` bits (1 to 32) of integers, one number after another.
 
     >>> pack(np.array([1, 2, 3, 4], np.int32), 12).size
     6
@@ -30,17 +21,10 @@ def pack(integers: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, bits: int, like: np.ndarray) -> np.ndarray:
-    """The integers that `pack` packed.
-
-    Args:
-        packed: A uint8 array.
-        bits: Of each integer.
-        like: An array, or a spec, of their shape and dtype.
+    """The integers that `pack` packed, of the shape and dtype of `like`.
 
     Raises:
         ValueError: If there are more bytes than that, or fewer.
-
-    Example:
 
     >>> integers = np.array([1, 2, 3, 4], np.int32)
     >>> unpack(pack(integers, 12), 12, integers)

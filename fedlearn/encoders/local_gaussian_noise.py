@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks, threefry
 from fedlearn.encoders.encoder import Encoder, Value
 
 
@@ -40,11 +40,7 @@ class LocalGaussianNoise(Encoder):
     bound = "loses"
 
     def __init__(self, std: float):
-        if not 0 <= std < math.inf:
-            raise ValueError(
-                f"`std` must be a number of at least 0. Received: {std!r}."
-            )
-        self.std = std
+        self.std = checks.number("std", std)
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         sizes = [math.prod(v.shape) for v in value]
@@ -67,7 +63,4 @@ class LocalGaussianNoise(Encoder):
 def _normal(seed: Any, size: int) -> Any:
     uniform = backend.random_uniform(seed, (2, (size + 1) // 2))
     # 1 - u is never 0.
-    radius = ops.sqrt(-2.0 * ops.log(1.0 - uniform[0]))
-    angle = np.float32(2 * np.pi) * uniform[1]
-    both = [radius * ops.cos(angle), radius * ops.sin(angle)]
-    return ops.concatenate(both)[:size]
+    return threefry.normals(1.0 - uniform[0], uniform[1])[:size]

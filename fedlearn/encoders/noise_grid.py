@@ -33,27 +33,17 @@ _LEAST_MULTIPLIER = 2.0**-64
 
 
 def steps_dtype(array: Any) -> str:
-    """In which dtype noise for an array is kept: a number of steps.
-
-    Args:
-        array: Of floats, or its `keras.KerasTensor`.
-    """
+    """In which dtype noise for an array (or its spec) is kept, as steps."""
     wide = norms.wide_dtype([array])
     return "float64" if wide == "float64" else "int32"
 
 
 def to_steps(noise: np.ndarray, dtype: str) -> np.ndarray:
-    """Noise as a whole number of steps.
-
-    Args:
-        noise: In units of its deviation, float64.
-        dtype: From `steps_dtype`.
+    """Noise, in units of its deviation, as a whole number of steps.
 
     Raises:
         ValueError: If noise is more than 64 deviations, which happens where
             noise that is correlated over rounds isn't scaled to about 1.
-
-    Example:
 
     >>> int(to_steps(np.float64(-0.5), "int32"))
     -8388608
@@ -82,11 +72,6 @@ def standard_deviation(noise_multiplier: float, bound: Any, size: int) -> Any:
     `STEPS_PER_DEVIATION`. With a noise multiplier of 1 and a million numbers
     that is 0.006 % more.
 
-    Args:
-        noise_multiplier: Deviation over norm.
-        bound: A float or a float32 scalar.
-        size: How many numbers there are.
-
     Raises:
         ValueError: If there is so much noise, or so many numbers, that the
             steps would be as long as what they hide.
@@ -104,17 +89,7 @@ def standard_deviation(noise_multiplier: float, bound: Any, size: int) -> Any:
 
 
 def add(value: Any, steps: Any, std: Any) -> Any:
-    """A value with noise, both rounded to steps.
-
-    Args:
-        value: A float array.
-        steps: The noise, from `to_steps`.
-        std: From `standard_deviation`.
-
-    Returns:
-        An array of the same shape and dtype.
-
-    Example:
+    """A value with noise (of `to_steps`), both rounded to steps.
 
     >>> noisy = add(ops.array([1.0, 2.0]), np.array([0, 2**23], "int32"), 2.0)
     >>> ops.convert_to_numpy(noisy).tolist()

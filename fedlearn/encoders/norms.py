@@ -17,19 +17,11 @@ _FLOAT32 = np.finfo(np.float32)
 
 
 def l2(value: Value) -> Any:
-    """The L2 norm of all arrays together.
+    """The L2 norm of all arrays together, a scalar of `wide_dtype(value)`.
 
     Where squares would overflow (or vanish), numbers are divided by the
     largest magnitude first, so that a huge update is scaled down and not
     lost. NaN if a number isn't finite.
-
-    Args:
-        value: A list of float arrays.
-
-    Returns:
-        A scalar of `wide_dtype(value)`.
-
-    Example:
 
     >>> float(l2([ops.array([3e30]), ops.array([[4e30]])])) > 4.9e30
     True
@@ -64,20 +56,9 @@ def _divisor(magnitude: Any) -> Any:
 
 
 def l2_of_rows(values: Value) -> Any:
-    """The L2 norm of each update of a stack.
+    """The L2 norm of each update of a stack, of shape `(n,)`.
 
-    Args:
-        values: Float arrays of shape `(n, ...)`, one a variable.
-
-    Returns:
-        Of shape `(n,)` and `wide_dtype(values)`. Infinite only where the norm
-        itself is too large for it.
-
-    Example:
-
-    >>> norms = l2_of_rows([ops.array([[3e30, 4e30], [0.0, 0.0]])])
-    >>> float(norms[0]) > 4.9e30, float(norms[1])
-    (True, 0.0)
+    Infinite only where the norm itself is too large for the dtype.
     """
     arrays = widened(values)
     if not arrays:
@@ -124,11 +105,6 @@ def scale_down(value: Value, norm: Any, bound: Any) -> Value:
     """`value` times `bound / norm` where `norm` is larger than `bound`.
 
     What isn't finite stays as it is, for whoever leaves such clients out.
-
-    Args:
-        value: A list of float arrays.
-        norm: Theirs, a scalar.
-        bound: A float or a scalar.
     """
     bound = ops.cast(bound, norm.dtype)
     above = norm > bound

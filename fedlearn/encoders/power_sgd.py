@@ -6,10 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from fedlearn import threefry
+from fedlearn import checks, threefry
 from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
-from fedlearn.encoders.magnitude import inverse, largest_magnitude
+from fedlearn.encoders.flat_vector import inverse, largest_magnitude
 
 
 class PowerSGD(Encoder):
@@ -55,11 +55,7 @@ class PowerSGD(Encoder):
     bound = "keeps"
 
     def __init__(self, rank: int = 2):
-        if not isinstance(rank, int) or rank < 1:
-            raise ValueError(
-                f"`rank` must be a positive integer. Received: {rank!r}."
-            )
-        self.rank = rank
+        self.rank = checks.whole("rank", rank)
 
     def _matrix_shape(self, shape: Any) -> tuple[int, int] | None:
         # None for what would not get smaller.

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn import threefry
+from fedlearn import checks, threefry
 from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Encoder, Spec, Value
-from fedlearn.encoders.fraction import check_fraction, num_kept
 
 
 class RandomMask(Encoder):
@@ -44,12 +43,13 @@ class RandomMask(Encoder):
     bound = "keeps"
 
     def __init__(self, fraction: float):
-        check_fraction(fraction)
-        self.fraction = fraction
+        self.fraction = checks.fraction("fraction", fraction)
 
     def encoded_spec(self) -> Spec:
         size = flat_vector.size(self.spec)
-        return flat_vector.spec_of_size(num_kept(size, self.fraction))
+        return flat_vector.spec_of_size(
+            flat_vector.num_kept(size, self.fraction)
+        )
 
     def params(self, state: Any, seed: Any, bound: Any) -> Any:
         return seed
@@ -73,7 +73,7 @@ class RandomMask(Encoder):
         return flat_vector.unflatten(vector, self.spec)
 
     def _strata(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        count = num_kept(size, self.fraction)
+        count = flat_vector.num_kept(size, self.fraction)
         edges = np.arange(count + 1) * size // max(count, 1)
         return edges[:-1].astype(np.int32), np.diff(edges).astype(np.uint32)
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from fedlearn.encoders import bit_packing, flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
-from fedlearn.encoders.magnitude import largest_magnitude
+from fedlearn.encoders.flat_vector import largest_magnitude
 
 
 class SignSGD(Encoder):

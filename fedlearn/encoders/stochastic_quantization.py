@@ -8,7 +8,7 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.encoders import bit_packing, flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
-from fedlearn.encoders.magnitude import inverse, largest_magnitude
+from fedlearn.encoders.flat_vector import inverse, largest_magnitude
 
 
 class StochasticQuantization(Encoder):

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.encoders import bit_packing, flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
-from fedlearn.encoders.magnitude import inverse, largest_magnitude
+from fedlearn.encoders.flat_vector import inverse, largest_magnitude
 
 
 class TernGrad(Encoder):
@@ -43,11 +43,8 @@ class TernGrad(Encoder):
     bound = "keeps"
 
     def __init__(self, clip_deviations: float | None = None):
-        if clip_deviations is not None and not clip_deviations > 0:
-            raise ValueError(
-                "`clip_deviations` must be a positive number of standard "
-                f"deviations, or None. Received: {clip_deviations!r}."
-            )
+        if clip_deviations is not None:
+            checks.positive("clip_deviations", clip_deviations)
         self.clip_deviations = clip_deviations
 
     def encoded_spec(self) -> Any:

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
-from fedlearn.encoders.fraction import check_fraction, num_kept
 
 
 class TopK(Encoder):
@@ -38,12 +38,11 @@ class TopK(Encoder):
     bound = "keeps"
 
     def __init__(self, fraction: float):
-        check_fraction(fraction)
-        self.fraction = fraction
+        self.fraction = checks.fraction("fraction", fraction)
 
     def encoded_spec(self) -> Any:
         size = flat_vector.size(self.spec)
-        count = num_kept(size, self.fraction)
+        count = flat_vector.num_kept(size, self.fraction)
         return {
             "values": keras.KerasTensor((count,), "float32"),
             "indices": keras.KerasTensor((count,), _index_dtype(size)),
@@ -52,7 +51,7 @@ class TopK(Encoder):
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         vector = flat_vector.flatten(value)
         size = vector.shape[0]
-        count = num_kept(size, self.fraction)
+        count = flat_vector.num_kept(size, self.fraction)
         if count == 0:
             indices = ops.zeros((0,), "int32")
         else:

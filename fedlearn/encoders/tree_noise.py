@@ -5,6 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders import noise_grid
 from fedlearn.encoders.sum_noise import SumNoise
 from fedlearn.privacy.tree import Tree
@@ -67,14 +68,9 @@ class TreeNoise(SumNoise):
         max_rounds: int = 4096,
     ):
         super().__init__(noise_multiplier)
-        for name, number in [
-            ("restart_every", restart_every),
-            ("max_rounds", max_rounds),
-        ]:
-            if number is not None and number < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1. Received: {number!r}."
-                )
+        checks.whole("max_rounds", max_rounds)
+        if restart_every is not None:
+            checks.whole("restart_every", restart_every)
         self.restart_every = restart_every
         self.honaker = honaker
         self.max_rounds = max_rounds
@@ -165,7 +161,7 @@ class TreeStep(NamedTuple):
 
 
 def tree_step(position: int, num_levels: int, honaker: bool) -> TreeStep:
-    """What one round does to the tree.
+    """What one round, the `position`-th from 0, does to the tree.
 
     A round completes a leaf, and every node that ends with it. Only the
     largest of them is needed later. With `z_k` the noise of its own of the
@@ -175,11 +171,6 @@ def tree_step(position: int, num_levels: int, honaker: bool) -> TreeStep:
         x_0 = z_0,  x_(k+1) = w_(k+1) z_(k+1) + (1 - w_(k+1)) (left_k + x_k).
 
     No `z` is ever used again, so their weighted sum is one normal number.
-
-    Args:
-        position: Of the round in its tree, from 0.
-        num_levels: Of the tree.
-        honaker: Whether to use the nodes below.
     """
     end = position + 1
     level = (end & -end).bit_length() - 1
@@ -210,14 +201,8 @@ def node_variance(level: int) -> float:
 def prefix_variance(num_rounds: int, honaker: bool = True) -> float:
     """The variance of the noise in the sum of a tree's first rounds.
 
-    Args:
-        num_rounds: How many.
-        honaker: As in `TreeNoise`.
-
-    Returns:
-        It, in units of the variance of a node's own noise.
-
-    Example: 7 rounds are nodes of 4, 2 and 1.
+    In units of the variance of a node's own noise. 7 rounds are nodes of 4, 2
+    and 1:
 
     >>> prefix_variance(7, honaker=False)
     3.0

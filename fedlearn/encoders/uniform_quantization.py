@@ -9,7 +9,7 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.encoders import bit_packing, flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
-from fedlearn.encoders.magnitude import inverse
+from fedlearn.encoders.flat_vector import inverse
 
 
 class UniformQuantization(Encoder):

@@ -28,7 +28,7 @@ def log_gamma_draws(shape: np.ndarray, *key: seeds.Key) -> np.ndarray:
     brought down by `Gamma(a) = Gamma(a + 1) * U ** (1 / a)`.
 
     """
-    log, cos_turns = portable_math.log, portable_math.cos_turns
+    log = portable_math.log
     d = shape + (1 - 1 / 3)
     c = 1 / np.sqrt(9 * d)
     logs = np.empty(len(shape))
@@ -37,7 +37,7 @@ def log_gamma_draws(shape: np.ndarray, *key: seeds.Key) -> np.ndarray:
     while len(open_):
         u = 1 - seeds.uniform(3 * len(open_), *key, "gamma", attempt)
         first, second, accept = u.reshape(3, -1)
-        normal = np.sqrt(-2 * log(first)) * cos_turns(second)
+        normal = portable_math.normals(first, second)
         root = 1 + c[open_] * normal
         cube = root * root * root
         positive = cube > 0

@@ -211,7 +211,7 @@ def test_noise_is_scaled_to_what_rounding_can_make_of_an_update():
         ),
         (lambda: FixedPoint(1, num_summands=2), "2 to 24"),
         (lambda: FixedPoint(8, num_summands=0), "at least 1"),
-        (lambda: FixedPoint(8, num_summands=2, value_range=0), "positive"),
+        (lambda: FixedPoint(8, num_summands=2, value_range=0), "above 0"),
     ],
 )
 def test_what_cannot_work_is_refused(make, match):
