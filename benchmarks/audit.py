@@ -78,9 +78,9 @@ class Plan:
     @property
     def participation(self):
         if self.share == 1:
-            return fl.privacy.Everyone(self.population)
+            return fl.privacy.Participation("full", self.population)
         expected = self.share * self.population
-        return fl.privacy.PoissonSampling(self.population, expected)
+        return fl.privacy.Participation("poisson", self.population, expected)
 
     def claim(self, mechanism):
         guarantee = fl.privacy.Guarantee(mechanism, self.participation, DELTA)

@@ -57,7 +57,9 @@ def figures():
 
 def live():
     guarantee = privacy.Guarantee(
-        privacy.Gaussian(1.0), privacy.PoissonSampling(10_000, 100), 1e-5
+        privacy.Gaussian(1.0),
+        privacy.Participation("poisson", 10_000, 100),
+        1e-5,
     )
     _, first = timed(lambda: guarantee.epsilon(1))
     _, others = timed(lambda: [guarantee.epsilon(t) for t in range(2, 102)])

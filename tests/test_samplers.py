@@ -91,7 +91,7 @@ def test_errors(cls):
 
 @pytest.mark.parametrize("cls", [samplers.Uniform, samplers.RoundRobin])
 def test_whole_number_of_clients(cls):
-    with pytest.raises(TypeError, match="integer"):
+    with pytest.raises(ValueError, match="a whole number"):
         cls(ids(3), 1.5)
 
 
@@ -195,11 +195,11 @@ def test_min_separation_errors():
     with pytest.raises(ValueError, match=r"need 12 clients, .* are 11.* 3 or"):
         make(ids(11), 4, 3)
     for separation in (0, -1):
-        with pytest.raises(ValueError, match="1 or more rounds"):
+        with pytest.raises(ValueError, match="`min_separation` must be a whole"):
             make(ids(5), 1, separation)
-    with pytest.raises(TypeError, match=r"min_separation is 1\.5"):
+    with pytest.raises(ValueError, match=r"`min_separation` must .*1\.5"):
         make(ids(5), 1, 1.5)
-    with pytest.raises(TypeError, match="clients_per_round is"):
+    with pytest.raises(ValueError, match="`clients_per_round` must be"):
         make(ids(5), 1.5, 1)
     with pytest.raises(ValueError, match="6, but there are 5 clients"):
         make(ids(5), 6, 1)

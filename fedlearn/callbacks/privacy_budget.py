@@ -47,7 +47,7 @@ class PrivacyBudget(keras.callbacks.Callback):
     >>> from fedlearn import privacy
     >>> guarantee = privacy.Guarantee(
     ...     privacy.Gaussian(2.0),
-    ...     privacy.PoissonSampling(population=1_000, clients_per_round=20),
+    ...     privacy.Participation("poisson", 1_000, clients_per_round=20),
     ...     delta=1e-4,
     ... )
     >>> budget = PrivacyBudget(epsilon=1.0)

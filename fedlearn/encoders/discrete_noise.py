@@ -15,8 +15,7 @@ from fedlearn.encoders import (
     norms,
 )
 from fedlearn.encoders.encoder import Encoder, Noise, Spec, Value, Wire
-from fedlearn.privacy.gaussian import Gaussian
-from fedlearn.privacy.shared_noise import SharedNoise
+from fedlearn.privacy.mechanism import Gaussian, SharedNoise
 
 _STDS_IN_RANGE = 6.0
 

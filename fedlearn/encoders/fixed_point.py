@@ -10,7 +10,7 @@ from keras import ops
 from fedlearn import backend, checks
 from fedlearn.encoders import flat_vector, integer_bytes
 from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value, Wire
-from fedlearn.privacy.cohort_size import CohortSize
+from fedlearn.privacy.mechanism import CohortSize
 
 
 class FixedPoint(Encoder, Wire):

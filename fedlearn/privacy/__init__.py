@@ -24,30 +24,30 @@ from fedlearn.privacy.banded import (
     square_root_coefficients,
     toeplitz_sensitivity,
 )
-from fedlearn.privacy.calibration import calibrate_noise_multiplier
-from fedlearn.privacy.cohort_size import CohortSize
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.dp_sgd import compute_epsilon_dp_sgd
-from fedlearn.privacy.epsilon import compute_epsilon, describe
+from fedlearn.privacy.epsilon import (
+    calibrate_noise_multiplier,
+    compute_epsilon,
+    describe,
+)
 from fedlearn.privacy.example_guarantee import (
     ExampleGuarantee,
     ExampleStatement,
 )
-from fedlearn.privacy.gaussian import Gaussian, combined
 from fedlearn.privacy.guarantee import Guarantee, Statement
-from fedlearn.privacy.mechanism import Mechanism
-from fedlearn.privacy.participation import (
-    Everyone,
-    Participation,
-    PoissonSampling,
-    Separated,
-    Turns,
-    UniformSampling,
+from fedlearn.privacy.mechanism import (
+    CohortSize,
+    Gaussian,
+    Mechanism,
+    Released,
+    SharedNoise,
+    combined,
+    composed,
 )
+from fedlearn.privacy.participation import Participation
 from fedlearn.privacy.plan import Plan, plan
 from fedlearn.privacy.privacy import Privacy
-from fedlearn.privacy.released import Released, composed
-from fedlearn.privacy.shared_noise import SharedNoise
 from fedlearn.privacy.tree import Tree, tree_sensitivity
 
 __all__ = [
@@ -55,7 +55,6 @@ __all__ = [
     "CanaryEpsilon",
     "CohortSize",
     "Composition",
-    "Everyone",
     "ExampleGuarantee",
     "ExampleStatement",
     "Gaussian",
@@ -63,15 +62,11 @@ __all__ = [
     "Mechanism",
     "Participation",
     "Plan",
-    "PoissonSampling",
     "Privacy",
     "Released",
-    "Separated",
     "SharedNoise",
     "Statement",
     "Tree",
-    "Turns",
-    "UniformSampling",
     "calibrate_noise_multiplier",
     "canary_epsilon",
     "combined",

@@ -3,6 +3,7 @@
 import math
 from typing import Any, Literal
 
+from fedlearn import checks
 from fedlearn.privacy.accountant import (
     AccountantName,
     best_epsilon,
@@ -70,46 +71,32 @@ def compute_epsilon_dp_sgd(
     2.66
     """
     check_delta(delta)
-    composition = composition_dp_sgd(
-        noise_multiplier=noise_multiplier,
-        steps=steps,
-        num_examples=num_examples,
-        batch_size=batch_size,
-        batches=batches,
+    run = composition_dp_sgd(
+        noise_multiplier, steps, num_examples, batch_size, batches
     )
     if accountant is None:
-        return best_epsilon(composition, delta)[0]
-    return epsilon(composition, delta, accountant)
+        return best_epsilon(run, delta)[0]
+    return epsilon(run, delta, accountant)
 
 
 def composition_dp_sgd(
-    *,
     noise_multiplier: float,
     steps: int,
     num_examples: int,
     batch_size: float,
-    batches: Literal["poisson", "shuffled"] = "poisson",
+    batches: Literal["poisson", "shuffled"],
 ) -> Composition:
     """What the steps of one client release of one example.
 
     Args and errors as for `compute_epsilon_dp_sgd`; of shuffled batches the
     last pass may be cut short.
     """
-    if batches not in ("poisson", "shuffled"):
-        raise ValueError(
-            f"batches is {batches!r}. Expected 'poisson' or 'shuffled'."
-        )
-    if steps < 0 or steps % 1:
-        raise ValueError(
-            f"steps is {steps!r}. Expected a whole number, 0 or more."
-        )
-    if num_examples < 1 or not batch_size > 0:
-        raise ValueError(
-            f"num_examples is {num_examples!r} and batch_size {batch_size!r}. "
-            "Expected 1 or more examples, and a batch size above 0."
-        )
-    dp = require_dp_accounting()
+    checks.one_of("batches", batches, ("poisson", "shuffled"))
+    checks.whole("steps", steps, least=0)
+    checks.whole("num_examples", num_examples)
+    checks.positive("batch_size", batch_size)
     check_noise_multiplier(noise_multiplier)
+    dp = require_dp_accounting()
     event: Any = dp.NonPrivateDpEvent()
     if noise_multiplier:  # no accountant takes a sampled event without noise
         event = dp.GaussianDpEvent(noise_multiplier)

@@ -1,31 +1,24 @@
-"""Epsilon of a plan: before a run, or of a paper's numbers."""
+"""Epsilon of a plan, and the noise for an epsilon: before a run."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from fedlearn.privacy.accountant import AccountantName
-from fedlearn.privacy.gaussian import Gaussian
-from fedlearn.privacy.guarantee import Guarantee, Statement
-from fedlearn.privacy.participation import (
-    Everyone,
-    Participation,
-    PoissonSampling,
-    Separated,
-    Turns,
-    UniformSampling,
+from fedlearn import checks
+from fedlearn.privacy.accountant import (
+    AccountantName,
+    check_accountant,
+    check_delta,
+    check_supports,
+    tightest,
 )
+from fedlearn.privacy.guarantee import Guarantee, Statement
+from fedlearn.privacy.mechanism import Gaussian
+from fedlearn.privacy.participation import Participation, SamplerName
 
-SamplerName = Literal[
-    "poisson", "uniform", "full", "round_robin", "min_separation"
-]
-
-_BY_NAME: dict[str, type[Participation]] = {
-    "poisson": PoissonSampling,
-    "uniform": UniformSampling,
-    "full": Everyone,
-    "round_robin": Turns,
-    "min_separation": Separated,
-}
+# Of the noise multiplier; brentq gets there in a handful of steps.
+_TOLERANCE = 1e-5
+_LARGEST = 2.0**24
 
 
 def compute_epsilon(
@@ -42,12 +35,8 @@ def compute_epsilon(
 ) -> float:
     """Epsilon of a run, for a client with all of its data.
 
-    Which data sets are neighbours depends on the sampler; `describe` says it.
-    "poisson" and "full": a client is there or not (add or remove one).
-    "uniform": a client has other data (replace one), which moves a sum twice
-    as far. "round_robin" and "min_separation": a client's data are there or
-    not (zero out), and sampling doesn't amplify: a client counts as often as
-    it can take part at most.
+    Which data sets are neighbours depends on the sampler, see
+    `Participation`; `describe` says it.
 
     Args:
         noise_multiplier: The noise's standard deviation over the clip norm,
@@ -86,10 +75,8 @@ def compute_epsilon(
     >>> round(epsilon, 4)
     2.1014
     """
-    participation = participation_of(
-        sampler, population, clients_per_round, min_separation
-    )
-    guarantee = Guarantee(mechanism(noise_multiplier), participation, delta)
+    part = Participation(sampler, population, clients_per_round, min_separation)
+    guarantee = Guarantee(mechanism(noise_multiplier), part, delta)
     return guarantee.epsilon(rounds, accountant)
 
 
@@ -124,32 +111,108 @@ def describe(
     data (add-or-remove-one: one client is there or not); all 60 clients in
     every round; Gaussian noise, multiplier 8; accountant RDP
     """
-    participation = participation_of(
-        sampler, population, clients_per_round, min_separation
-    )
-    guarantee = Guarantee(mechanism(noise_multiplier), participation, delta)
+    part = Participation(sampler, population, clients_per_round, min_separation)
+    guarantee = Guarantee(mechanism(noise_multiplier), part, delta)
     return guarantee.statement(rounds, accountant)
 
 
-def participation_of(
-    sampler: str,
+def calibrate_noise_multiplier(
+    *,
+    epsilon: float,
+    rounds: int,
+    delta: float,
     population: int,
     clients_per_round: float,
+    sampler: SamplerName = "poisson",
+    accountant: AccountantName | None = None,
     min_separation: int | None = None,
-) -> Participation:
-    """The participation of a sampler by its name."""
-    if sampler not in _BY_NAME:
-        known = ", ".join(map(repr, _BY_NAME))
-        raise ValueError(
-            f"sampler is {sampler!r}, which has no accounting. Expected one "
-            f"of {known}. For a sampler of your own, give it a "
-            "`participation` and use `Guarantee`."
-        )
-    if (sampler == "min_separation") != (min_separation is not None):
-        raise ValueError(
-            f"sampler is {sampler!r} and min_separation {min_separation!r}. "
-            'Give min_separation with sampler="min_separation", and only then.'
-        )
-    if min_separation is not None:
-        return Separated(population, clients_per_round, min_separation)
-    return _BY_NAME[sampler](population, clients_per_round)
+    mechanism: Callable[[float], Any] = Gaussian,
+) -> float:
+    """The least noise multiplier with which a run keeps to a budget.
+
+    The inverse of `compute_epsilon`: with the result, epsilon is at most the
+    one asked for, and with `1e-5` less it would be more. With PLD it takes
+    some ten times as long as one `compute_epsilon`.
+
+    Args:
+        epsilon: Above 0.
+        rounds: Number of rounds, 1 or more.
+        delta: This and the others as for `compute_epsilon`.
+        population: See there.
+        clients_per_round: See there.
+        sampler: See there.
+        accountant: See there.
+        min_separation: See there.
+        mechanism: See there.
+
+    Raises:
+        ValueError: If an argument is out of range, the accountant can't
+            account for the sampler, or no noise suffices.
+
+    >>> noise_multiplier = calibrate_noise_multiplier(
+    ...     epsilon=2.0,
+    ...     rounds=1000,
+    ...     delta=1e-5,
+    ...     population=10_000,
+    ...     clients_per_round=100,
+    ...     accountant="rdp",
+    ... )
+    >>> round(noise_multiplier, 3)
+    1.022
+    """
+    if accountant is not None:
+        check_accountant(accountant)
+    check_delta(delta)
+    checks.positive("epsilon", epsilon)
+    checks.whole("rounds", rounds)
+    part = Participation(sampler, population, clients_per_round, min_separation)
+
+    def with_noise(noise_multiplier: float) -> Guarantee:
+        return Guarantee(mechanism(noise_multiplier), part, delta)
+
+    def spent(noise_multiplier: float, name: AccountantName | None) -> float:
+        return with_noise(noise_multiplier).epsilon(rounds, name)
+
+    if accountant is not None:
+        check_supports(accountant, with_noise(1.0).composition(rounds))
+
+    enough = _search(lambda z: spent(z, "rdp"), epsilon, start=1.0, step=2.0)
+    if (
+        accountant == "rdp"
+        or tightest(with_noise(enough).composition(rounds)) == "rdp"
+    ):
+        return enough
+    # PLD asks for some percent less, and takes seconds: it is never tried far
+    # from the answer.
+    return _search(lambda z: spent(z, None), epsilon, start=enough, step=1.1)
+
+
+def _search(
+    spent: Callable[[float], float], budget: float, start: float, step: float
+) -> float:
+    """The least noise with which no more than the budget is spent."""
+    spent = functools.cache(spent)  # PLD: a second each
+    low = high = start
+    if spent(start) > budget:
+        while spent(high) > budget:
+            low, high = high, high * step
+            if high > _LARGEST:
+                raise ValueError(
+                    f"No noise was found with which epsilon is {budget!r} or "
+                    f"less (tried up to {low:,.0f}). Expected a larger "
+                    "epsilon or delta, or fewer rounds."
+                )
+    else:
+        while spent(low) <= budget:
+            low, high = low / step, low
+            if low < _TOLERANCE:
+                return high
+    from scipy import optimize  # comes with dp-accounting
+
+    found = optimize.brentq(
+        lambda z: spent(z) - budget, low, high, xtol=_TOLERANCE / 2
+    )
+    # The root is within the tolerance, on either side.
+    while spent(found) > budget:
+        found += _TOLERANCE / 2
+    return float(found)

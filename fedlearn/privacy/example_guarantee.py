@@ -1,5 +1,6 @@
 """What a run with DP-SGD at its clients may promise for one example."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -12,7 +13,6 @@ from fedlearn.privacy.accountant import (
     check_delta,
     check_rounds,
 )
-from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.dp_sgd import composition_dp_sgd
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class ExampleGuarantee:
             accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds.
             delta: Another than that of the guarantee.
         """
+        accountant, delta = self._checked(accountant, delta)
         return self._largest(rounds, accountant, delta)[0]
 
     def by_client(
@@ -147,8 +148,15 @@ class ExampleGuarantee:
         delta: float | None = None,
     ) -> dict[str, float]:
         """Epsilon for one example of each client that has any, by its id."""
-        spent = self._spender(accountant, delta)
+        accountant, delta = self._checked(accountant, delta)
         times = self._participations.until(rounds)
+
+        @functools.cache
+        def spent(num_examples: int, participations: int) -> float:
+            return self._spent(num_examples, participations, accountant, delta)[
+                0
+            ]
+
         return {
             client: spent(n, times(client))
             for client, n in self.num_examples.items()
@@ -169,40 +177,40 @@ class ExampleGuarantee:
                 statement names it.
             delta: Another than that of the guarantee.
         """
-        accountant = accountant or "pld"
+        accountant, delta = self._checked(accountant or "pld", delta)
         largest, client = self._largest(rounds, accountant, delta)
-        if accountant == "pld":
-            times = self._participations.until(rounds)(client)
-            run = self._run(self.num_examples[client], times)
-            accountant = best_epsilon(
-                run, self.delta if delta is None else delta
-            )[1]
         training, n = self.training, self.num_examples[client]
-        assert training.dp is not None
-        size = min(training.batch_size, n)
+        times = self._participations.until(rounds)(client)
+        dp = training.dp
+        assert dp is not None
         return ExampleStatement(
             epsilon=largest,
-            delta=self.delta if delta is None else delta,
+            delta=delta,
             rounds=int(rounds),
             client=client,
             num_examples=n,
-            steps=training.num_steps(n)
-            * self._participations.until(rounds)(client),
+            steps=training.num_steps(n) * times,
             num_clients=len(self.num_examples),
             batches=(
-                f"Poisson batches of {size:,} in {n:,} on average"
-                if training.dp.batches == "poisson"
+                f"Poisson batches of {min(training.batch_size, n):,} in {n:,} "
+                "on average"
+                if dp.batches == "poisson"
                 else "shuffled batches, without amplification"
             ),
-            noise_multiplier=training.dp.noise_multiplier,
-            accountant=accountant,
+            noise_multiplier=dp.noise_multiplier,
+            accountant=self._spent(n, times, accountant, delta)[1],
         )
 
+    def _checked(
+        self, accountant: AccountantName, delta: float | None
+    ) -> tuple[AccountantName, float]:
+        check_accountant(accountant)
+        return accountant, self.delta if delta is None else check_delta(delta)
+
     def _largest(
-        self, rounds: int, accountant: AccountantName, delta: float | None
+        self, rounds: int, accountant: AccountantName, delta: float
     ) -> tuple[float, str]:
         """The largest epsilon, and whose it is."""
-        spent = self._spender(accountant, delta)
         times = self._participations.until(rounds)
         # As many steps of a smaller client tell more: one of each number.
         least: dict[Any, tuple[int, int, str]] = {}
@@ -210,62 +218,44 @@ class ExampleGuarantee:
             case = n, times(client), client
             key = self.training.num_steps(n), times(client)
             least[key] = min(case, least.get(key, case))
+        bounds = [
+            (self._spent(n, t, "rdp", delta)[0], n, t, client)
+            for n, t, client in least.values()
+        ]
         if accountant == "rdp":
-            return max((spent(n, t), client) for n, t, client in least.values())
+            return max((bound, client) for bound, _, _, client in bounds)
         # RDP bounds from above what PLD says, in a hundredth of the time: who
         # is below what another has already needn't be asked.
-        quick = self._spender("rdp", delta)
-        bounds = [
-            (quick(n, t), n, t, client) for n, t, client in least.values()
-        ]
         largest = (-1.0, "")
         for bound, n, t, client in sorted(bounds, reverse=True):
             if bound <= largest[0]:
                 break
-            largest = max(largest, (min(bound, spent(n, t)), client))
+            spent = self._spent(n, t, accountant, delta)[0]
+            largest = max(largest, (min(bound, spent), client))
         return largest
 
-    def _spender(
-        self, accountant: AccountantName, delta: float | None
-    ) -> Callable[[int, int], float]:
-        """From a client's examples and participations to its epsilon."""
-        check_accountant(accountant)
-        at = self.delta if delta is None else check_delta(delta)
-        known: dict[tuple[int, int], float] = {}
-
-        def spent(num_examples: int, participations: int) -> float:
-            key = num_examples, participations
-            if key not in known:
-                known[key] = self._epsilon(*key, accountant, at)
-            return known[key]
-
-        return spent
-
-    def _epsilon(
+    def _spent(
         self,
         num_examples: int,
         participations: int,
         accountant: AccountantName,
         delta: float,
-    ) -> float:
-        run = self._run(num_examples, participations)
-        if accountant == "pld":
-            return best_epsilon(run, delta)[0]
-        curve = self._curves.setdefault(run.event, OneEventRdp())
-        return curve.epsilon(run, delta)
-
-    def _run(self, num_examples: int, participations: int) -> Composition:
-        """What a client's rounds release of one example."""
-        training = self.training
-        assert training.dp is not None
-        round_ = composition_dp_sgd(
-            noise_multiplier=training.dp.noise_multiplier,
-            steps=training.num_steps(num_examples),
-            num_examples=num_examples,
-            batch_size=training.batch_size,
-            batches=training.dp.batches,
+    ) -> tuple[float, AccountantName]:
+        """What one client's rounds tell of an example, and who says so."""
+        dp = self.training.dp
+        assert dp is not None
+        run = composition_dp_sgd(
+            dp.noise_multiplier,
+            self.training.num_steps(num_examples),
+            num_examples,
+            self.training.batch_size,
+            dp.batches,
         )
-        return round_._replace(times=round_.times * participations)
+        run = run._replace(times=run.times * participations)
+        if accountant == "pld":
+            return best_epsilon(run, delta)
+        curve = self._curves.setdefault(run.event, OneEventRdp())
+        return curve.epsilon(run, delta), accountant
 
 
 class _Participations:

@@ -12,8 +12,8 @@ from fedlearn.privacy.accountant import (
     epsilon,
 )
 from fedlearn.privacy.composition import Composition, Neighbouring
+from fedlearn.privacy.mechanism import as_mechanism
 from fedlearn.privacy.participation import Participation
-from fedlearn.privacy.released import as_mechanism
 
 if TYPE_CHECKING:
     from fedlearn.samplers.sampler import Sampler
@@ -134,13 +134,20 @@ class Guarantee:
             delta: Another than that of the guarantee.
         """
         delta = self.delta if delta is None else check_delta(delta)
-        composition = self.composition(rounds)
+        return self._spent(self.composition(rounds), accountant, delta)[0]
+
+    def _spent(
+        self,
+        composition: Composition,
+        accountant: AccountantName | None,
+        delta: float,
+    ) -> tuple[float, AccountantName]:
         if accountant is None:
-            return best_epsilon(composition, delta)[0]
+            return best_epsilon(composition, delta)
         check_accountant(accountant)
         if accountant == "rdp":
-            return self._rdp.epsilon(composition, delta)
-        return epsilon(composition, delta, accountant)
+            return self._rdp.epsilon(composition, delta), accountant
+        return epsilon(composition, delta, accountant), accountant
 
     def statement(
         self,
@@ -159,18 +166,14 @@ class Guarantee:
             delta: Another than that of the guarantee.
         """
         composition = self.composition(rounds)
-        if accountant is None:
-            spent, accountant = best_epsilon(
-                composition, self.delta if delta is None else check_delta(delta)
-            )
-        else:
-            spent = self.epsilon(rounds, accountant, delta)
+        delta = self.delta if delta is None else check_delta(delta)
+        spent, name = self._spent(composition, accountant, delta)
         return Statement(
             spent,
-            self.delta if delta is None else delta,
+            delta,
             int(rounds),
             composition.neighbouring,
             self.participation.description,
             repr(self.mechanism),
-            accountant,
+            name,
         )

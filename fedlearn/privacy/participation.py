@@ -1,75 +1,151 @@
-"""How often, and how randomly, a client takes part in a run.
+"""How often, and how randomly, a client takes part in a run."""
 
-What a sampler says of itself to the accounting. Two kinds of facts follow
-from it: for noise that is drawn anew each round, how much the sampling hides
-(`compose`); for noise that is correlated over rounds, how often a client can
-take part at most and how many rounds lie between (`max_participations` and
-`min_separation`).
-"""
-
-import abc
 import dataclasses
-import operator
-from typing import Any
+from typing import Any, Literal
 
+from fedlearn import checks
 from fedlearn.privacy.composition import Composition, Neighbouring
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
+SamplerName = Literal[
+    "poisson", "uniform", "full", "round_robin", "min_separation"
+]
+
+# Between which data sets one accounts, and a phrase for people.
+_KINDS: dict[str, tuple[Neighbouring, str]] = {
+    "poisson": ("add-or-remove-one", "Poisson sampling of {k} in {n} clients"),
+    "uniform": (
+        "replace-one",
+        "uniform sampling of exactly {k} in {n} clients",
+    ),
+    "full": ("add-or-remove-one", "all {n} clients in every round"),
+    "round_robin": ("zero-out", "{k} of {n} clients in turn"),
+    "min_separation": (
+        "zero-out",
+        "{k} of {n} clients, each at most once in {separation} rounds",
+    ),
+}
+
 
 @dataclasses.dataclass(frozen=True)
-class Participation(abc.ABC):
-    """Who of how many clients takes part.
+class Participation:
+    """Who of how many clients takes part: what a sampler tells the accounting.
+
+    For noise that is drawn anew each round the accounting needs to know how
+    much the sampling hides, which `compose` says; for noise that is
+    correlated over rounds, how often a client takes part at most
+    (`max_participations`), and how many rounds lie between
+    (`min_separation`).
+
+    Which data sets are neighbours goes with the sampling:
+
+    * `"poisson"`, each client by itself with one probability, and `"full"`,
+      all clients in every round: a client is there or not.
+    * `"uniform"`, so many clients, all sets equally likely: the number of
+      clients is public, so neighbours differ in one client's data
+      ("replace-one"). Replacing an update of norm 1 moves the sum by up to 2,
+      and so noise multipliers count half: theorem 27 of Wang et al. 2019,
+      "Subsampled Rényi differential privacy and analytical moments
+      accountant", https://arxiv.org/abs/1808.00087, takes the noise relative
+      to what a replacement moves.
+    * `"round_robin"`, everyone in turn, and `"min_separation"`: a client's
+      data are there or not ("zero-out" of Kairouz et al. 2021,
+      https://arxiv.org/abs/2103.00039, definition 1.1): without its place in
+      the order all others would move. Sampling doesn't amplify: a client
+      counts as often as it can take part at most.
 
     Args:
+        sampler: One of these names, those of `fedlearn.samplers`.
         population: Number of clients.
-        clients_per_round: How many take part in a round.
+        clients_per_round: How many take part, with `"poisson"` on average;
+            None, with `"full"`, for all.
+        min_separation: Least distance of two rounds of one client, for
+            `"min_separation"` only; otherwise it follows.
 
     Raises:
-        TypeError: If `population` is no integer.
-        ValueError: If `clients_per_round` isn't above 0 and at most
-            `population`.
+        ValueError: If an argument is out of range, or goes with another
+            sampler.
+
+    Example:
+
+    >>> turns = Participation("round_robin", 10, clients_per_round=4)
+    >>> turns.min_separation, turns.max_participations(rounds=5)
+    (2, 2)
+    >>> print(turns.description)
+    4 of 10 clients in turn
     """
 
+    sampler: SamplerName
     population: int
-    clients_per_round: float
+    clients_per_round: Any = None
+    min_separation: Any = None
 
     def __post_init__(self) -> None:
-        _check_integer("population", self.population)
-        if self.population < 1:
+        sampler, wanted = self.sampler, self.clients_per_round
+        if sampler not in _KINDS:
             raise ValueError(
-                f"population is {self.population!r}. Expected the number of "
-                "clients, 1 or more."
+                f"sampler is {sampler!r}, which has no accounting. Expected "
+                f"one of {', '.join(map(repr, _KINDS))}. For a sampler of "
+                "your own, give it a `participation` and use `Guarantee`."
             )
-        if not 0 < self.clients_per_round <= self.population:
+        n = checks.whole("population", self.population, 1, "number of clients")
+        if sampler == "full":
+            if wanted not in (None, n):
+                raise ValueError(
+                    f"clients_per_round is {wanted!r}, but with "
+                    f'sampler="full" all of the {n:,} clients take part. Leave '
+                    "it at that number or name another sampler."
+                )
+            wanted = n
+        elif sampler != "poisson":
+            wanted = checks.whole("clients_per_round", wanted)
+        if not 0 < wanted <= n:
             raise ValueError(
-                f"clients_per_round is {self.clients_per_round!r}, but the "
-                f"population has {self.population:,} clients. Expected above "
-                f"0 and at most {self.population:,}."
+                f"clients_per_round is {wanted!r}, but the population has "
+                f"{n:,} clients. Expected above 0 and at most {n:,}."
             )
+        separation = self.min_separation
+        if (sampler == "min_separation") != (separation is not None):
+            raise ValueError(
+                f"sampler is {sampler!r} and min_separation {separation!r}. "
+                'Give min_separation with sampler="min_separation", and only '
+                "then."
+            )
+        if separation is not None:
+            separation = check_separation(n, wanted, separation)
+        elif sampler == "round_robin":
+            separation = n // wanted
+        object.__setattr__(self, "clients_per_round", wanted)
+        object.__setattr__(self, "min_separation", separation or 1)
 
     @property
-    @abc.abstractmethod
     def neighbouring(self) -> Neighbouring:
         """Between which data sets `compose` accounts."""
+        return _KINDS[self.sampler][0]
 
     @property
-    @abc.abstractmethod
     def description(self) -> str:
         """A phrase for people: "Poisson sampling of 10 in 100 clients"."""
+        wanted = self.clients_per_round
+        return _KINDS[self.sampler][1].format(
+            k=f"{wanted:,g}" if self.sampler == "poisson" else f"{wanted:,}",
+            n=f"{self.population:,}",
+            separation=f"{self.min_separation:,}",
+        )
 
     @property
     def cohort_sizes(self) -> tuple[int, int]:
         """The least and the largest number of clients that a round may have."""
-        return 0, self.population
-
-    @property
-    def min_separation(self) -> int:
-        """Least distance of two rounds of one client, 1 or more."""
-        return 1
+        if self.sampler == "poisson":
+            return 0, self.population
+        return self.clients_per_round, self.clients_per_round
 
     def max_participations(self, rounds: int) -> int:
         """How often one client takes part in the first rounds, at most."""
-        return rounds
+        if self.sampler == "round_robin":
+            # Of the T * m turns in T rounds, every N-th is the same client's.
+            return -(-rounds * self.clients_per_round // self.population)
+        return -(-rounds // self.min_separation)
 
     def compose(self, event: Any, rounds: int) -> Composition:
         """What `rounds` rounds release.
@@ -81,197 +157,36 @@ class Participation(abc.ABC):
                 to a sum.
             rounds: A number of rounds.
         """
-        return Composition(
-            event, self.max_participations(rounds), self.neighbouring
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class PoissonSampling(Participation):
-    """Each client by itself with one probability, each round anew.
-
-    >>> PoissonSampling(population=1_000, clients_per_round=10).probability
-    0.01
-    """
-
-    @property
-    def neighbouring(self) -> Neighbouring:
-        return "add-or-remove-one"
-
-    @property
-    def probability(self) -> float:
-        """The probability with which a client takes part in a round."""
-        return self.clients_per_round / self.population
-
-    @property
-    def description(self) -> str:
-        return (
-            f"Poisson sampling of {self.clients_per_round:,g} in "
-            f"{self.population:,} clients"
-        )
-
-    def compose(self, event: Any, rounds: int) -> Composition:
-        dp = require_dp_accounting()
-        sampled = dp.PoissonSampledDpEvent(self.probability, event)
-        return Composition(sampled, rounds, self.neighbouring)
-
-
-@dataclasses.dataclass(frozen=True)
-class _FixedSize(Participation):
-    def __post_init__(self) -> None:
-        _check_integer("clients_per_round", self.clients_per_round)
-        super().__post_init__()
-
-    @property
-    def cohort_sizes(self) -> tuple[int, int]:
-        return int(self.clients_per_round), int(self.clients_per_round)
-
-
-@dataclasses.dataclass(frozen=True)
-class UniformSampling(_FixedSize):
-    """So many clients, all sets equally likely, each round anew.
-
-    The number of clients is public, so neighbours differ in one client's
-    data and not in the number ("replace-one"). Replacing an update of norm 1
-    moves the sum by up to 2, and so `compose` halves the noise multipliers:
-    theorem 27 of Wang et al. 2019, "Subsampled Rényi differential privacy
-    and analytical moments accountant", https://arxiv.org/abs/1808.00087,
-    takes the noise relative to what a replacement moves.
-    """
-
-    @property
-    def neighbouring(self) -> Neighbouring:
-        return "replace-one"
-
-    @property
-    def description(self) -> str:
-        return (
-            f"uniform sampling of exactly {self.clients_per_round:,} in "
-            f"{self.population:,} clients"
-        )
-
-    def compose(self, event: Any, rounds: int) -> Composition:
-        dp = require_dp_accounting()
-        if not isinstance(event, dp.GaussianDpEvent):
-            raise ValueError(
-                "Uniform sampling can be accounted for with Gaussian noise "
-                f"only. Received: {event}. Use the sampler `Poisson`."
+        if self.sampler == "poisson":
+            dp = require_dp_accounting()
+            probability = self.clients_per_round / self.population
+            event = dp.PoissonSampledDpEvent(probability, event)
+        elif self.sampler == "uniform":
+            dp = require_dp_accounting()
+            if not isinstance(event, dp.GaussianDpEvent):
+                raise ValueError(
+                    "Uniform sampling can be accounted for with Gaussian noise "
+                    f"only. Received: {event}. Use the sampler `Poisson`."
+                )
+            event = dp.SampledWithoutReplacementDpEvent(
+                self.population,
+                self.clients_per_round,
+                dp.GaussianDpEvent(event.noise_multiplier / 2),
             )
-        sampled = dp.SampledWithoutReplacementDpEvent(
-            self.population,
-            self.clients_per_round,
-            dp.GaussianDpEvent(event.noise_multiplier / 2),
+        times = self.max_participations(rounds)
+        return Composition(event, times, self.neighbouring)
+
+
+def check_separation(population: int, wanted: int, separation: Any) -> int:
+    """A `min_separation` for which there are enough clients."""
+    separation = checks.whole("min_separation", separation)
+    needed = wanted * separation
+    if needed > population:
+        raise ValueError(
+            f"{wanted:,} clients per round, each at most once in "
+            f"{separation:,} rounds, need {needed:,} clients, but there are "
+            f"{population:,}. Lower clients_per_round to "
+            f"{population // separation:,} or min_separation to "
+            f"{population // wanted:,}."
         )
-        return Composition(sampled, rounds, self.neighbouring)
-
-
-@dataclasses.dataclass(frozen=True)
-class Everyone(_FixedSize):
-    """All clients in every round."""
-
-    clients_per_round: float = 0
-
-    def __post_init__(self) -> None:
-        if self.clients_per_round not in (0, self.population):
-            raise ValueError(
-                f"clients_per_round is {self.clients_per_round!r}, but with "
-                'sampler="full" all of the '
-                f"{self.population!r} clients take part. Leave it at that "
-                "number or name another sampler."
-            )
-        object.__setattr__(self, "clients_per_round", self.population)
-        super().__post_init__()
-
-    @property
-    def neighbouring(self) -> Neighbouring:
-        return "add-or-remove-one"
-
-    @property
-    def description(self) -> str:
-        return f"all {self.population:,} clients in every round"
-
-
-@dataclasses.dataclass(frozen=True)
-class Turns(_FixedSize):
-    """Everyone in turn, in one order, again and again.
-
-    Neighbours differ in one client's data being there or not ("zero-out" of
-    Kairouz et al. 2021, https://arxiv.org/abs/2103.00039, definition 1.1):
-    without its place in the order all others would move.
-
-    >>> turns = Turns(population=10, clients_per_round=4)
-    >>> turns.min_separation, turns.max_participations(rounds=5)
-    (2, 2)
-    """
-
-    @property
-    def neighbouring(self) -> Neighbouring:
-        return "zero-out"
-
-    @property
-    def description(self) -> str:
-        return (
-            f"{self.clients_per_round:,} of {self.population:,} clients in turn"
-        )
-
-    @property
-    def min_separation(self) -> int:
-        return int(self.population // self.clients_per_round)
-
-    def max_participations(self, rounds: int) -> int:
-        # Of the T * m turns in T rounds, every N-th is the same client's.
-        turns = rounds * int(self.clients_per_round)
-        return -(-turns // self.population)
-
-
-@dataclasses.dataclass(frozen=True)
-class Separated(_FixedSize):
-    """No client again before `separation` rounds have passed.
-
-    >>> Separated(100, 10, separation=5).max_participations(rounds=11)
-    3
-    """
-
-    separation: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_integer("min_separation", self.separation)
-        if self.separation < 1:
-            raise ValueError(
-                f"min_separation is {self.separation!r}. Expected 1 or more "
-                "rounds."
-            )
-        needed = self.clients_per_round * self.separation
-        if needed > self.population:
-            raise ValueError(
-                f"{self.clients_per_round:,} clients per round, each at most "
-                f"once in {self.separation:,} rounds, need {needed:,} "
-                f"clients, but the population has {self.population:,}. Lower "
-                "clients_per_round or min_separation."
-            )
-
-    @property
-    def neighbouring(self) -> Neighbouring:
-        return "zero-out"
-
-    @property
-    def description(self) -> str:
-        return (
-            f"{self.clients_per_round:,} of {self.population:,} clients, each "
-            f"at most once in {self.separation:,} rounds"
-        )
-
-    @property
-    def min_separation(self) -> int:
-        return self.separation
-
-    def max_participations(self, rounds: int) -> int:
-        return -(-rounds // self.separation)
-
-
-def _check_integer(name: str, value: Any) -> None:
-    try:
-        operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}. Expected an integer.") from None
+    return separation

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fedlearn.privacy.accountant import AccountantName
-from fedlearn.privacy.calibration import calibrate_noise_multiplier
-from fedlearn.privacy.epsilon import SamplerName, participation_of
-from fedlearn.privacy.gaussian import Gaussian
+from fedlearn.privacy.epsilon import calibrate_noise_multiplier
 from fedlearn.privacy.guarantee import Guarantee, Statement
+from fedlearn.privacy.mechanism import Gaussian
+from fedlearn.privacy.participation import Participation, SamplerName
 from fedlearn.privacy.privacy import Privacy
 
 if TYPE_CHECKING:
@@ -102,15 +102,16 @@ class Plan(NamedTuple):
             )
         if self.sampler_name == "full":
             return None
-        if self.sampler_name == "poisson":
-            return samplers.Poisson(clients, self.clients_per_round, seed)
-        whole = int(self.clients_per_round)
-        if self.sampler_name == "uniform":
-            return samplers.Uniform(clients, whole, seed)
-        if self.sampler_name == "round_robin":
-            return samplers.RoundRobin(clients, whole, seed)
-        assert self.min_separation is not None
-        return samplers.MinSeparation(clients, whole, self.min_separation, seed)
+        kind = {
+            "poisson": samplers.Poisson,
+            "uniform": samplers.Uniform,
+            "round_robin": samplers.RoundRobin,
+            "min_separation": samplers.MinSeparation,
+        }[self.sampler_name]
+        more = {}
+        if self.min_separation is not None:
+            more["min_separation"] = self.min_separation
+        return kind(clients, self.clients_per_round, seed=seed, **more)
 
     def __str__(self) -> str:
         part = "on average " if self.sampler_name == "poisson" else ""
@@ -237,10 +238,8 @@ def plan(
             accountant=accountant,
             min_separation=min_separation,
         )
-    participation = participation_of(
-        sampler, population, clients_per_round, min_separation
-    )
-    guarantee = Guarantee(Gaussian(noise_multiplier), participation, delta)
+    part = Participation(sampler, population, clients_per_round, min_separation)
+    guarantee = Guarantee(Gaussian(noise_multiplier), part, delta)
     planned = Plan(
         noise_multiplier=noise_multiplier,
         epsilon_rdp=guarantee.epsilon(rounds, "rdp"),

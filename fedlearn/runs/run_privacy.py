@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fingerprint import ids_digest
-from fedlearn.privacy.participation import PoissonSampling
-from fedlearn.privacy.released import as_mechanism
-from fedlearn.samplers import Poisson, Sampler, Uniform
+from fedlearn.privacy.guarantee import Guarantee
+from fedlearn.privacy.mechanism import as_mechanism
+from fedlearn.privacy.participation import Participation
+from fedlearn.samplers import Sampler
 
 if TYPE_CHECKING:
     from fedlearn.messages.server_state import ServerState
@@ -40,17 +41,20 @@ class RunPrivacy:
         self.guarantees = [g for g in found if g is not None]
         self._process = process
         # What all rounds are taken to have had in common.
-        self._terms = {
-            "sampling": _told(sampler, who_counts=examples is not None),
-            "clients": ids_digest(
-                data.client_ids if sampler is None else sampler.client_ids
-            ),
-            "numbers of examples": ""
-            if examples is None
-            else ids_digest(
-                [f"{n} {i}" for i, n in examples.num_examples.items()]
-            ),
-        }
+        self._terms: dict[str, str] = {}
+        if self.guarantees:
+            drawn = data.client_ids if sampler is None else sampler.client_ids
+            self._terms = {
+                "sampling": "everyone"
+                if sampler is None
+                else sampler.terms(who_counts=examples is not None),
+                "clients": ids_digest(drawn),
+            }
+        if examples is not None:
+            sizes = examples.num_examples.items()
+            self._terms["numbers of examples"] = ids_digest(
+                [f"{n} {i}" for i, n in sizes]
+            )
         self._as_if = 0
 
     def give_to(self, callbacks: Sequence[Any]) -> None:
@@ -76,7 +80,7 @@ class RunPrivacy:
         if at is not state:
             self._as_if = int(state.round_num)
             return
-        differ = [name for name in terms if terms[name] != self._terms[name]]
+        differ = [n for n, term in self._terms.items() if terms.get(n) != term]
         if differ and known:
             raise ValueError(
                 f"The {int(state.round_num):,} rounds so far had other "
@@ -109,20 +113,20 @@ class RunPrivacy:
         """Prints what a private run doesn't promise."""
         if not self.guarantees:
             return
-        process = self._process
+        process, told = self._process, []
         for guarantee in self.guarantees:
-            drawn_by = getattr(guarantee, "participation", None)
-            if isinstance(drawn_by, PoissonSampling):
-                print(
-                    f"Privacy: {drawn_by.description}: each takes part by its "
-                    "own coin, so that rounds differ in size, which is what "
-                    "noise is planned for. For a fixed number give a `sampler`."
+            part = getattr(guarantee, "participation", None)
+            if part is not None and part.sampler == "poisson":
+                told.append(
+                    f"{part.description}: each takes part by its own coin, so "
+                    "that rounds differ in size, which is what noise is "
+                    "planned for. For a fixed number give a `sampler`."
                 )
         if self._as_if:
-            print(
-                f"Privacy: the {self._as_if:,} rounds of the initial state "
-                "are counted as if they had had this noise, these clients and "
-                "this sampling. If they hadn't, epsilon is another."
+            told.append(
+                f"the {self._as_if:,} rounds of the initial state are counted "
+                "as if they had had this noise, these clients and this "
+                "sampling. If they hadn't, epsilon is another."
             )
         if not process.privacy.secure_noise:
             way_out = (
@@ -131,34 +135,19 @@ class RunPrivacy:
                 else "privacy=Privacy(secure_noise=True) draws from the "
                 "operating system."
             )
-            print(
-                "Privacy: the noise is drawn from the run's seed: "
-                "reproducible, for simulation. Whoever knows the seed can take "
-                f"it off; {way_out}"
+            told.append(
+                "the noise is drawn from the run's seed: reproducible, for "
+                "simulation. Whoever knows the seed can take it off; "
+                f"{way_out}"
             )
         if not process.privacy.private_metrics:
-            print(
-                "Privacy: clients' metrics (loss, num_examples, ...) are "
-                "exact, outside the guarantee. "
-                "privacy=Privacy(private_metrics=True) leaves them out."
+            told.append(
+                "clients' metrics (loss, num_examples, ...) are exact, "
+                "outside the guarantee. privacy=Privacy(private_metrics=True) "
+                "leaves them out."
             )
-
-
-def _told(sampler: Sampler | None, who_counts: bool) -> str:
-    """What of a sampler a guarantee over rounds rests on.
-
-    Args:
-        sampler: It.
-        who_counts: Whether on who was really drawn, for single examples.
-    """
-    if sampler is None:
-        return "everyone"
-    name = type(sampler).__name__
-    if type(sampler) in (Poisson, Uniform) and not who_counts:
-        # Their rounds are drawn independently of each other, whatever the
-        # seed is. Elsewhere it says how far apart a client's turns are.
-        return f"{name} of {float(sampler.clients_per_round)!r}"
-    return f"{name} with {sampler.arguments}"
+        for text in told:
+            print(f"Privacy: {text}")
 
 
 def draws_by_poisson(
@@ -173,8 +162,9 @@ def draws_by_poisson(
     if not aggregator.noise or not 0 < clients_per_round <= population:
         return False
     mechanism = as_mechanism(aggregator.dp_event())
+    drawn = Participation("poisson", population, clients_per_round)
     try:
-        mechanism.compose(PoissonSampling(population, clients_per_round), 1)
+        mechanism.compose(drawn, 1)
     except ValueError:
         return False
     return True
@@ -187,8 +177,6 @@ def _of_clients(
     aggregator = process.aggregator
     if not aggregator.noise:
         return None
-    from fedlearn.privacy import Everyone, Guarantee
-
     expected = len(data) if sampler is None else sampler.clients_per_round
     divided_by = getattr(aggregator, "denominator", None)
     if divided_by is not None and divided_by != expected:
@@ -199,7 +187,7 @@ def _of_clients(
         )
     return Guarantee(
         aggregator.dp_event(),
-        Everyone(len(data)) if sampler is None else sampler,
+        Participation("full", len(data)) if sampler is None else sampler,
         delta=process.privacy.delta,
     )
 

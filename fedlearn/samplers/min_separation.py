@@ -1,12 +1,11 @@
 """Nobody again before some rounds have passed."""
 
-import operator
 from collections.abc import Iterable
 
-from fedlearn import seeds
+from fedlearn import checks, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Separated
-from fedlearn.samplers.sampler import Sampler, check_whole
+from fedlearn.privacy.participation import Participation, check_separation
+from fedlearn.samplers.sampler import Sampler
 
 
 class MinSeparation(Sampler):
@@ -51,28 +50,10 @@ class MinSeparation(Sampler):
         min_separation: int,
         seed: int = 0,
     ) -> None:
-        super().__init__(clients, check_whole(clients_per_round))
-        try:
-            self.min_separation = operator.index(min_separation)
-        except TypeError:
-            raise TypeError(
-                f"min_separation is {min_separation!r}. Expected an integer."
-            ) from None
-        if self.min_separation < 1:
-            raise ValueError(
-                f"min_separation is {min_separation!r}. Expected 1 or more "
-                "rounds."
-            )
+        wanted = checks.whole("clients_per_round", clients_per_round)
+        super().__init__(clients, wanted)
         total = len(self.client_ids)
-        needed = self.clients_per_round * self.min_separation
-        if needed > total:
-            raise ValueError(
-                f"{self.clients_per_round:,} clients per round, each at most "
-                f"once in {self.min_separation:,} rounds, need {needed:,} "
-                f"clients, but there are {total:,}. Lower clients_per_round "
-                f"to {total // self.min_separation:,} or min_separation to "
-                f"{total // self.clients_per_round:,}."
-            )
+        self.min_separation = check_separation(total, wanted, min_separation)
         self.seed = seed
         order = seeds.permutation(total, seed, "min_separation", "groups")
         self._groups = [
@@ -86,7 +67,10 @@ class MinSeparation(Sampler):
         return group[drawn].tolist()
 
     @property
-    def participation(self) -> Separated:
-        return Separated(
-            len(self.client_ids), self.clients_per_round, self.min_separation
+    def participation(self) -> Participation:
+        return Participation(
+            "min_separation",
+            len(self.client_ids),
+            self.clients_per_round,
+            self.min_separation,
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import PoissonSampling
+from fedlearn.privacy.participation import Participation
 from fedlearn.samplers.sampler import Sampler
 
 
@@ -55,5 +55,6 @@ class Poisson(Sampler):
         return np.flatnonzero(coins < self.probability).tolist()
 
     @property
-    def participation(self) -> PoissonSampling:
-        return PoissonSampling(len(self.client_ids), self.clients_per_round)
+    def participation(self) -> Participation:
+        total = len(self.client_ids)
+        return Participation("poisson", total, self.clients_per_round)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from fedlearn import seeds
+from fedlearn import checks, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Turns
-from fedlearn.samplers.sampler import Sampler, check_whole
+from fedlearn.privacy.participation import Participation
+from fedlearn.samplers.sampler import Sampler
 
 
 class RoundRobin(Sampler):
@@ -37,7 +37,9 @@ class RoundRobin(Sampler):
         clients_per_round: int,
         seed: int | None = 0,
     ) -> None:
-        super().__init__(clients, check_whole(clients_per_round))
+        super().__init__(
+            clients, checks.whole("clients_per_round", clients_per_round)
+        )
         self.seed = seed
         total = len(self.client_ids)
         # One order for all passes: with a new one each pass, a round across
@@ -55,5 +57,6 @@ class RoundRobin(Sampler):
         return taken + self._order[: wanted - len(taken)]
 
     @property
-    def participation(self) -> Turns:
-        return Turns(len(self.client_ids), self.clients_per_round)
+    def participation(self) -> Participation:
+        total = len(self.client_ids)
+        return Participation("round_robin", total, self.clients_per_round)

@@ -89,9 +89,27 @@ class Sampler(Configurable, abc.ABC):
         raise NotImplementedError(
             f"The sampler {type(self).__name__} has no privacy accounting: it "
             "doesn't say how often and how randomly a client takes part. Give "
-            "it a property `participation` that returns one of the classes of "
-            "fedlearn.privacy.participation, or use the sampler Poisson."
+            "it a property `participation` that returns a "
+            "fedlearn.privacy.Participation, or use the sampler Poisson."
         )
+
+    def terms(self, who_counts: bool = False) -> str:
+        """What of it a guarantee over many rounds rests on.
+
+        Rounds drawn by two samplers with the same terms count as rounds of
+        one.
+
+        Args:
+            who_counts: Whether on who was really drawn, as for single
+                examples. Else, where rounds are drawn independently of each
+                other, the seed doesn't matter; elsewhere it says how far
+                apart a client's turns are.
+        """
+        if not who_counts:
+            participation = self.participation
+            if participation.sampler in ("poisson", "uniform"):
+                return participation.description
+        return f"{type(self).__name__} with {self.arguments}"
 
     def dp_event(self, event: Any, rounds: int = 1) -> Any:
         """The `dp_accounting.DpEvent` of some rounds with this sampling.
@@ -137,17 +155,3 @@ class Sampler(Configurable, abc.ABC):
             f"<{type(self).__name__} of {len(self.client_ids):,} clients: "
             f"{arguments}>"
         )
-
-
-def check_whole(clients_per_round: int) -> int:
-    """`clients_per_round` of a sampler that draws exactly so many.
-
-    Raises:
-        TypeError: If it is no integer.
-    """
-    try:
-        return operator.index(clients_per_round)
-    except TypeError:
-        raise TypeError(
-            f"clients_per_round is {clients_per_round!r}. Expected an integer."
-        ) from None

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fedlearn import seeds
+from fedlearn import checks, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import UniformSampling
-from fedlearn.samplers.sampler import Sampler, check_whole
+from fedlearn.privacy.participation import Participation
+from fedlearn.samplers.sampler import Sampler
 
 
 class Uniform(Sampler):
@@ -39,7 +39,9 @@ class Uniform(Sampler):
         clients_per_round: int,
         seed: int = 0,
     ) -> None:
-        super().__init__(clients, check_whole(clients_per_round))
+        super().__init__(
+            clients, checks.whole("clients_per_round", clients_per_round)
+        )
         self.seed = seed
 
     def _sample(self, round_num: int) -> list[int]:
@@ -61,5 +63,6 @@ class Uniform(Sampler):
             size *= 2
 
     @property
-    def participation(self) -> UniformSampling:
-        return UniformSampling(len(self.client_ids), self.clients_per_round)
+    def participation(self) -> Participation:
+        total = len(self.client_ids)
+        return Participation("uniform", total, self.clients_per_round)

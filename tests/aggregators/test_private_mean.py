@@ -132,10 +132,14 @@ def test_the_noise_of_adaptive_clipping():
     assert abs(moved(state, after).std() / expected - 1) < 0.04
     # Both together cost what one Gaussian of the multiplier does.
     event = fl.privacy.Guarantee(
-        aggregator.dp_event(), fl.privacy.PoissonSampling(1000, 20), 1e-5
+        aggregator.dp_event(),
+        fl.privacy.Participation("poisson", 1000, 20),
+        1e-5,
     )
     alone = fl.privacy.Guarantee(
-        fl.privacy.Gaussian(1.0), fl.privacy.PoissonSampling(1000, 20), 1e-5
+        fl.privacy.Gaussian(1.0),
+        fl.privacy.Participation("poisson", 1000, 20),
+        1e-5,
     )
     assert event.epsilon(100) == pytest.approx(alone.epsilon(100), rel=1e-6)
 
@@ -390,7 +394,7 @@ def test_fit_knows_the_size_that_noise_on_integers_depends_on(capsys):
     history = process.fit(wide_clients(8), rounds=2, verbose=2)
     expected = fl.privacy.Guarantee(
         process.aggregator.dp_event(),
-        fl.privacy.Everyone(8),
+        fl.privacy.Participation("full", 8),
         1e-3,
     )
     assert history.history["epsilon"] == [expected.epsilon(k) for k in (1, 2)]

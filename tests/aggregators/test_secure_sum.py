@@ -234,10 +234,10 @@ def test_epsilon_only_where_no_sum_wraps_around():
         gaussian = fl.privacy.Gaussian(1.0)
         return fl.privacy.Guarantee(gaussian, participation, 1e-3).epsilon(2)
 
-    fixed = fl.privacy.UniformSampling(100, 8)
+    fixed = fl.privacy.Participation("uniform", 100, 8)
     assert epsilon(fixed) == alone(fixed)
     # Poisson sampling may draw all 100.
-    poisson = fl.privacy.PoissonSampling(100, 8)
+    poisson = fl.privacy.Participation("poisson", 100, 8)
     with pytest.raises(ValueError, match=r"0 to 100 clients.*`modulus_bits`"):
         epsilon(poisson)
     with pytest.raises(ValueError, match="0 to 100 clients"):

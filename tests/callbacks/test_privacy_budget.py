@@ -11,7 +11,7 @@ DELTA = 1e-3
 def guarantee(noise_multiplier=2.0):
     return privacy.Guarantee(
         privacy.Gaussian(noise_multiplier),
-        privacy.PoissonSampling(population=100, clients_per_round=10),
+        privacy.Participation("poisson", 100, clients_per_round=10),
         DELTA,
     )
 

@@ -207,7 +207,7 @@ def test_discrete_gaussians_give_away_no_more_than_the_bound(
 @both
 def test_epsilon_is_that_of_gaussian_noise_with_enough_bits(kind):
     pytest.importorskip("dp_accounting")
-    everyone = privacy.Everyone(50)
+    everyone = privacy.Participation("full", 50)
 
     def epsilon(mechanism):
         return privacy.Guarantee(mechanism, everyone, 1e-5).epsilon(10)

@@ -30,7 +30,9 @@ def gaussian_delta(epsilon, sigma):
 @pytest.mark.parametrize("noise_multiplier", [0.1, 1.0, 30.0])
 def test_noise_without_sampling_is_one_gaussian(noise_multiplier):
     guarantee = privacy.Guarantee(
-        privacy.Gaussian(noise_multiplier), privacy.Everyone(50), delta=1e-5
+        privacy.Gaussian(noise_multiplier),
+        privacy.Participation("full", 50),
+        delta=1e-5,
     )
     spent = guarantee.epsilon(64, "pld")
     sigma = noise_multiplier / 8
@@ -88,7 +90,8 @@ def test_the_rdp_bound_is_given_and_named_where_pld_cannot_be_had():
             samplers.RoundRobin(IDS, 10),
         ),
         lambda: privacy.Guarantee(
-            BandedMatrixNoise(0.1, bands=1).dp_event(), privacy.Everyone(100)
+            BandedMatrixNoise(0.1, bands=1).dp_event(),
+            privacy.Participation("full", 100),
         ),
     ],
     ids=["gaussian", "banded", "banded_everyone"],

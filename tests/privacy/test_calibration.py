@@ -61,9 +61,9 @@ def test_sampled_pld():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"epsilon": 0.0}, r"epsilon is 0\.0"),
-        ({"epsilon": float("inf")}, "epsilon is inf"),
-        ({"rounds": 0}, "rounds is 0"),
+        ({"epsilon": 0.0}, "`epsilon` must be a finite number above 0"),
+        ({"epsilon": float("inf")}, "`epsilon` must be a finite"),
+        ({"rounds": 0}, "`rounds` must be a whole"),
         ({"delta": 2.0}, r"delta is 2\.0"),
         ({"accountant": "gdp"}, "accountant is 'gdp'"),
         ({"clients_per_round": 10_001}, "population has 10,000"),

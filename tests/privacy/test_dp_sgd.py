@@ -128,9 +128,9 @@ def test_errors():
         guarantee_of().epsilon(-1)
     plan = {"noise_multiplier": 1.0, "delta": 1e-3, "batch_size": 5}
     for wrong, match in (
-        ({"steps": -1}, "steps is -1"),
-        ({"num_examples": 0}, "num_examples is 0"),
-        ({"batches": "uniform"}, "batches is"),
+        ({"steps": -1}, "`steps` must be a whole"),
+        ({"num_examples": 0}, "`num_examples` must be"),
+        ({"batches": "uniform"}, "`batches` must be"),
         ({"delta": 0}, "delta is 0"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -90,7 +90,9 @@ class LuckyPoisson(samplers.Poisson):
 class CarefulComers(FirstComers):
     @property
     def participation(self):
-        return privacy.Separated(len(self.client_ids), self.clients_per_round)
+        return privacy.Participation(
+            "min_separation", len(self.client_ids), self.clients_per_round, 1
+        )
 
 
 class RenamedPoisson(samplers.Poisson):
@@ -107,7 +109,7 @@ def test_a_sampler_may_say_its_own_participation():
     guarantee = privacy.Guarantee(privacy.Gaussian(1.0), CarefulComers(IDS, 5))
     assert guarantee.statement(3, "rdp").neighbouring == "zero-out"
     same = privacy.Guarantee(privacy.Gaussian(1.0), RenamedPoisson(IDS, 5))
-    assert same.participation == privacy.PoissonSampling(50, 5)
+    assert same.participation == privacy.Participation("poisson", 50, 5)
 
 
 def test_live_epsilon_is_a_function_of_the_round():
@@ -152,10 +154,11 @@ def test_delta():
 
 
 def test_everyone():
-    assert privacy.Everyone(5) == privacy.Everyone(5, 5)
-    assert privacy.Everyone(5).compose("event", 3).times == 3
+    everyone = privacy.Participation("full", 5)
+    assert everyone == privacy.Participation("full", 5, 5)
+    assert everyone.compose("event", 3).times == 3
     with pytest.raises(ValueError, match="all of the 5"):
-        privacy.Everyone(5, 4)
+        privacy.Participation("full", 5, 4)
 
 
 def test_imports_dp_accounting_only_where_it_is_used():

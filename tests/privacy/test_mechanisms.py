@@ -148,7 +148,7 @@ def test_tree_with_restarts_equals_dp_accounting():
     # 3 trees of 10 rounds, a client once in each.
     guarantee = privacy.Guarantee(
         privacy.Tree(4.0, restart_every=10),
-        privacy.Separated(100, 10, separation=10),
+        privacy.Participation("min_separation", 100, 10, 10),
         delta=1e-4,
     )
     accountant = rdp.RdpAccountant(
@@ -169,7 +169,7 @@ def test_tree_with_restarts_equals_dp_accounting():
 def test_banded_matrix_is_one_gaussian():
     guarantee = privacy.Guarantee(
         privacy.BandedMatrix(4.0, [0.8, 0.6]),
-        privacy.Separated(100, 10, separation=10),
+        privacy.Participation("min_separation", 100, 10, 10),
         delta=1e-4,
     )
     accountant = rdp.RdpAccountant(
@@ -181,7 +181,7 @@ def test_banded_matrix_is_one_gaussian():
 
 
 def test_one_band_is_independent_noise():
-    participation = privacy.Turns(20, 4)
+    participation = privacy.Participation("round_robin", 20, 4)
     banded = privacy.BandedMatrix(2.0, [1.0])
     gaussian = privacy.Gaussian(2.0)
     for rounds in (1, 5, 6, 11):
@@ -198,7 +198,7 @@ def test_mechanism_errors():
         privacy.Tree,
         lambda z: privacy.BandedMatrix(z, [1.0]),
     ):
-        with pytest.raises(ValueError, match="noise_multiplier is -1"):
+        with pytest.raises(ValueError, match="`noise_multiplier` must be .*-1"):
             make(-1)
     with pytest.raises(ValueError, match="restart_every is 0"):
         privacy.Tree(1.0, restart_every=0)
@@ -208,7 +208,7 @@ def test_combined_noise_is_that_of_dp_accounting():
     events = [dp.GaussianDpEvent(1.0), dp.GaussianDpEvent(20.0)]
     together = dp.PoissonSampledDpEvent(0.1, dp.ComposedDpEvent(events))
     expected = rdp.RdpAccountant().compose(together, 9).get_epsilon(1e-4)
-    sampling = privacy.PoissonSampling(100, 10)
+    sampling = privacy.Participation("poisson", 100, 10)
     for released in (
         privacy.composed(events),
         privacy.Gaussian(1.0, 20.0),
@@ -230,25 +230,29 @@ def test_composed():
     with pytest.raises(ValueError, match="nothing to compose"):
         privacy.composed([])
     open_link = privacy.composed([gaussian, dp.NonPrivateDpEvent()])
-    sampling = privacy.PoissonSampling(100, 10)
+    sampling = privacy.Participation("poisson", 100, 10)
     assert privacy.Guarantee(open_link, sampling).epsilon(1) == math.inf
 
 
 def test_noise_that_is_not_gaussian():
     laplace = dp.LaplaceDpEvent(2.0)
-    sampling = privacy.PoissonSampling(100, 10)
+    sampling = privacy.Participation("poisson", 100, 10)
     guarantee = privacy.Guarantee(laplace, sampling, delta=1e-4)
     assert guarantee.epsilon(3, "pld") > 0
     with pytest.raises(ValueError, match=r"RdpAccountant .* can't account"):
         guarantee.epsilon(3)
-    uniform = privacy.Guarantee(laplace, privacy.UniformSampling(100, 10))
+    uniform = privacy.Guarantee(
+        laplace, privacy.Participation("uniform", 100, 10)
+    )
     with pytest.raises(ValueError, match="Gaussian noise only"):
         uniform.epsilon(3)
 
 
 def test_shared_noise_is_accounted_for_at_integer_orders():
     mechanism = privacy.SharedNoise(0.02, 0.01, 10, "some")
-    guarantee = privacy.Guarantee(mechanism, privacy.Everyone(10), 1e-4)
+    guarantee = privacy.Guarantee(
+        mechanism, privacy.Participation("full", 10), 1e-4
+    )
     orders = list(range(2, 400))
     rdp = [7 * (0.02 * a + 0.01) for a in orders]
     exact, best = dp.rdp.compute_epsilon(orders, rdp, 1e-4)
@@ -257,7 +261,7 @@ def test_shared_noise_is_accounted_for_at_integer_orders():
     # Fractional orders would find less, and nothing is proven of them.
     accountant = rdp_of(dp.SelfComposedDpEvent(dp.ZCDpEvent(2.0, 0.01), 7))
     coarse = privacy.SharedNoise(2.0, 0.01, 10, "some")
-    same = privacy.Guarantee(coarse, privacy.Everyone(10), 1e-4)
+    same = privacy.Guarantee(coarse, privacy.Participation("full", 10), 1e-4)
     assert same.epsilon(7) > accountant.get_epsilon(1e-4) * 1.01
     with pytest.raises(ValueError, match="Rényi divergence only"):
         guarantee.epsilon(7, "pld")
@@ -273,9 +277,9 @@ def test_a_size_that_a_round_must_have():
     mechanism = privacy.composed([dp.GaussianDpEvent(2.0), size])
     assert repr(mechanism) == "Gaussian noise, multiplier 2"
     for participation in (
-        privacy.PoissonSampling(20, 10),
-        privacy.UniformSampling(100, 20),
-        privacy.Everyone(20),
+        privacy.Participation("poisson", 20, 10),
+        privacy.Participation("uniform", 100, 20),
+        privacy.Participation("full", 20),
     ):
         found, expected = (
             privacy.Guarantee(m, participation, 1e-3).epsilon(3)
@@ -283,9 +287,9 @@ def test_a_size_that_a_round_must_have():
         )
         assert found == expected
     for participation in (
-        privacy.PoissonSampling(21, 10),
-        privacy.UniformSampling(100, 21),
-        privacy.Everyone(21),
+        privacy.Participation("poisson", 21, 10),
+        privacy.Participation("uniform", 100, 21),
+        privacy.Participation("full", 21),
     ):
         with pytest.raises(ValueError, match=r"21 clients.* 0 to 20\. Why\."):
             privacy.Guarantee(mechanism, participation).epsilon(1)

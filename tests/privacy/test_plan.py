@@ -64,7 +64,7 @@ def test_where_pld_cannot_be_had_the_table_says_so():
 def test_every_sampler_has_its_plan(arguments):
     plan = privacy.plan(noise_multiplier=1.0, **PLAN | arguments)
     sampler = plan.sampler(IDS)
-    drawn = privacy.Everyone(20) if sampler is None else sampler
+    drawn = privacy.Participation("full", 20) if sampler is None else sampler
     guarantee = privacy.Guarantee(plan.aggregator().dp_event(), drawn, 1e-2)
     assert guarantee.epsilon(3) == pytest.approx(plan.epsilon_rdp, rel=1e-9)
 
