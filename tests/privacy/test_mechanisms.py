@@ -198,7 +198,7 @@ def test_mechanism_errors():
         privacy.Tree,
         lambda z: privacy.BandedMatrix(z, [1.0]),
     ):
-        with pytest.raises(ValueError, match="`noise_multiplier` must be .*-1"):
+        with pytest.raises(ValueError, match=r"`noise_multiplier` must.*-1"):
             make(-1)
     with pytest.raises(ValueError, match="restart_every is 0"):
         privacy.Tree(1.0, restart_every=0)
