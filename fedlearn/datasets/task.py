@@ -74,7 +74,7 @@ class Task:
 
         name = name or self.model
         # Of an unknown name, `get` tells the known ones.
-        accepted = inspect.signature(getattr(models, name, models.get))
+        accepted = inspect.signature(models._MODELS.get(name, models.get))
         model = models.get(
             name,
             seed=seed,
