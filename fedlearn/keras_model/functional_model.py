@@ -52,10 +52,12 @@ class FunctionalModel:
         frozen_statistics: Whether layers that keep statistics leave them as
             they are, and use them in training too, as in inference.
 
+    Attributes:
+        roles: Which of `model.non_trainable_variables` a step changes.
+
     Raises:
-        ValueError: If the model isn't compiled, has no weights yet, overrides
-            `train_step` or `test_step`, or has a metric that can't be merged
-            over clients.
+        ValueError: If the model isn't compiled, has no weights yet, or
+            overrides `train_step` or `test_step`.
     """
 
     def __init__(self, model: keras.Model, frozen_statistics: bool = False):
@@ -68,13 +70,18 @@ class FunctionalModel:
                 model, self.roles.state
             )
             self.roles = self.roles.with_frozen_state()
-        self._trial = ModelTrial(self)
-        self._no_examples: tuple | None = None
-        self._check_labels = LabelCheck(model)
-        self._call_takes_training = variable_roles.takes_training(model.call)
-        self._loss_takes_training = variable_roles.takes_training(
-            model.compute_loss
+        non_trainable = model.non_trainable_variables
+        self._state, self._local, self._frozen = (
+            [non_trainable[i] for i in positions]
+            for positions in (
+                self.roles.state,
+                self.roles.local,
+                self.roles.frozen,
+            )
         )
+        self._trial = ModelTrial(self)
+        self._check_labels = LabelCheck(model)
+        self._no_examples: tuple | None = None
 
     @property
     def metrics_variables(self) -> list[keras.Variable]:
@@ -85,233 +92,27 @@ class FunctionalModel:
         return list(unique.values())
 
     @property
-    def random_seeds(self) -> list[bool]:
-        """Which of `roles.local` are random seeds of layers; else counters."""
-        variables = self.model.non_trainable_variables
-        return [
-            variable_roles.is_random_seed(variables[i])
-            for i in self.roles.local
-        ]
-
-    def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Copies of what the model holds now: trainable, non-trainable."""
-
-        def copy(variables):
-            return [
-                np.array(ops.convert_to_numpy(v.value), copy=True)
-                for v in variables
-            ]
-
-        return (
-            copy(self.model.trainable_variables),
-            copy(self.model.non_trainable_variables),
-        )
-
-    def start(
-        self, trainable: Arrays, non_trainable: Arrays, seed: Any = None
-    ) -> Variables:
-        """The variables at the start of local training or of evaluation.
-
-        Args:
-            trainable: Values of `model.trainable_variables`.
-            non_trainable: Values of `model.non_trainable_variables`.
-            seed: An int32 array of shape `(2,)`, not negative, from which
-                the layers' random seeds are made, or None to keep those
-                given.
-        """
-        local = [non_trainable[i] for i in self.roles.local]
-        if seed is not None:
-            local = self._seeded(local, seed)
-        return Variables(
-            trainable=list(trainable),
-            state=[non_trainable[i] for i in self.roles.state],
-            local=local,
-            metrics=[
-                ops.zeros(v.shape, v.dtype) for v in self.metrics_variables
-            ],
-        )
-
-    def _seeded(self, local: Arrays, seed: Any) -> Arrays:
-        values = []
-        for number, (i, value) in enumerate(
-            zip(self.roles.local, local, strict=True)
-        ):
-            variable = self.model.non_trainable_variables[i]
-            if variable_roles.is_random_seed(variable):
-                # Another first word for every generator, or two Dropout
-                # layers of one shape would drop the same units. The second
-                # word is the generator's counter.
-                seed = ops.cast(seed, variable.dtype)
-                value = ops.concatenate([seed[:1] + number, seed[1:]], axis=0)
-            values.append(value)
-        return values
-
-    def loss(
-        self,
-        trainable: Arrays,
-        variables: Variables,
-        frozen: Arrays,
-        batch: tuple,
-        training: bool = True,
-        optimizer: Any = None,
-        optimizer_values: Sequence[Any] = (),
-    ) -> tuple[Any, Variables]:
-        """The loss of a batch, and the variables after it.
-
-        Args:
-            trainable: What the gradient is taken with respect to; replaces
-                `variables.trainable`.
-            variables: The values before the batch.
-            frozen: Values of the frozen variables, `roles.frozen` in order.
-            batch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
-            training: The mode in which layers are called.
-            optimizer: Scales the loss where it asks for that (mixed
-                precision in float16), at `optimizer_values`.
-
-        Returns:
-            A scalar, and `variables` with new `state`, `local` and `metrics`;
-            where the backend's own `fit` keeps what a layer assigns to its
-            trainable weights, with that in `trainable`.
-        """
-        model = self.model
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        non_trainable = model.non_trainable_variables
-        state = [non_trainable[i] for i in self.roles.state]
-        local = [non_trainable[i] for i in self.roles.local]
-        metrics = self.metrics_variables
-        mapping = [
-            *zip(model.trainable_variables, trainable, strict=True),
-            *zip(state, variables.state, strict=True),
-            *zip(local, variables.local, strict=True),
-            *zip(
-                (non_trainable[i] for i in self.roles.frozen),
-                frozen,
-                strict=True,
-            ),
-            *zip(metrics, variables.metrics, strict=True),
-        ]
-        if optimizer is not None:
-            mapping += zip(optimizer.variables, optimizer_values, strict=True)
-        weights = {
-            id(v): value
-            for v, value in zip(
-                model.trainable_variables, trainable, strict=True
-            )
-        }
-        with (
-            _AssigningScope(mapping, weights) as scope,
-            variable_roles.inferring(self._inferring),
-        ):
-            _, loss = self.forward(x, y, sample_weight, training)
-            if optimizer is not None:
-                loss = optimizer.scale_loss(loss)
-            loss = current(loss)
-
-        if training:
-            self._check_kept(scope)
-        if backend.ASSIGNS_IN_PLACE:
-            trainable = [
-                scope.get_current_value(v) for v in model.trainable_variables
-            ]
-        after = Variables(
-            trainable=list(trainable),
-            state=[scope.get_current_value(v) for v in state],
-            local=[scope.get_current_value(v) for v in local],
-            metrics=[scope.get_current_value(v) for v in metrics],
-        )
-        return loss, after
-
-    def _check_kept(self, scope: "_AssigningScope") -> None:
-        """Raises if training changed what would be lost, or was left alone."""
-        for variable in scope.foreign:
-            raise ValueError(
-                f"Training changes the variable {variable.path!r}, which isn't "
-                "one of the model's, so that no client could keep it. Random "
-                "numbers: give the layer a generator of its own, "
-                "`self.seed_generator = keras.random.SeedGenerator()`, and "
-                "draw with `seed=self.seed_generator`. Other state: make it "
-                "with `self.add_weight` (a metric: an attribute of the model)."
-            )
-        variables = self.model.non_trainable_variables
-        for i in set(self.roles.frozen) - set(self.roles.ignored):
-            if scope.is_assigned(variables[i]):
-                raise ValueError(
-                    f"Training changes the variable {variables[i].path!r}, "
-                    "and a call of the model by itself didn't, when the "
-                    "process was built. Change it in the model's `call`, with "
-                    "training=True."
-                )
-
-    def forward(self, x, y, sample_weight, training) -> tuple[Any, Any]:
-        """The model's output and loss, for a `StatelessScope` around it.
-
-        It also does what Keras's own steps do to the metrics.
-        """
-        model = self.model
-        mode = {"training": training}
-        y_pred = model(x, **(mode if self._call_takes_training else {}))
-        loss = model.compute_loss(
-            x=x,
-            y=y,
-            y_pred=y_pred,
-            sample_weight=sample_weight,
-            **(mode if self._loss_takes_training else {}),
-        )
-        tracker = keras_internals.loss_tracker(model)
-        if tracker is not None:
-            # The loss tracker weighs each batch by its number of examples.
-            size = ops.shape(keras.tree.flatten(x)[0])[0]
-            tracker.update_state(loss, sample_weight=size)
-        model.compute_metrics(x, y, y_pred, sample_weight)
-        return y_pred, loss
-
-    def frozen(self, non_trainable: Arrays) -> Arrays:
-        """The values of the variables that nobody changes."""
-        return [non_trainable[i] for i in self.roles.frozen]
-
-    def metrics_result(self, metrics: Arrays) -> dict[str, Any]:
-        """Metric values by Keras's names from the metrics' variables.
-
-        A metric of several values has one name for each: those of a dict are
-        the dict's keys, as in Keras's own logs, and those of an array
-        `name_0`, `name_1`, ....
-        """
-        mapping = zip(self.metrics_variables, metrics, strict=True)
-        with StatelessScope(mapping):
-            result = current(self.model.get_metrics_result())
-        flat: dict[str, Any] = {}
-        _flatten_result(result, "", flat)
-        return flat
-
-    @functools.cached_property
-    def count_batch(self) -> Callable[..., Arrays]:
-        """`(trainable, non_trainable, metrics, batch) -> metrics`, compiled.
-
-        What `keras.Model.test_step` does to the metrics.
-        """
-
-        def count(trainable, non_trainable, metrics, batch):
-            variables = self.start(trainable, non_trainable)
-            _, after = self.loss(
-                trainable,
-                variables._replace(metrics=metrics),
-                self.frozen(non_trainable),
-                batch,
-                training=False,
-            )
-            return after.metrics
-
-        return backend.jit(count, free=(3,))
-
-    @functools.cached_property
-    def compiled_result(self) -> Callable[[Arrays], dict[str, Any]]:
-        """`metrics_result`, compiled."""
-        return backend.jit(self.metrics_result)
-
-    @property
     def metric_names(self) -> list[str]:
         """The names that the metrics have themselves."""
         return [metric.name for metric in mergeable.metrics_of(self.model)]
+
+    @property
+    def random_seeds(self) -> list[bool]:
+        """Which of `roles.local` are random seeds of layers; else counters."""
+        return [variable_roles.is_random_seed(v) for v in self._local]
+
+    def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Copies of what the model holds now: trainable, non-trainable."""
+        trainable, non_trainable = (
+            [np.array(ops.convert_to_numpy(v.value), copy=True) for v in group]
+            for group in (
+                self.model.trainable_variables,
+                self.model.non_trainable_variables,
+            )
+        )
+        return trainable, non_trainable
+
+    # Before anything is compiled.
 
     def build(self, spec: tuple) -> None:
         """Creates the metrics, and checks the model, without any example.
@@ -357,6 +158,180 @@ class FunctionalModel:
         """Raises ValueError for labels that the model's losses can't take."""
         self._check_labels(batch, self._trial.run(batch, client_id), client_id)
 
+    # Pure functions.
+
+    def start(
+        self, trainable: Arrays, non_trainable: Arrays, seed: Any = None
+    ) -> Variables:
+        """The variables at the start of local training or of evaluation.
+
+        Args:
+            trainable: Values of `model.trainable_variables`.
+            non_trainable: Values of `model.non_trainable_variables`.
+            seed: An int32 array of shape `(2,)`, not negative, from which
+                the layers' random seeds are made, or None to keep those
+                given.
+        """
+        local = [non_trainable[i] for i in self.roles.local]
+        for number, is_seed in enumerate(self.random_seeds):
+            if is_seed and seed is not None:
+                # Another first word for every generator, or two Dropout
+                # layers of one shape would drop the same units. The second
+                # word is the generator's counter.
+                words = ops.cast(seed, self._local[number].dtype)
+                local[number] = ops.concatenate(
+                    [words[:1] + number, words[1:]], axis=0
+                )
+        return Variables(
+            trainable=list(trainable),
+            state=[non_trainable[i] for i in self.roles.state],
+            local=local,
+            metrics=[
+                ops.zeros(v.shape, v.dtype) for v in self.metrics_variables
+            ],
+        )
+
+    def frozen(self, non_trainable: Arrays) -> Arrays:
+        """The values of the variables that nobody changes."""
+        return [non_trainable[i] for i in self.roles.frozen]
+
+    def loss(
+        self,
+        trainable: Arrays,
+        variables: Variables,
+        frozen: Arrays,
+        batch: tuple,
+        training: bool = True,
+        optimizer: Any = None,
+        optimizer_values: Sequence[Any] = (),
+    ) -> tuple[Any, Variables]:
+        """The loss of a batch, and the variables after it.
+
+        Args:
+            trainable: What the gradient is taken with respect to; replaces
+                `variables.trainable`.
+            variables: The values before the batch.
+            frozen: Values of the frozen variables, `roles.frozen` in order.
+            batch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+            training: The mode in which layers are called.
+            optimizer: Scales the loss where it asks for that (mixed
+                precision in float16), at `optimizer_values`.
+
+        Returns:
+            A scalar, and `variables` with new `state`, `local` and `metrics`;
+            where the backend's own `fit` keeps what a layer assigns to its
+            trainable weights, with that in `trainable`.
+        """
+        weights = self.model.trainable_variables
+        changing = (self._state, self._local, self.metrics_variables)
+        pairs = [
+            (weights, trainable),
+            *zip(changing, variables[1:], strict=True),
+            (self._frozen, frozen),
+        ]
+        if optimizer is not None:
+            pairs.append((optimizer.variables, list(optimizer_values)))
+        mapping = [p for pair in pairs for p in zip(*pair, strict=True)]
+        with (
+            _AssigningScope(mapping, weights) as scope,
+            variable_roles.inferring(self._inferring),
+        ):
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+            _, loss = self.forward(x, y, sample_weight, training)
+            if optimizer is not None:
+                loss = optimizer.scale_loss(loss)
+            loss = current(loss)
+        if training:
+            self._check_kept(scope)
+
+        def after(variables):
+            return [scope.get_current_value(v) for v in variables]
+
+        if backend.ASSIGNS_IN_PLACE:
+            trainable = after(weights)
+        return loss, Variables(list(trainable), *map(after, changing))
+
+    def _check_kept(self, scope: "_AssigningScope") -> None:
+        """Raises if training changed what would be lost, or was left alone."""
+        for variable in scope.foreign:
+            raise ValueError(
+                f"Training changes the variable {variable.path!r}, which isn't "
+                "one of the model's, so that no client could keep it. Random "
+                "numbers: give the layer a generator of its own, "
+                "`self.seed_generator = keras.random.SeedGenerator()`, and "
+                "draw with `seed=self.seed_generator`. Other state: make it "
+                "with `self.add_weight` (a metric: an attribute of the model)."
+            )
+        for i, variable in zip(self.roles.frozen, self._frozen, strict=True):
+            if i not in self.roles.ignored and scope.is_assigned(variable):
+                raise ValueError(
+                    f"Training changes the variable {variable.path!r}, "
+                    "and a call of the model by itself didn't, when the "
+                    "process was built. Change it in the model's `call`, with "
+                    "training=True."
+                )
+
+    def forward(self, x, y, sample_weight, training) -> tuple[Any, Any]:
+        """The model's output and loss, for a `StatelessScope` around it.
+
+        It also does what Keras's own steps do to the metrics.
+        """
+        model = self.model
+        y_pred = model(x, **variable_roles.in_mode(model.call, training))
+        loss = model.compute_loss(
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            **variable_roles.in_mode(model.compute_loss, training),
+        )
+        tracker = keras_internals.loss_tracker(model)
+        if tracker is not None:
+            # The loss tracker weighs each batch by its number of examples.
+            size = ops.shape(keras.tree.flatten(x)[0])[0]
+            tracker.update_state(loss, sample_weight=size)
+        model.compute_metrics(x, y, y_pred, sample_weight)
+        return y_pred, loss
+
+    def metrics_result(self, metrics: Arrays) -> dict[str, Any]:
+        """Metric values by Keras's names from the metrics' variables.
+
+        A metric of several values has one name for each: those of a dict are
+        the dict's keys, as in Keras's own logs, and those of an array
+        `name_0`, `name_1`, ....
+        """
+        mapping = zip(self.metrics_variables, metrics, strict=True)
+        with StatelessScope(mapping):
+            result = current(self.model.get_metrics_result())
+        flat: dict[str, Any] = {}
+        _flatten_result(result, "", flat)
+        return flat
+
+    @functools.cached_property
+    def count_batch(self) -> Callable[..., Arrays]:
+        """`(trainable, non_trainable, metrics, batch) -> metrics`, compiled.
+
+        What `keras.Model.test_step` does to the metrics.
+        """
+
+        def count(trainable, non_trainable, metrics, batch):
+            variables = self.start(trainable, non_trainable)
+            _, after = self.loss(
+                trainable,
+                variables._replace(metrics=metrics),
+                self.frozen(non_trainable),
+                batch,
+                training=False,
+            )
+            return after.metrics
+
+        return backend.jit(count, free=(3,))
+
+    @functools.cached_property
+    def compiled_result(self) -> Callable[[Arrays], dict[str, Any]]:
+        """`metrics_result`, compiled."""
+        return backend.jit(self.metrics_result)
+
 
 def _one_row(spec: Any) -> np.ndarray:
     """An array of one example, in the dtype in which clients' are read."""
@@ -395,15 +370,15 @@ class _AssigningScope(StatelessScope):
 
     Args:
         mapping: Pairs of a variable and its value.
-        weights: Values of the trained weights, by the variable's id.
+        weights: The variables of `mapping` that are trained.
 
     Attributes:
         foreign: What was assigned in the scope and isn't in `mapping`.
     """
 
-    def __init__(self, mapping: Sequence[Any], weights: dict[int, Any]):
+    def __init__(self, mapping: Sequence[Any], weights: Sequence[Any]):
         super().__init__(mapping, collect_losses=True)
-        self._weights = weights
+        self._weights = {id(v) for v in weights}
         self._given = dict(self.state_mapping)
         self.foreign: list[keras.Variable] = []
 
@@ -411,8 +386,8 @@ class _AssigningScope(StatelessScope):
         variable, value = update
         if id(variable) not in self._given:
             self.foreign.append(variable)
-        weight = self._weights.get(id(variable))
-        if weight is not None and backend.ASSIGNS_IN_PLACE:
+        if id(variable) in self._weights and backend.ASSIGNS_IN_PLACE:
+            weight = self._given[id(variable)]
             value = ops.stop_gradient(current(value)) + (
                 weight - ops.stop_gradient(weight)
             )

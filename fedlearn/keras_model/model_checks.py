@@ -1,4 +1,4 @@
-"""What a model must be, and whether it takes a client's examples."""
+"""What a model must be, and why it can't take a client's examples."""
 
 from typing import Any
 
@@ -81,83 +81,45 @@ _ON_TENSORFLOW = (
 )
 
 
-def check_batch(model: keras.Model, batch: tuple, whose: str) -> None:
-    """Raises ValueError for inputs or labels of a shape that can't fit."""
-    expected = input_shape(model)
-    x = batch[0]
-    if (
-        isinstance(expected, tuple)
-        and not keras.tree.is_nested(x)
-        and _is_shape(expected)
-        and not _fits(x.shape, expected)
-    ):
-        raise ValueError(
-            f"The inputs of {whose} have the wrong shape: "
-            f"{describe(batch)}, but the model's input shape is {expected} "
-            "(None is the batch). Reshape the clients' arrays, for example "
-            "with `dataset.map(lambda data: (reshape(data[0]), data[1]))`."
-        )
-    if len(batch) > 1 and batch[1] is not None:
-        _check_label_shapes(model, batch, whose)
-
-
-def _check_label_shapes(model: keras.Model, batch: tuple, whose: str) -> None:
-    output, y, loss = output_shape(model), batch[1], model.loss
-    if not (
-        isinstance(output, tuple)
-        and _is_shape(output)
-        and not keras.tree.is_nested(y)
-        and not keras.tree.is_nested(loss)
-        and type(model).compute_loss is keras.Model.compute_loss
-    ):
-        return
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
-    sparse = str(name).startswith("sparse_")
-    if not sparse and str(name) not in _ELEMENTWISE_LOSSES:
-        return
-    wanted = output[:-1] if sparse else output
-    # Keras drops or adds a last axis of length one.
-    fits = _fits(y.shape, wanted) or _fits(y.shape, (*wanted, 1))
-    if not fits and not sparse and wanted[-1] == 1:
-        fits = _fits(y.shape, wanted[:-1])
-    if not fits:
+def refusal(model: keras.Model, batch: tuple, whose: str) -> str:
+    """Why a model can't take examples, as far as their shapes tell."""
+    expected, output, loss = input_shape(model), output_shape(model), model.loss
+    what, hint = "examples", ""
+    if _is_shape(expected) and not _fits(batch[0], expected):
+        what = "inputs"
         hint = (
-            " Labels given one-hot go with the loss without `sparse_`."
-            if sparse and _fits(y.shape, output)
-            else " Integer labels go with `sparse_categorical_crossentropy`."
-            if "categorical" in str(name) and not sparse
-            else ""
+            "Reshape them, for example with `dataset.map(lambda data: "
+            "(reshape(data[0]), data[1]))`. "
         )
-        raise ValueError(
-            f"The labels of {whose} have the wrong shape: "
-            f"{describe(batch)}, but the loss {name!r} with the model's "
-            f"output shape {output} takes labels of shape {wanted} (None is "
-            f"the batch).{hint}"
-        )
-
-
-_ELEMENTWISE_LOSSES = {
-    "categorical_crossentropy",
-    "binary_crossentropy",
-    "mse",
-    "mae",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "huber",
-    "huber_loss",
-    "categorical_focal_crossentropy",
-    "binary_focal_crossentropy",
-}
+    elif len(batch) > 1 and _is_shape(output):
+        name = getattr(loss, "name", None) or getattr(loss, "__name__", loss)
+        one_hot = _fits(batch[1], output)
+        if str(name).startswith("sparse_") and one_hot:
+            what, hint = "labels", "One-hot labels: a loss without `sparse_`. "
+        elif str(name).startswith("categorical_") and not one_hot:
+            what = "labels"
+            hint = "Integer labels: `sparse_categorical_crossentropy`. "
+    return (
+        f"The model can't be run on the {what} of {whose}: {describe(batch)}. "
+        f"The model's input shape is {expected}, its output shape {output} "
+        f"(None is the batch), its loss {loss!r}. {hint}Change the clients' "
+        "arrays (`dataset.map(fn)`), or the model's input, output or loss."
+    )
 
 
 def _is_shape(value: Any) -> bool:
-    return all(d is None or isinstance(d, int) for d in value)
+    return isinstance(value, tuple) and all(
+        d is None or isinstance(d, int) for d in value
+    )
 
 
-def _fits(shape: tuple, expected: tuple) -> bool:
-    return len(shape) == len(expected) and all(
-        b is None or a == b
-        for a, b in zip(shape[1:], expected[1:], strict=True)
+def _fits(array: Any, expected: tuple) -> bool:
+    return keras.tree.is_nested(array) or (
+        len(array.shape) == len(expected)
+        and all(
+            b is None or a == b
+            for a, b in zip(array.shape[1:], expected[1:], strict=True)
+        )
     )
 
 

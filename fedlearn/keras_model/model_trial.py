@@ -9,11 +9,7 @@ from keras import ops
 from fedlearn import backend, seeds
 from fedlearn.keras_model import keras_internals, model_checks
 from fedlearn.keras_model.example_wise import labels_match
-from fedlearn.keras_model.stateless_scope import (
-    OnShapes,
-    StatelessScope,
-    current,
-)
+from fedlearn.keras_model.stateless_scope import OnShapes, StatelessScope
 from fedlearn.metrics import mergeable
 
 _NUM_ROWS = 5
@@ -66,7 +62,8 @@ class ModelTrial:
                     f"the examples of {whose}, and {backend.name} trains with "
                     "one number. Give the loss reduction='sum_over_batch_size'."
                 )
-            self._check_results()
+            for metric in mergeable.metrics_of(self._model):
+                mergeable.check_metric(metric)
             self._outputs[key] = outputs
         return self._outputs[key]
 
@@ -94,16 +91,8 @@ class ModelTrial:
             )
             return self._after([], rows)[0]
         except Exception as error:
-            model_checks.check_batch(self._model, batch, whose)
-            raise ValueError(
-                f"The model can't be run on the examples of {whose}: "
-                f"{model_checks.describe(batch)}. The model's input "
-                f"shape is {model_checks.input_shape(self._model)}, its "
-                f"output shape {model_checks.output_shape(self._model)}, its "
-                f"loss {self._model.loss!r}. Change the clients' arrays "
-                "(`dataset.map(fn)`), or the model's input, output or loss. "
-                f"Keras said: {reason}"
-            ) from error
+            text = model_checks.refusal(self._model, batch, whose)
+            raise ValueError(f"{text} Keras said: {reason}") from error
 
     def _after(
         self, metrics: list, batch: tuple, weights: list | None = None
@@ -129,31 +118,6 @@ class ModelTrial:
             ]
 
     # Metrics.
-
-    def _check_results(self) -> None:
-        """Refuses a `result` that can't be part of a compiled function."""
-        for metric in mergeable.metrics_of(self._model):
-            mergeable.check_has_variables(metric)
-            values = [
-                keras.KerasTensor(v.shape, v.dtype) for v in metric.variables
-            ]
-
-            def result(values, metric=metric):
-                mapping = zip(metric.variables, values, strict=True)
-                with StatelessScope(mapping):
-                    return current(metric.result())
-
-            try:
-                OnShapes(result)(values)
-            except Exception as error:
-                raise ValueError(
-                    f"The `result` of the metric {metric.name!r} can't be "
-                    "compiled: it may ask whether a number that it counted is "
-                    "larger than another, as R2Score(num_regressors=...) does. "
-                    "Choose with `keras.ops.where` instead, or leave the "
-                    "metric out of `compile` and compute it from "
-                    "`process.model.predict`."
-                ) from error
 
     def _check_metrics(self, batch: tuple, outputs: Any) -> bool:
         """Whether all metrics are known to be sums over examples."""

@@ -68,9 +68,10 @@ def is_random_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
 
 
-def takes_training(function: Any) -> bool:
-    """Whether a function of a model's has the argument `training`."""
-    return "training" in inspect.signature(function).parameters
+def in_mode(function: Any, training: bool) -> dict[str, bool]:
+    """The argument `training` for a function, if it has that."""
+    takes = "training" in inspect.signature(function).parameters
+    return {"training": training} if takes else {}
 
 
 def assigns_weights(model: keras.Model) -> bool:
@@ -105,7 +106,7 @@ def inferring(layers: list[keras.Layer]) -> Iterator[None]:
         bound.arguments["training"] = False
         return call(*bound.args, **bound.kwargs)
 
-    changed = [layer for layer in layers if takes_training(layer.call)]
+    changed = [layer for layer in layers if in_mode(layer.call, True)]
     before = [dict(vars(layer)) for layer in changed]
     for layer in changed:
         vars(layer)["call"] = functools.partial(
@@ -168,8 +169,7 @@ def _record(model: keras.Model, changed: set[int], x: Any) -> Any:
     scope = keras.StatelessScope(mapping, collect_losses=True)
     before = dict(scope.state_mapping)
     with scope:
-        training = {"training": True} if takes_training(model.call) else {}
-        y_pred = model(x, **training)
+        y_pred = model(x, **in_mode(model.call, True))
         if type(model).compute_loss is not keras.Model.compute_loss:
             changed |= _maybe_changed_by_loss(model, x, y_pred)
     changed |= {

@@ -60,17 +60,24 @@ def is_sum(metric: keras.metrics.Metric) -> bool:
     return keras_internals.function_arguments(metric).get("axis", -1) == -1
 
 
-def check_has_variables(metric: keras.metrics.Metric) -> None:
-    """Refuses a metric that keeps what it counts elsewhere.
+def check_metric(metric: keras.metrics.Metric) -> None:
+    """Refuses a metric whose variables, or result, nobody can compute.
 
     Raises:
-        ValueError: If it has no variables.
+        ValueError: If it has no variables, or its result asks in Python what
+            they hold.
     """
     if not metric.variables:
         raise _not_mergeable(
             metric.name,
             "it has no variables, so that what it counts stays where nobody "
             "sees it. Make them with `self.add_weight`",
+        )
+    if isinstance(metric, keras.metrics.R2Score) and metric.num_regressors:
+        raise _not_mergeable(
+            metric.name,
+            "with `num_regressors` it asks how many examples there are, which "
+            "isn't known where a round is compiled. Leave that argument out",
         )
 
 
