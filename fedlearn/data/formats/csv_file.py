@@ -63,13 +63,7 @@ def read_cells(
     while rows[0] and not any(row[-1] for row in rows):
         for row in rows:
             row.pop()
-    header = rows.pop(0)
-    if twice := sorted({n for n in header if header.count(n) > 1}):
-        raise FormatError(
-            f"{path}: the header names {', '.join(map(repr, twice))} twice. "
-            "Expected a different name for each column."
-        )
-    return header, rows, lines[1:]
+    return rows[0], rows[1:], lines[1:]
 
 
 def _number(cell: str, decimal: str) -> int | float | None:

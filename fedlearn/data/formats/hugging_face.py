@@ -27,20 +27,20 @@ def _choose(
             f"columns, as in features=[{features!r}]."
         )
     used = [client] if label is None else [client, label]
-    if features is None:
-        features = [name for name in names if name not in used]
-    chosen = list(features)
-    asked = [*used, *chosen]
-    for name in asked:
+    chosen = [n for n in names if n not in used]
+    if features is not None:
+        chosen = list(features)
+    if set(used) & set(chosen) or len(set(chosen)) != len(chosen):
+        raise ValueError(
+            "A column is named twice in client, label and features: "
+            f"{[*used, *chosen]}."
+        )
+    for name in [*used, *chosen]:
         if name not in names:
             raise ValueError(
                 f"There is no column {name!r}. Expected one of "
                 f"{', '.join(map(repr, names))}."
             )
-    if len(set(asked)) != len(asked):
-        raise ValueError(
-            f"A column is named twice in client, label and features: {asked}."
-        )
     if not chosen:
         raise ValueError("No column is left for the features.")
     return chosen

@@ -172,17 +172,21 @@ def _check_names(table: Table, roles: Roles) -> None:
         raise TypeError(
             "label is missing. Expected the name of the column of labels."
         )
-    for role, name in (("client", roles.client), ("label", roles.label)):
-        if name is not None and name not in columns:
-            raise ValueError(
-                f"{table.name} has no column {name!r} ({role}). It has "
-                f"{', '.join(map(repr, columns))}."
-            )
     if roles.client == roles.label:
         raise ValueError(
             f"client and label are the same column, {roles.label!r}. Expected "
             "two different ones."
         )
+    for role, name in (("client", roles.client), ("label", roles.label)):
+        if name is not None and name not in columns:
+            raise _no_column(table, name, role)
+
+
+def _no_column(table: Table, name: Name, role: str) -> ValueError:
+    return ValueError(
+        f"{table.name} has no column {name!r} ({role}). It has "
+        f"{', '.join(map(repr, table.columns))}."
+    )
 
 
 def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
@@ -224,22 +228,14 @@ def _check_groups(
             f"{tables[0].name} has no feature columns. Expected at least one "
             "column other than client and label."
         )
-    for role, name in (("client", roles.client), ("label", roles.label)):
-        if name is not None and name in names:
+    for name in names:
+        if name in (roles.client, roles.label):
             raise ValueError(
                 f"Column {name!r} is among the features and is also the "
-                f"{role} column. Leave it out of features."
+                "client or label column. Leave it out of features."
             )
-    for name in names:
         if not any(name in table.columns for table in tables):
-            raise ValueError(
-                f"{tables[0].name} has no column {name!r} (features). It has "
-                f"{', '.join(map(repr, tables[0].columns))}."
-            )
-    if len(set(names)) != len(names) and not isinstance(
-        roles.features, Mapping
-    ):
-        raise ValueError(f"features names a column twice: {names}.")
+            raise _no_column(tables[0], name, "features")
     for name in roles.missing if isinstance(roles.missing, Mapping) else ():
         if name not in names:
             raise ValueError(

@@ -72,20 +72,6 @@ def _plain_database(path: Path, scratch: Path | None) -> Iterator[Path]:
         yield target
 
 
-def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
-    for table in _TABLES:
-        # A view has no first page: what it holds is a program of the file's
-        # author.
-        if not connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = ? AND rootpage > 0",
-            (table,),
-        ).fetchone():
-            raise FormatError(
-                f"{path} has no table {table!r}. Expected the tables "
-                f"{' and '.join(map(repr, _TABLES))}."
-            )
-
-
 class SqliteSplit:
     """One split of an open file (all, if it is None): who has what."""
 
@@ -176,17 +162,23 @@ class TffSqlite:
     """An open file, which messages call `path`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        for table in _TABLES:
+            # A view has no first page: what it holds is a program of the
+            # file's author.
+            if not connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = ? AND rootpage > 0",
+                (table,),
+            ).fetchone():
+                raise FormatError(
+                    f"{path} has no table {table!r}. Expected the tables "
+                    f"{' and '.join(map(repr, _TABLES))}."
+                )
         self._connection = connection
         self._path = path
-        _check_tables(connection, path)
-
-    @property
-    def names(self) -> list[str]:
-        """The splits, sorted."""
-        rows = self._connection.execute(
+        rows = connection.execute(
             "SELECT DISTINCT split_name FROM client_metadata"
         )
-        return sorted(str(name) for (name,) in rows)
+        self.names = sorted(str(name) for (name,) in rows)
 
     def split(self, name: str | None) -> SqliteSplit:
         """One split; all of them, if `name` is None."""
@@ -233,24 +225,6 @@ def read_tff_sqlite(
     return ClientColumns(tuple(found.counts), offsets, columns)
 
 
-def _features(element: el.Element, who: str) -> dict[str, np.ndarray]:
-    """The arrays by the name that the file gives them."""
-    named: dict[Any, Any] = (
-        dict(element)
-        if isinstance(element, Mapping)
-        else dict(zip(el.PARTS, element, strict=False))
-    )
-    for name, array in named.items():
-        if not isinstance(name, str) or not isinstance(array, np.ndarray):
-            raise ValueError(
-                f"{who}: {name!r} holds a {type(array).__name__}. Expected "
-                "one array under each name; make it a flat dict of features "
-                "with map first, as in "
-                "ds.map(lambda c: {'a': c[0]['a'], 'y': c[1]})."
-            )
-    return named
-
-
 def _insert(
     connection: sqlite3.Connection, dataset: Mapping[str, Any], split: str
 ) -> None:
@@ -258,7 +232,16 @@ def _insert(
     spec, other = None, ""
     for client_id in dataset:
         who = f"Client {client_id!r}"
-        features = _features(dataset[client_id], who)
+        features = dataset[client_id]
+        if not isinstance(features, Mapping):
+            features = dict(zip(el.PARTS, features, strict=False))
+        if not all(isinstance(a, np.ndarray) for a in features.values()):
+            raise ValueError(
+                f"{who}: {features.keys()} hold dicts or tuples. Expected one "
+                "array under each name; make it a flat dict of features with "
+                "map first, as in ds.map(lambda c: {'a': c[0]['a'], 'y': "
+                "c[1]})."
+            )
         count = el.num_examples(features)
         if count:
             mine = el.spec_of(features)
@@ -303,7 +286,6 @@ def write_tff_sqlite(
             if is_new:
                 for table, columns in _TABLES.items():
                     connection.execute(f"CREATE TABLE {table} ({columns})")
-            _check_tables(connection, path)
             if split in TffSqlite(connection, path).names:
                 raise ValueError(
                     f"{path} has a split {split!r} already. Choose another "

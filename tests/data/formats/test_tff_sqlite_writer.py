@@ -128,7 +128,10 @@ def good(value):
 @pytest.mark.parametrize(
     ("clients", "match"),
     [
-        (good(({"p": np.ones(1)}, np.ones(1))), "Client 'z': 'x' holds a dict"),
+        (
+            good(({"p": np.ones(1)}, np.ones(1))),
+            "Client 'z': .*'x'.* hold dicts",
+        ),
         (good({"x": np.ones((1, 1)), "t": np.ones(1)}), "same structure"),
         (good((np.ones((1, 2)), np.array([1]))), "Client 'z': x has dtype"),
         (good((np.array([[1e99]]), np.array([1]))), "Client 'z': feature 'x'"),
