@@ -147,8 +147,9 @@ def client_of_rows(ids: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
 
 def unknown_client(client_id: Any, known: Collection[str]) -> KeyError:
     """The error for an id that is not in the data set, with a near match."""
-    message = f"No client {client_id!r} in this data set of {len(known):,}"
-    message += " client." if len(known) == 1 else " clients."
+    message = (
+        f"No client {client_id!r} in this data set of {len(known):,} clients."
+    )
     if not isinstance(client_id, str):
         message += (
             f" Client ids are strings, and this is of type "
@@ -157,10 +158,8 @@ def unknown_client(client_id: Any, known: Collection[str]) -> KeyError:
     text = str(client_id)
     # difflib compares some 10,000 ids a second, so a large data set is
     # searched only among the ids that begin alike.
-    start = text[: max(1, len(text) // 2)].lower()
-    near: Iterable[str] = known
-    if len(known) > 2000:
-        near = (i for i in known if i.lower().startswith(start))
+    start = text[: len(text) // 2] if len(known) > 2000 else ""
+    near = (i for i in known if i.startswith(start))
     match = difflib.get_close_matches(text, islice(near, 2000), n=1)
     if match:
         message += f" Did you mean {match[0]!r}?"

@@ -116,47 +116,32 @@ def decode(
     columns: dict[str, np.ndarray] = {}
     for row, blob in enumerate(blobs):
         try:
-            found = parse(blob).features.feature
+            stored = parse(blob).features.feature
         except (DecodeError, TypeError) as error:
             raise BadExampleError(str(error), row) from error
-        known = known or {name: _feature(found[name]) for name in sorted(found)}
-        if not columns:
-            for name, (kind, length) in known.items():
-                columns[name] = np.empty((len(blobs), length), _DTYPES[kind])
-        if not known or len(found) != len(known):
-            raise BadExampleError(_odd(found, known), row)
-        for name, (kind, length) in known.items():
-            if name not in found:
-                raise BadExampleError(_odd(found, known), row)
-            feature = found[name]
-            values = getattr(feature, kind).value
-            if len(values) != length or feature.WhichOneof("kind") != kind:
-                other = _feature(feature)
-                raise BadExampleError(
-                    f"feature {name!r} has {other.length} values in its "
-                    f"{other.kind}, but {length} in the {kind} of those before "
-                    "it, so that they cannot be stacked",
-                    row,
-                )
+        found = {name: _list_of(stored[name]) for name in sorted(stored)}
+        holds = {n: Feature(kind, len(v)) for n, (kind, v) in found.items()}
+        known = known or holds
+        if not holds or holds != known:
+            raise BadExampleError(
+                f"it holds {holds or 'no features'}, but the examples before "
+                f"it {known}, so that they can't be stacked",
+                row,
+            )
+        for name, (kind, values) in found.items():
+            if name not in columns:
+                shape = len(blobs), len(values)
+                columns[name] = np.empty(shape, _DTYPES[kind])
             # As a list: NumPy's own byte strings drop zeros at their end.
             columns[name][row] = list(values) if kind[0] == "b" else values
     arrays = {n: a[:, 0] if a.shape[1] == 1 else a for n, a in columns.items()}
     return arrays, known
 
 
-def _odd(found: Any, known: Mapping[str, Feature]) -> str:
-    if not found:
-        return "it has no features"
-    return (
-        f"it has the features {sorted(found)}, while those before it have "
-        f"{sorted(known)}"
-    )
-
-
-def _feature(feature: Any) -> Feature:
+def _list_of(feature: Any) -> tuple[str, Any]:
     # One without a kind is a list without values.
     kind = feature.WhichOneof("kind") or "int64_list"
-    return Feature(kind, len(getattr(feature, kind).value))
+    return kind, getattr(feature, kind).value
 
 
 def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:

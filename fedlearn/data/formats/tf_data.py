@@ -7,6 +7,9 @@ import numpy as np
 
 from fedlearn.data import element as el
 
+# How many examples of an unbatched data set are made one array at a time.
+_BATCH = 256
+
 
 def _plain(structure: Any) -> Any:
     """Plain dicts and tuples: to tf.data a list is a tensor written out."""
@@ -48,34 +51,6 @@ def _is_batched(specs: list[Any], who: str) -> bool:
     )
 
 
-def _gather(
-    values: tuple[np.ndarray, ...], name: str, who: str, batched: bool
-) -> np.ndarray:
-    """Batches or single examples as one array."""
-    shapes = {np.shape(value)[batched:] for value in values}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{who}: examples of {name or 'the data set'} have different "
-            f"shapes, such as {' and '.join(map(str, sorted(shapes)[:2]))}. "
-            "Expected one shape; pad or cut them first, as with "
-            "tf.data.Dataset.padded_batch."
-        )
-    if batched:
-        return np.concatenate(values)
-    if isinstance(values[0], bytes) or values[0].dtype.kind in "OS":
-        # As objects: NumPy's own byte strings drop zeros at their end.
-        out = np.empty((len(values), *np.shape(values[0])), object)
-        for k, value in enumerate(values):
-            out[k] = value
-        return out
-    return np.stack(values)
-
-
-def _empty(spec: Any, batched: bool) -> np.ndarray:
-    shape = [size or 0 for size in spec.shape.as_list() or []]
-    return np.empty((0, *shape[batched:]), spec.dtype.as_numpy_dtype)
-
-
 def read_tf_dataset(
     dataset: Any,
     who: str,
@@ -83,11 +58,6 @@ def read_tf_dataset(
     text_labels: bool = False,
 ) -> el.Element:
     """All examples of a `tf.data.Dataset` as an element."""
-    if not hasattr(dataset, "element_spec"):
-        raise TypeError(
-            f"{who}: got a {type(dataset).__name__}. Expected a "
-            "tf.data.Dataset."
-        )
     spec = _plain(dataset.element_spec)
     if not isinstance(spec, (dict, tuple)):
         raise ValueError(
@@ -115,16 +85,28 @@ def read_tf_dataset(
             f"{who}: the data set is endless. Expected each example once; "
             "leave out repeat()."
         )
-    elements = [_plain(e) for e in dataset.as_numpy_iterator()]
-    leaves = zip(*map(el.arrays, elements), strict=True)
-    if elements:
-        names = [name for name, _ in el.named_arrays(spec)]
-        found = [
-            _gather(values, name, who, batched)
-            for values, name in zip(leaves, names, strict=True)
-        ]
-    else:
-        found = [_empty(leaf, batched) for leaf in specs]
-    filled = iter(found)
-    element = el.map_arrays(lambda _: next(filled), spec)
-    return el.as_element(element, who, text_labels)
+    batches = dataset if batched else dataset.batch(_BATCH)
+    try:
+        elements = [_plain(e) for e in batches.as_numpy_iterator()]
+    except Exception as error:
+        if type(error).__name__ != "InvalidArgumentError":
+            raise
+        raise ValueError(
+            f"{who}: {error}. Expected examples of one shape; pad or cut them "
+            "first, as with tf.data.Dataset.padded_batch."
+        ) from error
+    if not elements:
+        elements = [el.map_arrays(lambda s: _empty(s, batched), spec)]
+    names = [f"{who}, batch {k}" for k in range(len(elements))]
+    return el.concatenate(
+        [
+            el.as_element(element, name, text_labels)
+            for element, name in zip(elements, names, strict=True)
+        ],
+        names,
+    )
+
+
+def _empty(spec: Any, batched: bool) -> np.ndarray:
+    shape = [size or 0 for size in spec.shape.as_list() or []]
+    return np.empty((0, *shape[batched:]), spec.dtype.as_numpy_dtype)

@@ -90,7 +90,7 @@ def test_empty_data_set():
                 ),
             ),
             ValueError,
-            r"'a': examples of x .*\(1,\) and \(2,\)",
+            "'a': .*different shapes",
         ),
     ],
 )
