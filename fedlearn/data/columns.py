@@ -42,6 +42,22 @@ def _bits(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
+def _grey(dtype: np.dtype) -> np.ndarray:
+    """What the bytes of images become when they are divided by 255."""
+    return np.arange(_TABLE_SIZE).astype(dtype) / dtype.type(255)
+
+
+def _as_bytes(rows: np.ndarray, table: np.ndarray) -> np.ndarray | None:
+    """Places in the table; None if it hasn't all of these floats."""
+    if np.array_equal(table, _grey(table.dtype)):  # ten times quicker
+        with np.errstate(invalid="ignore", over="ignore"):
+            places = np.rint(rows * 255).astype(np.uint8)
+    else:
+        places = np.searchsorted(_bits(table), _bits(rows))
+        places = np.minimum(places, len(table) - 1).astype(np.uint8)
+    return places if np.array_equal(_bits(table[places]), _bits(rows)) else None
+
+
 def _pieces(texts: np.ndarray) -> list[bytes]:
     return [t.encode("utf-8") if isinstance(t, str) else t for t in texts.flat]
 
@@ -66,14 +82,14 @@ class NumberColumn:
     def put(self, places: np.ndarray, rows: np.ndarray) -> None:
         """Sets the examples at `places` to `rows`."""
         rows = rows.astype(self.dtype, copy=False)  # of this byte order
+        stored: np.ndarray | None
         if self.table is not None:
-            known = _bits(self.table)
-            stored = np.searchsorted(known, _bits(rows)).astype(np.uint8)
-            same = np.array_equal(known[stored], _bits(rows))
+            stored = _as_bytes(rows, self.table)
         else:
             stored = rows.astype(self.values.dtype, copy=False)
-            same = self.dtype.kind not in "iu" or np.array_equal(stored, rows)
-        if not same:
+            if self.dtype.kind in "iu" and not np.array_equal(stored, rows):
+                stored = None
+        if stored is None:
             raise ValueError(
                 "The examples are others than when they were read before. "
                 "Expected the same each time; give what is drawn at random "
@@ -175,7 +191,8 @@ class _Extent:
             isinstance(t, str) for t in chunk.flat[:1]
         )
         if kind == "f" and self._dtype.itemsize in (4, 8):
-            self._table = np.zeros(0, f"u{self._dtype.itemsize}")
+            self._table = _grey(self._dtype)
+            self._seen = np.zeros(0, f"u{self._dtype.itemsize}")
 
     def add(self, chunk: np.ndarray) -> None:
         if self._is_text:
@@ -184,9 +201,26 @@ class _Extent:
             self._low = min(self._low, int(chunk.min()))
             self._high = max(self._high, int(chunk.max()))
         elif self._table is not None:
-            bits = _bits(chunk.astype(self._dtype, copy=False))
-            table = np.union1d(self._table, bits)
-            self._table = table if len(table) <= _TABLE_SIZE else None
+            self._table = self._table_with(
+                chunk.astype(self._dtype, copy=False)
+            )
+
+    def _table_with(self, chunk: np.ndarray) -> np.ndarray | None:
+        """A table of all floats seen; None if they are too many."""
+        assert self._table is not None
+        new = _bits(chunk)
+        places = _as_bytes(chunk, self._table)
+        if places is not None:
+            is_used = np.bincount(places.ravel(), minlength=_TABLE_SIZE) > 0
+            new = _bits(self._table)[is_used]
+        self._seen = np.union1d(self._seen, new)
+        grey = _grey(self._dtype)
+        if np.isin(self._seen, _bits(grey)).all():
+            return grey
+        free = _TABLE_SIZE - len(self._seen)
+        if free < 0:
+            return None
+        return np.pad(self._seen, (0, free), mode="edge").view(self._dtype)
 
     def column(self, create: Create, total: int) -> Column:
         shape = (total, *self._shape)
@@ -197,11 +231,9 @@ class _Extent:
                 create((self._text_bytes,), np.uint8),
                 self._is_str,
             )
-        if self._table is not None and len(self._table):
-            free = _TABLE_SIZE - len(self._table)
-            table = np.pad(self._table, (0, free), mode="edge")
+        if self._table is not None:
             values = create(shape, np.uint8)
-            return NumberColumn(values, self._dtype, table.view(self._dtype))
+            return NumberColumn(values, self._dtype, self._table)
         stored = self._dtype
         if stored.kind == "b":
             stored = np.dtype(np.uint8)

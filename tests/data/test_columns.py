@@ -56,6 +56,26 @@ def test_an_image_takes_a_byte_a_pixel():
     assert_same_bits(column[0:2], pixels)
 
 
+@given(
+    st.lists(
+        hnp.arrays(
+            "float32",
+            7,
+            elements=st.sampled_from(
+                [0.0, 1.0, np.float32(7 / 255), 0.5, -0.0, np.nan, 1e9]
+            ),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_greys_among_other_values(chunks):
+    column = filled(chunks)
+    assert column.values.dtype == np.uint8
+    whole = np.concatenate(chunks)
+    assert_same_bits(column[0 : len(whole)], whole)
+
+
 def test_more_than_256_values_are_kept_as_they_are():
     few = np.linspace(0, 1, 200, dtype="float32").reshape(2, 100)
     many = np.linspace(2, 3, 200, dtype="float32").reshape(2, 100)

@@ -116,32 +116,42 @@ def decode(
     columns: dict[str, np.ndarray] = {}
     for row, blob in enumerate(blobs):
         try:
-            stored = parse(blob).features.feature
+            found = parse(blob).features.feature
         except (DecodeError, TypeError) as error:
             raise BadExampleError(str(error), row) from error
-        found = {name: _list_of(stored[name]) for name in sorted(stored)}
-        holds = {n: Feature(kind, len(v)) for n, (kind, v) in found.items()}
-        known = known or holds
-        if not holds or holds != known:
-            raise BadExampleError(
-                f"it holds {holds or 'no features'}, but the examples before "
-                f"it {known}, so that they can't be stacked",
-                row,
-            )
-        for name, (kind, values) in found.items():
+        known = known or _features(found)
+        fits = len(found) == len(known) > 0
+        for name, (kind, length) in known.items():
+            # Of another kind, this list is empty.
+            values = getattr(found[name], kind).value
+            if not fits or len(values) != length:
+                break
             if name not in columns:
-                shape = len(blobs), len(values)
-                columns[name] = np.empty(shape, _DTYPES[kind])
+                columns[name] = np.empty((len(blobs), length), _DTYPES[kind])
             # As a list: NumPy's own byte strings drop zeros at their end.
             columns[name][row] = list(values) if kind[0] == "b" else values
+        else:
+            if fits:
+                continue
+        # Parsed again: looking for a feature has made it.
+        holds = _features(parse(blob).features.feature) or "no features"
+        raise BadExampleError(
+            f"it holds {holds}, but those before it {known}, so that they "
+            "can't be stacked",
+            row,
+        )
     arrays = {n: a[:, 0] if a.shape[1] == 1 else a for n, a in columns.items()}
     return arrays, known
 
 
-def _list_of(feature: Any) -> tuple[str, Any]:
-    # One without a kind is a list without values.
-    kind = feature.WhichOneof("kind") or "int64_list"
-    return kind, getattr(feature, kind).value
+def _features(found: Any) -> dict[str, Feature]:
+    features = {}
+    for name in sorted(found):
+        # One without a kind is a list without values.
+        kind = found[name].WhichOneof("kind") or "int64_list"
+        length = len(getattr(found[name], kind).value)
+        features[name] = Feature(kind, length)
+    return features
 
 
 def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:

@@ -172,9 +172,12 @@ def test_cut_database(write_sqlite, rows):
         (
             "UPDATE examples SET serialized_example_proto = x'' "
             "WHERE client_id = '9'",
-            "no features",
+            "it holds no features",
         ),
-        ("UPDATE examples SET serialized_example_proto = x''", "no features"),
+        (
+            "UPDATE examples SET serialized_example_proto = x''",
+            "it holds no features",
+        ),
     ],
 )
 def test_damaged_tables(write_sqlite, rows, sql, match):
