@@ -19,7 +19,7 @@ import numpy as np
 from keras import layers
 
 import fedlearn as fl
-from fedlearn.keras_model import model_work
+from fedlearn.executors import model_work
 
 SIZES = {
     "equal": [20] * 30,

@@ -19,6 +19,7 @@ from fedlearn import (
 )
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.clients import layer_statistics
 from fedlearn.clients.algorithm import Algorithm
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.local_training import LocalTraining
@@ -44,11 +45,7 @@ from fedlearn.executors.executor import (
     naming,
 )
 from fedlearn.executors.sequential import client_rounds
-from fedlearn.keras_model import (
-    layer_statistics,
-    model_copy,
-    variable_roles,
-)
+from fedlearn.keras_model import model_copy, variable_roles
 from fedlearn.keras_model.functional_model import (
     Arrays,
     FunctionalModel,

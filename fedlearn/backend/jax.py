@@ -24,10 +24,7 @@ jax.monitoring.register_event_duration_secs_listener(_on_duration)
 def jit(
     fn: Callable, free: Sequence[int] = (), loose: Sequence[int] = ()
 ) -> Callable:
-    del (
-        free,
-        loose,
-    )  # XLA has no dynamic shapes: another length is compiled anew.
+    del free, loose  # XLA compiles another length anew
     return jax.jit(clock.traces(fn))
 
 
@@ -43,16 +40,17 @@ def vmap(fn: Callable) -> Callable:
     return jax.vmap(fn)
 
 
-def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
+def _key(seed: Any) -> Any:
     words = jax.numpy.asarray(seed).astype("uint32")
-    key = jax.random.wrap_key_data(words, impl="threefry2x32")
-    return jax.random.uniform(key, shape, "float32")
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def random_uniform(seed: Any, shape: Sequence[int]) -> Any:
+    return jax.random.uniform(_key(seed), shape, "float32")
 
 
 def random_dither(seed: Any, shape: Sequence[int]) -> Any:
-    words = jax.numpy.asarray(seed).astype("uint32")
-    key = jax.random.wrap_key_data(words, impl="threefry2x32")
-    bits = jax.random.bits(key, shape, "uint16")
+    bits = jax.random.bits(_key(seed), shape, "uint16")
     return bits.astype("float32") * np.float32(2.0**-16)
 
 

@@ -4,12 +4,14 @@ XLA is left out on purpose: on CPU it runs looped convolutions 20 to 100 times
 slower, and it draws other random numbers from the same seed than a graph does.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
 
 from fedlearn.backend.compile_clock import clock
 
@@ -102,43 +104,24 @@ def vmap(fn: Callable) -> Callable:
     return call
 
 
-def _vectorize_bitcast() -> None:
-    # `keras.ops.argmax`, and so every accuracy, casts bits to tell -0 from 0.
-    # vectorized_map has no rule for that and would loop over the lanes. It
-    # is an elementwise operation.
-    from tensorflow.python.ops.parallel_for import pfor
-
-    try:
-
-        @pfor.RegisterPFor("Bitcast")
-        def convert(pfor_input):
-            stacked = pfor_input.stacked_input(0)
-            dtype = pfor_input.get_attr("type")
-            return pfor.wrap(tf.bitcast(stacked, dtype), True)
-
-    except ValueError:  # TensorFlow has learnt it
-        pass
+def _bitcast(pfor_input: Any) -> Any:
+    dtype = pfor_input.get_attr("type")
+    return tf.bitcast(pfor_input.stacked_input(0), dtype)
 
 
-_vectorize_bitcast()
+def _l2_loss(pfor_input: Any) -> Any:
+    stacked = pfor_input.stacked_input(0)
+    axes = tf.range(1, tf.rank(stacked))
+    return tf.reduce_sum(tf.square(stacked), axes) / 2
 
 
-def _vectorize_l2_loss() -> None:
-    from tensorflow.python.ops.parallel_for import pfor
-
-    try:
-
-        @pfor.RegisterPFor("L2Loss")
-        def convert(pfor_input):
-            stacked = pfor_input.stacked_input(0)
-            axes = tf.range(1, tf.rank(stacked))
-            return pfor.wrap(tf.reduce_sum(tf.square(stacked), axes) / 2, True)
-
-    except ValueError:  # TensorFlow has learnt it
-        pass
-
-
-_vectorize_l2_loss()
+# vectorized_map has no rule for these, and would loop over the lanes.
+# `keras.ops.argmax`, and so every accuracy, casts bits to tell -0 from 0.
+for _name, _rule in (("Bitcast", _bitcast), ("L2Loss", _l2_loss)):
+    with contextlib.suppress(ValueError):  # TensorFlow has learnt it
+        pfor.RegisterPFor(_name)(
+            lambda pfor_input, rule=_rule: pfor.wrap(rule(pfor_input), True)
+        )
 
 
 def random_uniform(seed: Any, shape: Sequence[int]) -> Any:

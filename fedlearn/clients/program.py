@@ -9,10 +9,10 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.clients import layer_statistics
 from fedlearn.clients.algorithm import Carry, Local
 from fedlearn.clients.local_training import LocalTrainer
 from fedlearn.clients.personal_variables import PersonalVariables
-from fedlearn.keras_model import layer_statistics
 from fedlearn.keras_model.functional_model import Arrays, FunctionalModel
 from fedlearn.messages import wire
 from fedlearn.messages.broadcast import Received

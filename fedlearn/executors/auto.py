@@ -7,10 +7,10 @@ import keras
 
 from fedlearn import backend
 from fedlearn.clients.program import ClientProgram
+from fedlearn.executors import model_work
 from fedlearn.executors.executor import Executor, Run
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.vectorized import Vectorized, num_vector_steps
-from fedlearn.keras_model import model_work
 
 
 class Auto(Executor):

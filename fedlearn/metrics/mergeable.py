@@ -104,65 +104,53 @@ def check_updates(
     Raises:
         ValueError: If some variable isn't a sum.
     """
+    zeros = [np.zeros(v.shape, v.dtype) for v in variables]
+
+    def added(start, rows=slice(None)):
+        part = keras.tree.map_structure(lambda a: a[rows], batch)
+        return [
+            after - before
+            for after, before in zip(
+                _run(update, start, part), start, strict=True
+            )
+        ]
+
+    def check(parts, sizes, why):
+        for i, variable in enumerate(variables):
+            if id(variable) in names and not _close(
+                sum(part[i] for part in parts),
+                whole[i],
+                [size[i] for size in sizes],
+                variable.dtype,
+            ):
+                raise _not_mergeable(names[id(variable)], why)
+
     try:
-        whole = _check_adds(update, variables, names, batch)
+        whole = added(zeros)
+        # Far above and far below all that a batch may bring, and between.
+        for low, high in ((500, 1000), (-1000, -500), (-1, 1)):
+            start = [_between(low, high, z) for z in zeros]
+            check([added(start)], [start, whole], _NOT_ADDED)
     except _UnknownError:
         return False
     known = False
     for cut in (1, 2, 3):
         try:
-            parts = [
-                _run(update, _zeros(variables), _cut(batch, part))
-                for part in (slice(0, cut), slice(cut, None))
-            ]
+            parts = [added(zeros, r) for r in (slice(cut), slice(cut, None))]
         except _UnknownError:
             continue  # such as a correlation over one example
         known = True
-        for variable, total, *summands in zip(
-            variables, whole, *parts, strict=True
-        ):
-            if id(variable) in names and not _close(
-                sum(summands), total, summands, variable.dtype
-            ):
-                raise _not_mergeable(names[id(variable)], _COUNTS_BATCHES)
+        check(parts, parts, _COUNTS_BATCHES)
     return known
-
-
-def _zeros(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    return [np.zeros(v.shape, v.dtype) for v in variables]
-
-
-def _cut(batch: Any, part: slice) -> Any:
-    return keras.tree.map_structure(lambda a: a[part], batch)
 
 
 class _UnknownError(Exception):
     """Nothing can be told from this batch."""
 
 
-def _check_adds(update, variables, names, batch) -> list[np.ndarray]:
-    """What a batch adds to each variable, whatever that held before."""
-    zeros = _zeros(variables)
-    added = _run(update, zeros, batch)
-    # Far above and far below all that a batch may bring, and between.
-    for low, high in ((500, 1000), (-1000, -500), (-1, 1)):
-        start = [
-            (
-                low
-                + (high - low)
-                * seeds.uniform(z.size, "metric", "state", low).reshape(z.shape)
-            ).astype(z.dtype)
-            for z in zeros
-        ]
-        after = _run(update, start, batch)
-        for variable, a, b, d in zip(
-            variables, start, after, added, strict=True
-        ):
-            if id(variable) in names and not _close(
-                b - a, d, (a, b), variable.dtype
-            ):
-                raise _not_mergeable(names[id(variable)], _NOT_ADDED)
-    return added
+def _between(low: int, high: int, like: np.ndarray) -> np.ndarray:
+    numbers = seeds.uniform(like.size, "metric", "state", low)
+    return (low + (high - low) * numbers.reshape(like.shape)).astype(like.dtype)
 
 
 def _run(update: Update, values: list[np.ndarray], batch: Any) -> list:
