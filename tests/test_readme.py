@@ -1,6 +1,7 @@
 """What the README shows runs, in this order, as it stands there."""
 
 import ast
+import importlib
 import pathlib
 import re
 import shlex
@@ -116,4 +117,6 @@ def test_command_lines():
     for line in lines:
         command, *rest = shlex.split(line)
         # Ends the process where a flag or its value is wrong.
-        main.parse(command, [command, *rest])
+        main.parse(
+            importlib.import_module(f"fedlearn.cli.{command}"), [command, *rest]
+        )

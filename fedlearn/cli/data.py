@@ -36,7 +36,7 @@ def arguments(flags: Any) -> dict[str, Any]:
         UsageError: If there is no such data set, or it doesn't take a flag.
     """
     accepted, found = _accepted(flags.dataset), {}
-    for name in (flag.name for flag in VARIANTS):
+    for name in VARIANTS:
         # Runs of earlier versions don't have all of them.
         value = getattr(flags, name, None)
         if value is not None and name not in accepted:
@@ -72,8 +72,7 @@ def task_of_run(config: Mapping[str, Any], flags: Any) -> Task:
         config: Of the run, from `config.json`.
         flags: With `PLACES`; None for where the run had them.
     """
-    names = [flag.name for flag in PLACES if flag.name in flags.given]
-    moved = {name: getattr(flags, name) for name in names}
+    moved = {n: getattr(flags, n) for n in PLACES if n in flags.given}
     # A file from elsewhere may lack a class, or have others.
     return task(
         Values(**{**config["flags"], **moved}), config.get("class_names")

@@ -7,17 +7,36 @@ from fedlearn import datasets
 from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli import data as cli_data
 from fedlearn.cli.flags import (
-    CACHE_DIR,
-    DEBUG,
+    DEBUG_HELP,
+    PLACES_HELP,
     VARIANTS,
-    Command,
-    Flag,
+    VARIANTS_HELP,
     UsageError,
 )
 from fedlearn.cli.units import in_bytes
 from fedlearn.data.fetching.cache_folder import cache_folder
 
 _ACTIONS = ("list", "describe", "fetch")
+HELP = f"""\
+Usage: fedlearn datasets [list|describe|fetch] [NAME] [FLAGS]
+
+list says which data sets there are, what fetching them takes, and whether they
+are in the cache. describe NAME says what is in one, whose it is, and what
+surprises people. fetch NAME gets its files and converts them, for use without
+a network; fedlearn train would do so, too.
+
+Examples:
+  fedlearn datasets                                    # what there is
+  fedlearn datasets describe emnist                    # about one
+  fedlearn datasets fetch shakespeare                  # 1.3 MB
+  fedlearn datasets describe heart_disease --summary   # and its clients
+
+Flags:
+  --summary
+      describe: also load the data, and count clients, examples and labels.
+{DEBUG_HELP}
+Which data, with describe --summary; --cache_dir also with list and fetch:
+{PLACES_HELP}{VARIANTS_HELP}"""
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -64,7 +83,7 @@ def _check(flags: Any, action: str, name: str | None) -> None:
         cli_data.find(name)
     if flags.summary and action != "describe":
         raise UsageError("--summary is for fedlearn datasets describe NAME.")
-    for flag in (flag.name for flag in VARIANTS):
+    for flag in VARIANTS:
         fits = flags.summary or (flag == "cache_dir" and action != "describe")
         if flag in flags.given and not fits:
             raise UsageError(
@@ -104,39 +123,3 @@ def _fetch(flags: Any, name: str) -> None:
         print(f"{name} is in {folder} ({taken}).")
         place = f" --cache_dir={flags.cache_dir}" if flags.cache_dir else ""
     print(f"To train on it: fedlearn train --dataset={name}{place}")
-
-
-COMMAND = Command(
-    "list, describe or fetch the data sets",
-    "list says which data sets there are, what fetching them takes, and "
-    "whether they are in the cache. describe NAME says what is in one, whose "
-    "it is, and what surprises people. fetch NAME gets its files and converts "
-    "them, for use without a network; fedlearn train would do so, too.",
-    main,
-    {
-        "Flags": (
-            Flag(
-                "summary",
-                "describe: also load the data, and count clients, examples and "
-                "labels",
-                bool,
-                False,
-            ),
-            CACHE_DIR,
-            DEBUG,
-        ),
-        "Which data, with describe --summary": tuple(
-            flag for flag in VARIANTS if flag is not CACHE_DIR
-        ),
-    },
-    (
-        ("fedlearn datasets", "what there is"),
-        ("fedlearn datasets describe emnist", "about one"),
-        ("fedlearn datasets fetch shakespeare", "1.3 MB"),
-        (
-            "fedlearn datasets describe heart_disease --summary",
-            "and what its clients have",
-        ),
-    ),
-    ("[list|describe|fetch]", "[NAME]"),
-)

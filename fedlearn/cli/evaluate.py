@@ -6,9 +6,29 @@ from typing import Any
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import summary
-from fedlearn.cli.flags import DEBUG, PLACES, Command, Flag
+from fedlearn.cli.flags import DATA_HELP, DEBUG_HELP, PLACES_HELP
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.units import counted, metric
+
+HELP = f"""\
+Usage: fedlearn evaluate RUN [FLAGS]
+
+Evaluates the model of a run on the test examples of each client, prints how
+its metrics are spread over them, and writes evaluation.json anew. RUN is the
+folder that fedlearn train wrote.
+
+Examples:
+  fedlearn evaluate runs/demo   # after fedlearn train
+
+If the model is made of code of your own:
+  --model=NAME
+      module:function, as for train: imports the module, whose classes the
+      model may need. A run's folder alone runs no code.
+
+If the data have been moved:
+{PLACES_HELP}{DATA_HELP}
+Flags:
+{DEBUG_HELP}"""
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -45,25 +65,3 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         f"  Each client's metrics: {folder.file(folder.EVALUATION)}",
     ]
     print("\n".join(lines))
-
-
-COMMAND = Command(
-    "evaluate a run's model on each test client",
-    "Evaluates the model of a run on the test examples of each client, prints "
-    "how its metrics are spread over them, and writes evaluation.json anew. "
-    "RUN is the folder that fedlearn train wrote.",
-    main,
-    {
-        "If the model is made of code of your own": (
-            Flag(
-                "model",
-                "module:function, as for train: imports the module, whose "
-                "classes the model may need. A run's folder alone runs no code",
-            ),
-        ),
-        "If the data have been moved": PLACES,
-        "Flags": (DEBUG,),
-    },
-    (("fedlearn evaluate runs/demo", "after fedlearn train"),),
-    ("RUN",),
-)

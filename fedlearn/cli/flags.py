@@ -1,94 +1,83 @@
-"""Flags as tables, with errors that say what was expected."""
+"""Flags: the help that lists them defines them."""
 
 import math
 import os
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags as absl_flags
 
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.names import Name, normal, read
+from fedlearn.names import (
+    AGGREGATORS,
+    ALGORITHMS,
+    ENCODERS,
+    EXECUTORS,
+    OPTIMIZERS,
+    Name,
+    normal,
+    read,
+    usages,
+)
 
 
 class UsageError(Exception):
     """A command line that can't be honoured; its text is all users see."""
 
 
-class Kind(absl_flags.ArgumentParser):
-    """What a flag's value is.
-
-    Args:
-        read: From the text of a value; raises ValueError for what isn't one.
-        word: What stands for it in the help.
-    """
-
-    def __init__(self, read: Callable[[str], Any], word: str = "TEXT"):
-        self._read = read
-        self.word = word
-
-    def parse(self, argument: str) -> Any:
-        return self._read(argument)
-
-
-class Flag(NamedTuple):
-    """A flag: its name, what it does, what it takes (`bool` for none)."""
-
-    name: str
-    text: str
-    kind: Any = Kind(str)
-    default: Any = None
-
-
-class Command(NamedTuple):
-    """A command of `fedlearn`.
-
-    Attributes:
-        summary: One line, for the list of commands.
-        description: A paragraph or more, for the command's own help.
-        main: Runs it, with the flags' values and the arguments.
-        flags: By the title under which the help shows them.
-        examples: Pairs of a command line and what it does.
-        arguments: Names of the arguments besides flags; those that may be
-            left out are in brackets and come last.
-    """
-
-    summary: str
-    description: str
-    main: Callable[[Any, Sequence[str]], None]
-    flags: Mapping[str, Sequence[Flag]]
-    examples: Sequence[tuple[str, str]]
-    arguments: tuple[str, ...] = ()
-
-    def names(self) -> list[str]:
-        """Of all flags."""
-        return [flag.name for group in self.flags.values() for flag in group]
-
-    def define(self) -> absl_flags.FlagValues:
-        """The flags, with their defaults."""
-        values = absl_flags.FlagValues()
-        for flag in (flag for group in self.flags.values() for flag in group):
-            if flag.kind is bool:
-                absl_flags.DEFINE_bool(
-                    flag.name, flag.default, flag.text, flag_values=values
-                )
-            else:
-                absl_flags.DEFINE(
-                    flag.kind,
-                    flag.name,
-                    flag.default,
-                    flag.text,
-                    flag_values=values,
-                    serializer=absl_flags.ArgumentSerializer(),
-                )
-        return values
-
-
 class Values(SimpleNamespace):
     """Flags' values by name; `given` are those that somebody chose."""
 
     given: set[str]
+
+
+def define(help_text: str) -> absl_flags.FlagValues:
+    """The flags that a help lists: `--name=DEFAULT`, `--name=WHAT`, `--name`.
+
+    What is in capitals is no default, but what to write; `--[no]name` is
+    neither true nor false by default.
+
+    Example:
+
+    >>> values = define('''
+    ...   --rounds=50   how many
+    ...   --debug       show tracebacks
+    ... ''')
+    >>> values.mark_as_parsed()
+    >>> values.rounds, values.debug
+    (50, False)
+    """
+    values = absl_flags.FlagValues()
+    for no, name, word in re.findall(
+        r"^  --(\[no\])?(\w+)(?:=(\S+))?", help_text, re.MULTILINE
+    ):
+        if not word:
+            absl_flags.DEFINE_bool(
+                name, None if no else False, "", flag_values=values
+            )
+            continue
+        absl_flags.DEFINE(
+            KINDS.get(name, Kind(str)),
+            name,
+            None if word.isupper() else word,
+            "",
+            flag_values=values,
+            serializer=absl_flags.ArgumentSerializer(),
+        )
+    return values
+
+
+class Kind(absl_flags.ArgumentParser):
+    """What a flag's value is, by what reads its text."""
+
+    def __init__(self, read: Callable[[str], Any]):
+        self._read = read
+
+    def parse(self, argument: Any) -> Any:
+        return self._read(str(argument))
 
 
 def whole(least: int, most: float = math.inf) -> Kind:
@@ -98,37 +87,33 @@ def whole(least: int, most: float = math.inf) -> Kind:
     Traceback (most recent call last):
     ValueError: expected a whole number of at least 1.
     """
-    if most == math.inf:
-        expected = f"expected a whole number of at least {least}."
-    else:
-        expected = f"expected a whole number from {least} to {most}."
-    return Kind(
-        lambda text: _number(int, text, lambda v: least <= v <= most, expected),
-        "N",
-    )
+    limits = f"of at least {least}"
+    if most < math.inf:
+        limits = f"from {least} to {most}"
+    return _number(int, lambda v: least <= v <= most, f"whole number {limits}")
 
 
 def positive(or_zero: bool = False) -> Kind:
     """A finite number, such as a learning rate."""
     limits = "of at least 0" if or_zero else "greater than 0"
+    return _number(
+        float,
+        lambda v: 0 < v < math.inf or (or_zero and v == 0),
+        f"number {limits}",
+    )
 
-    def fits(value: float) -> bool:
-        return 0 < value < math.inf or (or_zero and value == 0)
 
-    expected = f"expected a number {limits}."
-    return Kind(lambda text: _number(float, text, fits, expected), "X")
+def _number(kind: type, fits: Callable[[Any], bool], expected: str) -> Kind:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise ValueError(f"expected a {expected}.")
+        return value
 
-
-def _number(
-    kind: type, text: str, fits: Callable[[Any], bool], expected: str
-) -> Any:
-    try:
-        value = kind(text)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not fits(value):
-        raise ValueError(expected)
-    return value
+    return Kind(parse)
 
 
 def choice(names: Iterable[str]) -> Kind:
@@ -172,7 +157,6 @@ def place(words: Sequence[str] = ()) -> Kind:
 def named(names: Mapping[str, Name], joined: bool = False) -> Kind:
     """A string that stands for an object; several, if they are `joined`.
 
-    >>> from fedlearn.names import ENCODERS
     >>> named(ENCODERS, joined=True).parse("Rotation + EDEN:2")
     'rotation+eden:2'
     """
@@ -186,59 +170,84 @@ def named(names: Mapping[str, Name], joined: bool = False) -> Kind:
     return Kind(parse)
 
 
-DEBUG = Flag("debug", "show tracebacks and what backends log", bool, False)
-DATA = Flag(
-    "data",
-    "train on this CSV file instead of a --dataset, or on a folder with a "
-    ".csv file for each client; a fifth of each client's rows is kept for "
-    "testing",
-    place(),
-)
-SOURCE = Flag(
-    "source",
-    "read these data instead of the public ones: a file or folder, a file:// "
-    "address, or synthetic, a stand-in that is drawn offline",
-    place(words=("synthetic",)),
-)
-CACHE_DIR = Flag(
-    "cache_dir",
-    "where fetched data are kept (default: the environment variable "
-    "FEDLEARN_CACHE, or ~/.keras/fedlearn)",
-    place(),
-)
+def listed(names: Mapping[str, Name]) -> str:
+    """How all of some names are written, for a help."""
+    lines = textwrap.wrap(usages(names) + ".", 73, break_on_hyphens=False)
+    return "\n      ".join(lines)
+
+
+KINDS = {
+    "aggregator": named(AGGREGATORS),
+    "algorithm": choice(ALGORITHMS),
+    "alpha": positive(),
+    "batch_size": whole(1),
+    "cache_dir": place(),
+    "client_learning_rate": positive(),
+    "client_optimizer": choice(OPTIMIZERS),
+    "clients_per_round": whole(1),
+    "compress": named(ENCODERS, joined=True),
+    "data": place(),
+    "dp_accountant": choice(("rdp", "pld")),
+    "dp_clip_norm": positive(),
+    "dp_delta": positive(),
+    "dp_epsilon": positive(),
+    "epochs": whole(1),
+    "executor": choice(EXECUTORS),
+    "missing": choice(("mean", "median", "zero")),
+    "num_clients": whole(1),
+    "proximal": positive(or_zero=True),
+    "rounds": whole(1),
+    "seed": whole(0, 2**63 - 1),
+    "server_learning_rate": positive(),
+    "server_optimizer": choice(OPTIMIZERS),
+    "source": place(words=("synthetic",)),
+    "statistics": choice(("average", "local", "frozen")),
+    "task": choice(("words", "tags")),
+    "validation_freq": whole(0),
+    "verbose": whole(0, 2),
+}
+
 # Where the data are: after a run they may have been moved.
-PLACES = (SOURCE, CACHE_DIR, DATA)
-# Those that only some data sets take, as arguments of `load_data`; None
-# leaves the choice to the data set.
+PLACES = ("source", "cache_dir", "data")
+PLACES_HELP = """\
+  --source=PLACE
+      Read these data instead of the public ones: a file or folder, a file://
+      address, or synthetic, a stand-in that is drawn offline.
+  --cache_dir=FOLDER
+      Where fetched data are kept. By default the environment variable
+      FEDLEARN_CACHE, or ~/.keras/fedlearn.
+"""
+DATA_HELP = """\
+  --data=FILE
+      Train on this CSV file instead of a --dataset, or on a folder with a
+      .csv file for each client; a fifth of each client's rows is for testing.
+"""
+# What only some data sets take, as arguments of `load_data`.
 VARIANTS = (
-    SOURCE,
-    CACHE_DIR,
-    Flag(
-        "only_digits",
-        "emnist: only the digits, or letters too (default: only digits)",
-        bool,
-    ),
-    Flag(
-        "task",
-        "stackoverflow: predict the next of the words, or the tags of a post "
-        "(default: words)",
-        choice(("words", "tags")),
-    ),
-    Flag(
-        "target",
-        "celeba: the attribute to predict, such as eyeglasses (default: "
-        "smiling)",
-    ),
-    Flag(
-        "num_clients",
-        "digits, synthetic: among how many clients they are divided (default: "
-        "50, 30)",
-        whole(1),
-    ),
-    Flag(
-        "alpha",
-        "digits: how alike clients are; small values give each client few "
-        "digits. synthetic: how much they differ (default: 1.0)",
-        positive(),
-    ),
+    "source",
+    "cache_dir",
+    "only_digits",
+    "task",
+    "target",
+    "num_clients",
+    "alpha",
 )
+VARIANTS_HELP = """\
+  --[no]only_digits
+      emnist: only the digits, or letters too. By default only digits.
+  --task=TASK
+      stackoverflow: predict the next of the words, or the tags of a post. By
+      default words.
+  --target=ATTRIBUTE
+      celeba: what to predict, such as eyeglasses. By default smiling.
+  --num_clients=N
+      digits, synthetic: among how many clients they are divided. By default
+      50 and 30.
+  --alpha=X
+      digits: how alike clients are; small values give each client few digits.
+      synthetic: how much they differ. By default 1.0.
+"""
+DEBUG_HELP = """\
+  --debug
+      Show tracebacks and what backends log.
+"""

@@ -7,36 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.cli.flags import Flag, UsageError, choice
+from fedlearn.cli.flags import UsageError
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.task import Task
 
 # What `--dataset` is called in a run of such data, and its usual model.
 NAME, MODEL = "csv", "tabular"
 
-FLAGS = (
-    Flag("client", "--data: the column that says whose a row is"),
-    Flag(
-        "label",
-        "--data: the column to predict: texts, True and False or whole "
-        "numbers are classes, other numbers amounts",
-    ),
-    Flag(
-        "features",
-        "--data: columns to predict from, as in age,chol (default: all others)",
-    ),
-    Flag(
-        "missing",
-        "--data: fill missing values with this, and add a column that says "
-        "where: mean, median or zero (default: they are an error)",
-        choice(("mean", "median", "zero")),
-    ),
-    Flag(
-        "delimiter",
-        "--data: what stands between two cells (default: a comma; with a "
-        "semicolon numbers may be written as 1,5)",
-    ),
-)
+HELP = """\
+  --client=COLUMN
+      --data: whose a row is.
+  --label=COLUMN
+      --data: what to predict: texts, True and False or whole numbers are
+      classes, other numbers amounts.
+  --features=COLUMNS
+      --data: what to predict from, as in age,chol. By default all others.
+  --missing=HOW
+      --data: fill missing values with mean, median or zero, and add a column
+      that says where. By default they are an error.
+  --delimiter=TEXT
+      --data: what stands between two cells. By default a comma; with a
+      semicolon numbers may be written as 1,5.
+"""
+FLAGS = ("client", "label", "features", "missing", "delimiter")
 
 # More different integers are no classes but counts or amounts; so may be more
 # than a few if they leave numbers out, as ages do.
@@ -47,7 +40,7 @@ def check(flags: Any) -> None:
     """Raises a UsageError where flags contradict each other, or one is
     missing, and sets `dataset`."""
     if flags.data is None:
-        for name in (flag.name for flag in FLAGS):
+        for name in FLAGS:
             if getattr(flags, name) is not None:
                 raise UsageError(
                     f"--{name} goes with --data, a CSV file of your own. Give "

@@ -3,11 +3,37 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import summary
-from fedlearn.cli.flags import DEBUG, PLACES, Command, UsageError
+from fedlearn.cli.flags import (
+    DATA_HELP,
+    DEBUG_HELP,
+    PLACES_HELP,
+    UsageError,
+)
 from fedlearn.cli.run_folder import RunFolder
+from fedlearn.cli.units import duration, in_bytes
+from fedlearn.plot import style
+from fedlearn.plot.run_picture import metrics, run_picture
+
+HELP = f"""\
+Usage: fedlearn report RUN [FLAGS]
+
+Draws report.png into the folder of a run: loss and accuracy by round, how
+accuracy is spread over the test clients, which labels clients have, the bytes
+sent, and epsilon by round where there is a budget. RUN is the folder that
+fedlearn train wrote.
+
+Examples:
+  fedlearn report runs/demo   # after fedlearn train
+
+If the data have been moved:
+{PLACES_HELP}{DATA_HELP}
+Flags:
+{DEBUG_HELP}"""
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -19,16 +45,23 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     train = cli_data.task_of_run(config, flags).train
     # Files are written by a module that brings in a backend.
     cli_model.import_keras(flags.debug)
-    from fedlearn.cli import picture
-
     try:
-        png = picture.draw(config, history, evaluation, train)
+        png = run_picture(
+            summary.title(config["flags"]),
+            _subtitle(config, history),
+            f"fedlearn {config['fedlearn']}   ·   {config['started'][:10]}",
+            list(_facts(config, history, evaluation)),
+            history,
+            evaluation,
+            train,
+            config.get("privacy"),
+        )
         lines = list(summary.lines(config, history, evaluation))
     except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(
             f"{folder.path} can't be drawn ({error!r}): {folder.CONFIG}, "
             f"{folder.HISTORY} or {folder.EVALUATION} was changed after it was "
-            f"written. To write them anew: "
+            "written. To write them anew: "
             f"{folder.command_to_go_on(config['flags']['model'])}"
         ) from error
     folder.write(folder.REPORT, png)
@@ -36,14 +69,48 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     print("\n".join(lines))
 
 
-COMMAND = Command(
-    "draw a run as one picture, report.png",
-    "Draws report.png into the folder of a run: loss and accuracy by round, "
-    "how accuracy is spread over the test clients, which labels clients have, "
-    "the bytes sent, and epsilon by round where there is a budget. RUN is the "
-    "folder that fedlearn train wrote.",
-    main,
-    {"If the data have been moved": PLACES, "Flags": (DEBUG,)},
-    (("fedlearn report runs/demo", "after fedlearn train"),),
-    ("RUN",),
-)
+def _subtitle(config, history):
+    flags, model = config["flags"], str(config["flags"]["model"])
+    return "   ·   ".join(
+        [
+            f"{model if len(model) <= 30 else '…' + model[-29:]}, "
+            f"{config['num_parameters']:,} parameters",
+            f"{len(history['round']):,} rounds of "
+            f"{'about ' if config.get('privacy') else ''}"
+            f"{flags['clients_per_round']:,} of {config['num_clients']:,} "
+            "clients",
+            f"{flags['epochs']} {'pass' if flags['epochs'] == 1 else 'passes'} "
+            f"in batches of {flags['batch_size']}",
+            f"client {config['optimizers']['client']}, "
+            f"server {config['optimizers']['server']}",
+            *filter(None, [summary.aggregation(flags)]),
+            config["backend"],
+        ]
+    )
+
+
+def _facts(config, history, evaluation):
+    """Numbers to be read first, and what they are."""
+    name = next(iter(metrics(evaluation)), None)
+    if name and evaluation.get(name) is not None:
+        spread = evaluation["statistics"][name]
+        share = style.is_share(name, [spread["min"], spread["max"]])
+
+        def text(value):
+            return f"{100 * value:.1f}%" if share else f"{value:.4g}"
+
+        yield text(evaluation[name]), f"test {name.replace('_', ' ')}"
+        yield text(spread["decile_1"]), "10th percentile of clients"
+        yield text(spread["min"]), "worst client"
+    if evaluation.get("loss") is not None:
+        yield f"{evaluation['loss']:.3g}", "test loss"
+    if plan := config.get("privacy"):
+        budget = f"of {plan['epsilon']:g}, at delta {plan['delta']:.2g}"
+        yield f"ε {plan['spent']:.3g}", budget
+    if config.get("seconds"):
+        yield duration(config["seconds"]), "training time"
+    if history.get("bytes_up"):
+        for direction in ("up", "down"):
+            total = np.nansum(history[f"bytes_{direction}"])
+            each = in_bytes(total / summary.num_sent(history))
+            yield in_bytes(total), f"{direction}, {each} a message"

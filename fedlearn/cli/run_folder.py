@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.cli.flags import UsageError
+from fedlearn.cli.flags import UsageError, define
 from fedlearn.cli.model import is_code
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class RunFolder:
             *("algorithm", "dataset", "model")
         } <= set(found):
             raise self._changed(self.CONFIG, "has no flags of a run")
-        known = train.COMMAND.define()
+        known = define(train.HELP)
         for name, value in found.items():
             if name not in known or value is None:
                 continue

@@ -12,226 +12,132 @@ from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import own_data, process, summary
 from fedlearn.cli.flags import (
-    DATA,
-    DEBUG,
-    VARIANTS,
-    Command,
-    Flag,
+    DATA_HELP,
+    DEBUG_HELP,
+    PLACES_HELP,
+    VARIANTS_HELP,
     UsageError,
-    choice,
-    named,
-    positive,
-    whole,
+    listed,
 )
 from fedlearn.cli.run_folder import RunFolder, rows
-from fedlearn.names import (
-    AGGREGATORS,
-    ALGORITHMS,
-    ENCODERS,
-    EXECUTORS,
-    OPTIMIZERS,
-    usages,
-)
+from fedlearn.names import AGGREGATORS, ALGORITHMS, ENCODERS, EXECUTORS
 
 # What may differ when a run goes on; of these, what is as it was.
 _FREE = ("cache_dir", "debug", "output_dir", "resume", "rounds", "verbose")
 _KEPT = ("cache_dir", "rounds")
 _SECONDS = 5.0  # between two writes of the table of metrics
 
-FLAGS = {
-    "Data and model": (
-        Flag(
-            "dataset",
-            "what to train on; fedlearn datasets lists what there is. digits, "
-            "1,797 images of 8 x 8 pixels, need no download",
-            default="digits",
-        ),
-        *VARIANTS,
-        Flag(
-            "model",
-            "a model of fl.models, such as digits_cnn or logistic_regression; "
-            "or a .keras file; or module:function, a function that returns a "
-            "model (default: one that suits the data set)",
-        ),
-    ),
-    "Data of your own": (DATA, *own_data.FLAGS),
-    "Algorithm": (
-        Flag(
-            "algorithm",
-            f"one of {', '.join(ALGORITHMS)}",
-            choice(ALGORITHMS),
-            "fedavg",
-        ),
-        Flag(
-            "rounds",
-            "how many rounds, counted from the beginning of the run",
-            whole(1),
-            50,
-        ),
-        Flag(
-            "clients_per_round",
-            "how many clients take part in a round, drawn at random (default: "
-            "10, or all if there are fewer)",
-            whole(1),
-        ),
-        Flag(
-            "proximal",
-            "fedprox: mu, the pull towards the server's model (default: 0.1)",
-            positive(or_zero=True),
-        ),
-    ),
-    "At the clients": (
-        Flag(
-            "batch_size",
-            "examples a step at a client (default: what is usual for the data "
-            "set, such as 10)",
-            whole(1),
-        ),
-        Flag(
-            "epochs",
-            "passes of a client over its examples in a round",
-            whole(1),
-            5,
-        ),
-        Flag(
-            "client_optimizer",
-            f"one of {', '.join(OPTIMIZERS)} (default: sgd, or what a "
-            "compiled model comes with)",
-            choice(OPTIMIZERS),
-        ),
-        Flag(
-            "client_learning_rate",
-            "its learning rate (default: for sgd what is usual for the data "
-            "set, such as 0.1; Keras's own for others)",
-            positive(),
-        ),
-        Flag(
-            "statistics",
-            "what becomes of the statistics of layers such as "
-            "BatchNormalization: average, local or frozen",
-            choice(("average", "local", "frozen")),
-            "average",
-        ),
-    ),
-    "On the wire": (
-        Flag(
-            "compress",
-            "how clients' updates are compressed, several joined with +, such "
-            f"as eden:2 or rotation+uniform:4+bzip2: {usages(ENCODERS)} "
-            "(default: not)",
-            named(ENCODERS, joined=True),
-        ),
-        Flag(
-            "error_feedback",
-            "a client adds to an update what earlier messages left out: for "
-            "topk, sign and powersgd, where clients come back",
-            bool,
-            False,
-        ),
-    ),
-    "At the server": (
-        Flag(
-            "aggregator",
-            "what the server makes of the updates, with its numbers, such as "
-            f"trimmed_mean:0.2: {usages(AGGREGATORS)}",
-            named(AGGREGATORS),
-            "mean",
-        ),
-        Flag(
-            "server_optimizer",
-            "the same choice as at the clients, for fedavg and fedprox "
-            "(default: sgd); the other algorithms are their server optimizer",
-            choice(OPTIMIZERS),
-        ),
-        Flag(
-            "server_learning_rate",
-            "its learning rate (default: the algorithm's own; for fedavg and "
-            "fedprox 1 for sgd, Keras's own for others)",
-            positive(),
-        ),
-    ),
-    "Differential privacy": (
-        Flag(
-            "dp_epsilon",
-            "train with differential privacy for clients: clip updates, add "
-            "the least noise with which all rounds keep to this epsilon, and "
-            "let each client take part by its own coin (default: no noise)",
-            positive(),
-        ),
-        Flag(
-            "dp_delta",
-            "the delta of the guarantee (default: clients**-1.1)",
-            positive(),
-        ),
-        Flag(
-            "dp_clip_norm",
-            "the largest L2 norm of an update (default: one that follows the "
-            "median of the updates' norms)",
-            positive(),
-        ),
-        Flag(
-            "dp_accountant",
-            "what finds the noise: rdp, which epsilon by round is logged "
-            "with; or pld, less noise, after a minute",
-            choice(("rdp", "pld")),
-            "rdp",
-        ),
-        Flag(
-            "dp_private_metrics",
-            "leave out the metrics of clients' training, which are exact",
-            bool,
-            False,
-        ),
-        Flag(
-            "dp_secure_noise",
-            "draw noise from the operating system's entropy, not from the seed",
-            bool,
-            False,
-        ),
-    ),
-    "The run": (
-        Flag(
-            "output_dir",
-            "folder of the run (default: runs/DATASET-ALGORITHM, with a "
-            "number if that is taken)",
-        ),
-        Flag(
-            "resume",
-            "go on with the run in --output_dir, exactly as if it had never "
-            "stopped; flags that aren't given are as they were. Starts a run "
-            "if there is none",
-            bool,
-            False,
-        ),
-        Flag(
-            "validation_freq",
-            "evaluate on the test clients after every so many rounds; 0: only "
-            "at the end",
-            whole(0),
-            1,
-        ),
-        Flag(
-            "seed",
-            "of the initial weights and all that is random in training; data "
-            "are divided the same way for every seed",
-            whole(0, 2**63 - 1),
-            0,
-        ),
-        Flag(
-            "executor",
-            f"how the clients of a round are run: {', '.join(EXECUTORS)}",
-            choice(EXECUTORS),
-            "auto",
-        ),
-        Flag(
-            "verbose",
-            "1: a progress bar; 2: a line a round; 0: neither",
-            whole(0, 2),
-            1,
-        ),
-        DEBUG,
-    ),
-}
+HELP = f"""\
+Usage: fedlearn train [FLAGS]
+
+Trains a model by federated learning and writes the folder of the run: the
+model, a table of metrics, and the metrics of each test client.
+
+Examples:
+  fedlearn train                           # digits, about a minute
+  fedlearn train --rounds=100 --output_dir=runs/demo            # more rounds
+  fedlearn train --resume --rounds=200 --output_dir=runs/demo   # and more
+  fedlearn train --algorithm=fedprox --proximal=0.01            # FedProx
+  fedlearn train --dataset=shakespeare --source=synthetic       # offline
+  fedlearn train --data=visits.csv --client=hospital --label=outcome
+  fedlearn train --model=my_models:build   # build() in my_models.py
+  fedlearn train --compress=eden:2         # 2 bits a number
+  fedlearn train --dp_epsilon=8 --dp_clip_norm=0.5   # differential privacy
+  fedlearn train --aggregator=krum:2       # two may be malicious
+
+Data and model, with defaults after the = where they aren't in capitals:
+  --dataset=digits
+      What to train on; fedlearn datasets lists what there is. digits, 1,797
+      images of 8 x 8 pixels, need no download.
+{PLACES_HELP}{VARIANTS_HELP}  --model=MODEL
+      A model of fl.models, such as digits_cnn or logistic_regression; or a
+      .keras file; or module:function, a function that returns a model. By
+      default one that suits the data set.
+
+Data of your own:
+{DATA_HELP}{own_data.HELP}
+Algorithm:
+  --algorithm=fedavg
+      One of {", ".join(ALGORITHMS)}.
+  --rounds=50
+      How many rounds, counted from the beginning of the run.
+  --clients_per_round=N
+      How many clients take part in a round, drawn at random. By default 10,
+      or all if there are fewer.
+  --proximal=X
+      fedprox: mu, the pull towards the server's model. By default 0.1.
+
+At the clients:
+  --batch_size=N
+      Examples a step. By default what is usual for the data set, such as 10.
+  --epochs=5
+      Passes of a client over its examples in a round.
+  --client_optimizer=NAME
+      One of sgd, adam, adamw, adagrad, adadelta, adamax, nadam, rmsprop, lion,
+      yogi, fedadagrad, fedadam, fedyogi. By default sgd, or what a compiled
+      model comes with.
+  --client_learning_rate=X
+      Its learning rate. By default, for sgd, what is usual for the data set,
+      such as 0.1; for others Keras's own.
+  --statistics=average
+      What becomes of the statistics of layers such as BatchNormalization:
+      average, local or frozen.
+
+On the wire:
+  --compress=CHAIN
+      How clients' updates are compressed, several joined with +, such as
+      eden:2 or rotation+uniform:4+bzip2. By default they aren't.
+      {listed(ENCODERS)}
+  --error_feedback
+      A client adds to an update what earlier messages left out: for topk,
+      sign and powersgd, where clients come back.
+
+At the server:
+  --aggregator=mean
+      What the server makes of the updates, with its numbers.
+      {listed(AGGREGATORS)}
+  --server_optimizer=NAME
+      The same choice as at the clients, for fedavg and fedprox. By default
+      sgd; the other algorithms are their server optimizer.
+  --server_learning_rate=X
+      Its learning rate. By default the algorithm's own; for fedavg and
+      fedprox 1 for sgd, Keras's own for others.
+
+Differential privacy:
+  --dp_epsilon=X
+      Train with differential privacy for clients: clip updates, add the least
+      noise with which all rounds keep to this epsilon, and let each client
+      take part by its own coin.
+  --dp_delta=X
+      The delta of the guarantee. By default clients**-1.1.
+  --dp_clip_norm=X
+      The largest L2 norm of an update. By default one that follows the median
+      of the updates' norms.
+  --dp_accountant=rdp
+      What finds the noise: rdp, which epsilon by round is logged with; or
+      pld, less noise, after a minute.
+  --dp_private_metrics
+      Leave out the metrics of clients' training, which are exact.
+  --dp_secure_noise
+      Draw noise from the operating system's entropy, not from the seed.
+
+The run:
+  --output_dir=FOLDER
+      By default runs/DATASET-ALGORITHM, with a number if that is taken.
+  --resume
+      Go on with the run in --output_dir, exactly as if it had never stopped;
+      flags that aren't given are as they were. Starts a run if there is none.
+  --validation_freq=1
+      Evaluate on the test clients after every so many rounds; 0: only at the
+      end.
+  --seed=0
+      Of the initial weights and all that is random in training; data are
+      divided the same way for every seed.
+  --executor=auto
+      How the clients of a round are run: {", ".join(EXECUTORS)}.
+  --verbose=1
+      1: a progress bar; 2: a line a round; 0: neither.
+{DEBUG_HELP}"""
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -405,34 +311,3 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
             )
     own_data.check(flags)
     return folder, config
-
-
-COMMAND = Command(
-    "train a model on the clients of a data set",
-    "Trains a model by federated learning and writes the folder of the run: "
-    "the model, a table of metrics, and the metrics of each test client.",
-    main,
-    FLAGS,
-    (
-        ("fedlearn train", "digits, about a minute"),
-        ("fedlearn train --rounds=100 --output_dir=runs/demo", "more rounds"),
-        (
-            "fedlearn train --resume --rounds=200 --output_dir=runs/demo",
-            "and more",
-        ),
-        ("fedlearn train --algorithm=fedprox --proximal=0.01", "FedProx"),
-        ("fedlearn train --dataset=shakespeare --source=synthetic", "offline"),
-        (
-            "fedlearn train --data=visits.csv --client=hospital "
-            "--label=outcome",
-            "your own",
-        ),
-        ("fedlearn train --model=my_models:build", "build() in my_models.py"),
-        ("fedlearn train --compress=eden:2", "2 bits a number"),
-        (
-            "fedlearn train --dp_epsilon=8 --dp_clip_norm=0.5",
-            "differential privacy",
-        ),
-        ("fedlearn train --aggregator=krum:2", "two may be malicious"),
-    ),
-)

@@ -4,7 +4,7 @@ import pytest
 
 from fedlearn import names
 from fedlearn.cli import process, train
-from fedlearn.cli.flags import UsageError
+from fedlearn.cli.flags import UsageError, define
 from fedlearn.encoders import Chain, EntropyCoding, ErrorFeedback
 
 pytestmark = pytest.mark.backend_free
@@ -30,7 +30,7 @@ def test_help_lists_every_name_with_its_numbers(fedlearn):
 
 
 def test_flags_become_a_chain():
-    values = train.COMMAND.define()
+    values = define(train.HELP)
     values(["fedlearn", "--compress=Rotation + Uniform:4 + BZip2"])
     links = process.encoders(values)
     Chain(links)  # takes them in this order

@@ -45,3 +45,37 @@ def test_report_of_a_run_that_diverged(fedlearn, finished, tmp_path):
     code, out, err = fedlearn("report", folder)
     assert code == 0, err
     assert "nan" in out
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"optimizers": None}, "changed after it was written"),
+        ({"num_clients": "many"}, None),
+        ({"started": 5}, "To write them anew: fedlearn train --resume"),
+    ],
+)
+def test_report_of_what_was_changed_by_hand(
+    fedlearn, finished, tmp_path, changed, message
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changed}))
+    code, _, err = fedlearn("report", folder)
+    assert code == 2
+    assert message is None or message in err
+    assert "Traceback" not in err
+
+
+def test_folders_of_the_version_before(fedlearn, finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("statistics", "compress", "error_feedback", "aggregator"):
+        del config["flags"][name]
+    (folder / "config.json").write_text(json.dumps(config))
+    for command in ("report", "evaluate"):
+        code, _, err = fedlearn(command, folder)
+        assert code == 0, err
