@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import keras
@@ -16,6 +16,7 @@ from fedlearn import (
     optimizers,
     seeds,
     serialization,
+    training,
 )
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
@@ -61,6 +62,8 @@ from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.privacy.privacy import Privacy
 from fedlearn.runs.client_states import ClientStates
+from fedlearn.runs.schedule import Rounds, Schedule
+from fedlearn.samplers.sampler import Sampler
 from fedlearn.serialization import Configurable
 
 
@@ -188,6 +191,8 @@ class LearningProcess(Configurable):
         # A state, and how private its rounds were; see `RunPrivacy`.
         self._private_rounds: tuple[ServerState | None, dict[str, str]]
         self._private_rounds = (None, {})
+        # A state, and what the schedule that led to it remembers.
+        self._scheduled: tuple[ServerState | None, Any] = (None, ())
 
     def __repr__(self) -> str:
         parts = {
@@ -926,105 +931,16 @@ class LearningProcess(Configurable):
 
     # The loop and its files, in files of their own.
 
-    @keras_words.answers(keras_words.FIT)
-    def fit(
-        self,
-        data: Any,
-        rounds: int,
-        clients_per_round: int | None = None,
-        sampler: Any = None,
-        validation_data: Any = None,
-        validation_freq: int | Sequence[int] = 1,
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
-        verbose: str | int = "auto",
-        seed: int | None = None,
-        checkpoint_dir: Any = None,
-        initial_state: ServerState | None = None,
-    ) -> keras.callbacks.History:
-        """Trains for some rounds, as `keras.Model.fit` does for epochs.
+    fit = training.fit
 
-        The first call starts from `initialize(seed)`. As in Keras, another
-        call goes on: from `state`, at the next round, with other clients
-        drawn than before, so that `fit(data, 3)` and `fit(data, 2)` make what
-        `fit(data, 5)` makes, bit for bit. Weights that you changed in `model`
-        in between (`load_weights`, Keras's own `fit`) are trained on from. To
-        start afresh give `initial_state=process.initialize(seed)`.
-
-        Afterwards `state` is the last state and `model` holds its weights,
-        also after Ctrl-C or an error; then it is that of the last round that
-        was done, and another call goes on from there.
+    def schedule(self, sampler: Sampler | None) -> Schedule:
+        """Who takes part in the rounds of `fit`, and when.
 
         Args:
-            data: A `FederatedDataset`, a mapping from client ids to data, or
-                a list of client data sets.
-            rounds: How many rounds to train. With `checkpoint_dir`, the
-                number of the last round, counted from the beginning of the
-                run: started again after round 40, `rounds=100` does 60, and
-                after round 100 none.
-            clients_per_round: How many clients take part in each round, drawn
-                uniformly without replacement; None for all of them. Where the
-                aggregator adds noise each takes part by its own coin, so many
-                on average (`samplers.Poisson`): what noise is planned for.
-                For a fixed number give a `sampler`; noise that clients share
-                has it in any case.
-            sampler: Who takes part, instead of `clients_per_round`.
-            validation_data: Evaluated after rounds, its metrics logged as
-                `val_*`: clients as `data`, or one pooled `(x, y)` tuple.
-            validation_freq: Evaluate after every so many rounds; or a list of
-                the rounds, counted from 1, after which to.
-            callbacks: Keras callbacks; a round is an epoch, whose number is
-                that of the round since the beginning of the run. In them
-                `self.model` is the model with the weights of the round, and
-                `self.model.optimizer` the server's optimizer.
-            verbose: 0 for silence, 1 (or "auto") for a progress bar, 2 for a
-                line a round.
-            seed: Of all that is random in the run; None for that of the run
-                that goes on, and 0 for a fresh one.
-            checkpoint_dir: A folder for the run's checkpoint. If there is one
-                in it, the run goes on from there, exactly as if it had never
-                stopped, whatever `state` and `initial_state` are. Written
-                after each round, or, where that would take over a tenth of
-                the time, as often as a tenth allows, and always at the end.
-                What a kill loses is computed again, to the same bits; rows of
-                a `CSVLogger` for rounds that were lost are taken back.
-            initial_state: A state to start from. A private run counts its
-                rounds as if they had been like its own.
-
-        Returns:
-            A `keras.callbacks.History`: a list of values for each metric, of
-            this call's rounds; with `checkpoint_dir`, of all the run's. Its
-            `per_client` has those of each validation client by id, where
-            they are 2 to 20 (and none where metrics are private). Where
-            an aggregator adds noise its `privacy` is a
-            `fedlearn.privacy.Statement`; where clients do, with
-            `LocalTraining(dp=...)`, its `privacy_example` is an
-            `ExampleStatement`. Both count all rounds of the run.
-
-        Raises:
-            ValueError: If an argument is out of range or contradicts another;
-                if the checkpoint in `checkpoint_dir` is of another run, with
-                all that differs: whatever decides numbers, such as the model
-                (but not the weights it began with), its loss, optimizers,
-                the executor's plan, the backend, or the data (see
-                `fedlearn.data.fingerprint` for what is told of them).
-                Callbacks and validation data are yours to change.
+            sampler: That `fit` was given, or made; None for everyone in every
+                round.
         """
-        from fedlearn import training
-
-        return training.fit(
-            self,
-            data,
-            rounds,
-            clients_per_round,
-            sampler,
-            validation_data,
-            validation_freq,
-            callbacks,
-            verbose,
-            seed,
-            checkpoint_dir,
-            initial_state,
-        )
+        return Rounds(sampler)
 
     def summary(
         self,

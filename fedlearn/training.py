@@ -1,22 +1,20 @@
 """`fit`: rounds, callbacks, progress, checkpoints, resume."""
 
-import math
-import numbers
-import warnings
+import dataclasses
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
+from fedlearn.advice import keras_words
 from fedlearn.callbacks.progress import Progress
 from fedlearn.clients.cohort import client_arrays
-from fedlearn.data.class_names import listed, name_classes
+from fedlearn.data.class_names import name_classes
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.metrics.per_client import FEW
 from fedlearn.runs import log_files, run_identity
+from fedlearn.runs.callback_model import CallbackModel, set_rate, with_rate
 from fedlearn.runs.checkpoint import (
     Checkpoint,
     callback_state,
@@ -25,58 +23,126 @@ from fedlearn.runs.checkpoint import (
 from fedlearn.runs.client_states import folder_of
 from fedlearn.runs.left_out import LeftOut
 from fedlearn.runs.run_privacy import RunPrivacy, draws_by_poisson
+from fedlearn.runs.schedule import Schedule
+from fedlearn.runs.validation import Validation
 from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess, ServerState
 
 
+@keras_words.answers(keras_words.FIT)
 def fit(
     process: "LearningProcess",
     data: Any,
     rounds: int,
-    clients_per_round: int | None,
-    sampler: Sampler | None,
-    validation_data: Any,
-    validation_freq: int | Sequence[int],
-    callbacks: Sequence[keras.callbacks.Callback] | None,
-    verbose: str | int,
-    seed: int | None,
-    checkpoint_dir: str | None,
-    initial_state: "ServerState | None",
+    clients_per_round: int | None = None,
+    sampler: Sampler | None = None,
+    validation_data: Any = None,
+    validation_freq: int | Sequence[int] = 1,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    verbose: str | int = "auto",
+    seed: int | None = None,
+    checkpoint_dir: Any = None,
+    initial_state: "ServerState | None" = None,
 ) -> keras.callbacks.History:
-    """What `LearningProcess.fit` does."""
-    given, data = data, _as_dataset(data, process)
-    rounds = _whole("rounds", rounds)
-    validation = _validation(validation_data)
-    _check_class_names(data, validation)
-    if process.privacy.private_metrics:
-        _check_private(given, validation)
-    user_callbacks = list(callbacks or ())
-    for callback in user_callbacks:
-        if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise ValueError(
-                "BackupAndRestore keeps the weights, but not the server's "
-                "optimizer, the aggregator's state and the history. Use "
-                "`checkpoint_dir=` instead: it keeps all of them, and a "
-                "resumed run equals an unbroken one."
-            )
-    history = keras.callbacks.History()
-    shown = [Progress(_verbosity(verbose))] if _verbosity(verbose) else []
+    """Trains for some rounds, as `keras.Model.fit` does for epochs.
 
-    written = (
-        None if checkpoint_dir is None else Checkpoint.read(checkpoint_dir)
+    The first call starts from `initialize(seed)`. As in Keras, another
+    call goes on: from `state`, at the next round, with other clients
+    drawn than before, so that `fit(data, 3)` and `fit(data, 2)` make what
+    `fit(data, 5)` makes, bit for bit. Weights that you changed in `model`
+    in between (`load_weights`, Keras's own `fit`) are trained on from. To
+    start afresh give `initial_state=process.initialize(seed)`.
+
+    Afterwards `state` is the last state and `model` holds its weights,
+    also after Ctrl-C or an error; then it is that of the last round that
+    was done, and another call goes on from there.
+
+    Args:
+        data: A `FederatedDataset`, a mapping from client ids to data, or
+            a list of client data sets.
+        rounds: How many rounds to train. With `checkpoint_dir`, the
+            number of the last round, counted from the beginning of the
+            run: started again after round 40, `rounds=100` does 60, and
+            after round 100 none.
+        clients_per_round: How many clients take part in each round, drawn
+            uniformly without replacement; None for all of them. Where the
+            aggregator adds noise each takes part by its own coin, so many
+            on average (`samplers.Poisson`): what noise is planned for.
+            For a fixed number give a `sampler`; noise that clients share
+            has it in any case.
+        sampler: Who takes part, instead of `clients_per_round`.
+        validation_data: Evaluated after rounds, its metrics logged as
+            `val_*`: clients as `data`, or one pooled `(x, y)` tuple.
+        validation_freq: Evaluate after every so many rounds; or a list of
+            the rounds, counted from 1, after which to.
+        callbacks: Keras callbacks; a round is an epoch, whose number is
+            that of the round since the beginning of the run. In them
+            `self.model` is the model with the weights of the round, and
+            `self.model.optimizer` the server's optimizer.
+        verbose: 0 for silence, 1 (or "auto") for a progress bar, 2 for a
+            line a round.
+        seed: Of all that is random in the run; None for that of the run
+            that goes on, and 0 for a fresh one.
+        checkpoint_dir: A folder for the run's checkpoint. If there is one
+            in it, the run goes on from there, exactly as if it had never
+            stopped, whatever `state` and `initial_state` are. Written
+            after each round, or, where that would take over a tenth of
+            the time, as often as a tenth allows, and always at the end.
+            What a kill loses is computed again, to the same bits; rows of
+            a `CSVLogger` for rounds that were lost are taken back.
+        initial_state: A state to start from. A private run counts its
+            rounds as if they had been like its own.
+
+    Returns:
+        A `keras.callbacks.History`: a list of values for each metric, of
+        this call's rounds; with `checkpoint_dir`, of all the run's. Its
+        `per_client` has those of each validation client by id, where
+        they are 2 to 20 (and none where metrics are private). Where
+        an aggregator adds noise its `privacy` is a
+        `fedlearn.privacy.Statement`; where clients do, with
+        `LocalTraining(dp=...)`, its `privacy_example` is an
+        `ExampleStatement`. Both count all rounds of the run.
+
+    Raises:
+        ValueError: If an argument is out of range or contradicts another;
+            if the checkpoint in `checkpoint_dir` is of another run, with
+            all that differs: whatever decides numbers, such as the model
+            (but not the weights it began with), its loss, optimizers,
+            the executor's plan, the backend, or the data (see
+            `fedlearn.data.fingerprint` for what is told of them).
+            Callbacks and validation data are yours to change.
+    """
+    given, data = data, as_dataset(data, process)
+    rounds = checks.whole("rounds", rounds)
+    checks.one_of("verbose", verbose, ("auto", 0, 1, 2))
+    verbose = 1 if verbose == "auto" else int(verbose)
+    validation = Validation(
+        validation_data, validation_freq, process, given, data.class_names
     )
+    callbacks = list(callbacks or ())
+    if any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks):
+        raise ValueError(
+            "BackupAndRestore keeps the weights, but not the server's "
+            "optimizer, the aggregator's state and the history. Use "
+            "`checkpoint_dir=` instead: it keeps all of them, and a resumed "
+            "run equals an unbroken one."
+        )
+    written = None
+    if checkpoint_dir is not None:
+        written = Checkpoint.read(checkpoint_dir)
     # A folder's checkpoint wins: the run in it is the one to go on with.
     before = process.state if initial_state is None else initial_state
     state = _start(process, None if written else before, seed)
     if seed is None:
         seed = int((written or state).seed)
-    sampler = _sampler(process, data, sampler, clients_per_round, seed)
-    privacy = RunPrivacy(process, data, sampler)
-    privacy.give_to(user_callbacks)
-    checkpoint = None
-    restored = None
+    sampler = chosen_sampler(process, data, sampler, clients_per_round, seed)
+    schedule = process.schedule(sampler)
+    kept = schedule.initialize()
+    privacy = RunPrivacy(process, data, schedule.sampler)
+    privacy.give_to(callbacks)
+    checkpoint = restored = None
     if checkpoint_dir is not None:
         checkpoint = Checkpoint(
             checkpoint_dir,
@@ -85,10 +151,12 @@ def fit(
         )
     if checkpoint is not None and written is not None:
         restored = checkpoint.restored(written, state, process.client_state)
-        state = restored.state
+        state, kept = restored.state, restored.schedule
     elif before is not None:
         privacy.check_earlier_rounds(before, known=initial_state is None)
         if initial_state is None:
+            at, remembered = process._scheduled
+            kept = remembered if at is before else kept
             state = _as_in_model(process, state)
     # A round's new states go where the checkpoint has them.
     files = None if checkpoint is None else folder_of(checkpoint.path)
@@ -96,7 +164,7 @@ def fit(
     first = int(state.round_num)
     # With a folder, whoever starts a script again asks for the same rounds;
     # without, a second call trains on, as in Keras.
-    last = first + rounds if checkpoint_dir is None else rounds
+    last = first + rounds if checkpoint is None else rounds
     if first > last:
         raise ValueError(
             f"The run is already at round {first}, past rounds={rounds}. With "
@@ -111,77 +179,139 @@ def fit(
         # As Keras's `fit` does; an optimizer without variables is saved
         # without a state, and loading the file then warns.
         model.optimizer.build(model.trainable_variables)
-    proxy = _CallbackModel(model, process)
     process.write_weights(state, model)
     model.stop_training = False
-    everyone = [*user_callbacks, *shown, history]
     if restored is not None:
-        log_files.go_on(user_callbacks, first)
+        log_files.go_on(callbacks, first)
+    history = keras.callbacks.History()
+    shown = [Progress(verbose)] if verbose else []
     callback_list = keras.callbacks.CallbackList(
-        everyone,
-        model=proxy,
+        [*callbacks, *shown, history],
+        model=CallbackModel(model, process),
         epochs=last,
         initial_epoch=first,
         steps=1,
-        verbose=_verbosity(verbose),
+        verbose=verbose,
     )
-    loop = _Loop(
-        process,
-        data,
-        sampler,
-        validation,
-        validation_freq,
-        bool(user_callbacks),
-        callback_list,
-        proxy,
-        privacy,
-    )
-    if _verbosity(verbose):
+    if verbose:
         privacy.tell_limits()
-    _set_rate(process, state)
+    set_rate(process, state)
     callback_list.on_train_begin()
     if restored is not None:
-        restore_callbacks(user_callbacks, restored.callbacks)
+        restore_callbacks(callbacks, restored.callbacks)
         history.history.update(restored.history)
-        loop.per_client.update(restored.per_client)
+        validation.per_client.update(restored.per_client)
         # The folder may have been new when the run had done some rounds.
         known = max(map(len, restored.history.values()), default=0)
         history.epoch.extend(range(first - known, first))
         # Without callbacks nothing stands in the way of going on.
         # A callback may have stopped it again already: a smaller budget.
-        model.stop_training |= restored.stopped and bool(user_callbacks)
+        model.stop_training |= restored.stopped and bool(callbacks)
+    run = _Run(
+        process, data, schedule, validation, privacy, callback_list, callbacks
+    )
     logs: dict[str, float] = {}
     try:
         for round_num in range(first, last):
             if model.stop_training:
                 break
-            state, logs = loop.run_round(state, round_num)
-            process.state = state
+            state, kept, logs = run.turn(state, kept, round_num)
             if checkpoint is not None:
                 checkpoint.save_if_due(
                     state,
+                    schedule=kept,
                     history=history.history,
-                    per_client=loop.per_client,
-                    callbacks=callback_state(user_callbacks),
+                    per_client=validation.per_client,
+                    callbacks=callback_state(callbacks),
                     stopped=bool(model.stop_training),
                 )
         callback_list.on_train_end(logs)
-        if user_callbacks:  # EarlyStopping may have restored the best weights
+        if callbacks:  # EarlyStopping may have restored the best weights
             state = process.state = process.read_weights(state, model)
     finally:
         state = process.state
+        process._scheduled = (state, kept)
         process.write_weights(state, model)
         _IN_MODEL[model] = state
         privacy.remember(state)
         if checkpoint is not None:
             checkpoint.save_latest()
-    loop.left_out.tell(stacklevel=4, more=True)
-    for statement in privacy.state_in(history, int(process.state.round_num)):
-        if _verbosity(verbose) and not _is_told(statement, user_callbacks):
+    run.left_out.tell(stacklevel=3, more=True)
+    for statement in privacy.state_in(history, int(state.round_num)):
+        if verbose and not _is_told(statement, callbacks):
             print(f"Privacy: {statement}.")
-    history.per_client = loop.per_client
+    history.per_client = validation.per_client
     model.history = history
     return history
+
+
+@dataclasses.dataclass
+class _Run:
+    """What stays the same from turn to turn."""
+
+    process: "LearningProcess"
+    data: FederatedDataset
+    schedule: Schedule
+    validation: Validation
+    privacy: RunPrivacy
+    callbacks: keras.callbacks.CallbackList
+    of_user: Sequence[keras.callbacks.Callback]
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+
+    def turn(
+        self, state: "ServerState", kept: Any, round_num: int
+    ) -> tuple["ServerState", Any, dict[str, float]]:
+        process, callbacks = self.process, self.callbacks
+        set_rate(process, state)
+        callbacks.on_epoch_begin(round_num)
+        callbacks.on_train_batch_begin(0)
+        state = with_rate(process, state)
+        state, kept, metrics, clients = self.schedule.next(
+            process, state, kept, self.data
+        )
+        self._look(metrics, clients, round_num)
+        # As in evaluations, whose values stand beside these.
+        names = process.functional_model.metric_names
+        logs = name_classes(metrics, self.data.class_names, names)
+        logs.update(self.privacy.epsilons(round_num + 1))
+        # Until here only a whole round counts: after Ctrl-C in the middle of
+        # it the state is that of the round before.
+        process.state, process._scheduled = state, (state, kept)
+        # TerminateOnNaN looks at the end of batches: a round has one. A loss
+        # of nobody is no sign of numbers that overflow.
+        loss = logs.get("loss", 0.0) if logs.get("num_clients", 1) else 0.0
+        callbacks.on_train_batch_end(0, {"loss": loss})
+        logs.update(self.validation.logs(process, state))
+        if self.of_user:
+            process.write_weights(state, process.model)
+        set_rate(process, state)
+        callbacks.on_epoch_end(round_num, logs)
+        if self.of_user:
+            state = process.read_weights(state, process.model)
+        state = with_rate(process, state)
+        process.state, process._scheduled = state, (state, kept)
+        return state, kept, logs
+
+    def _look(
+        self, metrics: dict[str, float], clients: Any, round_num: int
+    ) -> None:
+        """Warns where updates were left out because they weren't finite."""
+        rejected = int(metrics.get("num_rejected") or 0)
+        if not rejected:
+            return
+        before = ""
+        if not metrics["num_clients"]:
+            before = (
+                f"In round {round_num + 1} no client's update was finite, so "
+                "nothing was learned. "
+            )
+        if self.left_out.look(clients, rejected):
+            self.left_out.tell(stacklevel=5, before=before)
+        elif before:
+            self.left_out.tell_once(
+                f"{before}The usual cause is a learning rate that is too high.",
+                stacklevel=5,
+            )
 
 
 # What the last `fit` left in a model, which processes may share.
@@ -228,192 +358,8 @@ def _as_in_model(
     return state if same else now
 
 
-# What an evaluation gives beside the model's metrics.
-_BESIDE_METRICS = ("num_clients", "num_examples", "per_client", "statistics")
-
-
-class _Loop:
-    """One round after another; all that changes is the state."""
-
-    def __init__(
-        self,
-        process: "LearningProcess",
-        data: FederatedDataset,
-        sampler: Sampler | None,
-        validation: Any,
-        validation_freq: int | Sequence[int],
-        sync: bool,
-        callback_list: keras.callbacks.CallbackList,
-        proxy: "_CallbackModel",
-        privacy: RunPrivacy,
-    ):
-        self._privacy = privacy
-        self._process = process
-        self._data = data
-        self._sampler = sampler
-        self._validation = validation
-        self._validation_freq = validation_freq
-        self._sync = sync
-        self._callbacks = callback_list
-        self._model = proxy
-        self._warned = False
-        self.left_out = LeftOut()
-        # The metrics of each validation client, where they are few.
-        self.per_client: dict[str, dict[str, list[float]]] = {}
-        self._by_name = (
-            validation is not None
-            and 1 < len(validation) <= FEW
-            and not process.privacy.private_metrics
-        )
-
-    def run_round(
-        self, state: "ServerState", round_num: int
-    ) -> tuple["ServerState", dict[str, float]]:
-        process = self._process
-        _set_rate(process, state)
-        self._callbacks.on_epoch_begin(round_num)
-        self._callbacks.on_train_batch_begin(0)
-        state = _get_rate(process, state)
-        state, logs = self._next(state, round_num)
-        # As in evaluations, whose values stand beside these.
-        logs = name_classes(
-            logs, self._data.class_names, process._functional.metric_names
-        )
-        logs.update(self._privacy.epsilons(round_num + 1))
-        # Until here only a whole round counts: after Ctrl-C in the middle of
-        # it the state is that of the round before.
-        process.state = state
-        # TerminateOnNaN looks at the end of batches: a round has one.
-        # A loss of nobody is no sign of numbers that overflow.
-        loss = logs.get("loss", 0.0) if logs.get("num_clients", 1) else 0.0
-        self._callbacks.on_train_batch_end(0, {"loss": loss})
-        if self._validation is not None and _is_due(
-            self._validation_freq, round_num + 1
-        ):
-            metrics = process.evaluate(
-                state, self._validation, per_client=self._by_name
-            )
-            logs.update(
-                (f"val_{name}", value)
-                for name, value in metrics.items()
-                if name not in _BESIDE_METRICS
-            )
-            for client_id, values in metrics.get("per_client", {}).items():
-                kept = self.per_client.setdefault(client_id, {})
-                for name, value in values.items():
-                    kept.setdefault(name, []).append(value)
-        if self._sync:
-            process.write_weights(state, self._model.wrapped)
-        _set_rate(process, state)
-        self._callbacks.on_epoch_end(round_num, logs)
-        if self._sync:
-            state = process.read_weights(state, self._model.wrapped)
-        return _get_rate(process, state), logs
-
-    def _of_nobody(self, logs: dict[str, float]) -> dict[str, float]:
-        """The logs of a round in which nobody took part.
-
-        Nobody's loss is no number, but it has its place in the history: one
-        entry a round. A plot has a gap there, and a callback that looks for
-        the best value passes it over.
-        """
-        counts = ("num_", "bytes_")
-        return {
-            name: math.nan
-            if name in self._process.client_metrics
-            and not name.startswith(counts)
-            else value
-            for name, value in logs.items()
-        }
-
-    def _next(self, state, round_num):
-        if self._sampler is None:
-            cohort = self._data
-        else:
-            ids = self._sampler.sample(round_num)
-            if not ids:
-                # Poisson sampling drew nobody: a round all the same, with its
-                # noise, for the server's optimizer and for schedules.
-                broadcast = self._process.broadcast(state)
-                nobody = self._process.empty_update(broadcast)
-                state, logs = self._process.server_update(
-                    state, broadcast, nobody
-                )
-                return state, self._of_nobody(logs)
-            cohort = self._data.select(ids)
-        state, logs = self._process.next(state, cohort)
-        rejected = int(logs.get("num_rejected") or 0)
-        if not rejected:
-            return state, logs
-        nothing = (
-            f"In round {round_num + 1} no client's update was finite, so "
-            "nothing was learned. "
-        )
-        before = "" if logs["num_clients"] else nothing
-        if self.left_out.look(cohort, rejected):
-            self.left_out.tell(stacklevel=6, before=before)
-        elif before and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{before}The usual cause is a learning rate that is too high.",
-                stacklevel=6,
-            )
-        return state, logs
-
-
-class _CallbackModel:
-    """The model as callbacks see it: with the server's optimizer.
-
-    ReduceLROnPlateau, LearningRateScheduler and TensorBoard look at
-    `model.optimizer`, and in federated training that is the server's. The
-    model itself keeps the optimizer that it was compiled with, so that what
-    ModelCheckpoint saves loads as the user compiled it.
-    """
-
-    def __init__(self, model: keras.Model, process: "LearningProcess"):
-        object.__setattr__(self, "wrapped", model)
-        object.__setattr__(self, "_process", process)
-
-    @property
-    def optimizer(self) -> keras.optimizers.Optimizer:
-        return self._process._server_optimizer.optimizer
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        return type(self.wrapped)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "jax_state_sync":  # the weights are in the model already
-            raise AttributeError(name)
-        return getattr(self.wrapped, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.wrapped, name, value)
-
-
-def _set_rate(process: "LearningProcess", state: "ServerState") -> None:
-    server = process._server_optimizer
-    for variable, value in zip(server.variables, state.optimizer, strict=True):
-        if len(variable.shape) == 0:  # learning rate and step count
-            variable.assign(value)
-
-
-def _get_rate(
-    process: "LearningProcess", state: "ServerState"
-) -> "ServerState":
-    server = process._server_optimizer
-    rate = server.learning_rate(state.optimizer)
-    if rate is None:
-        return state
-    now = float(ops.convert_to_numpy(server.optimizer.learning_rate))
-    if now == rate:
-        return state
-    return state._replace(
-        optimizer=server.with_learning_rate(state.optimizer, now)
-    )
-
-
-def _as_dataset(data: Any, process: "LearningProcess") -> FederatedDataset:
+def as_dataset(data: Any, process: "LearningProcess") -> FederatedDataset:
+    """Clients, as `fit` takes them, as a data set."""
     if isinstance(data, FederatedDataset):
         return data
     if isinstance(data, list) and data:
@@ -433,13 +379,14 @@ def _as_dataset(data: Any, process: "LearningProcess") -> FederatedDataset:
     )
 
 
-def _sampler(
+def chosen_sampler(
     process: "LearningProcess",
     data: FederatedDataset,
     sampler: Sampler | None,
     clients_per_round: int | None,
     seed: int,
 ) -> Sampler | None:
+    """Who takes part in the rounds of `fit`; None for everyone."""
     if not len(data):
         raise ValueError("`data` has no clients, so there is nobody to train.")
     if sampler is None:
@@ -472,100 +419,4 @@ def _is_told(statement: Any, callbacks: Sequence[Any]) -> bool:
             getattr(callback, "statement", statement), type(statement)
         )
         for callback in callbacks
-    )
-
-
-def _check_class_names(data: FederatedDataset, validation: Any) -> None:
-    ours, theirs = data.class_names, getattr(validation, "class_names", None)
-    if ours is not None and theirs is not None and ours != theirs:
-        raise ValueError(
-            "The labels of `data` and `validation_data` number their classes "
-            f"differently: {listed(ours)} and {listed(theirs)}. Make both of "
-            "one data set (`split` or `split_examples`), or give both the "
-            "same `class_names=[...]` when they are made."
-        )
-
-
-def _check_private(data: Any, validation: Any) -> None:
-    """Raises ValueError if metrics of the clients themselves would be logged.
-
-    They are told by their ids, and by their very arrays. Copies can't be told
-    to be theirs: whoever gives them has to know.
-    """
-    if validation is None:
-        return
-    ours, theirs = _named(data), _named(validation)
-    known = []
-    if isinstance(data, Mapping) and isinstance(validation, Mapping):
-        known = sorted(ours.keys() & theirs.keys())
-    if not known:
-        arrays = set().union(*ours.values())
-        known = [name for name, own in theirs.items() if own & arrays]
-    if known:
-        raise ValueError(
-            f"`validation_data` has clients that are trained on, such as "
-            f"{known[0]!r} ({len(known):,} of {len(theirs):,}), and its "
-            "metrics are exact, which private_metrics=True is to rule out. "
-            "Validate on other clients (`train, held_out = data.split(0.9)`), "
-            "or on public examples, as one pooled `(x, y)` tuple."
-        )
-
-
-def _named(clients: Any) -> dict[str, set[int]]:
-    """Of each client, which objects it is made of, where they are at hand."""
-    if isinstance(clients, FederatedDataset):
-        return {client_id: set() for client_id in clients}
-    pairs = (
-        clients.items() if isinstance(clients, Mapping) else enumerate(clients)
-    )
-    return {
-        str(name): {
-            id(part)
-            for part in keras.tree.flatten(item)
-            if hasattr(part, "shape") or hasattr(part, "element_spec")
-        }
-        for name, item in pairs
-    }
-
-
-def _validation(data: Any) -> Any:
-    if data is None or isinstance(data, Mapping | list):
-        return data
-    if isinstance(data, tuple):
-        return {"validation_data": data}
-    if hasattr(data, "element_spec"):
-        return [data]
-    raise TypeError(
-        "`validation_data` must be a FederatedDataset, a list of client data "
-        f"sets, or one pooled `(x, y)` tuple. Received: {type(data).__name__}."
-    )
-
-
-def _is_due(frequency: int | Sequence[int], round_num: int) -> bool:
-    if isinstance(frequency, int):
-        if frequency < 1:
-            raise ValueError(
-                f"`validation_freq` must be at least 1. Received: {frequency}."
-            )
-        return round_num % frequency == 0
-    return round_num in frequency
-
-
-def _whole(name: str, value: Any) -> int:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or value < 1 or value % 1:
-        raise ValueError(
-            f"`{name}` must be a whole number of at least 1. "
-            f"Received: {value!r}."
-        )
-    return int(value)
-
-
-def _verbosity(verbose: str | int) -> int:
-    if verbose == "auto":
-        return 1
-    if verbose in (0, 1, 2):
-        return int(verbose)
-    raise ValueError(
-        f"`verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}."
     )

@@ -27,6 +27,7 @@ class Restored(NamedTuple):
 
     Attributes:
         state: The server's state.
+        schedule: What the schedule remembers.
         history: Lists of metrics, by name.
         per_client: Such lists of each validation client, where kept.
         callbacks: What callbacks remember, from `callback_state`.
@@ -34,6 +35,7 @@ class Restored(NamedTuple):
     """
 
     state: ServerState
+    schedule: Any
     history: dict[str, list]
     per_client: dict[str, dict[str, list]]
     callbacks: list[Any]
@@ -61,7 +63,7 @@ class Checkpoint:
         self.path = os.path.join(os.fspath(folder), self.FILE)
         self._identity = json.loads(json.dumps(identity))
         self._versions = versions or {}
-        self._pending: tuple[ServerState, Any] | None = None
+        self._pending: tuple[ServerState, Any, Any] | None = None
         self._written = float("-inf")
         self._cost = 0.0
 
@@ -123,6 +125,7 @@ class Checkpoint:
             )
         return Restored(
             written.state(like, client_state),
+            written.schedule,
             facts["history"],
             facts["per_client"],
             facts["callbacks"],
@@ -160,6 +163,7 @@ class Checkpoint:
         callbacks: list[Any],
         stopped: bool = False,
         per_client: dict[str, dict[str, list]] | None = None,
+        schedule: Any = (),
     ) -> None:
         """Writes a round's checkpoint, unless writing takes too much time."""
         facts = {
@@ -171,7 +175,7 @@ class Checkpoint:
             "callbacks": callbacks,
             "stopped": stopped,
         }
-        self._pending = (state, facts)
+        self._pending = (state, facts, schedule)
         waited = time.perf_counter() - self._written
         if waited * _WRITING_SHARE >= self._cost:
             self.save_latest()

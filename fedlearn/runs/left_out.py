@@ -22,6 +22,7 @@ class LeftOut:
         self._looked: set[str] = set()
         self._found: dict[str, str] = {}
         self._told: set[str] = set()
+        self._warned = False
 
     def look(self, clients: Mapping[str, Any], num_rejected: int) -> bool:
         """Looks among the clients of a round.
@@ -72,6 +73,12 @@ class LeftOut:
             stacklevel=stacklevel + 1,
         )
         self._told.update(new)
+
+    def tell_once(self, text: str, stacklevel: int) -> None:
+        """Warns of what may have another cause, the first time only."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(text, stacklevel=stacklevel + 1)
 
 
 def _not_finite(element: el.Element) -> str:

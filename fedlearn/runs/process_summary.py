@@ -41,12 +41,12 @@ def _facts(process, data, rounds, clients_per_round, sampler):
     yield "aggregator", serialization.shown(process.aggregator)
     yield "server optimizer", serialization.shown(process.server_optimizer)
     yield "clients are run", process.executor.plan(process.program)
-    dataset = None if data is None else training._as_dataset(data, process)
+    dataset = None if data is None else training.as_dataset(data, process)
     yield from _traffic(process, dataset)
     state = process.state
     if dataset is not None:
         seed = 0 if state is None else int(state.seed)
-        chosen = training._sampler(
+        chosen = training.chosen_sampler(
             process, dataset, sampler, clients_per_round, seed
         )
         yield "take part", _who(chosen, dataset)

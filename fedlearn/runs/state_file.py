@@ -26,7 +26,9 @@ _MAGIC = b"fedlearn state 2\n"
 _MAGIC_1 = b"fedlearn state 1\n"
 
 
-def save(path: Any, state: ServerState, facts: Any = None) -> None:
+def save(
+    path: Any, state: ServerState, facts: Any = None, schedule: Any = ()
+) -> None:
     """Writes a state.
 
     A kill at any moment leaves the old state or the new one, whole: what
@@ -37,6 +39,8 @@ def save(path: Any, state: ServerState, facts: Any = None) -> None:
         path: Where to.
         state: What.
         facts: Anything that JSON can hold, to be given back by `load`.
+        schedule: What the schedule remembers: nested dicts, lists and tuples
+            of arrays.
     """
     index = state.client_states.index(client_states.folder_of(path))
     values = {**state._asdict(), "client_states": {}}
@@ -45,6 +49,7 @@ def save(path: Any, state: ServerState, facts: Any = None) -> None:
             "state": backend.to_numpy(tuple(values.values())),
             "clients": _json(index),
             "facts": _json(facts),
+            "schedule": backend.to_numpy(schedule),
         }
     )
     atomic_file.write(path, _MAGIC + hashlib.sha256(message).digest() + message)
@@ -64,12 +69,14 @@ class Written(NamedTuple):
             keep.
         clients: What is known of what clients keep, by client id.
         facts: What `save` was given.
+        schedule: Likewise.
     """
 
     path: str
     values: tuple
     clients: dict[str, client_states.Kept]
     facts: Any
+    schedule: Any = ()
 
     @property
     def seed(self) -> int:
@@ -170,13 +177,17 @@ def read(path: Any) -> Written:
         ) from error
 
 
-def _parts(message: Any, old: bool) -> tuple[tuple, dict[str, Any], Any]:
+def _parts(message: Any, old: bool) -> tuple:
     # A checksum only says that these are the bytes that somebody wrote.
     if not isinstance(message, dict):
         raise TypeError(f"it is a {type(message).__name__}, not a dict")
     values = message["state"]
     if old and len(values) == len(ServerState._fields) - 1:
         values = (*values, ())  # written before there was `algorithm`
+    if old:  # shapes were told by arrays without elements
+        at = ServerState._fields.index("aggregator")
+        told = [a for a in keras.tree.flatten(values[at]) if a.size]
+        values = (*values[:at], told, *values[at + 1 :])
     if len(values) != len(ServerState._fields):
         raise ValueError(f"its state has {len(values)} parts")
     for name in ("round_num", "seed"):
@@ -189,7 +200,8 @@ def _parts(message: Any, old: bool) -> tuple[tuple, dict[str, Any], Any]:
     if old:
         return values, client_states.kept(message["clients"]), facts
     index = json.loads(message["clients"].tobytes())
-    return values, client_states.kept_by(index), facts
+    schedule = message.get("schedule", ())
+    return values, client_states.kept_by(index), facts, schedule
 
 
 def _fitted(path: str, values: Any, like: ServerState) -> ServerState:
