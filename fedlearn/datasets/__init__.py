@@ -57,17 +57,9 @@ __all__ = [
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SETS: dict[str, Any] = {
-    module.CARD.name: module
-    for module in (
-        celeba,
-        cifar100,
-        digits,
-        emnist,
-        heart_disease,
-        shakespeare,
-        stackoverflow,
-        synthetic,
-    )
+    name: globals()[name]
+    for name in __all__
+    if hasattr(globals().get(name), "CARD")
 }
 
 

@@ -102,7 +102,6 @@ def load_data(
     """
     checks.one_of("target", target, ATTRIBUTES)
     checks.one_of("split_by", split_by, _FILES)
-    parts = _FILES[split_by].load(source, cache_dir)
 
     def features(stored: Any) -> Any:
         image = stored["image"].astype(np.int64).reshape(-1, 84, 84, 3)
@@ -115,7 +114,7 @@ def load_data(
         return x, stored[target].astype(np.int64)
 
     fn = features if raw else examples
-    train, test = (data.map(fn, same_length=True) for data in parts.values())
+    train, test = _FILES[split_by].load(source, cache_dir, fn)
     return train, test
 
 

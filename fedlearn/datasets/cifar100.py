@@ -23,7 +23,6 @@ _FILES = TffFiles(
     "cifar100",
     _SQLITE,
     "fed_cifar100.tar.bz2",
-    {"train": ("train",), "test": ("test",)},
 )
 
 CARD = Card(
@@ -119,7 +118,6 @@ def load_data(
     """
     if not 1 <= crop_size <= 32:
         raise ValueError(f"crop_size is {crop_size!r}. Expected 1 to 32.")
-    parts = _FILES.load(source, cache_dir)
     start = (32 - crop_size) // 2
 
     def features(stored: Any) -> Any:
@@ -136,7 +134,7 @@ def load_data(
         return standardized(image), stored["label"].astype(np.int64)
 
     fn = features if raw else examples
-    train, test = (data.map(fn, same_length=True) for data in parts.values())
+    train, test = _FILES.load(source, cache_dir, fn)
     return train, test
 
 

@@ -109,7 +109,6 @@ def load_data(
     >>> train[train.client_ids[0]][0].shape[1:]
     (28, 28, 1)
     """
-    parts = (_DIGITS if only_digits else _ALL).load(source, cache_dir)
 
     def features(stored: Any) -> Any:
         return {
@@ -122,7 +121,8 @@ def load_data(
         return 1 - x if invert else x, stored["label"].astype(np.int64)
 
     fn = features if raw else examples
-    train, test = (data.map(fn, same_length=True) for data in parts.values())
+    files = _DIGITS if only_digits else _ALL
+    train, test = files.load(source, cache_dir, fn)
     return train, test
 
 

@@ -47,7 +47,6 @@ _FILES = TffFiles(
     "shakespeare",
     _SQLITE,
     "shakespeare.tar.bz2",
-    {"train": ("train",), "test": ("test",)},
 )
 
 CARD = Card(
@@ -172,15 +171,14 @@ def load_data(
     True
     """
     checks.whole("sequence_length", sequence_length)
-    parts = _FILES.load(source, cache_dir)
-    if raw:
-        return parts["train"], parts["test"]
 
     def examples(stored: Any) -> Any:
         rows = tokens(stored["snippets"], sequence_length)
         return rows[:, :-1], rows[:, 1:]
 
-    return parts["train"].map(examples), parts["test"].map(examples)
+    fn = None if raw else examples
+    train, test = _FILES.load(source, cache_dir, fn, same_length=False)
+    return train, test
 
 
 def task(**arguments: Any) -> Task:

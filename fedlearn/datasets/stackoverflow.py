@@ -42,12 +42,11 @@ _TAG_COUNTS = PublicFile(
     BASE_URL + "stackoverflow.tag_count.tar.bz2",
     "6fe281cec490d9384a290d560072438e7e2b377bbb823876ce7bd6f82696772d",
 )
-_PARTS = ("train", "heldout", "test")
 _FILES = TffFiles(
     "stackoverflow",
     _SQLITE,
     "stackoverflow.tar.bz2",
-    {part: (part,) for part in _PARTS},
+    {part: (part,) for part in ("train", "heldout", "test")},
 )
 
 CARD = Card(
@@ -298,8 +297,7 @@ def load_data(
     checks.whole("vocab_size", vocab_size)
     checks.whole("num_tags", num_tags)
     checks.whole("sequence_length", sequence_length)
-    parts = _FILES.load(source, cache_dir)
-    train, heldout, test = (parts[part] for part in _PARTS)
+    train, heldout, test = _FILES.load(source, cache_dir)
     if raw:
         return train, heldout, test
     beside = source
@@ -325,10 +323,11 @@ def load_data(
             y, _ = _bags(stored["tags"].tolist(), b"|", numbers)
             return x, np.minimum(y, 1)
 
-    train, heldout, test = (
-        data.map(examples, same_length=True) for data in (train, heldout, test)
+    return (
+        train.map(examples, same_length=True),
+        heldout.map(examples, same_length=True),
+        test.map(examples, same_length=True),
     )
-    return train, heldout, test
 
 
 def task(**arguments: Any) -> Task:

@@ -144,12 +144,11 @@ def _celeba(k: int, n: int, client: _Key, key: _Key) -> _Features:
     traits = seeds.uniform(len(ATTRIBUTES), *client, "traits") < 0.5
     moods = seeds.uniform(n * len(ATTRIBUTES), *key, "moods") < 0.15
     has = traits ^ moods.reshape(n, -1)
-    grids = np.zeros((n, 12, 12, 3))
-    # One after the other: a matrix product adds in the machine's order.
-    patterns = _patterns("celeba", len(ATTRIBUTES), 12, 12, 3)
-    for one, pattern in zip(has.T, patterns, strict=True):
-        grids += 0.2 * np.where(one, 1, -1)[:, None, None, None] * pattern
-    image = _images(grids, 1.0, 7, client, key)
+    # Every attribute has some cells of the picture.
+    cells = np.arange(144) % len(ATTRIBUTES)
+    signs = np.where(has[:, cells], 1.0, -1.0).reshape(n, 12, 12, 1)
+    grids = signs * _patterns("celeba", 12, 12, 3)
+    image = _images(grids, 0.5, 7, client, key)
     return {**dict(zip(ATTRIBUTES, has.T, strict=True)), "image": image}
 
 
@@ -173,7 +172,7 @@ def _sentences(topics: np.ndarray, client: _Key, key: _Key) -> list[list[str]]:
     for kind, which in draws:
         early = (which * which * which * _NUM_WORDS).astype(np.int64)
         word = np.select(
-            [kind < 0.35, kind < 0.7, kind < 0.85],
+            [kind < 0.3, kind < 0.55, kind < 0.9],
             [
                 # A word has three usual successors.
                 (37 * word + 101 * (3 * which).astype(np.int64)) % 300,

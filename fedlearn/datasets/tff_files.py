@@ -10,8 +10,9 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fetching.archive import unpack_tar
@@ -48,20 +49,37 @@ class TffFiles:
     name: str
     sqlite: PublicFile
     archive: str | None
-    splits: Mapping[str, tuple[str, ...]]
+    splits: Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=lambda: {"train": ("train",), "test": ("test",)}
+    )
     stand_in: str | None = None
 
     def load(
         self,
         source: str | os.PathLike[str] | None,
         cache_dir: str | os.PathLike[str] | None,
-    ) -> dict[str, FederatedDataset]:
-        """The stored features of each part.
+        fn: Callable[[Any], Any] | None = None,
+        same_length: bool = True,
+    ) -> tuple[FederatedDataset, ...]:
+        """The parts, in the order of `splits`.
 
-        Args and errors: as of `fl.datasets.<name>.load_data`.
+        Args:
+            source, cache_dir: See `fl.datasets`, also for errors.
+            fn: What makes an element of the stored features.
+            same_length: Whether it keeps the number of examples.
         """
+        parts = self._parts(source, cache_dir)
+        if fn is None:
+            return tuple(parts)
+        return tuple(part.map(fn, same_length) for part in parts)
+
+    def _parts(
+        self,
+        source: str | os.PathLike[str] | None,
+        cache_dir: str | os.PathLike[str] | None,
+    ) -> list[FederatedDataset]:
         if source == "synthetic":
-            return stand_in.draw(self.stand_in or self.name)
+            return list(stand_in.draw(self.stand_in or self.name).values())
         folder = cache_folder(cache_dir) / self.name
         path = None
         if source is not None:
@@ -72,10 +90,7 @@ class TffFiles:
         if not all(target.exists() for target in targets.values()):
             folder.mkdir(parents=True, exist_ok=True)
             self._convert(path or self.sqlite.fetch(folder), targets)
-        return {
-            part: FederatedDataset.load(target)
-            for part, target in targets.items()
-        }
+        return [FederatedDataset.load(target) for target in targets.values()]
 
     @property
     def names(self) -> list[str]:
