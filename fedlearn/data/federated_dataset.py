@@ -30,8 +30,12 @@ class FederatedDataset(Mapping[str, Any]):
     Build one with a class method: `from_clients`, `from_arrays`,
     `from_dataframe`, `from_csv`, `from_tf_datasets`, `from_hugging_face`,
     `from_files`, `from_leaf`, `from_tff_sqlite`, `from_tff_hdf5`; or `load`
-    what `save` wrote. `select`, `sample`, `map`, `split` and
-    `split_examples` give new data sets that share the arrays of the old one.
+    what `save` wrote. Clients are sorted as strings ("10" before "2") where
+    rows are grouped by id or read from a file, and else in the order given.
+    A file that isn't there is a `FileNotFoundError`, one that is damaged, cut
+    short or of another kind a `fl.data.FormatError`. `select`, `sample`,
+    `map`, `split` and `split_examples` give new data sets that share the
+    arrays of the old one.
 
     Example:
 
@@ -91,9 +95,6 @@ class FederatedDataset(Mapping[str, Any]):
                 are numbers count the names from 0, unless all names are
                 numbers: then each label is the class of that name.
 
-        Returns:
-            A data set with the clients in the order of the dict.
-
         Raises:
             ValueError: If there are no clients, two ids are the same string,
                 arrays don't fit together or hold no numbers, or labels are
@@ -127,10 +128,6 @@ class FederatedDataset(Mapping[str, Any]):
             class_names: As of `from_clients`; of a pandas column of
                 categories, by default those, in their order.
 
-        Returns:
-            A data set with the clients sorted as strings; a client's rows
-            keep their order.
-
         Raises:
             ValueError: If the lengths differ, there are no rows, an id is
                 missing, labels are NaN, or an array holds no numbers.
@@ -162,9 +159,6 @@ class FederatedDataset(Mapping[str, Any]):
                 from the shapes: a scalar component, or first axes of
                 different lengths, mean single examples; first axes all of
                 unknown length mean batches.
-
-        Returns:
-            A data set with the clients in the order of the dict.
 
         Raises:
             ValueError: If the shapes do not tell whether a data set is
@@ -214,9 +208,8 @@ class FederatedDataset(Mapping[str, Any]):
 
         Returns:
             A data set of `(x, y)` with `x` of shape `(n, features)`,
-            `float32`, and `y` of shape `(n,)`; clients sorted as strings (of
-            a dict, in its order), rows in their order. Columns of integers
-            that `float32` can't hold, such as ids above 2**24, are `int64`.
+            `float32`, and `y` of shape `(n,)`. Columns of integers that
+            `float32` can't hold, such as ids above 2**24, are `int64`.
 
         Raises:
             ValueError: If a column is missing, holds no numbers, has missing
@@ -263,7 +256,7 @@ class FederatedDataset(Mapping[str, Any]):
             A data set of dicts by column; or, with `label`, of `(x, y)`,
             where `x` is an array if one feature is kept, and else a dict.
             Texts are object arrays of `bytes`, labels the numbers of classes
-            as of `from_dataframe`. Clients are sorted as strings.
+            as of `from_dataframe`.
 
         Raises:
             ValueError: If a column is missing, or holds neither numbers nor
@@ -304,13 +297,7 @@ class FederatedDataset(Mapping[str, Any]):
             decimal: What stands before a fraction: "." or ",".
 
         Returns:
-            As `from_dataframe`.
-
-        Raises:
-            FormatError: If the file is no such CSV (a row of another length,
-                no header, not UTF-8), with the line.
-            ValueError: If a column does not exist, holds text, or has empty
-                cells; named, with the first line and a way out.
+            As `from_dataframe`, and so are errors, with the first line.
 
         Example:
 
@@ -350,11 +337,7 @@ class FederatedDataset(Mapping[str, Any]):
             pattern: Which names count, as in a shell: by default `"*.npz"`,
                 or with `read` all.
 
-        Returns:
-            A data set with the clients sorted as strings.
-
         Raises:
-            FileNotFoundError: If there is no such folder.
             FormatError: If it holds nothing that matches, two files of one
                 client, or a damaged `.npz` file.
 
@@ -383,12 +366,7 @@ class FederatedDataset(Mapping[str, Any]):
         Returns:
             A data set of dicts of `x` and `y`: `float32`, or for texts
             object arrays of `bytes`; `y` is `int64` if all of it are whole
-            numbers. Clients are sorted as strings.
-
-        Raises:
-            FileNotFoundError: If there is no such folder or file.
-            FormatError: If a file is cut short, damaged, or of another kind,
-                or a user is in two.
+            numbers. A user in two files is an error.
 
         Example:
 
@@ -424,12 +402,9 @@ class FederatedDataset(Mapping[str, Any]):
         Returns:
             A data set of dicts of the stored features, by name: `float32`,
             `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
-            `(n,)` where each example has one value. Clients are sorted as
-            strings; examples are in the order of the file.
+            `(n,)` where each example has one value.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            FormatError: If it is cut short, damaged, or no such file.
             ValueError: If there is no such split; the message lists them.
         """
         from fedlearn.data.formats.tff_sqlite import read_tff_sqlite
@@ -448,11 +423,7 @@ class FederatedDataset(Mapping[str, Any]):
 
         Returns:
             A data set of dicts of the stored features; texts as object
-            arrays of `bytes`. Clients are sorted as strings.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            FormatError: If it is cut short, damaged, or no such file.
+            arrays of `bytes`.
 
         Example:
 
@@ -477,10 +448,6 @@ class FederatedDataset(Mapping[str, Any]):
         Returns:
             A data set with the clients, in the order and with the structure
             and dtypes that were saved; texts as object arrays.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            FormatError: If it is cut short, damaged, or no such file.
         """
         from fedlearn.data.formats.compact_file import CompactFile
 
@@ -491,11 +458,7 @@ class FederatedDataset(Mapping[str, Any]):
 
     @property
     def client_ids(self) -> tuple[str, ...]:
-        """The clients, each once.
-
-        Sorted as strings ("10" before "2") where rows are grouped by id or
-        read from a file; in the order given by `from_clients` and `select`.
-        """
+        """The clients, each once."""
         return self._client_ids
 
     @property
