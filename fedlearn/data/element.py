@@ -119,12 +119,6 @@ def is_structure(value: Any) -> bool:
 
 
 def _as_array(value: Any, name: str, who: str) -> np.ndarray:
-    if value is None or hasattr(value, "element_spec"):
-        raise ValueError(
-            f"{who}: {name} is {'None' if value is None else 'a data set'}. "
-            "Expected an array with one row an example (for a model trained "
-            "on x alone, pass y=x; of tf.data.Dataset, one of (x, y))."
-        )
     try:
         array = np.asarray(value)
         if isinstance(value, (list, tuple)) or hasattr(value, "to_numpy"):
@@ -137,7 +131,8 @@ def _as_array(value: Any, name: str, who: str) -> np.ndarray:
     if array.ndim == 0:
         raise ValueError(
             f"{who}: {name} is a {type(value).__name__} without an axis of "
-            "examples. Expected an array of shape (examples, ...)."
+            "examples. Expected an array of shape (examples, ...); of a model "
+            "trained on x alone, pass y=x."
         )
     return array
 

@@ -618,11 +618,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> ds.map(lambda client: (client[0] / 2, client[1]))["a"][0]
         array([[1.]])
         """
-        if not callable(fn):
-            raise TypeError(
-                f"map got a {type(fn).__name__}. Expected a function of one "
-                "client's arrays."
-            )
         members = None if self._members is None else self._client_ids
         return self._of(Mapped(self._source, fn, same_length), members)
 

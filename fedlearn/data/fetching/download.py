@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 _CHUNK_BYTES = 1 << 20
 _SECONDS_BETWEEN_UPDATES = 0.5
@@ -181,11 +180,6 @@ def download(
         DownloadError: If the file could not be fetched or written, or is not
             the one that is meant.
     """
-    if urlsplit(url).scheme not in ("https", "http", "file"):
-        raise ValueError(
-            f"Got the address {url!r}. Expected one that begins with "
-            "https://, http:// or file://."
-        )
     target = Path(target).absolute()
     partial = target.with_name(f"{target.name}.partial")
     if target.exists():

@@ -87,8 +87,6 @@ def _from_json(value: Any) -> Any:
     if isinstance(value, int):
         return value
     ((kind, items),) = value.items()
-    if not items:
-        raise ValueError("a structure is empty")
     if kind == "dict":
         return {str(key): _from_json(item) for key, item in items}
     inner = [_from_json(item) for item in items]
@@ -193,55 +191,15 @@ def save_clients(
     write_compact_file(path, counts, chunks, class_names)
 
 
-def _child(group: Any, name: str, kind: type) -> Any:
-    """A group or data set that lies in this file and nowhere else.
-
-    HDF5 can point to other files, which a data file from elsewhere must not
-    make us read.
-    """
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{group.name} has no {name!r} in this file")
-    child = group[name]
-    if not isinstance(child, kind):
-        raise ValueError(f"{child.name} is not a {kind.__name__.lower()}")
-    if isinstance(child, h5py.Dataset):
-        if child.is_virtual or child.external:
-            raise ValueError(f"{child.name} lies in another file")
-        # Else a few bytes could claim, or unpack to, an array of terabytes.
-        packed = child.id.get_create_plist().get_nfilters() > 0
-        if packed or child.id.get_storage_size() < child.nbytes:
-            raise ValueError(f"{child.name} is not all there")
-    return child
-
-
-def _offsets(group: Any, total: int | None = None) -> np.ndarray:
-    """`(n + 1,)` offsets from `n` ends, which do not decrease."""
-    offsets = np.concatenate([[0], _child(group, "ends", h5py.Dataset)[:]])
-    if (np.diff(offsets) < 0).any() or total not in (None, offsets[-1]):
-        raise ValueError(f"{group.name}/ends doesn't fit")
-    return offsets
-
-
 def _open_column(group: Any, name: str, total: int) -> Column:
-    def dataset(name: str) -> Any:
-        child = _child(group, name, h5py.Dataset)
-        if child.ndim < 1 or len(child) != total or child.dtype.kind == "O":
-            raise ValueError(f"{child.name} doesn't fit {total:,} examples")
-        return child
-
     if name in ("bytes", "str"):
-        pool = _child(group, "pool", h5py.Dataset)
-        starts, lengths = dataset("starts"), dataset("lengths")
-        return TextColumn(starts, lengths, pool, name == "str")
-    dtype = np.dtype(name)
-    if dtype.kind not in "biufc":
-        raise ValueError(f"{group.name} claims dtype {dtype}")
-    table = None
-    if "table" in group:
-        table = _child(group, "table", h5py.Dataset)[:].astype(dtype)
-        if table.shape != (256,):
-            raise ValueError(f"{group.name} has no table of 256 values")
-    return NumberColumn(dataset("values"), dtype, table)
+        starts, lengths = group["starts"], group["lengths"]
+        return TextColumn(starts, lengths, group["pool"], name == "str")
+    values, dtype = group["values"], np.dtype(name)
+    if len(values) != total or values.dtype.kind == "O":
+        raise ValueError(f"{values.name} isn't of {total:,} examples")
+    table = group["table"][:].astype(dtype) if "table" in group else None
+    return NumberColumn(values, dtype, table)
 
 
 class CompactFile(ClientColumns):
@@ -297,35 +255,27 @@ class CompactFile(ClientColumns):
                 f"version {VERSION}: make the file again, or delete it to "
                 "have a data set in the cache converted again."
             )
-        group = _child(file, "client_ids", h5py.Group)
-        text = _child(group, "bytes", h5py.Dataset)[:].tobytes()
+        text = file["client_ids/bytes"][:].tobytes()
+        id_ends = [0, *file["client_ids/ends"][:].tolist()]
         ids = tuple(
             text[a:b].decode("utf-8", "surrogatepass")
-            for a, b in itertools.pairwise(_offsets(group, len(text)).tolist())
+            for a, b in itertools.pairwise(id_ends)
         )
-        offsets = _offsets(file)
-        stored = _child(file, "about", h5py.Dataset)[:]
-        self._checksums = _child(file, "checksums", h5py.Dataset)[:]
+        ends, about = file["ends"][:], file["about"][:]
+        self._checksums = file["checksums"][:]
         if self._header("checksum") != _rest_checksum(
-            ids, stored, offsets[1:], self._checksums
+            ids, about, ends, self._checksums
         ):
             raise ValueError("its checksum doesn't match")
-        if not len(offsets) - 1 == len(ids) == len(self._checksums):
-            raise ValueError(f"it has {len(ids):,} ids, but other ends")
-        if len(set(ids)) != len(ids) or "" in ids:
-            raise ValueError("a client id is empty or there twice")
-        about = json.loads(stored.tobytes())
-        self.class_names = check_class_names(about["class_names"])
-        groups = _child(file, "arrays", h5py.Group)
+        says = json.loads(about.tobytes())
+        self.class_names = check_class_names(says["class_names"])
         columns = el.map_arrays(
             lambda k: _open_column(
-                _child(groups, str(k), h5py.Group),
-                about["dtypes"][k],
-                int(offsets[-1]),
+                file[f"arrays/{k}"], says["dtypes"][k], int(ends[-1])
             ),
-            _from_json(about["structure"]),
+            _from_json(says["structure"]),
         )
-        return ids, offsets, columns
+        return ids, np.concatenate([[0], ends]), columns
 
     def all_examples(self) -> el.Element:
         element = super().all_examples()

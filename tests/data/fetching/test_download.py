@@ -371,13 +371,6 @@ def test_file_address(target, tmp_path, waits):
     assert waits == []
 
 
-@pytest.mark.parametrize("url", ["ftp://localhost/a", "data:,a", "/tmp/a"])
-def test_other_addresses(target, url):
-    with pytest.raises(ValueError, match="begins with"):
-        download(url, target)
-    assert not target.parent.exists()
-
-
 def test_folder_that_cannot_be_made(script, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DownloadError, match="put it there by hand"):

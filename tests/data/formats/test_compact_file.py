@@ -192,71 +192,6 @@ def _replace(file, name, data):
     file[name] = data
 
 
-def _move_out(file, name, folder):
-    with h5py.File(folder / "outside.h5", "w") as other:
-        other["there"] = file[name][:]
-    del file[name]
-    file[name] = h5py.ExternalLink(str(folder / "outside.h5"), "/there")
-
-
-def _external_storage(file, name, folder):
-    values = file[name][:]
-    (folder / "raw.bin").write_bytes(values.tobytes())
-    del file[name]
-    external = [(str(folder / "raw.bin"), 0, values.nbytes)]
-    file.create_dataset(name, values.shape, values.dtype, external=external)
-
-
-def _virtual(file, name, folder):
-    shape = file[name].shape
-    del file[name]
-    layout = h5py.VirtualLayout(shape, "float64")
-    layout[:] = h5py.VirtualSource(folder / "other.h5", "x", shape)
-    file.create_virtual_dataset(name, layout)
-
-
-def _claim(file, name, folder):
-    del file[name]
-    file.create_dataset(name, (10**12,), "float64")
-
-
-def _compress(file, name, folder):
-    values = file[name][:]
-    del file[name]
-    file.create_dataset(name, data=values, compression="gzip")
-
-
-def _objects(file, name, folder):
-    count = len(file[name])
-    del file[name]
-    file.create_dataset(name, (count,), h5py.string_dtype())
-
-
-def _soft_link(file, name, folder):
-    file.move(name, "elsewhere")
-    file[name] = h5py.SoftLink("/elsewhere")
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        _move_out,
-        _external_storage,
-        _virtual,
-        _claim,
-        _compress,
-        _objects,
-        _soft_link,
-    ],
-)
-@pytest.mark.parametrize("name", ["arrays/4/values", "ends"])
-def test_what_a_hostile_file_may_hold(path, tmp_path, spoil, name):
-    with h5py.File(path, "r+") as file:
-        spoil(file, name, tmp_path)
-    with pytest.raises(FormatError, match=r"clients\.h5 is damaged: "):
-        FederatedDataset.load(path)
-
-
 def _about(file, text=None, **changes):
     """Says something else, and vouches for it, as a hostile author would."""
     about = json.loads(file["about"][:].tobytes()) | changes
@@ -265,12 +200,6 @@ def _about(file, text=None, **changes):
     file.attrs["checksum"] = compact_file._rest_checksum(
         tuple(IDS), file["about"][:], file["ends"][:], file["checksums"][:]
     )
-
-
-def _dtype(file, number, name):
-    dtypes = json.loads(file["about"][:].tobytes())["dtypes"]
-    dtypes[number] = name
-    _about(file, dtypes=dtypes)
 
 
 @pytest.mark.parametrize(
@@ -283,18 +212,13 @@ def _dtype(file, number, name):
         lambda f: f.attrs.__delitem__("checksum"),
         lambda f: _replace(f, "checksums", f["checksums"][:-1]),
         lambda f: _about(f, dtypes=[]),
-        lambda f: _about(f, class_names=["a", "a"]),
         lambda f: f.attrs.__setitem__("version", 99),
         lambda f: _about(f, "{"),
         lambda f: _about(f, "[" * 100_000),
         lambda f: _about(f, structure={"tuple": [0, 99]}),
-        lambda f: _about(f, structure={"tuple": []}),
-        lambda f: _dtype(f, 4, "O"),
-        lambda f: _dtype(f, 4, "M8[s]"),
         lambda f: _replace(f, "arrays/4/values", np.zeros(3)),
         lambda f: _replace(f, "ends", f["ends"][:][::-1]),
         lambda f: _replace(f, "ends", f["ends"][:-1]),
-        lambda f: _replace(f, "ends", f["ends"][:] - 5),
         lambda f: _replace(f, "client_ids/ends", np.array([3, 4])),
         lambda f: _replace(f, "client_ids/bytes", f["client_ids/bytes"][1:]),
         lambda f: f["client_ids/bytes"].__setitem__(0, 255),
