@@ -74,7 +74,9 @@ def _add(source: Any, ids: Sequence[str], sizes: Any, examples: Any) -> None:
     if known is not None:
         for client_id in ids:
             examples.update(b"%d," % known(client_id))
-    elif type(source) in (InMemory, ClientColumns):
+    elif isinstance(source, InMemory) or (
+        isinstance(source, ClientColumns) and source.is_plain
+    ):
         for client_id in ids:
             examples.update(b"%d," % checksum(source.load(client_id)))
     else:

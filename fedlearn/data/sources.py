@@ -77,6 +77,11 @@ class ClientColumns:
     def __contains__(self, client_id: object) -> bool:
         return client_id in self._index
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all examples lie in memory as they are handed out."""
+        return all(isinstance(c, np.ndarray) for c in el.arrays(self._columns))
+
     def num_examples(self, client_id: str) -> int:
         k = self._index[client_id]
         return int(self._offsets[k + 1] - self._offsets[k])
