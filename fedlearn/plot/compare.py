@@ -88,19 +88,20 @@ def _draw(runs: Mapping[str, Any], metric: str, ax: Any) -> None:
     validated = [f"val_{metric}" in values for values in runs.values()]
     drawn = []
     for number, (name, values) in enumerate(runs.items()):
-        label = name
-        if any(validated) and not validated[number]:
-            label += " (training)"
+        told = validated[number]
+        again, colour = divmod(number, len(style.SEVERAL))
         drawn.append(
             curve(
                 ax,
-                values[f"val_{metric}" if validated[number] else metric],
+                values[f"val_{metric}" if told else metric],
                 lengths[number],  # a shorter run ends where it ended
-                color=style.SEVERAL[number % len(style.SEVERAL)],
-                linestyle=style.dashes(number),
+                color=style.SEVERAL[colour],
+                linestyle=("-", "--", ":", "-.")[again % 4],
                 linewidth=2.0,
                 marker="o" if max(lengths) < 15 else None,
-                label=label,
+                label=name
+                if told or not any(validated)
+                else f"{name} (training)",
             )
         )
     title = f"{'validation' if any(validated) else 'training'} {metric}"

@@ -100,15 +100,10 @@ def curve(
     every = max(num_rounds // max(len(y), 1), 1)
     x = np.arange(1, len(y) + 1) * every
     known = np.isfinite(y)
-    ax.plot(
-        x[known],
-        y[known],
-        markersize=2 + line["linewidth"],
-        # The thin ones lie behind.
-        zorder=2 + line["linewidth"] / 10,
-        solid_capstyle="round",
-        **line,
-    )
+    width = line["linewidth"]
+    # The thin ones lie behind.
+    more = {"markersize": 2 + width, "zorder": 2 + width / 10}
+    ax.plot(x[known], y[known], **more, **line)
     return y[known]
 
 
@@ -134,14 +129,9 @@ def panels(count: int) -> list[Any]:
     """Axes beside one another in a new figure."""
     from matplotlib import pyplot
 
-    _, axes = pyplot.subplots(
-        1,
-        count,
-        figsize=(5.5 * count, 3.6),
-        layout="constrained",
-        squeeze=False,
-    )
-    return list(axes[0])
+    size = (5.5 * count, 3.6)
+    figure = pyplot.figure(figsize=size, layout="constrained")
+    return list(figure.subplots(1, count, squeeze=False)[0])
 
 
 def values_of(

@@ -41,8 +41,6 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     'label'
     """
     names, counts = _count(dataset)
-    from matplotlib.colors import LinearSegmentedColormap
-
     ax = style.new_axes(5.5, 5.5) if ax is None else ax
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
@@ -59,14 +57,10 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     usual = min(largest.max(), 1.5 * np.quantile(largest, 0.9))
     darkest = max(float(usual), min(1, 5 / len(names)))
     more = " or more" if darkest < largest.max() else ""
-    # From white to a dark blue: one hue, told apart by lightness.
-    colours = LinearSegmentedColormap.from_list(
-        "fedlearn", ["#FFFFFF", "#BBD9EA", style.BLUE, "#00324F"]
-    )
     ax.imshow(
         shares[order],
         aspect="auto",
-        cmap=colours,
+        cmap="Blues",
         vmin=0,
         vmax=darkest,
         interpolation="nearest",
@@ -78,12 +72,6 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     if max(map(len, names)) > 3 and len(names) > 4:
         ax.tick_params(axis="x", labelrotation=45)
     ax.set_yticks([])
-    # Thin lines between the cells, as long as those are wider than lines.
-    if len(order) <= 60 and len(names) <= 30:
-        ax.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
-        ax.set_yticks(np.arange(0.5, len(order) - 1), minor=True)
-        ax.grid(which="minor", color="white", linewidth=0.8)
-        ax.tick_params(which="minor", length=0)
     ax.set_xlabel("label", color=style.GREY)
     ax.set_ylabel("client", color=style.GREY)
     of = f" of {len(counts):,}" if len(order) < len(counts) else ""
@@ -96,19 +84,20 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
 
     bars = ax.inset_axes((1.02, 0, 0.11, 1), sharey=ax)
     # Gaps narrower than a pixel would show as stripes.
-    bars.barh(
-        np.arange(len(order)),
-        totals[order],
-        height=0.8 if len(order) <= 60 else 1,
+    height = 0.8 if len(order) <= 60 else 1
+    bars.barh(range(len(order)), totals[order], height, color=style.GREY)
+    bars.axis("off")
+    most = f"{int(totals[order].max()):,} examples"
+    bars.text(
+        1,
+        -0.06,
+        most,
+        transform=bars.transAxes,
+        ha="right",
+        va="top",
         color=style.GREY,
+        fontsize=9,
     )
-    style.tidy(bars, grid="")
-    bars.spines["bottom"].set_visible(False)
-    most = int(totals[order].max())
-    bars.set_xlim(0, max(most, 1))
-    bars.set_xticks([most], [f"{most:,}"], ha="right")
-    bars.tick_params(axis="y", labelleft=False, which="both", length=0)
-    bars.set_xlabel("examples", color=style.GREY, fontsize=9, loc="right")
     return ax
 
 

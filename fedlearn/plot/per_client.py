@@ -15,9 +15,8 @@ def per_client(
     """Draws a metric over clients, each counting once.
 
     Up to 20 clients are bars with names and numbers of examples, sorted by
-    the metric, and a line at the mean. More are a
-    histogram: above it lie the nine deciles; the band holds the middle 80 %
-    of the clients, the dot is their mean.
+    the metric, and a line at the mean. More are a histogram with mean, median
+    and the nine deciles.
 
     Args:
         evaluation: From `process.evaluate` or `fl.evaluate` with
@@ -101,117 +100,48 @@ def _bars(ax: Any, found: Mapping[str, float], share: bool) -> None:
     # The first is at the bottom.
     names = sorted(found, key=lambda name: found[name])
     values = np.array([found[name] for name in names])
-    ax.barh(range(len(names)), values, height=0.8, color=style.PALE_BLUE)
+    bars = ax.barh(names, values, height=0.8, color=style.PALE_BLUE)
+    numbers = [_text(v, share) for v in values]
+    ax.bar_label(bars, numbers, padding=3, fontsize=9.5, color=style.INK)
     spread = f"mean {_text(values.mean(), share)}"
     spread += f", std {_text(values.std(), share)}"
     ax.axvline(values.mean(), color=style.ORANGE, linewidth=1.6, label=spread)
-    low, high = min(0.0, values.min()), max(0.0, values.max())
-    high = 1 if share else high
-    # Room at the right for a column of numbers that no line crosses.
-    ax.set_xlim(low, high + 0.16 * ((high - low) or 1))
-    height = 72 * ax.get_window_extent().height / ax.figure.dpi
-    text = {
-        "transform": ax.get_yaxis_transform(),
-        "fontsize": min(9.5, 0.6 * height / len(names)),
-        "color": style.INK,
-        "va": "center_baseline",
-    }
-    for y, (name, value) in enumerate(zip(names, values, strict=True)):
-        number = f"{100 * value:.1f}%" if share else f"{value:#.3g}"
-        ax.text(0.012, y, name, **text)
-        ax.text(0.99, y, number, ha="right", **text)
+    if share:
+        ax.set_xlim(0, 1.1)
+    else:
+        ax.margins(x=0.14)
     style.tidy(ax, grid="x")
-    ax.set_yticks([])
-    ax.set_xticks([t for t in ax.get_xticks() if low <= t <= high])
-    ax.set_ylim(-0.6, len(names) - 0.4)
 
 
 def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
     values = np.array(list(found.values()))
     low, high = float(values.min()), float(values.max())
     if share:
-        # Steps of 5 %, or of 2 % where all clients are close together; one
-        # that ends at 1, where the best clients are.
+        # Steps of 5 %, or of 2 % where all clients are close together.
         step = 0.02 if low > 0.8 else 0.05
         first = max(min(np.floor(low / step) * step, 1 - 6 * step), 0)
         edges = np.linspace(first, 1, round((1 - first) / step) + 1)
     else:
         edges = np.linspace(low, high if high > low else low + 1, 21)
-    counts, _ = np.histogram(values, edges)
-    ax.bar(
-        edges[:-1],
-        counts,
-        width=np.diff(edges),
-        align="edge",
-        color=style.PALE_BLUE,
-        edgecolor="white",
-        linewidth=1.5,
-    )
-    tallest = int(counts.max())
+    ax.hist(values, edges, color=style.PALE_BLUE, edgecolor="white")
     deciles = np.quantile(values, np.arange(1, 10) / 10)
-
     mean, std, median = (
         _text(v, share) for v in (values.mean(), values.std(), deciles[4])
     )
-    labels = {
-        "mean": f"mean {mean}, std {std}",
-        "median": f"median {median}",
-        "deciles": "deciles",
-    }
-    _strip(ax, values, deciles, labels, tallest)
-    style.tidy(ax)
-    ax.set_ylim(0, 1.24 * tallest)
-    ax.yaxis.get_major_locator().set_params(integer=True)
-    ax.set_yticks([t for t in ax.get_yticks() if 0 <= t <= 1.02 * tallest])
-    if share:
-        pad = 0.02 * (1 - edges[0])
-        ax.set_xlim(edges[0] - pad, 1 + pad)
-
-
-def _strip(
-    ax: Any,
-    values: np.ndarray,
-    deciles: np.ndarray,
-    labels: dict[str, str],
-    tallest: float,
-) -> None:
-    """The deciles as ticks on a band, over the histogram."""
-    y, half = 1.13 * tallest, 0.022 * tallest
+    for place, label, colour in (
+        (values.mean(), f"mean {mean}, std {std}", style.ORANGE),
+        (deciles[4], f"median {median}", style.BLUE),
+    ):
+        ax.axvline(place, color=colour, linewidth=1.8, label=label)
     ax.plot(
-        [values.mean()],
-        [y],
-        "o",
-        color=style.ORANGE,
-        markersize=8,
-        markeredgecolor="white",
-        label=labels["mean"],
-        zorder=5,
-    )
-    ax.fill_between(
-        [deciles[0], deciles[-1]],
-        y - half,
-        y + half,
+        deciles,
+        np.full(9, 0.97),
+        "|",
         color=style.BLUE,
-        alpha=0.25,
-        linewidth=0,
+        markersize=9,
+        label="deciles",
+        transform=ax.get_xaxis_transform(),
     )
-    ticks = (
-        (deciles[4:5], labels["median"], 2.4, 3.0),
-        (deciles, labels["deciles"], 1.6, 1.2),
-    )
-    for places, label, height, width in ticks:
-        ax.vlines(
-            places,
-            y - half * height,
-            y + half * height,
-            color=style.BLUE,
-            linewidth=width,
-            label=label,
-        )
-    ax.plot(
-        [values.min(), values.max()],
-        [y, y],
-        color=style.GREY,
-        linewidth=1,
-        zorder=1,
-    )
+    style.tidy(ax)
+    ax.margins(y=0.12)
+    ax.yaxis.get_major_locator().set_params(integer=True)

@@ -15,11 +15,6 @@ PALE_ORANGE = "#F0BF9E"
 SEVERAL = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK)
 
 
-def dashes(number: int) -> str:
-    """How the curve of that number is drawn, once all colours are taken."""
-    return ("-", "--", ":", "-.")[number // len(SEVERAL) % 4]
-
-
 def new_axes(width: float, height: float) -> Any:
     """Axes in a new figure of that size in inches."""
     from matplotlib import pyplot  # not at import: it takes a second
@@ -41,25 +36,14 @@ def tidy(axes: Any, grid: str = "y") -> None:
 
 def title(axes: Any, text: str, note: str = "") -> None:
     """A title at the left, and under it a note in grey, or a `key`."""
-    axes.set_title(
-        text,
-        loc="left",
-        color=INK,
-        fontweight="bold",
-        fontsize=12,
-        pad=27,
-    )
+    font = {"fontweight": "bold", "fontsize": 12}
+    axes.set_title(text, loc="left", color=INK, pad=27, **font)
     if note:
-        axes.annotate(
-            note,
-            (0, 1),
-            (0, 7),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=GREY,
-            fontsize=9.5,
-            va="bottom",
-        )
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(note, (0, 1), (0, 7), color=GREY, fontsize=9.5, **place)
+
+
+_KEY: Any = {"frameon": False, "fontsize": 9.5, "labelcolor": GREY}
 
 
 def key(axes: Any, columns: int) -> None:
@@ -68,26 +52,18 @@ def key(axes: Any, columns: int) -> None:
         loc="lower left",
         bbox_to_anchor=(0, 1),
         ncols=columns,
-        frameon=False,
-        fontsize=9.5,
         borderaxespad=0.35,
         borderpad=0,
         handlelength=1.2,
         handletextpad=0.5,
         columnspacing=1.1,
-        labelcolor=GREY,
+        **_KEY,
     )
 
 
 def side_key(axes: Any) -> None:
     """A legend at the right, for many or long labels."""
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-        frameon=False,
-        fontsize=9.5,
-        labelcolor=GREY,
-    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), **_KEY)
 
 
 def words(name: str) -> str:
