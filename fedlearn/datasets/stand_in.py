@@ -25,6 +25,7 @@ _Features = dict[str, np.ndarray]
 _HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
 _NUM_WORDS = 1200
 _NUM_TOPICS = 12
+_THREE_PARTS = ("train", "heldout", "test")
 
 
 class _StandIn(NamedTuple):
@@ -34,7 +35,7 @@ class _StandIn(NamedTuple):
     # and of the examples, to the stored features.
     examples: Callable[..., _Features]
     # Of each part, what clients have on average: all, or each.
-    sizes: dict[str, tuple[int, ...]]
+    sizes: tuple[Any, ...]
     num_clients: int  # in the part `train`
     client_id: Callable[[int], str]
     spread: float = 0.0  # standard deviation of the logarithm of sizes
@@ -61,15 +62,15 @@ def draw(
     """
     made = _STAND_INS[name]
     num = made.num_clients if num_clients is None else num_clients
+    names = ("train", "test") if len(made.sizes) == 2 else _THREE_PARTS
     parts = {}
-    for part, means in made.sizes.items():
+    for part, mean in zip(names, made.sizes, strict=True):
+        means = np.atleast_1d(mean)
         clients = {}
         for k in made.who(part, num):
             client: _Key = (seed, name, k)
-            exponent = made.spread * seeds.normal(1, *client, part, "size")
-            factor = portable_math.exp(
-                exponent - made.spread * made.spread / 2
-            )[0]
+            luck = seeds.normal(1, *client, part, "size") - made.spread / 2
+            factor = portable_math.exp(made.spread * luck)[0]
             size = max(1, round(means[k % len(means)] * factor))
             clients[made.client_id(k)] = made.examples(
                 k, size, client, (*client, part)
@@ -292,48 +293,33 @@ def _role(k: int) -> str:
     return f"THE_TRAGEDY_OF_{_word(90 + k % 8)}_{_word(200 + k)}".upper()
 
 
+_DIGITS = functools.partial(_emnist, 10)
+_CHARACTERS = functools.partial(_emnist, 62)
+
 _STAND_INS = {
-    "celeba": _StandIn(
-        _celeba, {"train": (22,), "test": (22,)}, 20, str, 0.35, _others
-    ),
-    "celeba_examples": _StandIn(
-        _celeba, {"train": (19,), "test": (3,)}, 20, str, 0.35
-    ),
+    "celeba": _StandIn(_celeba, (22, 22), 20, str, 0.35, _others),
+    "celeba_examples": _StandIn(_celeba, (19, 3), 20, str, 0.35),
     "cifar100": _StandIn(
         _cifar100,
-        {"train": (100,), "test": (100,)},
+        (100, 100),
         50,
         lambda k: str(k % 1000),  # train and test both begin with 0
         who=_others,
     ),
-    "emnist": _StandIn(
-        functools.partial(_emnist, 10),
-        {"train": (101,), "test": (12,)},
-        100,
-        _writer,
-        0.15,
-    ),
-    "emnist_letters": _StandIn(
-        functools.partial(_emnist, 62),
-        {"train": (198,), "test": (23,)},
-        100,
-        _writer,
-        0.4,
-    ),
+    "emnist": _StandIn(_DIGITS, (101, 12), 100, _writer, 0.15),
+    "emnist_letters": _StandIn(_CHARACTERS, (198, 23), 100, _writer, 0.4),
     "heart_disease": _StandIn(
         _heart_disease,
-        {"train": (199, 172, 30, 85), "test": (104, 89, 16, 45)},
+        ((199, 172, 30, 85), (104, 89, 16, 45)),
         4,
         _HOSPITALS.__getitem__,
     ),
-    "shakespeare": _StandIn(
-        _shakespeare, {"train": (22,), "test": (3,)}, 60, _role, 1.0
-    ),
+    "shakespeare": _StandIn(_shakespeare, (22, 3), 60, _role, 1.0),
     "stackoverflow": _StandIn(
         _stackoverflow,
-        {"train": (120,), "heldout": (120,), "test": (60,)},
+        (120, 120, 60),
         50,
-        lambda k: f"{k:08d}",
+        "{:08d}".format,
         0.6,
         _stackoverflow_users,
     ),
