@@ -13,29 +13,16 @@ class Card:
     Attributes:
         name: As in `fl.datasets.<name>`.
         title: A line that says what the data are.
-        clients: What a client is.
-        splits: `(part, clients, examples)` of each part.
-        x: What an example's input is.
-        y: What is to be predicted.
-        licence: On what terms the data may be used.
-        citation: What to cite.
-        quirks: What surprises people.
+        facts: What a client is, the parts with their numbers of clients and
+            examples, `x` and `y`, what surprises people, on what terms the
+            data may be used, what to cite, and what they take on disk.
         files: What is fetched; empty if nothing is.
-        disk_bytes: What the data take in the cache, all in all; None if
-            unknown.
     """
 
     name: str
     title: str
-    clients: str
-    splits: tuple[tuple[str, int, int], ...]
-    x: str
-    y: str
-    licence: str
-    citation: str
-    quirks: tuple[str, ...] = ()
+    facts: str
     files: tuple[PublicFile, ...] = ()
-    disk_bytes: int | None = None
 
     def lines(self) -> list[str]:
         """The facts as lines of text of at most 80 characters, mostly.
@@ -46,30 +33,11 @@ class Card:
         >>> digits.CARD.lines()[0]
         'digits: handwritten digits of 8 x 8 pixels'
         """
-        entries = [("clients", self.clients)]
-        for part, clients, examples in self.splits:
-            plural = "" if clients == 1 else "s"
-            size = f"{clients:,} client{plural}, {examples:,} examples"
-            entries.append(("part", f"{part}: {size}"))
-        entries += [("x", self.x), ("y", self.y)]
-        entries += [("note", quirk) for quirk in self.quirks]
-        entries += [("licence", self.licence), ("cite", self.citation)]
+        lines = textwrap.dedent(self.facts).strip().splitlines()
         for file in self.files:
-            size = "" if file.size is None else f" ({file.size:,} bytes)"
-            entries.append(("file", file.url + size))
+            lines.append(f"file      {file.url}")
+            if file.size is not None:
+                lines.append(f"          {file.size:,} bytes")
             if file.sha256:
-                entries.append(("", f"SHA-256 {file.sha256}"))
-        if self.disk_bytes is not None:
-            size = f"{self.disk_bytes / 1e6:,.0f} MB, unpacked"
-            entries.append(("disk", size))
-        lines = [f"{self.name}: {self.title}"]
-        for name, text in entries:
-            lines += textwrap.wrap(
-                text,
-                80,
-                initial_indent=f"  {name:<10}",
-                subsequent_indent=" " * 12,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        return lines
+                lines.append(f"          SHA-256 {file.sha256}")
+        return [f"{self.name}: {self.title}", *(f"  {line}" for line in lines)]

@@ -34,31 +34,25 @@ _FILES = {
 CARD = Card(
     name="celeba",
     title="photographs of famous people, with 40 attributes",
-    clients="A person with at least 5 photographs.",
-    splits=(
-        ("train", 8_408, 180_429),
-        ("test", 935, 19_859),
-        ("train, split_by='examples'", 9_343, 177_457),
-        ("test, split_by='examples'", 9_343, 22_831),
-    ),
-    x="float32 (n, 84, 84, 3) in [0, 1]",
-    y="int64 (n,), 1 if the attribute holds (by default, smiling)",
-    licence=(
-        "For research that is not commercial; the images belong to others "
-        "(see mmlab.ie.cuhk.edu.hk/projects/CelebA.html)."
-    ),
-    citation=(
-        "Liu, Luo, Wang and Tang, 'Deep learning face attributes in the "
-        "wild', ICCV 2015, arXiv:1411.7766; Caldas et al., 'LEAF: a "
-        "benchmark for federated settings', 2018, arXiv:1812.01097."
-    ),
-    quirks=(
-        "Split by clients, train and test are different people; split by "
-        "examples, other photographs of the same people.",
-        "A person's photographs mostly agree in attributes such as male, so "
-        "that a client often has one label only.",
-        "No checksum is published.",
-    ),
+    facts="""
+    clients   A person with at least 5 photographs.
+    part      train: 8,408 clients, 180,429 examples
+    part      test: 935 clients, 19,859 examples
+    part      train, split_by='examples': 9,343 clients, 177,457 examples
+    part      test, split_by='examples': 9,343 clients, 22,831 examples
+    x         float32 (n, 84, 84, 3) in [0, 1]
+    y         int64 (n,), 1 if the attribute holds (by default, smiling)
+    note      Split by clients, train and test are different people; split by
+              examples, other photographs of the same people.
+    note      A person's photographs mostly agree in attributes such as male, so
+              that a client often has one label only.
+    note      No checksum is published.
+    licence   For research that is not commercial; the images belong to others
+              (see mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
+    cite      Liu, Luo, Wang and Tang, 'Deep learning face attributes in the
+              wild', ICCV 2015, arXiv:1411.7766; Caldas et al., 'LEAF: a
+              benchmark for federated settings', 2018, arXiv:1812.01097.
+    """,
     files=(_SQLITE,),
 )
 

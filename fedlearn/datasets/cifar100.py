@@ -28,30 +28,27 @@ _FILES = TffFiles(
 CARD = Card(
     name="cifar100",
     title="small photographs of 100 kinds of things",
-    clients=(
-        "Made up, by Pachinko allocation: a client's images are mostly of a "
-        "few of the 20 coarse labels."
-    ),
-    splits=(("train", 500, 50_000), ("test", 100, 10_000)),
-    x="float32 (n, 32, 32, 3), each image with mean 0 and deviation 1",
-    y="int64 (n,), 0 to 99",
-    licence="No licence is stated; the authors ask to be cited.",
-    citation=(
-        "Krizhevsky, 'Learning multiple layers of features from tiny "
-        "images', technical report, University of Toronto, 2009; divided "
-        "by Reddi et al., 'Adaptive federated optimization', ICLR 2021, "
-        "arXiv:2003.00295."
-    ),
-    quirks=(
-        "Train and test have different clients, though both have the ids "
-        "'0', '1', ...: client '7' of one has nothing to do with '7' of the "
-        "other.",
-        "The papers train on random crops of 24 x 24, flipped at random, and "
-        "test on the central crop: see crop_size, and keras.layers.RandomCrop "
-        "and RandomFlip for the training.",
-    ),
+    facts="""
+    clients   Made up, by Pachinko allocation: a client's images are mostly of a
+              few of the 20 coarse labels.
+    part      train: 500 clients, 50,000 examples
+    part      test: 100 clients, 10,000 examples
+    x         float32 (n, 32, 32, 3), each image with mean 0 and deviation 1
+    y         int64 (n,), 0 to 99
+    note      Train and test have different clients, though both have the ids
+              '0', '1', ...: client '7' of one has nothing to do with '7' of the
+              other.
+    note      The papers train on random crops of 24 x 24, flipped at random,
+              and test on the central crop: see crop_size, and
+              keras.layers.RandomCrop and RandomFlip for the training.
+    licence   No licence is stated; the authors ask to be cited.
+    cite      Krizhevsky, 'Learning multiple layers of features from tiny
+              images', technical report, University of Toronto, 2009; divided by
+              Reddi et al., 'Adaptive federated optimization', ICLR 2021,
+              arXiv:2003.00295.
+    disk      340 MB, unpacked
+    """,
     files=(_SQLITE,),
-    disk_bytes=340_000_000,
 )
 
 

@@ -15,17 +15,18 @@ __dir__ = __all__.copy  # `dir` shows what is public
 CARD = Card(
     name="digits",
     title="handwritten digits of 8 x 8 pixels",
-    clients="Made up: each draws its mix of digits from a Dirichlet "
-    "distribution.",
-    splits=(("train", 50, 1_437), ("test", 50, 360)),
-    x="float32 (n, 8, 8, 1) in [0, 1]; 0 is paper, 1 is ink",
-    y="int64 (n,), 0 to 9",
-    licence="CC BY 4.0",
-    citation=(
-        "Alpaydin and Kaynak, 'Optical Recognition of Handwritten Digits', "
-        "UCI Machine Learning Repository, 1998, doi:10.24432/C50P49."
-    ),
-    quirks=("Comes with scikit-learn; nothing is fetched.",),
+    facts="""
+    clients   Made up: each draws its mix of digits from a Dirichlet
+              distribution.
+    part      train: 50 clients, 1,437 examples
+    part      test: 50 clients, 360 examples
+    x         float32 (n, 8, 8, 1) in [0, 1]; 0 is paper, 1 is ink
+    y         int64 (n,), 0 to 9
+    note      Comes with scikit-learn; nothing is fetched.
+    licence   CC BY 4.0
+    cite      Alpaydin and Kaynak, 'Optical Recognition of Handwritten Digits',
+              UCI Machine Learning Repository, 1998, doi:10.24432/C50P49.
+    """,
 )
 
 

@@ -39,33 +39,29 @@ _ALL = TffFiles(
 CARD = Card(
     name="emnist",
     title="handwritten digits (10 classes), or digits and letters (62)",
-    clients="The person who wrote the characters.",
-    splits=(
-        ("train", 3_383, 341_873),
-        ("test", 3_383, 40_832),
-        ("train, only_digits=False", 3_400, 671_585),
-        ("test, only_digits=False", 3_400, 77_483),
-    ),
-    x="float32 (n, 28, 28, 1) in [0, 1]; 1 is paper, 0 is ink",
-    y="int64 (n,); 0 to 9 digits, 10 to 35 capital letters, 36 to 61 small",
-    licence=(
-        "NIST Special Database 19 is a work of the United States government, "
-        "free to use; EMNIST asks to be cited."
-    ),
-    citation=(
-        "Cohen, Afshar, Tapson and van Schaik, 'EMNIST: extending MNIST to "
-        "handwritten letters', IJCNN 2017, arXiv:1702.05373; Caldas et al., "
-        "'LEAF: a benchmark for federated settings', 2018, arXiv:1812.01097."
-    ),
-    quirks=(
-        "Polarity: paper is 1 and ink is 0, the inverse of MNIST. invert=True "
-        "turns it round.",
-        "Each writer's examples are divided between train and test, so both "
-        "have the same clients; they are examples never seen, not writers.",
-        "The public file takes 4.7 GB for the minutes of its conversion.",
-    ),
+    facts="""
+    clients   The person who wrote the characters.
+    part      train: 3,383 clients, 341,873 examples
+    part      test: 3,383 clients, 40,832 examples
+    part      train, only_digits=False: 3,400 clients, 671,585 examples
+    part      test, only_digits=False: 3,400 clients, 77,483 examples
+    x         float32 (n, 28, 28, 1) in [0, 1]; 1 is paper, 0 is ink
+    y         int64 (n,); 0 to 9 digits, 10 to 35 capital letters, 36 to 61
+              small
+    note      Polarity: paper is 1 and ink is 0, the inverse of MNIST.
+              invert=True turns it round.
+    note      Each writer's examples are divided between train and test, so both
+              have the same clients; they are examples never seen, not writers.
+    note      The public file takes 4.7 GB for the minutes of its conversion.
+    licence   NIST Special Database 19 is a work of the United States
+              government, free to use; EMNIST asks to be cited.
+    cite      Cohen, Afshar, Tapson and van Schaik, 'EMNIST: extending MNIST to
+              handwritten letters', IJCNN 2017, arXiv:1702.05373; Caldas et al.,
+              'LEAF: a benchmark for federated settings', 2018,
+              arXiv:1812.01097.
+    disk      780 MB, unpacked
+    """,
     files=(_SQLITE,),
-    disk_bytes=780_000_000,
 )
 
 

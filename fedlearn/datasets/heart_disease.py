@@ -58,27 +58,26 @@ _FLAMBY_TEST = {
 CARD = Card(
     name="heart_disease",
     title="patients of four hospitals, with or without heart disease",
-    clients="A hospital: Cleveland, Budapest, Zurich and Basel, Long Beach.",
-    splits=(("train", 4, 486), ("test", 4, 254)),
-    x="float32 (n, 13): age, sex, type of chest pain (3 columns), blood "
-    "pressure, cholesterol, blood sugar, electrocardiogram (2 columns), "
-    "heart rate, angina, depression of the ST segment",
-    y="int64 (n,), 1 for heart disease",
-    licence="CC BY 4.0",
-    citation=(
-        "Janosi, Steinbrunn, Pfisterer and Detrano, 'Heart Disease', UCI "
-        "Machine Learning Repository, 1989, doi:10.24432/C52P4X; prepared as "
-        "by du Terrail et al., 'FLamby', NeurIPS 2022, arXiv:2210.04620."
-    ),
-    quirks=(
-        "Patients with missing values are left out, and the columns slope, "
-        "ca and thal, which are mostly missing: 740 of 920 remain.",
-        "Cholesterol 0 means missing: it is 0 for all of Switzerland. That "
-        "column has no spread there and becomes 0.",
-        "Which patients are for testing is drawn here, with FLamby's counts; "
-        "split='flamby' takes FLamby's choice.",
-        "With four clients, averaging weighs Cleveland and Budapest most.",
-    ),
+    facts="""
+    clients   A hospital: Cleveland, Budapest, Zurich and Basel, Long Beach.
+    part      train: 4 clients, 486 examples
+    part      test: 4 clients, 254 examples
+    x         float32 (n, 13): age, sex, type of chest pain (3 columns), blood
+              pressure, cholesterol, blood sugar, electrocardiogram (2 columns),
+              heart rate, angina, depression of the ST segment
+    y         int64 (n,), 1 for heart disease
+    note      Patients with missing values are left out, and the columns slope,
+              ca and thal, which are mostly missing: 740 of 920 remain.
+    note      Cholesterol 0 means missing: it is 0 for all of Switzerland. That
+              column has no spread there and becomes 0.
+    note      Which patients are for testing is drawn here, with FLamby's
+              counts; split='flamby' takes FLamby's choice.
+    note      With four clients, averaging weighs Cleveland and Budapest most.
+    licence   CC BY 4.0
+    cite      Janosi, Steinbrunn, Pfisterer and Detrano, 'Heart Disease', UCI
+              Machine Learning Repository, 1989, doi:10.24432/C52P4X; prepared
+              as by du Terrail et al., 'FLamby', NeurIPS 2022, arXiv:2210.04620.
+    """,
     files=tuple(_FILES.values()),
 )
 
@@ -280,8 +279,8 @@ def _read_uci(path: Path, site: str, seed: int) -> _Site:
     )
     if values.shape[1] != 14:
         raise FormatError(
-            f"{path}: {values.shape[1]} values a line. Expected 14, as in the "
-            "'processed' files of UCI."
+            f"{path}, line 1: {values.shape[1]} values. Expected 14, as in "
+            "the 'processed' files of UCI."
         )
     # slope, ca and thal are missing for most patients.
     values = np.delete(values, (10, 11, 12), axis=1)

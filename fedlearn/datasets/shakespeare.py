@@ -52,32 +52,32 @@ _FILES = TffFiles(
 CARD = Card(
     name="shakespeare",
     title="the plays of Shakespeare, for predicting the next character",
-    clients="A role of a play; its examples are pieces of what it says.",
-    splits=(("train", 715, 16_068), ("test", 715, 2_356)),
-    x="int32 (n, 80): characters 1 to 86, 0 padding, 87 unknown, 88 the "
-    "beginning, 89 the end of a snippet",
-    y="int32 (n, 80): x shifted by one character",
-    licence="The text is in the public domain.",
-    citation=(
-        "McMahan, Moore, Ramage, Hampson and Aguera y Arcas, 'Communication-"
-        "efficient learning of deep networks from decentralized data', "
-        "AISTATS 2017, arXiv:1602.05629; Caldas et al., 'LEAF: a benchmark "
-        "for federated settings', 2018, arXiv:1812.01097."
-    ),
-    quirks=(
-        "The counts are of snippets; one snippet makes as many examples as "
-        "it has pieces of 81 characters.",
-        "Merged roles: the play in a client's id is often wrong, since only "
-        "some titles were recognised and later plays are filed under the "
-        "last one. Roles of one name from several plays are then one client; "
-        "that is why there are 715 and not over 1,100.",
-        "Some snippets are empty.",
-        "y has zeros where it is padded, which neither the loss nor the "
-        "accuracy should count: see fl.models.shakespeare_lstm and "
-        "fl.metrics.MaskedAccuracy.",
-    ),
+    facts="""
+    clients   A role of a play; its examples are pieces of what it says.
+    part      train: 715 clients, 16,068 examples
+    part      test: 715 clients, 2,356 examples
+    x         int32 (n, 80): characters 1 to 86, 0 padding, 87 unknown, 88 the
+              beginning, 89 the end of a snippet
+    y         int32 (n, 80): x shifted by one character
+    note      The counts are of snippets; one snippet makes as many examples as
+              it has pieces of 81 characters.
+    note      Merged roles: the play in a client's id is often wrong, since only
+              some titles were recognised and later plays are filed under the
+              last one. Roles of one name from several plays are then one
+              client; that is why there are 715 and not over 1,100.
+    note      Some snippets are empty.
+    note      y has zeros where it is padded, which neither the loss nor the
+              accuracy should count: see fl.models.shakespeare_lstm and
+              fl.metrics.MaskedAccuracy.
+    licence   The text is in the public domain.
+    cite      McMahan, Moore, Ramage, Hampson and Aguera y Arcas,
+              'Communication-efficient learning of deep networks from
+              decentralized data', AISTATS 2017, arXiv:1602.05629; Caldas et
+              al., 'LEAF: a benchmark for federated settings', 2018,
+              arXiv:1812.01097.
+    disk      8 MB, unpacked
+    """,
     files=(_SQLITE,),
-    disk_bytes=8_000_000,
 )
 
 

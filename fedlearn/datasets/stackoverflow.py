@@ -52,33 +52,29 @@ _FILES = TffFiles(
 CARD = Card(
     name="stackoverflow",
     title="questions and answers of Stack Overflow, sentence by sentence",
-    clients="A person who wrote at least 100 sentences.",
-    splits=(
-        ("train", 342_477, 135_818_730),
-        ("heldout", 38_758, 16_491_230),
-        ("test", 204_088, 16_586_035),
-    ),
-    x="words: int32 (n, 20), word numbers; tags: float32 (n, 10000), the "
-    "share of each word among a post's words",
-    y="words: int32 (n, 20), x shifted by one word; tags: float32 (n, 500), "
-    "1 for each tag that the post has",
-    licence="CC BY-SA 3.0, by the users of Stack Overflow",
-    citation=(
-        "The TensorFlow Federated Authors, 'TensorFlow Federated Stack "
-        "Overflow dataset', 2019; Reddi et al., 'Adaptive federated "
-        "optimization', ICLR 2021, arXiv:2003.00295."
-    ),
-    quirks=(
-        "heldout has the people whose number is divisible by 10; of the "
-        "others, train has what they wrote before 2018, and test the rest.",
-        "Word numbers: 0 padding, 1 to 10,000 words by frequency, then the "
-        "unknown word, the beginning and the end of a sentence. Neither the "
-        "loss nor the accuracy should count padding: see "
-        "fl.models.stackoverflow_lstm and fl.metrics.MaskedAccuracy.",
-        "No checksum is published for the SQLite file.",
-        "The largest clients have tens of thousands of sentences: see "
-        "fl.LocalTraining(max_steps=...).",
-    ),
+    facts="""
+    clients   A person who wrote at least 100 sentences.
+    part      train: 342,477 clients, 135,818,730 examples
+    part      heldout: 38,758 clients, 16,491,230 examples
+    part      test: 204,088 clients, 16,586,035 examples
+    x         words: int32 (n, 20), word numbers; tags: float32 (n, 10000), the
+              share of each word among a post's words
+    y         words: int32 (n, 20), x shifted by one word; tags: float32 (n,
+              500), 1 for each tag that the post has
+    note      heldout has the people whose number is divisible by 10; of the
+              others, train has what they wrote before 2018, and test the rest.
+    note      Word numbers: 0 padding, 1 to 10,000 words by frequency, then the
+              unknown word, the beginning and the end of a sentence. Neither the
+              loss nor the accuracy should count padding: see
+              fl.models.stackoverflow_lstm and fl.metrics.MaskedAccuracy.
+    note      No checksum is published for the SQLite file.
+    note      The largest clients have tens of thousands of sentences: see
+              fl.LocalTraining(max_steps=...).
+    licence   CC BY-SA 3.0, by the users of Stack Overflow
+    cite      The TensorFlow Federated Authors, 'TensorFlow Federated Stack
+              Overflow dataset', 2019; Reddi et al., 'Adaptive federated
+              optimization', ICLR 2021, arXiv:2003.00295.
+    """,
     files=(_SQLITE, _WORD_COUNTS, _TAG_COUNTS),
 )
 

@@ -18,20 +18,17 @@ _CLASSES = 10
 CARD = Card(
     name="synthetic",
     title="made-up classification, whose clients differ as much as one likes",
-    clients="Made up: each has its own linear model and its own points.",
-    splits=(),
-    x="float32 (n, 60)",
-    y="int64 (n,), 0 to 9",
-    licence="None: drawn by this library.",
-    citation=(
-        "Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, 'Federated "
-        "optimization in heterogeneous networks', MLSys 2020, "
-        "arXiv:1812.06127."
-    ),
-    quirks=(
-        "alpha and beta are standard deviations, as in the authors' code; "
-        "the paper reads as if they were variances.",
-    ),
+    facts="""
+    clients   Made up: each has its own linear model and its own points.
+    x         float32 (n, 60)
+    y         int64 (n,), 0 to 9
+    note      alpha and beta are standard deviations, as in the authors' code;
+              the paper reads as if they were variances.
+    licence   None: drawn by this library.
+    cite      Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, 'Federated
+              optimization in heterogeneous networks', MLSys 2020,
+              arXiv:1812.06127.
+    """,
 )
 
 

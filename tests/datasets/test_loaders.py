@@ -274,7 +274,7 @@ def test_uci_files(tmp_path):
     with pytest.raises(ValueError, match="None or 'flamby'"):
         heart_disease.load_data(split="random", **arguments)
     (tmp_path / "processed.va.data").write_text("1,2,3\n")
-    with pytest.raises(FormatError, match=r"va\.data: 3 values"):
+    with pytest.raises(FormatError, match="line 1: 3 values"):
         heart_disease.load_data(**arguments)
     (tmp_path / "processed.va.data").unlink()
     with pytest.raises(FileNotFoundError, match=r"processed\.va\.data"):
