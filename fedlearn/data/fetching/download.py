@@ -116,8 +116,8 @@ def _receive(url: str, partial: Path, timeout: float, attempts: int) -> bool:
         try:
             # Opened first, and not emptied: another process may fetch it
             # too, and be ready, with another file of this name, in between.
-            handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-            with open(handle, "r+b") as file:
+            partial.touch()
+            with open(partial, "r+b") as file:
                 return _request(url, partial, file, timeout)
         except urllib.error.HTTPError as error:
             error.close()
