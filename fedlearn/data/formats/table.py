@@ -116,34 +116,73 @@ def read_tables(
     _check_fills(roles.missing)
     for table in tables:
         _check_names(table, roles)
-    groups = _groups(tables, roles)
+    table = tables[0] if len(tables) == 1 else _joined(tables)
+    groups = _groups(table, roles)
     names = [name for group in groups.values() for name in group]
-    _check_groups(tables, names, roles)
-    columns = {name: _column(tables, name) for name in names}
+    _check_features(table, names, roles)
+    if len(tables) > 1:
+        _check_alike(tables, names, roles)
+    columns = {name: _column(table, name) for name in names}
     classes = check_class_names(roles.class_names)
-    label = _column(tables, roles.label, classes or ())
-    _check_numbers(tables, columns)
-    _check_classes(tables, label, roles)
-    _check_gaps(tables, {**columns, roles.label: label}, roles)
-    if not len(label.values):
-        raise ValueError(f"{tables[0].name} has no rows. Expected some.")
+    label = _column(table, roles.label, classes or ())
+    _check_numbers(table, columns)
+    _check_classes(table, label, roles)
+    _check_gaps(table, {**columns, roles.label: label}, roles)
+    if not table.num_rows:
+        raise ValueError(f"{table.name} has no rows. Expected some.")
     if roles.client is None:
         client_ids = tuple(owners)
-        counts = [table.num_rows for table in tables]
-        codes = np.repeat(np.arange(len(tables)), counts)
+        codes = np.repeat(np.arange(len(tables)), [t.num_rows for t in tables])
     else:
-        ids = [table.ids(roles.client) for table in tables]
-        if len(ids) > 1:
-            ids = [np.concatenate([each.astype(object) for each in ids])]
-        client_ids, codes = client_of_rows(ids[0])
+        client_ids, codes = client_of_rows(table.ids(roles.client))
     x = {
         key: _matrix({n: columns[n] for n in group}, roles)
         for key, group in groups.items()
     }
-    y, class_names = _labels(tables, label, roles, classes)
+    y, class_names = _labels(table, label, roles, classes)
     element = (x if isinstance(roles.features, Mapping) else x[""], y)
-    checked = el.as_element(element, tables[0].name)
+    checked = el.as_element(element, table.name)
     return group_rows(checked, codes, client_ids), class_names
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    """One table, whose values are missing where a table has no such column."""
+
+    def read(
+        name: Name, classes: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        parts = [
+            table.read(name, classes)
+            if name in table.columns
+            else (np.full(table.num_rows, None), np.ones(table.num_rows, bool))
+            for table in tables
+        ]
+        if len({values.dtype for values, _ in parts}) > 1:
+            # NumPy would make floats of integers, and texts of numbers.
+            parts = [(values.astype(object), gaps) for values, gaps in parts]
+        values, missing = map(np.concatenate, zip(*parts, strict=True))
+        return values, missing
+
+    def categories(name: Name) -> tuple[str, ...] | None:
+        found = {table.categories(name) for table in tables}
+        return found.pop() if len(found) == 1 else None
+
+    def place(row: int) -> str:
+        for table in tables:
+            if row < table.num_rows:
+                break
+            row -= table.num_rows
+        return f"{table.place(row)} of {table.name}"
+
+    return Table(
+        "The tables",
+        list(dict.fromkeys(n for table in tables for n in table.columns)),
+        sum(table.num_rows for table in tables),
+        read,
+        lambda n: np.concatenate([t.ids(n).astype(object) for t in tables]),
+        categories,
+        place,
+    )
 
 
 def _check_fills(missing: Any) -> None:
@@ -189,19 +228,19 @@ def _no_column(table: Table, name: Name, role: str) -> ValueError:
     )
 
 
-def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
+def _groups(table: Table, roles: Roles) -> dict[str, list[Name]]:
     """The columns of each part of `x`; of the only part under ""."""
     features = roles.features
     if features is None:
-        # All columns of any table, in the order in which they appear.
-        every = dict.fromkeys(n for table in tables for n in table.columns)
-        names = [n for n in every if n not in (roles.client, roles.label)]
+        names = [
+            n for n in table.columns if n not in (roles.client, roles.label)
+        ]
         for place, name in enumerate(names, 1):
             # Rows are often sorted by their label, which such a feature
             # would tell.
             if name == "" or str(name).startswith("Unnamed: "):
                 raise ValueError(
-                    f"{tables[0].name}: column {place} of the features has no "
+                    f"{table.name}: column {place} of the features has no "
                     f"name ({name!r}). If it is the index of a data frame, "
                     "write the file with index=False, or choose columns with "
                     "features=[...]; else give it a name."
@@ -220,12 +259,10 @@ def _groups(tables: Sequence[Table], roles: Roles) -> dict[str, list[Name]]:
     return {str(key): list(part) for key, part in groups.items()}
 
 
-def _check_groups(
-    tables: Sequence[Table], names: list[Name], roles: Roles
-) -> None:
+def _check_features(table: Table, names: list[Name], roles: Roles) -> None:
     if not names:
         raise ValueError(
-            f"{tables[0].name} has no feature columns. Expected at least one "
+            f"{table.name} has no feature columns. Expected at least one "
             "column other than client and label."
         )
     for name in names:
@@ -234,14 +271,20 @@ def _check_groups(
                 f"Column {name!r} is among the features and is also the "
                 "client or label column. Leave it out of features."
             )
-        if not any(name in table.columns for table in tables):
-            raise _no_column(tables[0], name, "features")
+        if name not in table.columns:
+            raise _no_column(table, name, "features")
     for name in roles.missing if isinstance(roles.missing, Mapping) else ():
         if name not in names:
             raise ValueError(
                 f"missing has column {name!r}, which isn't among the features: "
                 f"{listed(names)}."
             )
+
+
+def _check_alike(
+    tables: Sequence[Table], names: list[Name], roles: Roles
+) -> None:
+    """Raises for columns that one table lacks, or seems to spell otherwise."""
     lacking = {}
     for table in tables:
         gone = [n for n in names if n not in table.columns]
@@ -258,15 +301,8 @@ def _check_groups(
             "is missing with missing='mean' (or 'median', 'zero'), which adds "
             "a column that says where."
         )
-    _check_spelling(tables, names)
-
-
-def _check_spelling(tables: Sequence[Table], names: Iterable[Name]) -> None:
-    """Raises for columns that seem the same, of different tables.
-
-    With gaps filled, each of two sites would have a column that is empty at
-    the other.
-    """
+    # With gaps filled, each of two sites would have a column that is empty at
+    # the other.
     seen: dict[str, Name] = {}
     for name in sorted(names, key=str):
         plain = "".join(filter(str.isalnum, str(name).casefold()))
@@ -282,22 +318,9 @@ def _check_spelling(tables: Sequence[Table], names: Iterable[Name]) -> None:
             )
 
 
-def _column(
-    tables: Sequence[Table], name: Name, classes: Sequence[str] = ()
-) -> _Column:
-    """A column of all tables; missing where a table has no such column."""
-    read = [
-        table.read(name, classes)
-        if name in table.columns
-        else (np.full(table.num_rows, None), np.ones(table.num_rows, bool))
-        for table in tables
-    ]
-    missing = np.concatenate([gaps for _, gaps in read])
-    if len({values.dtype for values, _ in read}) > 1:
-        # NumPy would make floats of integers, and texts of numbers.
-        read = [(values.astype(object), gaps) for values, gaps in read]
-    who = f"{_all_names(tables)}: column {name!r}"
-    return _classified(who, np.concatenate([v for v, _ in read]), missing)
+def _column(table: Table, name: Name, classes: Sequence[str] = ()) -> _Column:
+    values, missing = table.read(name, classes)
+    return _classified(f"{table.name}: column {name!r}", values, missing)
 
 
 def _classified(who: str, values: np.ndarray, missing: np.ndarray) -> _Column:
@@ -320,27 +343,11 @@ def _classified(who: str, values: np.ndarray, missing: np.ndarray) -> _Column:
     return _Column(spread, missing)
 
 
-def _where(tables: Sequence[Table], row: int) -> str:
-    """The place of a row, and in which table if there are several."""
-    for table in tables:
-        if row < table.num_rows:
-            break
-        row -= table.num_rows
-    place = table.place(row)
-    return f"{place} of {table.name}" if len(tables) > 1 else place
-
-
-def _all_names(tables: Sequence[Table]) -> str:
-    return tables[0].name if len(tables) == 1 else "The tables"
-
-
 def _shown(value: Any) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _check_numbers(
-    tables: Sequence[Table], columns: Mapping[Name, _Column]
-) -> None:
+def _check_numbers(table: Table, columns: Mapping[Name, _Column]) -> None:
     found = []
     times = ""
     for name, column in columns.items():
@@ -353,27 +360,25 @@ def _check_numbers(
                     "; of times take the seconds since the first, as with "
                     "(t - t.min()).dt.total_seconds()"
                 )
-            place = _where(tables, column.odd)
+            place = table.place(column.odd)
             found.append(f"{name!r} ({_shown(value)}{place})")
     if found:
         raise ValueError(
-            f"{_all_names(tables)}: columns that hold no numbers: "
+            f"{table.name}: columns that hold no numbers: "
             f"{', '.join(found)}. Expected numbers in every feature; leave "
             "these out with features=[...], or encode them first, as with "
             f"pandas.get_dummies{times}."
         )
 
 
-def _check_classes(
-    tables: Sequence[Table], label: _Column, roles: Roles
-) -> None:
+def _check_classes(table: Table, label: _Column, roles: Roles) -> None:
     if label.odd is None or all(
         isinstance(v, (str, bytes)) for v in label.known
     ):
         return
     raise ValueError(
-        f"{_all_names(tables)}: column {roles.label!r} (label) holds "
-        f"{_shown(label.values[label.odd])}{_where(tables, label.odd)}, "
+        f"{table.name}: column {roles.label!r} (label) holds "
+        f"{_shown(label.values[label.odd])}{table.place(label.odd)}, "
         "beside numbers or values of other kinds. Expected numbers, or texts "
         "that name classes; correct it, or say what may be there with "
         "class_names=[...]."
@@ -381,19 +386,19 @@ def _check_classes(
 
 
 def _check_gaps(
-    tables: Sequence[Table], columns: Mapping[Name, _Column], roles: Roles
+    table: Table, columns: Mapping[Name, _Column], roles: Roles
 ) -> None:
     found = []
     for name, column in columns.items():
         gaps = np.flatnonzero(column.missing)
         is_filled = name != roles.label and roles.fill_of(name) is not None
         if len(gaps) and not is_filled:
-            place = _where(tables, int(gaps[0]))
+            place = table.place(int(gaps[0]))
             first = f", first{place}" if place else ""
             found.append(f"{name!r} ({len(gaps):,}{first})")
     if found:
         raise ValueError(
-            f"{_all_names(tables)}: columns with missing values: "
+            f"{table.name}: columns with missing values: "
             f"{', '.join(found)}. Expected none; fill those of features with "
             "missing='mean' (or 'median', 'zero'), or with pandas (df.fillna), "
             "drop the rows (df.dropna), or leave the columns out with "
@@ -454,7 +459,7 @@ def _matrix(columns: Mapping[Name, _Column], roles: Roles) -> np.ndarray:
 
 
 def _labels(
-    tables: Sequence[Table],
+    table: Table,
     label: _Column,
     roles: Roles,
     names: Sequence[str] | None,
@@ -462,9 +467,8 @@ def _labels(
     y = label.values
     who = f"Column {roles.label!r} (label)"
     if label.odd is not None or names is not None:
-        orders = {table.categories(roles.label) for table in tables}
-        categories = orders.pop() if len(orders) == 1 else None
-        (y,), found = number_classes([y], [who], names or categories)
+        names = names or table.categories(roles.label)
+        (y,), found = number_classes([y], [who], names)
         return y, found
     if y.dtype.kind in "biu":
         if y.size and int(y.max()) > np.iinfo(np.int64).max:
