@@ -118,6 +118,9 @@ ALGORITHMS = _named(
     fedadam=("FedAdam", (), ("server_learning_rate",)),
     fedyogi=("FedYogi", (), ("server_learning_rate",)),
     fedadagrad=("FedAdagrad", (), ("server_learning_rate",)),
+    scaffold=("Scaffold",),
+    fedper=("FedPer",),
+    fedbn=("FedBN",),
 )
 
 ATTACKS = _named(

@@ -17,6 +17,9 @@ class Configurable:
     makes it, equals others of its type and config, and goes through
     `keras.saving.serialize_keras_object`, whatever it contains.
 
+    What a subclass hands on to its base class by `**` is part of it, but for
+    what it sets there by itself, which `sets` names.
+
     Subclasses are registered with Keras by themselves, under their package's
     or module's name. To read a config in another process, import the module
     that defines the class first.
@@ -31,6 +34,8 @@ class Configurable:
     >>> keras.saving.deserialize_keras_object(config)
     Halve(times=2)
     """
+
+    sets: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -223,14 +228,17 @@ def shown(value: Any) -> str:
 def _arguments(cls: type) -> dict[str, inspect.Parameter]:
     """A constructor's, with those that `**` hands on to its base class."""
     found: dict[str, inspect.Parameter] = {}
+    hidden: set[str] = set()
     for part in cls.__mro__:
         if "__init__" not in vars(part):
             continue
         init = inspect.signature(vars(part)["__init__"])
         _, *parameters = init.parameters.values()
         for one in parameters:
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+            named = one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+            if named and one.name not in hidden:
                 found.setdefault(one.name, one)
+        hidden.update(vars(part).get("sets", ()))
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
             break
     return found

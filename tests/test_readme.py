@@ -6,6 +6,7 @@ import pathlib
 import re
 import shlex
 
+import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -71,13 +72,16 @@ def test_partitions(names):
 
 
 def test_the_table_of_algorithms(names):
-    rows = re.findall(r"^\| Fed\w+ .*\| `(\w+)=(.*)` \|$", TEXT, re.MULTILINE)
-    assert len(rows) >= 5
-    there = {**names, "LocalTraining": names["fl"].LocalTraining}
-    for argument, code in rows:
-        names["fl"].FederatedAveraging(
-            names["model"], **{argument: eval(code, there)}
-        )
+    rows = re.findall(r"^\| \w+ \(.*\| `(\w+\(model.*?\))`", TEXT, re.MULTILINE)
+    assert len(rows) >= 8
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, name="head")]
+    model = keras.Sequential(
+        [keras.Input((8, 8)), keras.layers.Dense(3), *layers]
+    )
+    model.compile("sgd", "mse")
+    there = {**vars(names["fl"].algorithms), "model": model}
+    for code in rows:
+        assert eval(code, there).model is model
 
 
 def test_own_data(names, tmp_path, monkeypatch):

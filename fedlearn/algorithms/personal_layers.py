@@ -43,6 +43,8 @@ class FedPer(FederatedAveraging):
     [(2, 8), (8,)]
     """
 
+    sets = ("algorithm",)
+
     def __init__(
         self,
         model: keras.Model,
@@ -51,10 +53,9 @@ class FedPer(FederatedAveraging):
         personal: Personal,
         **arguments: Any,
     ):
-        super().__init__(
-            model, client, algorithm=PersonalLayers(personal), **arguments
-        )
-        self.personal = personal
+        algorithm = PersonalLayers(personal)
+        super().__init__(model, client, algorithm=algorithm, **arguments)
+        self.personal = algorithm.personal
 
 
 class FedBN(FedPer):
@@ -73,6 +74,8 @@ class FedBN(FedPer):
         ValueError: If the model has no such layer.
     """
 
+    sets = ("personal",)
+
     def __init__(
         self, model: keras.Model, client: Any = None, **arguments: Any
     ):
@@ -89,17 +92,20 @@ class PersonalLayers(Algorithm):
     """
 
     def __init__(self, personal: Personal):
+        if isinstance(personal, type):
+            personal = personal.__name__
+        elif not callable(personal) and not isinstance(personal, str):
+            personal = [
+                w.__name__ if isinstance(w, type) else w for w in personal
+            ]
         self.personal = personal
 
     def personal_variables(self, model):
-        if callable(self.personal) and not isinstance(self.personal, type):
-            chosen = self.personal
-            found = {id(v) for v in model.variables if chosen(v.path)}
+        wanted: Any = self.personal
+        if callable(wanted):
+            found = {id(v) for v in model.variables if wanted(v.path)}
         else:
-            wanted = self.personal
-            if isinstance(wanted, (str, type)):
-                wanted = [wanted]
-            names = {w if isinstance(w, str) else w.__name__ for w in wanted}
+            names = {wanted} if isinstance(wanted, str) else set(wanted)
             found = {
                 id(variable)
                 for layer in keras_internals.layers(model)

@@ -54,6 +54,8 @@ class Scaffold(FederatedAveraging):
     4
     """
 
+    sets = ("algorithm",)
+
     def __init__(
         self,
         model: keras.Model,

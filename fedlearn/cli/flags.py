@@ -20,7 +20,6 @@ from fedlearn.names import (
     Name,
     normal,
     read,
-    usages,
 )
 
 
@@ -170,9 +169,9 @@ def named(names: Mapping[str, Name], joined: bool = False) -> Kind:
     return Kind(parse)
 
 
-def listed(names: Mapping[str, Name]) -> str:
-    """How all of some names are written, for a help."""
-    lines = textwrap.wrap(usages(names) + ".", 73, break_on_hyphens=False)
+def wrapped(text: str) -> str:
+    """A sentence as lines of a help."""
+    lines = textwrap.wrap(text + ".", 73, break_on_hyphens=False)
     return "\n      ".join(lines)
 
 

@@ -12,6 +12,13 @@ from fedlearn.names import ALGORITHMS
 # Unbiased, by making what they send larger: the error may be more than the
 # update, and feeding it back would make it larger still.
 _UNBIASED = ("mask", "qsgd", "terngrad")
+# What some algorithms are at the server.
+_SERVERS = {
+    "fedavgm": "sgd",
+    "fedadam": "fedadam",
+    "fedyogi": "fedyogi",
+    "fedadagrad": "fedadagrad",
+}
 
 
 def process(
@@ -45,20 +52,24 @@ def process(
         rate = task.learning_rate
     optimizer = None
     if chosen:
-        optimizer = optimizers.get(chosen, **_rate("learning_rate", rate))
+        optimizer = optimizers.get(chosen, **_given("learning_rate", rate))
     if not model.compiled:
         task.compile(model, optimizer)
-    arguments = {}
+    arguments: dict[str, Any] = {}
     server, rate = flags.server_optimizer, flags.server_learning_rate
-    if flags.algorithm in ("fedavg", "fedprox"):
-        if server is not None or rate is not None:
-            if server in (None, "sgd") and rate is None:
-                rate = 1.0
-            arguments["server_optimizer"] = optimizers.get(
-                server or "sgd", **_rate("learning_rate", rate)
-            )
-    else:
-        arguments = _rate("server_learning_rate", rate)
+    if flags.algorithm in _SERVERS:
+        arguments = _given("server_learning_rate", rate)
+    elif server is not None or rate is not None:
+        if server in (None, "sgd") and rate is None:
+            rate = 1.0
+        arguments["server_optimizer"] = optimizers.get(
+            server or "sgd", **_given("learning_rate", rate)
+        )
+    if flags.algorithm == "scaffold":
+        arguments["population"] = len(task.train)
+    arguments |= _given("proximal", flags.proximal)
+    if flags.personal:
+        arguments["personal"] = flags.personal.split(",")
     return serialization.make(
         flags.algorithm,
         ALGORITHMS,
@@ -77,7 +88,6 @@ def process(
         ),
         executor=flags.executor,
         **arguments,
-        **_rate("proximal", flags.proximal),
     )
 
 
@@ -87,10 +97,13 @@ def check(flags: Any) -> None:
         raise UsageError(
             f"--proximal is for --algorithm=fedprox, not {flags.algorithm}."
         )
-    server = {"fedavgm": "sgd"}.get(flags.algorithm, flags.algorithm)
-    if flags.server_optimizer not in (None, server) and (
-        flags.algorithm not in ("fedavg", "fedprox")
-    ):
+    if (flags.personal is None) == (flags.algorithm == "fedper"):
+        raise UsageError(
+            "--algorithm=fedper needs --personal, and no other takes it: the "
+            "layers that stay at each client, such as --personal=head."
+        )
+    server = _SERVERS.get(flags.algorithm)
+    if server is not None and flags.server_optimizer not in (None, server):
         raise UsageError(
             f"--algorithm={flags.algorithm} means the server optimizer "
             f"{server}. Leave out --server_optimizer, or choose "
@@ -218,5 +231,5 @@ def encoders(flags: Any) -> list[Any]:
     return [ErrorFeedback(inner), *links[len(inner) :]]
 
 
-def _rate(name: str, value: float | None) -> dict[str, Any]:
+def _given(name: str, value: float | None) -> dict[str, Any]:
     return {} if value is None else {name: value}

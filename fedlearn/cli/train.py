@@ -17,10 +17,16 @@ from fedlearn.cli.flags import (
     PLACES_HELP,
     VARIANTS_HELP,
     UsageError,
-    listed,
+    wrapped,
 )
 from fedlearn.cli.run_folder import RunFolder, rows
-from fedlearn.names import AGGREGATORS, ALGORITHMS, ENCODERS, EXECUTORS
+from fedlearn.names import (
+    AGGREGATORS,
+    ALGORITHMS,
+    ENCODERS,
+    EXECUTORS,
+    usages,
+)
 
 # What may differ when a run goes on; of these, what is as it was.
 _FREE = ("cache_dir", "debug", "output_dir", "resume", "rounds", "verbose")
@@ -58,7 +64,7 @@ Data of your own:
 {DATA_HELP}{own_data.HELP}
 Algorithm:
   --algorithm=fedavg
-      One of {", ".join(ALGORITHMS)}.
+      {wrapped("One of " + ", ".join(ALGORITHMS))}
   --rounds=50
       How many rounds, counted from the beginning of the run.
   --clients_per_round=N
@@ -66,6 +72,8 @@ Algorithm:
       or all if there are fewer.
   --proximal=X
       fedprox: mu, the pull towards the server's model. By default 0.1.
+  --personal=LAYERS
+      fedper: names of layers that each client keeps to itself, as in out,head.
 
 At the clients:
   --batch_size=N
@@ -87,7 +95,7 @@ On the wire:
   --compress=CHAIN
       How clients' updates are compressed, several joined with +, such as
       eden:2 or rotation+uniform:4+bzip2. By default they aren't.
-      {listed(ENCODERS)}
+      {wrapped(usages(ENCODERS))}
   --error_feedback
       A client adds to an update what earlier messages left out: for topk,
       sign and powersgd, where clients come back.
@@ -95,13 +103,13 @@ On the wire:
 At the server:
   --aggregator=mean
       What the server makes of the updates, with its numbers.
-      {listed(AGGREGATORS)}
+      {wrapped(usages(AGGREGATORS))}
   --server_optimizer=NAME
-      The same choice as at the clients, for fedavg and fedprox. By default
-      sgd; the other algorithms are their server optimizer.
+      The same choice as at the clients. By default sgd; fedavgm, fedadam,
+      fedyogi and fedadagrad are their server optimizer.
   --server_learning_rate=X
-      Its learning rate. By default the algorithm's own; for fedavg and
-      fedprox 1 for sgd, Keras's own for others.
+      Its learning rate. By default the algorithm's own, or 1 for sgd and
+      Keras's own for others.
 
 Differential privacy:
   --dp_epsilon=X

@@ -9,6 +9,15 @@ from fedlearn import names, optimizers, serialization
 from tests import zoo
 
 A = fl.algorithms
+SECRET = fl.privacy.Privacy(delta=1e-6, private_metrics=True)
+
+
+def model():
+    layers = [keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    made = keras.Sequential([keras.Input((3,)), *layers])
+    made.compile("sgd", "mse")
+    return made
+
 
 # Of each algorithm what it is short for.
 LONG = {
@@ -65,10 +74,23 @@ def test_momentum_is_hsu_s():
             lambda m: A.FedYogi(m, server_optimizer=optimizers.FedYogi(0.3)),
             {"server_learning_rate": 0.05},
         ),
+        (lambda m: A.Scaffold(m, population=3), {"population": 3}),
+        (
+            lambda m: A.FedPer(
+                m,
+                personal=[keras.layers.BatchNormalization],
+                aggregator=fl.aggregators.PrivateMean(
+                    1.0, noise_multiplier=1.0, clients_per_round=3
+                ),
+                privacy=SECRET,
+            ),
+            {"personal": ["BatchNormalization"]},
+        ),
+        (lambda m: A.FedBN(m, aggregator="median"), {}),
     ],
 )
 def test_it_comes_back_from_its_config(made, kept):
-    process = made(zoo.regression())
+    process = made(model())
     config = process.get_config()
     copy = fl.LearningProcess.from_config(json.loads(json.dumps(config)))
     assert type(copy) is type(process)

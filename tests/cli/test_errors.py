@@ -54,6 +54,8 @@ pytestmark = pytest.mark.backend_free
             ("train", "--algorithm=fedadam", "--server_optimizer=sgd"),
             "means the server optimizer fedadam",
         ),
+        (("train", "--algorithm=fedper"), "needs --personal, and no other"),
+        (("train", "--personal=out"), "needs --personal, and no other"),
         (("train", "--clients_per_round=51"), "Expected 1 to 50."),
         (("train", "--source=synthetic"), "only with celeba, cifar100"),
         (("train", "--source="), "expected a file or folder."),

@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +113,33 @@ def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
     assert code == 0, err
     second = tmp_path / "runs" / "digits-fedavg-2"
     assert "val_loss" not in read(second)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (["--algorithm=scaffold", "--server_learning_rate=0.5"], "Scaffold"),
+        (["--algorithm=fedper", "--personal=logits"], "FedPer"),
+        (["--algorithm=fedadam", "--server_learning_rate=0.5"], "FedAdam"),
+    ],
+)
+def test_algorithms(fedlearn, tmp_path, words, title):
+    (tmp_path / "my_head.py").write_text(
+        "import keras\n"
+        "def build():\n"
+        "    return keras.Sequential([\n"
+        "        keras.Input((8, 8, 1)), keras.layers.Flatten(),\n"
+        "        keras.layers.Dense(4), keras.layers.Dense(\n"
+        "            10, activation='softmax', name='logits')])\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    code, out, err = fedlearn(
+        "train", *TINY[1:], "--model=my_head:build", *words, "--rounds=1",
+        f"--output_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    sys.path.remove(str(tmp_path))
+    assert code == 0, err
+    assert f"{title} on digits" in out
 
 
 def test_flags_reach_the_process(fedlearn, tmp_path):
