@@ -29,12 +29,7 @@ from fedlearn.clients.personal_variables import (
     PersonalVariables,
     placed,
 )
-from fedlearn.clients.program import (
-    ClientProgram,
-    ClientState,
-    seed_words,
-    shared_spec,
-)
+from fedlearn.clients.program import ClientProgram, ClientState, seed_words
 from fedlearn.data.class_names import listed
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
@@ -151,11 +146,10 @@ class LearningProcess(Configurable):
         personal = PersonalVariables(
             self._functional, self._is_personal(choice == "local")
         )
-        shared = shared_spec(self._functional, personal)
         self.aggregator = self.aggregator.build(
-            [*shared, *self.algorithm.extra_spec(shared)]
+            [*personal.spec, *self.algorithm.extra_spec(personal.spec)]
         )
-        self._personal, self._shared = personal, shared
+        self._personal = personal
         if personal.statistics:
             layer_statistics.check(
                 self.aggregator,
@@ -183,7 +177,7 @@ class LearningProcess(Configurable):
         self._aggregator_params = backend.jit(self.aggregator.params)
         self._accept = backend.jit(ending_at_server(self._program))
         self.broadcast_encoders = links(broadcast_encoders)
-        self._download = Download(self.broadcast_encoders, shared)
+        self._download = Download(self.broadcast_encoders, personal.spec)
         self._bytes_down: int | None = None
         self.state: ServerState | None = None
         # Of the classes that clients' labels numbered so far.
@@ -340,7 +334,7 @@ class LearningProcess(Configurable):
             client_states=ClientStates(),
             round_num=np.asarray(0, np.int64),
             seed=np.asarray(seed, np.int64),
-            algorithm=self.algorithm.init(self._shared),
+            algorithm=self.algorithm.init(self._personal.spec),
         )
 
     def next(

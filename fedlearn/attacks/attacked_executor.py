@@ -1,6 +1,6 @@
 """An executor some of whose clients are malicious."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,10 +8,12 @@ from keras import ops
 
 from fedlearn import backend, executors, serialization
 from fedlearn.attacks.attack import Attack, HonestUpdates
+from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram, Result
 from fedlearn.executors.executor import Executor, Run
 from fedlearn.keras_model.functional_model import Arrays
 from fedlearn.messages.broadcast import Received
+from fedlearn.messages.update import Update
 from fedlearn.names import ATTACKS
 
 
@@ -74,14 +76,17 @@ class AttackedExecutor(Executor):
         )
         run_malicious = self.executor.bind(Malicious(program, self.attack))
 
-        def run(broadcast: Received, cohort: Any, seeds: list[int]) -> Any:
-            is_malicious = [i in self.malicious for i in cohort.ids]
-            honest: Any = _Part(cohort, [not m for m in is_malicious])
-            malicious: Any = _Part(cohort, is_malicious)
+        def run(
+            broadcast: Received, cohort: Cohort, seeds: list[int]
+        ) -> Update:
+            bad = [k for k, i in enumerate(cohort.ids) if i in self.malicious]
+            good = [k for k in range(len(cohort)) if k not in set(bad)]
             total: Any = None
             knowledge: Any = ()
-            if len(honest):
-                total = run_honest(broadcast, honest, honest.of(seeds))
+            if good:
+                total = run_honest(
+                    broadcast, cohort.part(good), [seeds[k] for k in good]
+                )
             if self.attack.colludes:
                 if total is None:
                     raise ValueError(
@@ -90,14 +95,14 @@ class AttackedExecutor(Executor):
                         "malicious. Draw more clients, or fewer malicious "
                         "ones."
                     )
-                total, knowledge = _learn(
-                    total, len(malicious), program.stacked
-                )
-            if len(malicious):
-                told: Any = Told._make((*broadcast, knowledge))
-                attacked = run_malicious(told, malicious, malicious.of(seeds))
-                total = attacked if total is None else total + attacked
-            return total
+                total, knowledge = _learn(total, len(bad), program.stacked)
+            if not bad:
+                return total
+            told: Any = Told._make((*broadcast, knowledge))
+            attacked = run_malicious(
+                told, cohort.part(bad), [seeds[k] for k in bad]
+            )
+            return attacked if total is None else total + attacked
 
         return run
 
@@ -106,30 +111,6 @@ class AttackedExecutor(Executor):
             f"{type(self).__name__}({self.attack!r}, "
             f"{len(self.malicious)} malicious, executor={self.executor!r})"
         )
-
-
-class _Part:
-    """Some clients of a cohort."""
-
-    def __init__(self, cohort: Any, members: list[bool]):
-        self._cohort = cohort
-        self._positions = np.flatnonzero(members).tolist()
-        self.ids = self.of(cohort.ids)
-
-    def of(self, values: Any) -> list[Any]:
-        return [values[i] for i in self._positions]
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def num_examples(self, position: int) -> int:
-        return self._cohort.num_examples(self._positions[position])
-
-    def read(self, position: int) -> Any:
-        return self._cohort.read(self._positions[position])
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self.read(i) for i in range(len(self)))
 
 
 class Told(NamedTuple):

@@ -19,6 +19,7 @@ class GaussianNoise(Attack):
 
     Example:
 
+    >>> from keras import ops
     >>> noise = GaussianNoise(2.0).update([ops.zeros(1000)], (), [1, 2])
     >>> 1.7 < float(ops.std(noise[0])) < 2.3
     True

@@ -1,5 +1,6 @@
 """The clients of one round, read when they are needed."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,10 +61,7 @@ class Cohort:
             # As `fit` has them: 1.0 is "1", and 1 beside "1" is an error.
             self.ids = list(as_client_ids(clients))
             self._read = [(lambda key=key: clients[key]) for key in clients]
-            count = getattr(clients, "num_examples", None)
-            self._count = (
-                None if count is None else (lambda i: count(self.ids[i]))
-            )
+            self._count = getattr(clients, "num_examples", None)
         elif isinstance(clients, Sequence) and not _is_one_client(clients):
             items = [
                 client_arrays(item, str(i), model)
@@ -90,10 +88,17 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def part(self, positions: Sequence[int]) -> "Cohort":
+        """Some of the clients."""
+        part = copy.copy(self)
+        part.ids = [self.ids[i] for i in positions]
+        part._read = [self._read[i] for i in positions]
+        return part
+
     def num_examples(self, position: int) -> int:
         """A client's number of examples, without reading it if possible."""
         if self._count is not None:
-            return int(self._count(position))
+            return int(self._count(self.ids[position]))
         return self._load(position)[1]
 
     def read(self, position: int) -> Client:

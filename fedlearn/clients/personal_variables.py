@@ -23,6 +23,7 @@ class PersonalVariables:
         shared: The others.
         state: Personal ones of `model.non_trainable_variables`.
         statistics: Those that layers change and that aren't personal.
+        spec: Shapes and dtypes of the shared ones.
     """
 
     def __init__(self, model: FunctionalModel, is_personal: IsPersonal):
@@ -37,6 +38,11 @@ class PersonalVariables:
         self.statistics = tuple(
             i for i in model.roles.state if i not in self.state
         )
+        # Of the values: JAX without 64 bits holds float64 in 32.
+        self.spec = [
+            keras.KerasTensor(trainable[i].shape, trainable[i].value.dtype)
+            for i in self.shared
+        ]
         if not self.shared:
             raise ValueError(
                 "All trained weights of the model would be personal, so that "

@@ -12,8 +12,7 @@ from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.clients import layer_statistics
 from fedlearn.clients.algorithm import Carry, Local
 from fedlearn.clients.local_training import LocalTrainer
-from fedlearn.clients.personal_variables import PersonalVariables
-from fedlearn.keras_model.functional_model import Arrays, FunctionalModel
+from fedlearn.keras_model.functional_model import Arrays
 from fedlearn.messages import wire
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.message import Message
@@ -314,25 +313,9 @@ class ClientProgram:
         personal = self.trainer.personal
         return ClientState(
             self.aggregator.init_memory(),
-            self.trainer.algorithm.init_client(self.shared_spec()),
+            self.trainer.algorithm.init_client(personal.spec),
             personal.of(broadcast.trainable, broadcast.non_trainable),
         )
-
-    def shared_spec(self) -> list[keras.KerasTensor]:
-        """Shapes and dtypes of the trained weights that clients share."""
-        return shared_spec(self.model, self.trainer.personal)
-
-
-def shared_spec(
-    model: FunctionalModel, personal: PersonalVariables
-) -> list[keras.KerasTensor]:
-    """Shapes and dtypes of the trained weights that clients share."""
-    variables = model.model.trainable_variables
-    # Of the values: JAX without 64 bits holds float64 in 32.
-    return [
-        keras.KerasTensor(variables[i].shape, variables[i].value.dtype)
-        for i in personal.shared
-    ]
 
 
 def all_finite(tree: Any) -> Any:

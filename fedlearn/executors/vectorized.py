@@ -2,14 +2,14 @@
 
 import collections
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.executors.executor import Executor, Run, ended, naming, on_host
@@ -36,10 +36,8 @@ class Vectorized(Executor):
     """
 
     def __init__(self, max_lanes: int | None = None):
-        if max_lanes is not None and max_lanes < 1:
-            raise ValueError(
-                f"`max_lanes` must be at least 1. Received: {max_lanes!r}."
-            )
+        if max_lanes is not None:
+            max_lanes = checks.whole("max_lanes", max_lanes)
         self.max_lanes = max_lanes
 
     def bind(self, program: ClientProgram) -> Run:
@@ -128,26 +126,18 @@ class _Runner:
         num_examples = np.asarray(sizes, np.int32)
         real = np.ones(len(block), bool)
         phases = _phases(batches)
-        if len(real) == 1:
-            # TensorFlow's rule for adding a convolution's bias confuses a
-            # single lane with none: there are always two.
-            words, num_examples, real, phases = _double(
-                words, num_examples, phases
-            )
-            states = keras.tree.map_structure(
-                lambda a: np.repeat(a, 2, axis=0), states
-            )
         uniform = all(p.lanes is None and p.active is None for p in phases)
-        if self._rounds_up and not uniform:
-            data, words, num_examples, real, phases = _round_up(
-                data, words, num_examples, real, phases
+        grow = _step_up if self._rounds_up and not uniform else int
+        # TensorFlow's rule for adding a convolution's bias confuses a single
+        # lane with none: there are always two.
+        width = max(2, grow(len(block)))
+        if width > len(block) or grow is _step_up:
+            phases = [_wider(phase, width, grow) for phase in phases]
+            rows = grow(int(offsets[-1]))
+            data = keras.tree.map_structure(lambda a: _pad(a, rows), data)
+            words, num_examples, real, states = keras.tree.map_structure(
+                lambda a: _pad(a, width), (words, num_examples, real, states)
             )
-        states = keras.tree.map_structure(
-            lambda a: np.pad(
-                a, [(0, len(real) - len(a))] + [(0, 0)] * (a.ndim - 1)
-            ),
-            states,
-        )
         carry = self._start(broadcast, words, states)
         for lanes, positions, active in phases:
             if lanes is None and active is None:
@@ -320,7 +310,7 @@ def _phases(batches: list[list[np.ndarray]]) -> list[_Phase]:
             positions = np.stack([queues[i].popleft() for i in lanes])[:, None]
             everyone = len(lanes) == len(queues)
             if len(lanes) == 1 and not everyone:
-                # Twice the same lane, written twice: see `_double`.
+                # Twice the same lane, written twice: never a single one.
                 lanes, positions = lanes * 2, np.repeat(positions, 2, axis=0)
             phases.append(
                 _Phase(
@@ -339,58 +329,29 @@ def _take_full(queue: collections.deque, full: int) -> list[np.ndarray]:
     return run
 
 
-def _double(words, num_examples, phases):
-    """A block of one lane with a second like it, which doesn't count."""
-    return (
-        np.repeat(words, 2, axis=0),
-        np.repeat(num_examples, 2),
-        np.array([True, False]),
-        [
-            p._replace(positions=np.repeat(p.positions, 2, axis=0))
-            for p in phases
-        ],
-    )
+def _wider(phase: _Phase, lanes: int, grow: Callable[[int], int]) -> _Phase:
+    """A phase with lanes and steps more, whose results are thrown away.
 
-
-def _round_up(data, words, num_examples, real, phases):
-    """Lengths rounded up, so that few programs serve many rounds.
-
-    Lanes and steps are added, whose results are thrown away; never examples
-    to a batch.
+    So that few programs serve many rounds where every length is a program of
+    its own. No example is ever added to a batch.
     """
-    lanes = len(real)
-    new_lanes = _step_up(lanes)
-    extra = new_lanes - lanes
+    positions, active = phase.positions, phase.active
+    if phase.lanes is not None:
+        # The first lane again: it computes and writes the same twice.
+        repeat = np.zeros(grow(len(phase.lanes)), np.int64)
+        repeat[: len(phase.lanes)] = np.arange(len(phase.lanes))
+        return _Phase(phase.lanes[repeat], positions[repeat], None)
+    count, steps, size = positions.shape
+    wide = np.zeros((lanes, grow(steps), size), np.int32)
+    mask = np.zeros(wide.shape[:2], bool)
+    wide[:count, :steps] = positions
+    mask[:count, :steps] = True if active is None else active
+    return _Phase(None, wide, mask)
 
-    def pad(a, length):
-        widths = [(0, length - len(a))] + [(0, 0)] * (a.ndim - 1)
-        return np.pad(a, widths)
 
-    rows = len(keras.tree.flatten(data)[0])
-    data = keras.tree.map_structure(lambda a: pad(a, _step_up(rows)), data)
-    padded = []
-    for phase_lanes, positions, active in phases:
-        if phase_lanes is None:
-            steps = _step_up(positions.shape[1])
-            if active is None:
-                active = np.ones(positions.shape[:2], bool)
-            wide = np.zeros((new_lanes, steps, positions.shape[2]), np.int32)
-            wide[:lanes, : positions.shape[1]] = positions
-            mask = np.zeros((new_lanes, steps), bool)
-            mask[:lanes, : positions.shape[1]] = active
-            padded.append(_Phase(None, wide, mask))
-        else:
-            # The first lane again: it computes and writes the same twice.
-            repeat = np.zeros(_step_up(len(phase_lanes)), np.int64)
-            repeat[: len(phase_lanes)] = np.arange(len(phase_lanes))
-            padded.append(_Phase(phase_lanes[repeat], positions[repeat], None))
-    return (
-        data,
-        np.concatenate([words, np.zeros((extra, 2), words.dtype)]),
-        pad(num_examples, new_lanes),
-        pad(real, new_lanes),
-        padded,
-    )
+def _pad(array: np.ndarray, length: int) -> np.ndarray:
+    missing = length - len(array)
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
 
 def _step_up(n: int) -> int:

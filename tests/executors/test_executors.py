@@ -150,7 +150,7 @@ def test_lanes_in_blocks_equal_lanes_at_once():
 
 
 def test_too_few_lanes():
-    with pytest.raises(ValueError, match="`max_lanes` must be at least 1"):
+    with pytest.raises(ValueError, match="`max_lanes` must be a whole"):
         fl.executors.Vectorized(max_lanes=0)
 
 
