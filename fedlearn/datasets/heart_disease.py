@@ -187,22 +187,26 @@ def _sites(
     if source is None:
         folder = cache_folder(cache_dir) / "heart_disease"
         paths = {site: file.fetch(folder) for site, file in _FILES.items()}
-        return {s: _read_uci(path, s, seed) for s, path in paths.items()}
-    names = [_FILES[SITES[0]].name, f"{SITES[0]}.csv"]
-    path = locate(source, names, "heart_disease")
-    if path.name not in names:
-        return _read_csv(path, None, seed)
+    else:
+        first = SITES[0]
+        names = [_FILES[first].name, f"{first}.csv"]
+        path = locate(source, names, "heart_disease")
+        if path.name not in names:
+            return _read_csv(path, None, seed)
+        paths = {
+            site: path.with_name(path.name.replace(first, site))
+            for site in SITES
+        }
     sites: dict[str, _Site] = {}
-    for site in SITES:
-        other = path.with_name(path.name.replace(SITES[0], site))
-        if not other.exists():
+    for site, path in paths.items():
+        if not path.exists():
             raise FileNotFoundError(
-                f"There is no {other}. Expected a file for each hospital."
+                f"There is no {path}. Expected a file for each hospital."
             )
-        if other.suffix == ".csv":
-            sites |= _read_csv(other, site, seed)
+        if path.suffix == ".csv":
+            sites |= _read_csv(path, site, seed)
         else:
-            sites[site] = _read_uci(other, site, seed)
+            sites[site] = _read_uci(path, site, seed)
     return sites
 
 

@@ -26,7 +26,6 @@ def log_gamma_draws(shape: np.ndarray, *key: seeds.Key) -> np.ndarray:
     Marsaglia and Tsang 2000, "A simple method for generating gamma
     variables". Drawn for `shape + 1`, which the method needs above 1, and
     brought down by `Gamma(a) = Gamma(a + 1) * U ** (1 / a)`.
-
     """
     log = portable_math.log
     d = shape + (1 - 1 / 3)
