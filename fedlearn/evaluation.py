@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.clients.cohort import Cohort
+from fedlearn.clients.cohort import Client, Cohort
 from fedlearn.data.class_names import name_classes
 from fedlearn.executors.executor import naming
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
@@ -98,23 +98,12 @@ def evaluate_values(
         raise ValueError(
             f"`batch_size` must be at least 1. Received: {batch_size!r}."
         )
+    apart = per_client or weights_of is not None
     num_examples = 0
     clients: dict[str, dict[str, float]] = {}
     # Merged on the host in float64: sums over millions of examples would
     # lose their last digits in float32.
-    total: list[Any] = []
-
-    def run(batches, weights=(trainable, non_trainable)) -> list[np.ndarray]:
-        nonlocal total
-        values = model.start(*weights).metrics
-        for batch in batches:
-            batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-            values = model.count_batch(*weights, values, batch)
-        values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
-        # The model's metrics exist once the first client has been read.
-        total = total or [np.zeros_like(v) for v in values]
-        total = [t + v for t, v in zip(total, values, strict=True)]
-        return values
+    total: list[np.ndarray] = []
 
     def metrics_of(values) -> dict[str, float]:
         arrays = [
@@ -130,40 +119,28 @@ def evaluate_values(
             model.metric_names,
         )
 
-    def cut(length: int, data: tuple) -> int:
-        """How much of a batch that isn't full is taken at once.
-
-        Where a batch of another length is another program, powers of four: a
-        few lengths serve all clients, and none is padded. Not where it would
-        be another loss.
-        """
-        keras_model: Any = model.model
-        if (
-            backend.LOOPS_IN_GRAPH
-            or not is_example_wise(keras_model, training=False)
-            or not labels_match(keras_model, data[1], keras_model.outputs)
-        ):
-            return length
-        return 4 ** ((length.bit_length() - 1) // 2)
-
-    if per_client or weights_of is not None:
-        for client in cohort:
-            num_examples += client.num_examples
-            own = (trainable, non_trainable)
-            if weights_of is not None:
-                own = weights_of(client.id)
-            with naming([client.id]):
-                values = run(_slices(client.data, batch_size, cut), own)
-            if per_client:
-                clients[client.id] = {
-                    **metrics_of(values),
-                    "num_examples": float(client.num_examples),
-                }
-    else:
-        for data, ids in _pooled(cohort, batch_size):
-            num_examples += len(keras.tree.flatten(data)[0])
-            with naming(ids):
-                run(_slices(data, batch_size, cut))
+    for data, ids in _groups(cohort, 0 if apart else 4 * batch_size):
+        weights = trainable, non_trainable
+        if weights_of is not None:
+            weights = weights_of(ids[0])
+        values = model.start(*weights).metrics
+        with naming(ids):
+            for rows in _batches(model.model, data, batch_size):
+                batch = keras.tree.map_structure(
+                    lambda a, rows=rows: ops.convert_to_tensor(a[rows]), data
+                )
+                values = model.count_batch(*weights, values, batch)
+        values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
+        # The model's metrics exist once the first client has been read.
+        total = total or [np.zeros_like(v) for v in values]
+        total = [t + v for t, v in zip(total, values, strict=True)]
+        size = len(keras.tree.flatten(data)[0])
+        num_examples += size
+        if per_client:
+            clients[ids[0]] = {
+                **metrics_of(values),
+                "num_examples": float(size),
+            }
 
     metrics: dict[str, Any] = metrics_of(total) if num_examples else {}
     metrics["num_clients"] = float(len(cohort))
@@ -174,45 +151,58 @@ def evaluate_values(
     return metrics
 
 
-def _slices(
-    data: tuple, batch_size: int, cut: Callable[[int, tuple], int]
-) -> Iterator[tuple]:
-    """Batches of one client, or of several pooled."""
+def _batches(model: Any, data: tuple, batch_size: int) -> Iterator[slice]:
+    """Which examples are taken at once.
+
+    Where a batch of another length is another program, what is left of the
+    last one is taken in powers of four: a few lengths serve all clients, and
+    none is padded. Not where it would be another loss.
+    """
     size = len(keras.tree.flatten(data)[0])
     start = 0
+    in_powers = (
+        not backend.LOOPS_IN_GRAPH
+        and size % batch_size
+        and is_example_wise(model, training=False)
+        and labels_match(model, data[1], model.outputs)
+    )
     while start < size:
         length = min(batch_size, size - start)
-        if length < batch_size:
-            length = cut(length, data)
-        piece = slice(start, start + length)
-        yield keras.tree.map_structure(lambda a, p=piece: a[p], data)
+        if length < batch_size and in_powers:
+            length = 4 ** ((length.bit_length() - 1) // 2)
+        yield slice(start, start + length)
         start += length
 
 
-def _pooled(
-    cohort: Cohort, batch_size: int
-) -> Iterator[tuple[tuple, list[str]]]:
-    """Data of clients together, so that small ones cost little; whose."""
-    waiting: list[tuple] = []
-    ids: list[str] = []
-    count, shapes = 0, None
+def _groups(cohort: Cohort, num_rows: int) -> Iterator[tuple[tuple, list[str]]]:
+    """Clients' data and their ids: small ones together, which costs less.
 
-    def flush():
+    Args:
+        cohort: The clients.
+        num_rows: How many examples a group has at least; 0 for groups of one
+            client each, also of those without examples.
+    """
+    waiting: list[Client] = []
+    count = 0
+
+    def together():
         data = keras.tree.map_structure(
-            lambda *arrays: np.concatenate(arrays), *waiting
+            lambda *arrays: np.concatenate(arrays), *(c.data for c in waiting)
         )
-        return data, list(ids)
+        return data, [c.id for c in waiting]
+
+    def shapes(client):
+        return [(a.shape[1:], a.dtype) for a in keras.tree.flatten(client.data)]
 
     for client in cohort:
-        if not client.num_examples:
+        if num_rows and not client.num_examples:
             continue
-        new = [(a.shape[1:], a.dtype) for a in keras.tree.flatten(client.data)]
-        if waiting and (new != shapes or count >= 4 * batch_size):
-            yield flush()
-            waiting, ids, count = [], [], 0
-        waiting.append(client.data)
-        ids.append(client.id)
-        shapes = new
+        if waiting and (
+            count >= num_rows or shapes(client) != shapes(waiting[0])
+        ):
+            yield together()
+            waiting, count = [], 0
+        waiting.append(client)
         count += client.num_examples
     if waiting:
-        yield flush()
+        yield together()

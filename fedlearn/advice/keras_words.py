@@ -54,11 +54,13 @@ FIT = {
     "clients": "the clients' data are `data`",
 }
 
+_CLIENTS = (
+    "clients are evaluated: process.evaluate(test), where test is a "
+    "FederatedDataset or a list of (x, y), one for each"
+)
 EVALUATE = {
-    "x": "clients are evaluated: process.evaluate(test), where test is a "
-    "FederatedDataset or a list of (x, y), one for each",
-    "y": "clients are evaluated: process.evaluate(test), where test is a "
-    "FederatedDataset or a list of (x, y), one for each",
+    "x": _CLIENTS,
+    "y": _CLIENTS,
     "data": "it is called `clients`",
     "sample_weight": _WEIGHTS,
     "steps": _ALL,

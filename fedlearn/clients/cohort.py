@@ -114,17 +114,19 @@ class Cohort:
             if len(data) > 1:
                 self._model.check_labels(data, client_id)
             return Client(client_id, data, size, self._state_of(client_id))
-        # Nothing is known of the shapes that were meant by an empty list, and
-        # the model's metrics must exist before anything is compiled.
-        if self._model.no_examples is None:
-            for other in range(len(self)):
-                other_data, other_size = self._load(other)
-                if other_size:
-                    self._model.prepare(other_data, self.ids[other])
-                    break
-            else:
+        # Nothing is known of the shapes that were meant by an empty list:
+        # those of another client of this cohort, and not of one before, or a
+        # round would depend on the rounds before it.
+        for other in range(len(self)):
+            if self.num_examples(other):
+                like, _ = self._load(other)
+                self._model.prepare(like, self.ids[other])
+                data = keras.tree.map_structure(lambda a: a[:0], like)
+                break
+        else:
+            if self._model.no_examples is None:
                 self._model.prepare(data, client_id)
-        data = self._model.no_examples or data
+            data = self._model.no_examples or data
         return Client(client_id, data, 0, self._state_of(client_id))
 
     def _load(self, position: int) -> tuple[tuple, int]:

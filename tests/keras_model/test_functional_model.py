@@ -125,3 +125,14 @@ def test_a_spec_makes_the_variables_that_the_first_examples_would_make():
 def test_a_spec_that_the_model_cannot_take_is_refused():
     with pytest.raises(ValueError, match=r"`spec`.*input shape is \(None, 3\)"):
         FunctionalModel(two_outputs()).build((SPEC[1], SPEC[1]))
+
+
+def test_a_client_without_examples_has_the_shapes_of_its_own_cohort():
+    model = keras.Sequential([keras.Input((None, 3)), layers.Dense(2)])
+    model.compile(loss="mse")
+    process = fl.FederatedAveraging(model)
+    for length in (5, 7):
+        full = (np.zeros((4, length, 3)), np.zeros((4, length, 2)))
+        cohort = process.cohort({"rome": ([], []), "oslo": full})
+        shapes = [a.shape for a in cohort.read(0).data]
+        assert shapes == [(0, length, 3), (0, length, 2)]
