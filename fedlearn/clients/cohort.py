@@ -111,8 +111,6 @@ class Cohort:
         data, size = self._load(position)
         if size:
             self._model.prepare(data, client_id)
-            if len(data) > 1:
-                self._model.check_labels(data, client_id)
             return Client(client_id, data, size, self._state_of(client_id))
         # Nothing is known of the shapes that were meant by an empty list:
         # those of another client of this cohort, and not of one before, or a

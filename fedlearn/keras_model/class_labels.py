@@ -12,21 +12,13 @@ from fedlearn.keras_model.stateless_scope import StatelessScope, current
 
 
 class _Use(NamedTuple):
-    """One place where labels are taken for classes.
+    """One place where labels are taken for classes."""
 
-    Attributes:
-        leaf: Which of the labels' arrays.
-        reach: From an array of labels, of one row, to what gets there.
-        num_classes: How many classes there are.
-        as_given: Whether labels in range get there as they are.
-        verdicts: Of labels out of range, whether they get there as such.
-    """
-
-    leaf: int
-    reach: Any
+    leaf: int  # which of the labels' arrays
+    reach: Any  # from an array of labels, of one row, to what gets there
     num_classes: int
-    as_given: bool
-    verdicts: dict[float, bool]
+    as_given: bool  # whether labels in range get there as they are
+    out_of_range: dict[float, bool]  # whether a label gets there as such
 
 
 class LabelCheck:
@@ -47,17 +39,13 @@ class LabelCheck:
         self._model = model
         self._uses: dict[Any, list[_Use]] = {}
 
-    def __call__(self, batch: tuple, outputs: Any, client_id: str) -> None:
-        """Checks a client's labels.
+    def check(self, batch: tuple, outputs: Any, client_id: str) -> None:
+        """Raises ValueError for labels that are out of range, or NaN.
 
         Args:
             batch: `(x, y)` or `(x, y, sample_weight)`, NumPy arrays.
             outputs: The model's outputs for some of them, or their shapes.
             client_id: For the error.
-
-        Raises:
-            ValueError: If the labels are out of range, or NaN, where that
-                makes the loss wrong.
         """
         arrays = keras.tree.flatten(batch[1])
         key = tuple((a.shape[1:], a.dtype) for a in arrays)
@@ -95,12 +83,8 @@ class LabelCheck:
             )
 
     def _loss(self, one: tuple, outputs: Any, filled: int | None = None) -> Any:
-        """The loss of one example and a made-up prediction; None if it fails.
-
-        Args:
-            one: The example.
-            outputs: As for the check.
-            filled: Which array of labels has 0 in place of NaN.
+        """The loss of an example, with 0 for NaN in one of the labels' arrays;
+        for a made-up prediction, and None if it fails.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(one)
         arrays = keras.tree.flatten(y)
@@ -128,6 +112,8 @@ def _made_up(like: keras.KerasTensor) -> np.ndarray:
 
 
 def _check_range(use: _Use, labels: np.ndarray, client_id: str) -> None:
+    if not labels.size:
+        return
     low, high = labels.min(), labels.max()
     inside = low >= 0 and high < use.num_classes
     if (inside and use.as_given) or np.isnan(low):
@@ -136,13 +122,13 @@ def _check_range(use: _Use, labels: np.ndarray, client_id: str) -> None:
     if use.as_given:
         values = values[(values < 0) | (values >= use.num_classes)]
     for value in values.tolist():
-        if value not in use.verdicts:
+        if value not in use.out_of_range:
             row = np.full((1, *labels.shape[1:]), value, labels.dtype)
             reached = ops.convert_to_numpy(use.reach(row))
-            use.verdicts[value] = bool(
+            use.out_of_range[value] = bool(
                 np.any((reached < 0) | (reached >= use.num_classes))
             )
-        if use.verdicts[value]:
+        if use.out_of_range[value]:
             last = use.num_classes - 1
             who = "" if use.as_given else " that the loss sees"
             raise ValueError(

@@ -80,7 +80,7 @@ class FunctionalModel:
             )
         )
         self._trial = ModelTrial(self)
-        self._check_labels = LabelCheck(model)
+        self._labels = LabelCheck(model)
         self._no_examples: tuple | None = None
 
     @property
@@ -133,15 +133,18 @@ class FunctionalModel:
         """Checks that the model takes a client's examples; creates metrics.
 
         Keras creates a model's metrics when it first sees labels. The model
-        is tried on each new combination of shapes and dtypes, so that labels
-        of the wrong shape are an error that names the client, and not one
-        from inside a compiled round.
+        is tried on each new combination of shapes and dtypes, so that what it
+        can't take is an error that names the client, and not one from inside
+        a compiled round.
 
         Raises:
-            ValueError: If the model can't be run on the examples.
+            ValueError: If the model can't be run on the examples, or its
+                losses can't take the labels.
         """
-        self._trial.run(batch, client_id)
+        outputs = self._trial.run(batch, client_id)
         self._see(batch)
+        if len(batch) > 1:
+            self._labels.check(batch, outputs, client_id)
 
     def _see(self, batch: tuple) -> None:
         if self._no_examples is None:
@@ -153,10 +156,6 @@ class FunctionalModel:
     def no_examples(self) -> tuple | None:
         """Arrays without rows that the model takes; None before `build`."""
         return self._no_examples
-
-    def check_labels(self, batch: tuple, client_id: str) -> None:
-        """Raises ValueError for labels that the model's losses can't take."""
-        self._check_labels(batch, self._trial.run(batch, client_id), client_id)
 
     # Pure functions.
 

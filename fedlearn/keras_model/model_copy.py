@@ -131,10 +131,6 @@ def _fresh_metric(metric: Any, copies: dict[int, Any] | None = None) -> Any:
     Not by its configuration, which leaves out arguments (`axis` of
     `CosineSimilarity`), can't be read back (`label_weights` of `AUC`), and
     finds a function by its name alone.
-
-    Args:
-        metric: The metric; a name or function is given back as it is.
-        copies: Of what was copied already, by its id, for `deepcopy`.
     """
     if not isinstance(metric, keras.metrics.Metric):
         return metric

@@ -1,11 +1,10 @@
 """Which of a model's variables a training step changes."""
 
 import contextlib
-import dataclasses
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -13,8 +12,7 @@ from fedlearn.keras_model import keras_internals
 from fedlearn.keras_model.stateless_scope import OnShapes
 
 
-@dataclasses.dataclass(frozen=True)
-class Roles:
+class Roles(NamedTuple):
     """Positions in `model.non_trainable_variables`, by what happens to them.
 
     Positions and not names: names of Keras 3 variables aren't unique.
@@ -181,11 +179,7 @@ def _record(model: keras.Model, changed: set[int], x: Any) -> Any:
 
 
 def _maybe_changed_by_loss(model, x, y_pred) -> set[int]:
-    """Calls a `compute_loss` of the model's own on made-up labels.
-
-    Returns:
-        What it may change nevertheless, if it can't be called.
-    """
+    """Calls a `compute_loss` on made-up labels; else, what it may change."""
     labels = (
         keras.tree.map_structure(keras.ops.zeros_like, y_pred),
         keras.tree.map_structure(

@@ -90,9 +90,8 @@ class MaskedAccuracy(keras.metrics.Mean):
         weight = ops.cast(counts, self.dtype)
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight, self.dtype)
-            while len(sample_weight.shape) < len(weight.shape):
-                sample_weight = ops.expand_dims(sample_weight, -1)
-            weight = weight * sample_weight
+            missing = len(weight.shape) - len(sample_weight.shape)
+            weight = weight * sample_weight[(..., *[None] * missing)]
         # Flat: of sequences, Keras would add means over their positions, and
         # shorter ones would count for more.
         super().update_state(
@@ -100,8 +99,4 @@ class MaskedAccuracy(keras.metrics.Mean):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "ignore": list(self.ignore),
-            "name": self.name,
-            "dtype": self.dtype,
-        }
+        return {**super().get_config(), "ignore": list(self.ignore)}
