@@ -3,7 +3,16 @@
 Each is a function that returns a new `keras.Model`, from inputs of shape
 `(batch, *input_shape)`; of classifiers to softmax probabilities of shape
 `(batch, num_classes)`, for `loss="sparse_categorical_crossentropy"`. The
-others say in their docstrings which loss they take. They have in common:
+others say in their docstrings which loss they take. `fl.datasets.Task`
+compiles them for their data.
+
+To those that read sequences, number 0 is padding, which their layers skip.
+Leave it out of the loss and of the accuracy by its label as well, with
+`ignore_class` and `fl.metrics.MaskedAccuracy`: with plain
+`"sparse_categorical_crossentropy"` and `"accuracy"`, Keras leaves out only what
+follows padding, and so counts the padding after the last character or word.
+
+They have in common:
 
 Args:
     input_shape: Shape of one example, of images `(height, width, channels)`;

@@ -19,16 +19,9 @@ def shakespeare_lstm(
     one (`vocab_size=80, return_sequences=False`), has 817,872. McMahan et al.
     report 866,578, which these layers have with no whole number of characters.
 
-    Number 0 is padding, which the layers skip. Leave it out of the loss and
-    of the accuracy by its label as well, with `ignore_class` and
-    `fedlearn.metrics.MaskedAccuracy` as below: with plain
-    `"sparse_categorical_crossentropy"` and `"accuracy"`, Keras leaves out
-    only what follows padding, and so counts the padding that follows the last
-    character.
-
     Args:
-        vocab_size: Number of characters, padding and other special ones
-            included.
+        vocab_size: Number of characters, special ones included; 0 is
+            padding, see `fl.models`.
         embedding_size: Dimensions of the embedding.
         units: Units of each LSTM layer.
         return_sequences: Whether to predict the next character at each

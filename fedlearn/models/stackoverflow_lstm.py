@@ -15,16 +15,12 @@ def stackoverflow_lstm(
     back to 96 dimensions and a softmax: 4,050,748 parameters for 10,000 words
     and four special ones.
 
-    Number 0 is padding, which the layers skip. Leave it out of the loss by
-    its label as well, with `ignore_class` as below: with plain
-    `"sparse_categorical_crossentropy"`, Keras leaves out only what follows
-    padding, and so counts the padding that follows the last word. The
-    accuracy of Reddi et al. is over words alone: it ignores padding (0), words
-    outside the vocabulary (10001) and the beginning and end of a sentence
-    (10002 and 10003).
+    The accuracy of Reddi et al. is over words alone: it ignores padding (0,
+    see `fl.models`), words outside the vocabulary (10001) and the beginning
+    and end of a sentence (10002 and 10003).
 
     Args:
-        vocab_size: Number of words, padding and other special ones included.
+        vocab_size: Number of words, special ones included.
         embedding_size: Dimensions of the embedding.
         units: Units of the LSTM layer.
         seed: See `fl.models`.

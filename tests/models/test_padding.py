@@ -55,7 +55,7 @@ def test_labels_decide_what_counts():
 
 
 def test_plain_losses_count_by_inputs():
-    # What the docstrings of the models warn of.
+    # What `help(fl.models)` warns of.
     x, y = sentences(12)
     model = make(plain=True)
     found = model.evaluate(x, y, verbose=0, return_dict=True)
