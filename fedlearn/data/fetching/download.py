@@ -91,7 +91,8 @@ def _write(
     while chunk := read(_CHUNK_BYTES):
         file.write(chunk)
         done += len(chunk)
-        if live and time.monotonic() - last > _SECONDS_BETWEEN_UPDATES:
+        waited = time.monotonic() - last > _SECONDS_BETWEEN_UPDATES
+        if live and (waited or done == total):
             last = time.monotonic()
             of_total = f" of {total / 1e6:,.1f}" if total else ""
             print(

@@ -33,66 +33,48 @@ class BadExampleError(ValueError):
         self.row = row
 
 
-def _message(name: str, *fields: dict[str, Any], **more: Any) -> dict[str, Any]:
-    numbered = [
-        {"number": number, "label": "LABEL_OPTIONAL", **field}
-        for number, field in enumerate(fields, 1)
-    ]
-    return {"name": name, "field": numbered, **more}
-
-
-def _field(name: str, kind: str, repeated: bool = False) -> dict[str, Any]:
-    field = {"name": name, "type": f"TYPE_{kind}"}
-    if kind not in ("BYTES", "FLOAT", "INT64", "STRING"):
-        field = {"name": name, "type": "TYPE_MESSAGE", "typeName": f".x.{kind}"}
-    return field | ({"label": "LABEL_REPEATED"} if repeated else {})
+# A message's fields in the order of their numbers; * for those that repeat.
+# An interface that stays.
+_DEFINITION = {
+    "BytesList": {"value": "BYTES*"},
+    "FloatList": {"value": "FLOAT*"},
+    "Int64List": {"value": "INT64*"},
+    "Feature": {
+        "bytes_list": "BytesList",
+        "float_list": "FloatList",
+        "int64_list": "Int64List",
+    },
+    "Entry": {"key": "STRING", "value": "Feature"},
+    "Features": {"feature": "Entry*"},  # a map is nothing else in bytes
+    "Example": {"features": "Features"},
+}
 
 
 @functools.cache
 def _message_class() -> Any:
-    """The message's class, made from its definition, which never changes."""
     from google.protobuf import (
         descriptor_pb2,
         descriptor_pool,
-        json_format,
         message_factory,
     )
 
-    kinds = [
-        _field("bytes_list", "BytesList"),
-        _field("float_list", "FloatList"),
-        _field("int64_list", "Int64List"),
-    ]
-    entry = _message(
-        "FeatureEntry",
-        _field("key", "STRING"),
-        _field("value", "Feature"),
-        options={"mapEntry": True},
+    file = descriptor_pb2.FileDescriptorProto(
+        name="example", package="x", syntax="proto3"
     )
-    messages = [
-        _message("BytesList", _field("value", "BYTES", repeated=True)),
-        _message("FloatList", _field("value", "FLOAT", repeated=True)),
-        _message("Int64List", _field("value", "INT64", repeated=True)),
-        _message(
-            "Feature",
-            *(kind | {"oneofIndex": 0} for kind in kinds),
-            oneofDecl=[{"name": "kind"}],
-        ),
-        _message(
-            "Features",
-            _field("feature", "Features.FeatureEntry", repeated=True),
-            nestedType=[entry],
-        ),
-        _message("Example", _field("features", "Features")),
-    ]
-    definition = {"name": "x", "package": "x", "syntax": "proto3"}
+    for message, fields in _DEFINITION.items():
+        added = file.message_type.add(name=message)
+        for number, (name, kind) in enumerate(fields.items(), 1):
+            field = added.field.add(name=name, number=number)
+            field.label = (
+                field.LABEL_REPEATED if "*" in kind else field.LABEL_OPTIONAL
+            )
+            kind = kind.rstrip("*")
+            if kind in _DEFINITION:
+                field.type, field.type_name = field.TYPE_MESSAGE, f".x.{kind}"
+            else:
+                field.type = getattr(field, f"TYPE_{kind}")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(
-        json_format.ParseDict(
-            definition | {"messageType": messages},
-            descriptor_pb2.FileDescriptorProto(),
-        )
-    )
+    pool.Add(file)
     descriptor = pool.FindMessageTypeByName("x.Example")
     return message_factory.GetMessageClass(descriptor)
 
@@ -116,39 +98,38 @@ def decode(
     columns: dict[str, np.ndarray] = {}
     for row, blob in enumerate(blobs):
         try:
-            found = parse(blob).features.feature
+            entries = parse(blob).features.feature
         except (DecodeError, TypeError) as error:
             raise BadExampleError(str(error), row) from error
+        found = {entry.key: entry.value for entry in entries}
         known = known or _features(found)
-        fits = len(found) == len(known) > 0
-        for name, (kind, length) in known.items():
+        fits = found.keys() == known.keys() and bool(found)
+        for name, (kind, length) in known.items() if fits else ():
             # Of another kind, this list is empty.
             values = getattr(found[name], kind).value
-            if not fits or len(values) != length:
+            fits = fits and len(values) == length
+            if not fits:
                 break
             if name not in columns:
                 columns[name] = np.empty((len(blobs), length), _DTYPES[kind])
             # As a list: NumPy's own byte strings drop zeros at their end.
             columns[name][row] = list(values) if kind[0] == "b" else values
-        else:
-            if fits:
-                continue
-        # Parsed again: looking for a feature has made it.
-        holds = _features(parse(blob).features.feature) or "no features"
-        raise BadExampleError(
-            f"it holds {holds}, but those before it {known}, so that they "
-            "can't be stacked",
-            row,
-        )
+        if not fits:
+            raise BadExampleError(
+                f"it holds {_features(found) or 'no features'}, but those "
+                f"before it {known}, so that they can't be stacked",
+                row,
+            )
     arrays = {n: a[:, 0] if a.shape[1] == 1 else a for n, a in columns.items()}
     return arrays, known
 
 
-def _features(found: Any) -> dict[str, Feature]:
+def _features(found: Mapping[str, Any]) -> dict[str, Feature]:
     features = {}
     for name in sorted(found):
         # One without a kind is a list without values.
-        kind = found[name].WhichOneof("kind") or "int64_list"
+        kinds = [kind for kind in _DTYPES if found[name].HasField(kind)]
+        kind = kinds[-1] if kinds else "int64_list"
         length = len(getattr(found[name], kind).value)
         features[name] = Feature(kind, length)
     return features
@@ -163,13 +144,13 @@ def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:
     message_class = _message_class()
     count = len(next(iter(features.values())))
     messages = [message_class() for _ in range(count)]
-    for name, array in features.items():
-        kind, values = _plain(name, array)
+    for name in sorted(features):
+        kind, values = _plain(name, features[name])
         for message, row in zip(messages, values, strict=True):
-            feature = message.features.feature[name]
-            getattr(feature, kind).SetInParent()
-            getattr(feature, kind).value.extend(np.ravel(row).tolist())
-    return [m.SerializeToString(deterministic=True) for m in messages]
+            entry = message.features.feature.add(key=name)
+            getattr(entry.value, kind).SetInParent()
+            getattr(entry.value, kind).value.extend(np.ravel(row).tolist())
+    return [message.SerializeToString() for message in messages]
 
 
 def _plain(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
