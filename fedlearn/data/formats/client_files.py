@@ -26,6 +26,13 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
         with open(path, "rb") as stream:
             file = np.load(stream, allow_pickle=False)
             arrays = {name: file[name] for name in file.files}
+            # Damage can hide an entry; 74 bytes are the most around one.
+            listed = sum(
+                entry.compress_size + len(entry.filename) + 74
+                for entry in file.zip.infolist()
+            )
+            if file.zip.start_dir > listed:
+                raise ValueError("its directory doesn't list all that it has")
     except FileNotFoundError:
         raise
     # Of NumPy's headers and of zipfile, all kinds come.
