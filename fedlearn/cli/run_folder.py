@@ -5,8 +5,9 @@ import io
 import json
 import math
 import os
+import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.advice.did_you_mean import did_you_mean
@@ -29,9 +30,9 @@ class RunFolder:
 
     >>> with tempfile.TemporaryDirectory() as path:
     ...     folder = RunFolder(path)
-    ...     folder.write_history([{"round": 1, "loss": 0.5}])
+    ...     folder.write_history({"loss": [3, 2], "val_loss": [1]}, 2)
     ...     folder.read_history()
-    {'round': [1.0], 'loss': [0.5]}
+    {'round': [1.0, 2.0], 'loss': [3.0, 2.0], 'val_loss': [nan, 1.0]}
     """
 
     CONFIG = "config.json"
@@ -58,15 +59,10 @@ class RunFolder:
         return not os.path.isdir(self.path) or not os.listdir(self.path)
 
     def command_to_go_on(self, model: Any) -> str:
-        """The command that goes on with the run.
-
-        Args:
-            model: Its flag of this name: code has to be named again.
-        """
+        """What goes on with the run, whose `--model` this is."""
+        # Code has to be named again.
         again = f" --model={model}" if is_code(model) else ""
         return f"fedlearn train --resume --output_dir={self.path}{again}"
-
-    # Writing.
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file of the run."""
@@ -79,15 +75,22 @@ class RunFolder:
         text = json.dumps(_finite(value), indent=2, allow_nan=False)
         self.write(name, (text + "\n").encode())
 
-    def write_history(self, table: Iterable[Mapping[str, float]]) -> None:
-        """Writes the metrics, a row a round."""
-        table = list(table)
-        # Keys of all rows: validation may come later than the first round.
-        columns = list(dict.fromkeys(key for row in table for key in row))
+    def write_history(
+        self, history: Mapping[str, list[float]], validation_freq: int
+    ) -> None:
+        """Writes metrics as Keras keeps them: a row a round."""
+        # Columns of all rounds: validation may come later than the first.
+        columns: dict[str, dict[int, float]] = {}
+        for name, values in history.items():
+            every = validation_freq if name.startswith("val_") else 1
+            columns[name] = {
+                (i + 1) * every: value for i, value in enumerate(values)
+            }
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["round", *columns])
+        for i in range(1, 1 + max(map(len, history.values()))):
+            writer.writerow([i, *(c.get(i, "") for c in columns.values())])
         self.write(self.HISTORY, text.getvalue().encode())
 
     def write_model(self, model: "keras.Model") -> None:
@@ -101,8 +104,6 @@ class RunFolder:
             model.save(path)
             with open(path, "rb") as file:
                 self.write(self.MODEL, file.read())
-
-    # Reading. Whoever wrote the folder, its files are checked.
 
     def read_json(self, name: str) -> Any:
         """Reads a file of plain values."""
@@ -164,15 +165,11 @@ class RunFolder:
             return
         if not os.path.isdir(self.path):
             parent, own = os.path.split(self.path.rstrip("/"))
-            others = (
-                os.listdir(parent or ".")
-                if os.path.isdir(parent or ".")
-                else []
-            )
-            hint = did_you_mean(own, others, f"{parent}/" if parent else "")
+            near = [p.name for p in pathlib.Path(parent).glob("*")]
             raise UsageError(
                 f"there is no folder {self.path}. Expected the folder of a "
-                f"run, as fedlearn train --output_dir makes it.{hint}"
+                "run, as fedlearn train --output_dir makes it."
+                + did_you_mean(own, near, os.path.join(parent, ""))
             )
         if name == self.CONFIG:
             raise UsageError(
@@ -184,25 +181,6 @@ class RunFolder:
             f"{self.path} has no {name}: the run hasn't ended. Go on with it: "
             f"{self.command_to_go_on(model)}"
         )
-
-
-def rows(
-    history: Mapping[str, list[float]], validation_freq: int
-) -> list[dict[str, float]]:
-    """A dict a round, from a list a metric as Keras keeps them.
-
-    Example:
-
-    >>> rows({"loss": [3.0, 2.0], "val_loss": [2.5]}, validation_freq=2)
-    [{'round': 1, 'loss': 3.0}, {'round': 2, 'loss': 2.0, 'val_loss': 2.5}]
-    """
-    length = max(map(len, history.values()))
-    table: list[dict[str, float]] = [{"round": i + 1} for i in range(length)]
-    for name, values in history.items():
-        every = validation_freq if name.startswith("val_") else 1
-        for i, value in enumerate(values):
-            table[(i + 1) * every - 1][name] = value
-    return table
 
 
 def _finite(value: Any) -> Any:

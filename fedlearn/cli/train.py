@@ -19,7 +19,7 @@ from fedlearn.cli.flags import (
     UsageError,
     wrapped,
 )
-from fedlearn.cli.run_folder import RunFolder, rows
+from fedlearn.cli.run_folder import RunFolder
 from fedlearn.names import (
     AGGREGATORS,
     ALGORITHMS,
@@ -31,7 +31,6 @@ from fedlearn.names import (
 # What may differ when a run goes on; of these, what is as it was.
 _FREE = ("cache_dir", "debug", "output_dir", "resume", "rounds", "verbose")
 _KEPT = ("cache_dir", "rounds")
-_SECONDS = 5.0  # between two writes of the table of metrics
 
 HELP = f"""\
 Usage: fedlearn train [FLAGS]
@@ -225,20 +224,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
 
 
 def _fit(made, task, flags, folder, config) -> None:
-    """Trains, and writes the metrics meanwhile."""
-    import keras
-
-    last = [time.monotonic()]
-
-    def write(epoch=None, logs=None):
-        del logs
-        history = getattr(made.model, "history", None)
-        if epoch is None or time.monotonic() - last[0] > _SECONDS:
-            last[0] = time.monotonic()
-            if history is not None and history.history:
-                frequency = flags.validation_freq
-                folder.write_history(rows(history.history, frequency))
-
+    """Trains, and writes the metrics, also those until an error."""
     clock = time.perf_counter()
     try:
         history = made.fit(
@@ -247,7 +233,6 @@ def _fit(made, task, flags, folder, config) -> None:
             clients_per_round=flags.clients_per_round,
             validation_data=task.test if flags.validation_freq else None,
             validation_freq=flags.validation_freq or 1,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=write)],
             verbose=flags.verbose,
             seed=flags.seed,
             checkpoint_dir=folder.path,
@@ -265,7 +250,9 @@ def _fit(made, task, flags, folder, config) -> None:
     finally:
         config["seconds"] += time.perf_counter() - clock
         folder.write_json(folder.CONFIG, config)
-        write()
+        known = getattr(made.model, "history", None)
+        if known is not None and known.history:
+            folder.write_history(known.history, flags.validation_freq)
 
 
 def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:

@@ -6,8 +6,6 @@ import math
 def in_bytes(number: float) -> str:
     """A number of bytes, with a decimal unit.
 
-    Example:
-
     >>> in_bytes(512), in_bytes(55_316), in_bytes(2.77e9)
     ('512 B', '55.3 kB', '2.77 GB')
     """
@@ -16,35 +14,25 @@ def in_bytes(number: float) -> str:
             break
         number /= 1000
     digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    digits = 0 if unit == "B" else digits
-    return f"{number:.{digits}f} {unit}"
+    return f"{number:.{0 if unit == 'B' else digits}f} {unit}"
 
 
 def duration(seconds: float) -> str:
     """A time, in its two largest units.
 
-    Example:
-
     >>> duration(0.25), duration(8.34), duration(79.7), duration(7380)
     ('0.25 s', '8.3 s', '1 min 20 s', '2 h 3 min')
     """
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
     if seconds < 59.5:
-        return f"{seconds:.0f} s"
+        digits = 2 if seconds < 1 else 1 if seconds < 9.95 else 0
+        return f"{seconds:.{digits}f} s"
     if seconds < 3570:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"
+        return "{} min {} s".format(*divmod(round(seconds), 60))
+    return "{} h {} min".format(*divmod(round(seconds / 60), 60))
 
 
 def metric(value: float) -> str:
     """A loss or an accuracy, in at most 7 characters where it can be.
-
-    Example:
 
     >>> metric(0.97512), metric(123.456), metric(0.0000123)
     ('0.9751', '123.5', '1.2e-05')
@@ -53,15 +41,11 @@ def metric(value: float) -> str:
         return str(value)
     if value and (abs(value) < 5e-4 or abs(value) >= 1e5):
         return f"{value:.1e}"
-    if abs(value) >= 100:
-        return f"{value:.1f}"
-    return f"{value:.4f}"
+    return f"{value:.{1 if abs(value) >= 100 else 4}f}"
 
 
 def counted(number: int, noun: str) -> str:
     """A count and its noun.
-
-    Example:
 
     >>> counted(1, "client"), counted(3400, "client")
     ('1 client', '3,400 clients')
