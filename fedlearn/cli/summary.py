@@ -39,15 +39,12 @@ def aggregation(flags: Mapping[str, Any]) -> str:
 def begin(config: Mapping[str, Any]) -> Iterator[str]:
     """What is going to be trained."""
     flags, plan = config["flags"], config["privacy"]
-    on = title(flags).replace(
-        " on ",
-        f" with {flags['model']} ({config['num_parameters']:,} parameters) on ",
-        1,
-    )
+    algorithm, _, data = title(flags).partition(" on ")
     yield (
-        f"{on}: {counted(flags['rounds'], 'round')}, each with "
-        f"{'about ' if plan else ''}{flags['clients_per_round']} of "
-        f"{config['num_clients']} clients; {config['backend']}"
+        f"{algorithm} with {flags['model']} ({config['num_parameters']:,} "
+        f"parameters) on {data}: {counted(flags['rounds'], 'round')}, each "
+        f"with {_cohort(config)} of {config['num_clients']} clients; "
+        f"{config['backend']}"
     )
     if plan:
         yield (
@@ -57,55 +54,57 @@ def begin(config: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _cohort(config):
+    # Privacy draws each client by its own coin: the number varies.
+    about = "about " if config.get("privacy") else ""
+    return f"{about}{config['flags']['clients_per_round']}"
+
+
 def lines(
     config: Mapping[str, Any],
     history: Mapping[str, Sequence[float]],
     evaluation: Mapping[str, Any],
 ) -> Iterator[str]:
     """A line with the facts of a run, and tables of what came of it."""
-    flags = config["flags"]
-    # Privacy draws each client by its own coin: the number varies.
-    facts = (
-        f"{title(flags)}, {counted(len(history['round']), 'round')} of "
-        f"{'about ' if config.get('privacy') else ''}"
-        f"{flags['clients_per_round']} of "
+    facts = [
+        title(config["flags"]),
+        f"{counted(len(history['round']), 'round')} of {_cohort(config)} of "
         f"{counted(config['num_clients'], 'client')}",
-        aggregation(flags),
-        config.get("seconds") and f"trained in {duration(config['seconds'])}",
-    )
+        aggregation(config["flags"]),
+    ]
+    if config.get("seconds"):
+        facts.append(f"trained in {duration(config['seconds'])}")
     yield ", ".join(filter(None, facts))
     yield ""
-    yield from _results(history, evaluation)
-    yield ""
-    if config.get("privacy"):
-        yield from _privacy(config["privacy"])
-    yield from per_client(evaluation)
-    yield ""
-
-
-def _results(history, evaluation):
-    """Training and test metrics side by side, and the bytes."""
-    table = [["", "train", "test"]]
-    for name in evaluation["statistics"]:
-        values = history.get(name)
-        table.append(
+    yield from _aligned(
+        ["", "train", "test"],
+        *(
             [
                 name,
-                metric(values[-1]) if values else "-",
-                metric(_number(evaluation.get(name))),
+                metric(history[name][-1]) if history.get(name) else "-",
+                _metric(evaluation.get(name)),
             ]
-        )
-    yield from _aligned(table)
+            for name in evaluation["statistics"]
+        ),
+    )
     yield "  (train: the clients of the last round, while they trained;"
     yield "   test: all test clients, with the final model)"
-    both = [history.get("bytes_up"), history.get("bytes_down")]
+    yield ""
+    both: Any = [history.get("bytes_up"), history.get("bytes_down")]
     if all(both):
         sent = num_sent(history)
-        each = [in_bytes(sum(b) / sent) for b in both]
-        total = [in_bytes(sum(b)) for b in both]
-        table = [["bytes", "up", "down"], ["a client a round", *each]]
+        yield from _aligned(
+            ["bytes", "up", "down"],
+            ["a client a round", *(in_bytes(sum(b) / sent) for b in both)],
+            ["in all", *(in_bytes(sum(b)) for b in both)],
+        )
         yield ""
-        yield from _aligned([*table, ["in all", *total]])
+    if config.get("privacy"):
+        text = _privacy(config["privacy"])
+        yield from (f"  {line}" for line in textwrap.wrap(text, 76))
+        yield ""
+    yield from per_client(evaluation)
+    yield ""
 
 
 def num_sent(history: Mapping[str, Sequence[float]]) -> float:
@@ -122,18 +121,16 @@ def num_sent(history: Mapping[str, Sequence[float]]) -> float:
 def _privacy(plan):
     """What a private run promises, and of what budget."""
     norm = plan["clip_norm"]
-    clip = norm if norm == "adaptive" else format(norm, "g")
-    text = (
+    return (
         f"Privacy: epsilon {plan['spent']:.4g} "
         f"({plan['spent_with'].upper()}) at delta {plan['delta']:.3g}, for a "
         "client with all of its data, there or not; each takes part by its "
-        f"own coin (Poisson sampling); clip norm {clip}, noise of "
+        "own coin (Poisson sampling); clip norm "
+        f"{norm if norm == 'adaptive' else format(norm, 'g')}, noise of "
         f"{plan['noise_multiplier']:.4g} times it, found with "
         f"{plan['accountant'].upper()} for a budget of {plan['epsilon']:g} in "
         f"{counted(plan['rounds'], 'round')}."
     )
-    yield from (f"  {line}" for line in textwrap.wrap(text, 76))
-    yield ""
 
 
 def per_client(evaluation: Mapping[str, Any]) -> Iterator[str]:
@@ -143,38 +140,31 @@ def per_client(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield "  no client has test examples"
         return
     columns = ("mean", "std", "min", "max")
-    title = f"over {counted(int(evaluation['num_clients']), 'client')}"
     yield from _aligned(
-        [
-            [title, *columns],
-            *(
-                [name, *(metric(_number(values[c])) for c in columns)]
-                for name, values in spread.items()
-            ),
-        ]
+        [f"over {counted(int(evaluation['num_clients']), 'client')}", *columns],
+        *([n, *(_metric(v[c]) for c in columns)] for n, v in spread.items()),
     )
     yield ""
-    deciles = [["deciles", *(f"{i}0%" for i in range(1, 10))]]
-    for name, values in spread.items():
-        numbers = [_number(values[d]) for d in DECILES]
-        # Nine of them in 80 columns leave 5 characters each.
-        deciles.append(
-            [
-                name,
-                *(
-                    f"{v:.3f}" if 5e-4 <= abs(v) < 10 else f"{v:.3g}"
-                    for v in numbers
-                ),
-            ]
-        )
-    yield from _aligned(deciles, gap=2, first=9)
+    yield from _aligned(
+        ["deciles", *(f"{i}0%" for i in range(1, 10))],
+        *([n, *(_short(v[d]) for d in DECILES)] for n, v in spread.items()),
+        gap=2,
+        first=9,
+    )
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _metric(value: float | None) -> str:
+    return metric(float("nan") if value is None else value)
 
 
-def _aligned(table, gap=4, first=17):
+def _short(value: float | None) -> str:
+    # Nine deciles in 80 columns leave 5 characters each.
+    if value is None:
+        return "nan"
+    return f"{value:.3f}" if 5e-4 <= abs(value) < 10 else f"{value:.3g}"
+
+
+def _aligned(*table, gap=4, first=17):
     """Columns: the first to the left, the others to the right."""
     first = max(first, *(len(row[0]) for row in table))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
