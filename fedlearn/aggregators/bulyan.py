@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.aggregators.distances import gram, squared_distances
 from fedlearn.aggregators.krum import krum_ranks
 from fedlearn.aggregators.robust_rule import (
     RobustRule,
-    checked_count,
     num_counted,
 )
 from fedlearn.aggregators.sorted_rows import (
@@ -23,18 +22,10 @@ from fedlearn.encoders.encoder import Value
 
 
 def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
-    """The updates that Krum chooses, one after another.
+    """The updates that Krum chooses: one for each of them, zero for others.
 
     Each time the one with the smallest score among those left is taken away,
     until `m - 2 f` of the `m` that count are chosen.
-
-    Args:
-        distances: Squared distances of all pairs, of shape `(n, n)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-        num_byzantine: `f`, how many clients may be malicious.
-
-    Returns:
-        Floats of shape `(n,)`: one for the chosen, zero for others.
     """
     counts = ops.cast(weight > 0, weight.dtype)
 
@@ -47,17 +38,9 @@ def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
 
 
 def mean_around_median(values: Value, weight: Any, num_left_out: int) -> Value:
-    """Of each coordinate, the mean of the values closest to its median.
+    """The mean of each coordinate's values, but those far from its median.
 
-    Args:
-        values: Float32 arrays of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-        num_left_out: How many of the values that count are left out.
-
-    Returns:
-        Arrays without the first axis.
-
-    Example:
+    `num_left_out` are left out, the farthest.
 
     >>> stack = ops.array([[0.0], [4.0], [5.0], [9.0], [5.0]])
     >>> float(mean_around_median([stack], ops.ones(5), 2)[0][0])
@@ -114,7 +97,7 @@ class Bulyan(RobustRule):
 
     def __init__(self, num_byzantine: int, encoders: Encoders = ()):
         super().__init__(encoders)
-        self.num_byzantine = checked_count("num_byzantine", num_byzantine)
+        self.num_byzantine = checks.whole("num_byzantine", num_byzantine, 0)
 
     @property
     def num_required(self) -> int:

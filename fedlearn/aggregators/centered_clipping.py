@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 from keras import ops
 
-from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
+from fedlearn import checks
 from fedlearn.aggregators.distances import weighted_sum
-from fedlearn.aggregators.robust_rule import RobustRule, checked_count
+from fedlearn.aggregators.norm_bounding import radius_of
+from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
@@ -22,18 +23,8 @@ def centered_clip(
 ) -> Value:
     """A center, moved by the mean of the clipped ways to the updates.
 
-    `v <- v + (1/m) sum_i (x_i - v) min(1, tau / ||x_i - v||)`, some times.
-
-    Args:
-        values: Float32 arrays of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-        center: Arrays of shape `(...)`: the first `v`.
-        tau: How far an update may pull, an L2 norm; or `"median"`: as far as
-            the median of `||x_i - v||`, anew each time.
-        num_iterations: How often.
-
-    Returns:
-        Arrays of shape `(...)`.
+    `v <- v + (1/m) sum_i (x_i - v) min(1, tau / ||x_i - v||)`, some times;
+    with `tau="median"` as far as the median of `||x_i - v||`, anew each time.
 
     Example: the first update pulls as far as it is, the second by 1.
 
@@ -48,7 +39,7 @@ def centered_clip(
         ways = [v - c for v, c in zip(values, center, strict=True)]
         lengths = norms.l2_of_rows(ways)
         radius = median_of(lengths, weight) if tau == "median" else tau
-        moves = weighted_sum(ways, shares * clip_factors(lengths, radius))
+        moves = weighted_sum(ways, shares * norms.clip_factors(lengths, radius))
         center = [c + m for c, m in zip(center, moves, strict=True)]
     return center
 
@@ -95,8 +86,8 @@ class CenteredClipping(RobustRule):
         encoders: Encoders = (),
     ):
         super().__init__(encoders)
-        self.tau = checked_radius("tau", tau)
-        self.num_iterations = checked_count("num_iterations", num_iterations, 1)
+        self.tau = radius_of("tau", tau)
+        self.num_iterations = checks.whole("num_iterations", num_iterations, 1)
 
     def init_rule(self) -> Any:
         return [ops.zeros(s.shape, norms.wide_dtype([s])) for s in self.spec]

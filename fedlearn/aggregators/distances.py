@@ -37,12 +37,6 @@ class Gram(NamedTuple):
 def gram(values: Value, weight: Any) -> Gram:
     """The inner products of all pairs of updates.
 
-    Args:
-        values: Float32 or float64 arrays of shape `(n, ...)`, one a variable.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-
-    Example:
-
     >>> found = gram([ops.array([[1.0], [2.0], [4.0]])], ops.ones(3))
     >>> distances = squared_distances(found.products) * found.unit**2
     >>> ops.convert_to_numpy(ops.sqrt(distances)).tolist()
@@ -94,12 +88,7 @@ def _median_distances(distances: Any, weight: Any) -> Any:
 def squared_distances(products: Any) -> Any:
     """The squared Euclidean distances of all pairs of points.
 
-    Args:
-        products: Their inner products, of shape `(n, n)`.
-
-    Returns:
-        An array of shape `(n, n)`, zero on the diagonal; infinite where its
-        dtype can't hold the distance.
+    Zero on the diagonal; infinite where the dtype can't hold the distance.
     """
     squares = ops.diagonal(products)
     # A product rounds differently from its mirror image; distances mustn't.
@@ -111,27 +100,14 @@ def squared_distances(products: Any) -> Any:
 
 
 def squared_distances_to(products: Any, weights: Any) -> Any:
-    """Squared distances of all points to a weighted sum of them.
-
-    Args:
-        products: Their inner products, finite.
-        weights: Of shape `(n,)`, with sum 1.
-    """
+    """Squared distances of all points to a weighted mean of them."""
     with_sum = ops.matmul(products, weights[:, None])[:, 0]
     square = ops.sum(weights * with_sum)
     return ops.maximum(ops.diagonal(products) - 2 * with_sum + square, 0.0)
 
 
 def weighted_sum(values: Value, weights: Any) -> Value:
-    """A weighted sum of updates.
-
-    Args:
-        values: Arrays of shape `(n, ...)`.
-        weights: Of shape `(n,)`.
-
-    Returns:
-        Arrays without the first axis.
-    """
+    """The sum of updates (the first axis) with weights of shape `(n,)`."""
     return [
         ops.reshape(
             ops.matmul(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.aggregators.distances import (
     Gram,
     gram,
@@ -14,8 +14,6 @@ from fedlearn.aggregators.distances import (
 )
 from fedlearn.aggregators.robust_rule import (
     RobustRule,
-    checked_count,
-    checked_positive,
 )
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
@@ -24,21 +22,12 @@ from fedlearn.encoders.encoder import Value
 def weiszfeld_weights(
     points: Gram, weight: Any, smoothing: float, num_iterations: int
 ) -> Any:
-    """What each update counts for in the geometric median.
+    """What each update counts for in the geometric median, with sum 1.
 
     The smoothed Weiszfeld algorithm. From one iteration to the next, with
     `v = sum_i b_i x_i`, the new `b_i` is proportional to
     `w_i / max(smoothing, ||x_i - v||)`. The points enter by their inner
     products alone.
-
-    Args:
-        points: Of the updates, from `gram`.
-        weight: `w`, of shape `(n,)`; zero for rows that don't count.
-        smoothing: A distance, above 0.
-        num_iterations: How often.
-
-    Returns:
-        Of shape `(n,)`, with sum 1; all zeros if no row counts.
 
     Example: three points in a line, the third one far away.
 
@@ -116,8 +105,8 @@ class GeometricMedian(RobustRule):
             )
         super().__init__(encoders)
         self.weighting = weighting
-        self.smoothing = checked_positive("smoothing", smoothing)
-        self.num_iterations = checked_count("num_iterations", num_iterations, 1)
+        self.smoothing = checks.positive("smoothing", smoothing)
+        self.num_iterations = checks.whole("num_iterations", num_iterations, 1)
 
     def weight(self, num_examples: Any) -> Any:
         if self.weighting == "num_examples":

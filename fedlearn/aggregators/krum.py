@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.aggregators.distances import (
     gram,
     squared_distances,
@@ -14,7 +15,6 @@ from fedlearn.aggregators.distances import (
 )
 from fedlearn.aggregators.robust_rule import (
     RobustRule,
-    checked_count,
     num_counted,
 )
 from fedlearn.aggregators.sorted_rows import row_numbers
@@ -23,18 +23,17 @@ from fedlearn.encoders.encoder import Value
 
 
 def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
-    """How far each update is from those that are closest to it.
+    """How far each update is from those closest to it, of shape `(n,)`.
+
+    The sum of an update's squared distances to the `m - f - 2` closest of the
+    `m` that count (at least to the closest one). Infinite for rows that don't
+    count, and only for those.
 
     Args:
         distances: Squared distances of all pairs, of shape `(n, n)`, in any
             unit.
         weight: Of shape `(n,)`; zero for rows that don't count.
         num_byzantine: `f`, how many clients may be malicious.
-
-    Returns:
-        Of shape `(n,)`: the sum of an update's squared distances to the
-        `m - f - 2` closest of the `m` that count (at least to the closest
-        one). Infinite for rows that don't count, and only for those.
 
     Example: the last of five points is far from all.
 
@@ -49,27 +48,11 @@ def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
 
 
 def krum_ranks(distances: Any, weight: Any, num_byzantine: int) -> Any:
-    """The order of updates by `krum_scores`: 0 for the smallest score.
+    """The order of updates by `krum_scores`, int32: 0 for the smallest score.
 
     Two updates that are each other's one neighbour have the same score. Of
     equals, the one that is closer to all others comes first; the paper takes
     the first in the order of clients, which should not matter.
-
-    Args:
-        distances: As for `krum_scores`.
-        weight: The same.
-        num_byzantine: The same.
-
-    Returns:
-        Int32 of shape `(n,)`.
-
-    Example:
-
-    >>> x = ops.array([[0.0], [1.0], [2.0], [4.0], [100.0]])
-    >>> distances = squared_distances(ops.matmul(x, ops.transpose(x)))
-    >>> ranks = krum_ranks(distances, ops.ones(5), 1)
-    >>> ops.convert_to_numpy(ranks).tolist()
-    [2, 0, 1, 3, 4]
     """
     scores = krum_scores(distances, weight, num_byzantine)
     everyone = _sum_of_closest(distances, weight, num_counted(weight) - 1)
@@ -130,8 +113,8 @@ class Krum(RobustRule):
         encoders: Encoders = (),
     ):
         super().__init__(encoders)
-        self.num_byzantine = checked_count("num_byzantine", num_byzantine)
-        self.num_selected = checked_count("num_selected", num_selected, 1)
+        self.num_byzantine = checks.whole("num_byzantine", num_byzantine, 0)
+        self.num_selected = checks.whole("num_selected", num_selected, 1)
 
     @property
     def num_required(self) -> int:

@@ -10,15 +10,7 @@ from fedlearn.encoders.encoder import Value
 def coordinate_median(values: Value, weight: Any) -> Value:
     """The median of each coordinate over the rows that count.
 
-    Args:
-        values: Float32 arrays of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-
-    Returns:
-        Arrays without the first axis; for an even number of rows the mean of
-        the two in the middle.
-
-    Example:
+    For an even number of rows the mean of the two in the middle.
 
     >>> from keras import ops
     >>> stack = ops.array([[1.0], [5.0], [1e30], [0.0]])

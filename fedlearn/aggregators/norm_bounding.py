@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from keras import ops
 
-from fedlearn.aggregators.clipping_radius import checked_radius, clip_factors
+from fedlearn import checks
 from fedlearn.aggregators.distances import weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
@@ -16,24 +16,25 @@ from fedlearn.encoders.encoder import Value
 def mean_within_median_norm(values: Value, weight: Any) -> Value:
     """The mean of updates, the longer half scaled down to the median norm.
 
-    Args:
-        values: Float32 arrays of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-
-    Returns:
-        Arrays without the first axis.
-
-    Example:
-
     >>> stack = ops.array([[1.0], [-2.0], [100.0]])
     >>> round(float(mean_within_median_norm([stack], ops.ones(3))[0][0]), 4)
     0.3333
     """
     lengths = norms.l2_of_rows(values)
-    factors = clip_factors(lengths, median_of(lengths, weight))
+    factors = norms.clip_factors(lengths, median_of(lengths, weight))
     counts = ops.cast(weight > 0, lengths.dtype)
     shares = counts / ops.maximum(ops.sum(counts), 1.0)
     return weighted_sum(values, shares * factors)
+
+
+def radius_of(name: str, value: Any) -> float | Literal["median"]:
+    """A number above zero or `"median"`, or a clear error."""
+    if isinstance(value, str) and value != "median":
+        raise ValueError(
+            f"`{name}` must be a number above 0, or 'median' for one that "
+            f"follows the updates. Received: {value!r}."
+        )
+    return value if value == "median" else checks.positive(name, value)
 
 
 class NormBounding(RobustRule):
@@ -73,7 +74,7 @@ class NormBounding(RobustRule):
         encoders: Encoders = (),
     ):
         super().__init__(encoders)
-        self.norm = checked_radius("norm", norm)
+        self.norm = radius_of("norm", norm)
         self.reduction = "stack" if self.norm == "median" else "sum"
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:

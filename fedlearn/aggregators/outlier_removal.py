@@ -4,8 +4,9 @@ from typing import Any
 
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.aggregators.distances import weighted_sum
-from fedlearn.aggregators.robust_rule import RobustRule, checked_positive
+from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
@@ -13,17 +14,7 @@ from fedlearn.encoders.encoder import Value
 
 
 def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
-    """Which updates aren't much longer than most.
-
-    Args:
-        values: Float32 arrays of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-        factor: How many times the median norm is too much.
-
-    Returns:
-        Bool of shape `(n,)`; False for rows that don't count.
-
-    Example:
+    """Which updates that count are at most `factor` times the median norm long.
 
     >>> stack = ops.array([[1.0], [2.0], [-3.0], [50.0]])
     >>> ordinary = is_ordinary([stack], ops.ones(4), 3.0)
@@ -59,7 +50,7 @@ class OutlierRemoval(RobustRule):
 
     def __init__(self, factor: float = 3.0, encoders: Encoders = ()):
         super().__init__(encoders)
-        self.factor = checked_positive("factor", factor)
+        self.factor = checks.positive("factor", factor)
         if self.factor <= 1:
             raise ValueError(
                 "`factor` must be above 1, or half of the updates would be "

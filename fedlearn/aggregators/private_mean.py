@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from fedlearn import checks
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders.adaptive_clip import AdaptiveClip, noise_split
@@ -108,11 +109,7 @@ class PrivateMean(Mean):
                 "`clip_norm` must be a positive number or 'adaptive'. "
                 f"Received: {clip_norm!r}."
             )
-        if not clients_per_round > 0:
-            raise ValueError(
-                "`clients_per_round` must be a positive number. Received: "
-                f"{clients_per_round!r}."
-            )
+        checks.positive("clients_per_round", clients_per_round)
         self.clip_norm = clip_norm
         self.noise_multiplier = noise_multiplier
         self.clients_per_round = clients_per_round
@@ -148,9 +145,4 @@ class PrivateMean(Mean):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "clip_norm": self.clip_norm,
-            "noise_multiplier": self.noise_multiplier,
-            "clients_per_round": self.clients_per_round,
-            "encoders": self._wire,
-        }
+        return {**super().get_config(), "encoders": self._wire}

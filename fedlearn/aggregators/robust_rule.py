@@ -168,22 +168,3 @@ def num_counted(weight: Any) -> Any:
         weight: Of shape `(n,)`; zero for rows that don't.
     """
     return ops.sum(ops.cast(weight > 0, "int32"))
-
-
-def checked_count(name: str, value: Any, least: int = 0) -> int:
-    """A whole number of at least `least`, or a clear error."""
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(
-            f"`{name}` must be a whole number of at least {least}. Received: "
-            f"{value!r}."
-        )
-    return int(value)
-
-
-def checked_positive(name: str, value: float) -> float:
-    """A finite number above zero, or a clear error."""
-    if not 0 < value < float("inf"):
-        raise ValueError(
-            f"`{name}` must be a finite number above 0. Received: {value!r}."
-        )
-    return float(value)

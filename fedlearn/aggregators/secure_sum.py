@@ -97,10 +97,4 @@ class SecureSum(Mean):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "encoders": self._given,
-            "clients_per_round": self.clients_per_round,
-            "bits": self.bits,
-            "value_range": self.value_range,
-            "modulus_bits": self.modulus_bits,
-        }
+        return {**super().get_config(), "encoders": self._given}

@@ -12,15 +12,6 @@ from fedlearn.aggregators.sorting_network import sort_columns
 def sorted_rows(stack: Any, weight: Any) -> Any:
     """The rows that count, each coordinate sorted by itself; then infinities.
 
-    Args:
-        stack: Float32 of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-
-    Returns:
-        An array of the same shape.
-
-    Example:
-
     >>> stack = ops.array([[3.0], [9.0], [1.0]])
     >>> rows = sorted_rows(stack, ops.array([1.0, 0.0, 1.0]))
     >>> ops.convert_to_numpy(rows)[:, 0].tolist()
@@ -35,11 +26,9 @@ def sorted_rows(stack: Any, weight: Any) -> Any:
 
 
 def middle(ordered: Any, num_rows: Any) -> Any:
-    """The median of the first rows of what `sorted_rows` made.
+    """The median of the first `num_rows` (an int32 scalar) of `sorted_rows`.
 
-    Args:
-        ordered: Of shape `(n, ...)`.
-        num_rows: How many, an int32 scalar. For none the result is infinite.
+    For none it is infinite.
     """
     last = ops.maximum(num_rows - 1, 0)
     pair = ops.take(ordered, ops.stack([last // 2, (last + 1) // 2]), axis=0)
@@ -47,29 +36,12 @@ def middle(ordered: Any, num_rows: Any) -> Any:
 
 
 def median_of(numbers: Any, weight: Any) -> Any:
-    """The median of the numbers that count, a scalar; infinite if none does.
-
-    Args:
-        numbers: Float32 of shape `(n,)`.
-        weight: Of shape `(n,)`; zero for those that don't count.
-
-    Example:
-
-    >>> numbers = ops.array([5.0, 1.0, 0.0, 2.0])
-    >>> float(median_of(numbers, ops.array([1.0, 1.0, 0.0, 1.0])))
-    2.0
-    """
+    """The median of the numbers that count, a scalar; infinite if none does."""
     return middle(sorted_rows(numbers, weight), num_counted(weight))
 
 
 def mean_between(ordered: Any, start: Any, stop: Any) -> Any:
-    """The mean of rows `start` to `stop`, without the latter.
-
-    Args:
-        ordered: Of shape `(n, ...)`.
-        start: Int32, a scalar or an array of shape `(...)`.
-        stop: The same.
-    """
+    """The mean of rows `start` to `stop`, without the latter."""
     position = along_rows(row_numbers(ordered), ordered)
     inside = ops.logical_and(position >= start, position < stop)
     total = ops.sum(ops.where(inside, ordered, ops.zeros_like(ordered)), axis=0)

@@ -56,9 +56,6 @@ def stages(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
     programming", volume 3, algorithm 5.2.2M. Rows that are compared in one
     stage are all different; there are about `log2(n)**2 / 2` stages.
 
-    Args:
-        num_rows: `n`, at least 2.
-
     Returns:
         `(partners, keeps_smaller)` of shape `(num_stages, n)`: the row that a
         row is compared with (itself if with none), int32; and whether it

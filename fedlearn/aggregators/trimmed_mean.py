@@ -13,16 +13,8 @@ from fedlearn.encoders.encoder import Value
 def trimmed_mean(values: Value, weight: Any, fraction: float) -> Value:
     """The mean of each coordinate without its largest and smallest values.
 
-    Args:
-        values: Float32 arrays of shape `(n, ...)`.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-        fraction: Of the `m` rows that count, `floor(fraction * m)` are left
-            out at each end, and at least one or two stay.
-
-    Returns:
-        Arrays without the first axis.
-
-    Example:
+    Of the `m` rows that count, `floor(fraction * m)` are left out at each end,
+    and at least one or two stay.
 
     >>> stack = ops.array([[1.0], [2.0], [6.0], [-1e9]])
     >>> float(trimmed_mean([stack], ops.ones(4), 0.25)[0][0])

@@ -5,11 +5,11 @@ import numpy as np
 from keras import ops
 
 from fedlearn.encoders import noise_grid
-from fedlearn.encoders.sum_noise import SumNoise
+from fedlearn.encoders.gaussian_noise import GaussianNoise
 from fedlearn.privacy.banded import BandedMatrix, square_root_coefficients
 
 
-class BandedMatrixNoise(SumNoise):
+class BandedMatrixNoise(GaussianNoise):
     """Noise that partly cancels over rounds, by a banded matrix.
 
     The matrix mechanism of Choquette-Choo et al. 2023, "(Amplified) banded

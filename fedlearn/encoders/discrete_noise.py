@@ -11,10 +11,10 @@ from fedlearn import checks, threefry
 from fedlearn.encoders import (
     discrete_distribution,
     flat_vector,
-    integer_bytes,
     norms,
 )
-from fedlearn.encoders.encoder import Encoder, Noise, Spec, Value, Wire
+from fedlearn.encoders.encoder import Encoder, Noise, Spec, Value
+from fedlearn.encoders.integer_bytes import ModularIntegers, centred
 from fedlearn.privacy.mechanism import Gaussian, SharedNoise
 
 _STDS_IN_RANGE = 6.0
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     local_std: float
 
 
-class DiscreteNoise(Encoder, Noise, Wire):
+class DiscreteNoise(Encoder, Noise, ModularIntegers):
     """The interface of discrete noise that clients add before a secure sum.
 
     A client clips its update, divides it by the granularity, rounds it to
@@ -63,6 +63,19 @@ class DiscreteNoise(Encoder, Noise, Wire):
     Put `HadamardRotation` before it, as both papers do: it makes all numbers
     of the sum about equally large. The granularity counts on that; without
     it large numbers may wrap around.
+
+    Args:
+        noise_multiplier: The deviation of all noise together, per unit of
+            sensitivity; 0 for none.
+        norm: To which updates are clipped, in L2.
+        clients_per_round: How many shares of noise there are.
+        bits: Of each number of a message.
+        beta: The largest probability of rounding towards zero.
+        granularity: What a step stands for; None for the finest that fits.
+
+    Raises:
+        ValueError: If an argument is out of its range; from `build`, if the
+            sum doesn't fit into the bits.
     """
 
     decodes = "sum"
@@ -169,27 +182,16 @@ class DiscreteNoise(Encoder, Noise, Wire):
         message = ops.bitwise_and(integers, np.int32(2**self.bits - 1))
         return flat_vector.unflatten(message, self.encoded_spec()), ()
 
-    def to_wire(self, encoded: Any) -> Any:
-        """The integers, `bits` bits each."""
-        return [integer_bytes.pack(c, self.bits) for c in encoded]
-
-    def from_wire(self, sent: Any, spec: Any) -> Any:
-        return [
-            integer_bytes.unpack(c, self.bits, like)
-            for c, like in zip(sent, spec, strict=True)
-        ]
+    @property
+    def num_bits(self) -> int:
+        return self.bits
 
     def decode(self, value: Any, params: Any) -> Value:
         step = np.float32(self._plan.granularity)
         return [
-            ops.cast(ops.cast(self._centred(v), "float32") * step, s.dtype)
+            ops.cast(centred(v, self.bits) * step, s.dtype)
             for v, s in zip(value, self.spec, strict=True)
         ]
-
-    def _centred(self, v: Any) -> Any:
-        modulus = np.int32(2**self.bits)
-        v = ops.bitwise_and(ops.cast(v, "int32"), modulus - np.int32(1))
-        return ops.where(v >= modulus // np.int32(2), v - modulus, v)
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
         """Of a client's part of the sum without its noise."""
@@ -276,13 +278,6 @@ def rounded_norm(norm: float, size: int, beta: float) -> float:
     mechanism for federated learning with secure aggregation"
     (arXiv:2102.06387), theorem 1: the smaller of what always holds, and what
     holds but for a probability of `beta`.
-
-    Args:
-        norm: Of the vector before, in steps.
-        size: How many numbers it has.
-        beta: In [0, 1).
-
-    Example:
 
     >>> rounded_norm(3.0, 16, beta=0.0)
     7.0

@@ -12,21 +12,8 @@ class DistributedDiscreteGaussian(DiscreteNoise):
     Of Kairouz, Liu and Steinke 2021, "The distributed discrete Gaussian
     mechanism for federated learning with secure aggregation"
     (arXiv:2102.06387). A sum of discrete Gaussians isn't quite one; what that
-    costs is small once a share has a deviation of a step or more. How
-    messages are made: see `DiscreteNoise`.
-
-    Args:
-        noise_multiplier: The deviation of all noise together, per unit of
-            sensitivity; 0 for none.
-        norm: To which updates are clipped, in L2.
-        clients_per_round: How many shares of noise there are.
-        bits: Of each number of a message.
-        beta: The largest probability of rounding towards zero.
-        granularity: What a step stands for; None for the finest that fits.
-
-    Raises:
-        ValueError: If an argument is out of its range; from `init`, if the
-            sum doesn't fit into the bits.
+    costs is small once a share has a deviation of a step or more. Arguments,
+    and how messages are made: see `DiscreteNoise`.
 
     Example:
 
@@ -68,20 +55,11 @@ def distributed_discrete_gaussian_zcdp(
         (a / 2) ((l2 / s)^2 + 2 t l1 / s + t^2 size),
         (a / 2) (l2 / s + t sqrt(size))^2.
 
-    Args:
-        l1: The largest L1 norm of a client's integers.
-        l2: Their largest L2 norm.
-        local_std: The parameter of one share.
-        num_clients: How many shares.
-        size: How many numbers.
-
-    Returns:
-        `(rho, xi)`, for a divergence of at most `rho a + xi`.
+    `l1` and `l2` are the largest norms of a client's integers, of which there
+    are `size`. Returns `(rho, xi)`, for a divergence of at most `rho a + xi`.
 
     Raises:
         ValueError: If there are several shares, of less than half a step.
-
-    Example:
 
     >>> distributed_discrete_gaussian_zcdp(1.0, 1.0, 4.0, 4, 10)[0] * 64 * 2
     1.0

@@ -8,12 +8,13 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, checks
-from fedlearn.encoders import flat_vector, integer_bytes
-from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value, Wire
+from fedlearn.encoders import flat_vector
+from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value
+from fedlearn.encoders.integer_bytes import ModularIntegers, centred
 from fedlearn.privacy.mechanism import CohortSize
 
 
-class FixedPoint(Encoder, Wire):
+class FixedPoint(Encoder, ModularIntegers):
     """Rounds numbers to integers that are added modulo a power of two.
 
     What a secure sum can add (Bonawitz et al. 2017, "Practical secure
@@ -128,7 +129,7 @@ class FixedPoint(Encoder, Wire):
                 dither = 0.5
             codes = ops.cast(scaled + self._top + dither, "int32") - self._top
             codes = ops.minimum(codes, self._top)
-            encoded.append(ops.bitwise_and(codes, self._mask))
+            encoded.append(ops.bitwise_and(codes, 2**self.num_bits - 1))
             exact.append(codes)
             clipped += ops.sum(ops.cast(ops.abs(v) > reach, "float32"))
         stats = {"clipped": clipped, "count": ops.ones((), "float32")}
@@ -137,20 +138,13 @@ class FixedPoint(Encoder, Wire):
         return encoded, stats
 
     @property
-    def _mask(self) -> int:
-        return 2**self._modulus_bits - 1
-
-    def _centred(self, total: Any) -> Any:
-        """What lies between minus and plus half the modulus."""
-        # Sums of int32 wrap round modulo 2**32, of which ours is a divisor.
-        total = ops.bitwise_and(total, self._mask)
-        half = 2 ** (self._modulus_bits - 1)
-        return ops.cast(ops.bitwise_xor(total, half) - half, "float32")
+    def num_bits(self) -> int:
+        return self._modulus_bits
 
     def decode(self, value: Any, params: Any) -> Value:
         step = params / self._top
         return [
-            ops.cast(self._centred(v) * step, like.dtype)
+            ops.cast(centred(v, self.num_bits) * step, like.dtype)
             for v, like in zip(value, self.spec, strict=True)
         ]
 
@@ -197,13 +191,3 @@ class FixedPoint(Encoder, Wire):
             "hide one of them. Draw a fixed number of clients, or give "
             "`modulus_bits` for as many as may come.",
         )
-
-    def to_wire(self, encoded: Any) -> Any:
-        """The integers, `modulus_bits` bits each."""
-        return [integer_bytes.pack(c, self._modulus_bits) for c in encoded]
-
-    def from_wire(self, sent: Any, spec: Any) -> Any:
-        return [
-            integer_bytes.unpack(c, self._modulus_bits, like)
-            for c, like in zip(sent, spec, strict=True)
-        ]

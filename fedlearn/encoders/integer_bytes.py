@@ -1,10 +1,41 @@
-"""Integers of some bits, end to end, as bytes, on the host.
+"""Integers modulo a power of two, and as bytes of so many bits, on the host.
 
-For integers that are added before they are decoded: what is compiled adds
-them as they are, and packs nothing. `bit_packing` packs in what is compiled.
+They are added before they are decoded: what is compiled adds them as they are,
+and packs nothing. `bit_packing` packs in what is compiled.
 """
 
+from typing import Any
+
 import numpy as np
+from keras import ops
+
+from fedlearn.encoders.encoder import Wire
+
+
+class ModularIntegers(Wire):
+    """Lists of integers modulo `2**modulus_bits` are sent in so many bits."""
+
+    @property
+    def num_bits(self) -> int:
+        """Of each integer that is sent."""
+        raise NotImplementedError
+
+    def to_wire(self, encoded: Any) -> Any:
+        return [pack(c, self.num_bits) for c in encoded]
+
+    def from_wire(self, sent: Any, spec: Any) -> Any:
+        return [
+            unpack(c, self.num_bits, like)
+            for c, like in zip(sent, spec, strict=True)
+        ]
+
+
+def centred(integers: Any, bits: int) -> Any:
+    """Float32 numbers between minus and plus a half of `2**bits`."""
+    # Sums of int32 wrap round modulo 2**32, of which ours is a divisor.
+    integers = ops.bitwise_and(ops.cast(integers, "int32"), 2**bits - 1)
+    half = 2 ** (bits - 1)
+    return ops.cast(ops.bitwise_xor(integers, half) - half, "float32")
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:

@@ -126,6 +126,20 @@ def _times(array: Any, unit: Any, rest: Any, bound: Any) -> Any:
     return array / unit * rest * bound
 
 
+def clip_factors(norms: Any, radius: Any) -> Any:
+    """`min(1, radius / norm)` of each; zero where a dtype can't hold the norm.
+
+    >>> factors = clip_factors(ops.array([0.0, 1.0, 4.0]), 2.0)
+    >>> ops.convert_to_numpy(factors).tolist()
+    [1.0, 1.0, 0.5]
+    """
+    radius = ops.cast(radius, norms.dtype)
+    long = norms > radius
+    # Without a zero in the denominator, also where the result isn't used.
+    factors = ops.where(long, radius / ops.where(long, norms, 1.0), 1.0)
+    return ops.where(ops.isfinite(norms), factors, 0.0)
+
+
 def wide_dtype(value: Value) -> str:
     """`"float64"` if an array is of it, else `"float32"`."""
     dtypes = {keras.backend.standardize_dtype(v.dtype) for v in value}

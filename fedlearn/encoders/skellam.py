@@ -10,21 +10,8 @@ class Skellam(DiscreteNoise):
     Of Agarwal, Kairouz and Liu 2021, "The Skellam mechanism for
     differentially private federated learning" (arXiv:2110.04995): each client
     adds the difference of two Poisson numbers. Such numbers add up to the
-    same kind, so the sum of all shares is exactly what is accounted for. How
-    messages are made: see `DiscreteNoise`.
-
-    Args:
-        noise_multiplier: The deviation of all noise together, per unit of
-            sensitivity; 0 for none.
-        norm: To which updates are clipped, in L2.
-        clients_per_round: How many shares of noise there are.
-        bits: Of each number of a message.
-        beta: The largest probability of rounding towards zero.
-        granularity: What a step stands for; None for the finest that fits.
-
-    Raises:
-        ValueError: If an argument is out of its range; from `init`, if the
-            sum doesn't fit into the bits.
+    same kind, so the sum of all shares is exactly what is accounted for.
+    Arguments, and how messages are made: see `DiscreteNoise`.
 
     Example:
 
@@ -49,7 +36,7 @@ class Skellam(DiscreteNoise):
 
 
 def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
-    """What Skellam noise on integers guarantees.
+    """What Skellam noise of a variance `v` in the sum of integers guarantees.
 
     Agarwal et al. 2021, theorem 3.5: at integer orders `a > 1` the Rényi
     divergence is at most
@@ -57,15 +44,7 @@ def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
         a l2^2 / (2 v) + min(((2 a - 1) l2^2 + 6 l1) / (4 v^2), 3 l1 / (2 v)).
 
     Either of the two is a line in `a`. Between integers nothing is claimed.
-
-    Args:
-        l1: The largest L1 norm of a client's integers.
-        l2: Their largest L2 norm.
-        variance: `v`, of the noise in the sum.
-
-    Returns:
-        `(rho, xi)`, for a divergence of at most `rho a + xi` at each integer
-        order `a` of 2 or more.
+    Returns `(rho, xi)`, for a divergence of at most `rho a + xi`.
 
     Example: much noise is as good as Gaussian noise, `rho = l2^2 / (2 v)`.
 

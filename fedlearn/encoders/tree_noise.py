@@ -7,11 +7,11 @@ from keras import ops
 
 from fedlearn import checks
 from fedlearn.encoders import noise_grid
-from fedlearn.encoders.sum_noise import SumNoise
+from fedlearn.encoders.gaussian_noise import GaussianNoise
 from fedlearn.privacy.tree import Tree
 
 
-class TreeNoise(SumNoise):
+class TreeNoise(GaussianNoise):
     """Noise that nearly cancels over rounds, for DP-FTRL.
 
     Of Kairouz et al. 2021, "Practical and private (deep) learning without
