@@ -1,18 +1,17 @@
 """The interface of everything that makes one update of many."""
 
-import copy
 from typing import Any, Literal, Self
 
 import keras
 import numpy as np
 from keras import ops
 
+from fedlearn.encoders.buildable import Buildable
 from fedlearn.encoders.chain import Chain, Encoders
 from fedlearn.encoders.encoder import Encoder, Spec, Value
-from fedlearn.serialization import Configurable
 
 
-class Aggregator(Configurable):
+class Aggregator(Buildable):
     """How clients' updates become one.
 
     A configuration object. `build` makes one for updates of certain shapes,
@@ -38,6 +37,7 @@ class Aggregator(Configurable):
             the number of clients. `"stack"`: summands are kept side by side,
             on a new first axis, for rules such as a median. A client that was
             left out (its update wasn't finite) is all zeros there.
+        chain: The encoders, placed around the sum.
         spec: Of an update, once it is built.
         covered_metrics: Which of the metrics of `finish` noise covers; the
             others are left out where metrics are to be private.
@@ -62,7 +62,6 @@ class Aggregator(Configurable):
 
     reduction: Literal["sum", "stack"] = "sum"
     encoders: tuple[Encoder, ...] = ()
-    spec: Spec
     covered_metrics: tuple[str, ...] = ()
     chain = Chain()
 
@@ -71,13 +70,7 @@ class Aggregator(Configurable):
         self.encoders = self.chain.encoders
 
     def build(self, spec: Spec) -> Self:
-        """This aggregator for updates of a spec; itself it stays as it is.
-
-        Args:
-            spec: A `keras.KerasTensor` for each array of an update.
-        """
-        built = copy.copy(self)
-        built.spec = list(spec)
+        built = super().build(spec)
         built.chain = self.chain.build(spec)
         return built
 

@@ -32,12 +32,6 @@ def links(encoders: Encoders) -> tuple[Encoder, ...]:
             `fedlearn.encoders.get`; or one string that joins several with
             `+`.
 
-    Raises:
-        TypeError: If an element is neither an `Encoder` nor a string.
-        ValueError: If there is no encoder of a name.
-
-    Example:
-
     >>> rotation, quantization = links("rotation+uniform:4")
     >>> quantization.bits
     4
@@ -217,12 +211,7 @@ class Chain:
         return tuple(encoder.init() for encoder in self.encoders)
 
     def params(self, state: tuple[Any, ...], seed: Any) -> tuple[Any, ...]:
-        """The parameters of all links.
-
-        Args:
-            state: Of all links.
-            seed: An int32 array of shape `(2,)`, of this round.
-        """
+        """The parameters of all links, of their states and the round's seed."""
         params = []
         bound: Any = math.inf
         for k, (link, s) in enumerate(zip(self.encoders, state, strict=True)):
@@ -231,7 +220,7 @@ class Chain:
         return tuple(params)
 
     def init_memory(self) -> tuple[Any, ...]:
-        """What a client keeps of links with memory before its first round."""
+        """What a client keeps, before its first round, of links with memory."""
         return tuple(
             link.init_memory()
             for link in self.encoders
@@ -343,12 +332,7 @@ def _is_value(spec: Any) -> bool:
 
 
 def link_seed(seed: Any, position: int) -> Any:
-    """The seed of the link at a position, of a seed for the whole chain.
-
-    Args:
-        seed: An int32 array of shape `(2,)`; None stays None.
-        position: From 0.
-    """
+    """The seed of the link at a position, made of the whole chain's."""
     if seed is None:
         return None
     # Another key for a counter-based generator is another stream, however

@@ -28,18 +28,18 @@ class Eden(Encoder):
     their mean: the result is unbiased, up to what such a rotation lacks of a
     uniformly random one.
 
-    The errors of the paper, ||decoded - x||**2 / ||x||**2 with 1, 2, 3 and 4
-    bits, are 0.571, 0.133, 0.0358 and 0.00959; here they are at most one
-    percent larger, since the levels are those that take the fewest operations
-    to find. Between whole numbers of bits, some coordinates get one more than
-    others; below one bit, only some are sent.
+    The errors, ||decoded - x||**2 / ||x||**2 with 1, 2, 3 and 4 bits, are at
+    most one percent above the paper's 0.571, 0.133, 0.0358 and 0.00959, since
+    the levels are those that take the fewest operations to find. Between
+    whole numbers of bits, some coordinates get one more than others; below
+    one bit, only some are sent.
 
     Variables are joined to one vector. It is rotated in blocks of equal
     length, each with its own scale of 32 bits. The paper's rotation, a
     Hadamard transform, takes powers of two; Hartley's, in its place, takes
-    nearly any length, so that blocks fit the vector: padding is less than
-    half a percent of vectors of a thousand numbers and more. The seed of a
-    client's rotation is part of its message.
+    nearly any length, so that padding is less than half a percent of vectors
+    of a thousand numbers and more. The seed of a client's rotation is part of
+    its message.
 
     Args:
         bits: Of each number, above 0 and at most 8; needn't be whole.

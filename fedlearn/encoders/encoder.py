@@ -1,13 +1,12 @@
 """The interface of everything that changes an update on its way."""
 
-import copy
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from fedlearn.serialization import Configurable
+from fedlearn.encoders.buildable import Buildable
 
 Value = list[Any]
 """An update: one float array for each variable that clients change."""
@@ -20,7 +19,7 @@ Where = Literal["sum", "summand", "either"]
 Bound = Literal["sets", "keeps", "rotates", "loses"]
 
 
-class Encoder(Configurable):
+class Encoder(Buildable):
     """One link of the chain between a client and the server.
 
     An encoder is a small configuration object. `build` makes one for values
@@ -66,17 +65,6 @@ class Encoder(Configurable):
 
     decodes: Where = "either"
     bound: Bound = "loses"
-    spec: Spec
-
-    def build(self, spec: Spec) -> Self:
-        """This encoder for values of a spec; itself it stays as it is.
-
-        Args:
-            spec: A `keras.KerasTensor` for each array.
-        """
-        built = copy.copy(self)
-        built.spec = list(spec)
-        return built
 
     def encoded_spec(self) -> Any:
         """The spec of what `encode` returns."""

@@ -30,13 +30,9 @@ class EntropyCoding(Encoder, Wire):
 
     Quantizers give rare codes and frequent codes the same number of bits;
     here frequent ones get fewer. It belongs at the end of a chain, behind an
-    encoder that makes integers: bytes of floats hardly get shorter. What is
-    coded are whole bytes, which codes of 1, 2, 4 and 8 bits, and the five
-    numbers of `TernGrad`, fill; codes of 3, 5, 6 and 7 bits lie across them,
-    and less is saved.
-
-    Messages differ in length. The compiled functions of a round see them as
-    they are before this link; `to_wire` makes what is sent.
+    encoder that makes integers: bytes of floats hardly get shorter. Whole
+    bytes are coded: codes of 3, 5, 6 and 7 bits lie across them, and less is
+    saved. Messages differ in length.
 
     Args:
         method: `"huffman"`: a whole number of bits for each byte (Huffman
@@ -92,9 +88,8 @@ class EntropyCoding(Encoder, Wire):
         """The message that `to_wire` compressed.
 
         Args:
-            sent: A uint8 array. Whoever sent it may have made it so that it
-                inflates to more than fits in memory; nothing is inflated
-                further than the message may be long.
+            sent: A uint8 array. Nothing is inflated further than the message
+                may be long, whatever somebody made.
             spec: What the message has to be: a pytree with shapes and dtypes,
                 such as from `encoded_spec`. None: any, of up to 1 GiB.
 

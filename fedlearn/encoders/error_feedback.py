@@ -18,23 +18,18 @@ class ErrorFeedback(Encoder, Memory):
     al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
     "Error feedback fixes SignSGD", algorithm 2, arXiv:1901.09847.
 
-    It is for compression that never loses more than there is,
-    ||v - decoded||**2 < ||v||**2: `TopK`, `SignSGD`, `PowerSGD`, nearest
-    rounding, `Drive` and `Eden` from one bit on. `RandomMask`, `TernGrad` and
-    `StochasticQuantization` with few levels may lose more, since they scale
-    up what they send to be unbiased: what is kept would grow from round to
-    round. They need no error feedback.
+    It is for compression that never loses more than there is: `TopK`,
+    `SignSGD`, `PowerSGD`, nearest rounding, `Drive` and `Eden` from one bit
+    on. `RandomMask`, `TernGrad` and `StochasticQuantization` with few levels
+    may lose more, since they scale up what they send to be unbiased: what is
+    kept would grow from round to round. They need no error feedback.
 
-    Clients keep something, so it is for those that come back: hospitals, and
-    simulations. A client that is seen first starts from zero; of an update
-    that was rejected nothing is kept.
-
-    What it costs: each client that ever took part keeps as many bytes as the
-    trainable weights have, 4 a number in float32. It is in host memory by
-    client id, in `state.client_states`, and in every checkpoint. With
-    1.6 million weights that is 6.4 MB a client: 64 MB for ten hospitals, 64 GB
-    for ten thousand phones. For so many take `Eden` or `Drive`, which are
-    unbiased and keep nothing.
+    It is for clients that come back: hospitals, and simulations. A client that
+    is seen first starts from zero; of an update that was rejected nothing is
+    kept. Each client that ever took part keeps as many bytes as the trainable
+    weights have, in `state.client_states` and in checkpoints: with 1.6 million
+    weights 64 MB for ten hospitals, 64 GB for ten thousand phones. For so many
+    take `Eden` or `Drive`, which are unbiased and keep nothing.
 
     Args:
         encoders: The compression, a chain of its own.

@@ -21,8 +21,7 @@ class FixedPoint(Encoder, ModularIntegers):
     aggregation for privacy-preserving machine learning", arXiv:1611.04482,
     section 7): a number is clipped to `[-r, r]`, divided by the step
     `r / (2**(bits - 1) - 1)`, rounded to an integer, and taken modulo
-    `2**modulus_bits`. The sum is taken modulo the same, put back between
-    minus and plus a half of it, and multiplied by the step.
+    `2**modulus_bits`; so is the sum, which is then decoded.
 
     Args:
         bits: Of a client's number: `2**bits - 1` integers. 2 to 24.

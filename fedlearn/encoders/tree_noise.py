@@ -27,13 +27,10 @@ class TreeNoise(GaussianNoise):
     With `honaker=True` the noise of a node is averaged with what is known of
     the sum of its rounds from the nodes below it, with the weights of the
     smallest variance (Honaker 2015, "Efficient use of differentially private
-    binary trees", the estimate from below): a node over `2**k` rounds then
-    has `1 / (2 - 2**-k)` of the variance.
+    binary trees", the estimate from below).
 
     The noise of a node has the deviation `noise_multiplier` times the clip
-    norm. A client is in a node of each level of the tree, and in some of them
-    more than once: what that gives away is accounted for by
-    `fedlearn.privacy.Tree`.
+    norm. What a run gives away `fedlearn.privacy.Tree` accounts for.
 
     Args:
         noise_multiplier: 0 for none.
@@ -48,8 +45,7 @@ class TreeNoise(GaussianNoise):
         ValueError: If an argument is out of its range; from `draw`, if there
             are more rounds than room.
 
-    Example: noise of three rounds. Round 1 has that of its own node; the
-    first two share a node, which takes the place of round 1's.
+    Example: three rounds.
 
     >>> tree = TreeNoise(1.0, honaker=False).build([ops.zeros(5)])
     >>> state, rng = tree.init(), np.random.default_rng(0)

@@ -217,41 +217,17 @@ def _wire(trial: _Trial) -> None:
 
 
 AGGREGATOR_RULES = (
-    Rule(
-        "pure",
-        "Make new lists, dicts and arrays, and change neither what you are "
-        "given nor the aggregator.",
-        trials.pure,
-    ),
-    Rule(
-        "seeds",
-        "Draw from the `seed` of `params` and `encode`, or from the `rng` of "
-        "`draw`, and from nothing else.",
-        trials.seeded,
-    ),
-    Rule(
-        "config",
-        "Keep every argument of the constructor as an attribute of its name, "
-        "or return all of them from `get_config`.",
-        trials.config,
-    ),
+    trials.PURE,
+    trials.SEEDS,
+    trials.CONFIG,
     Rule(
         "shapes",
         "`finish` must make finite arrays of the shapes and dtypes of an "
         "update, and metrics that are finite scalars.",
         _shapes,
     ),
-    Rule(
-        "compiled",
-        "Use keras.ops, no `if` on the values of arrays, and no NumPy on them.",
-        trials.compiled,
-    ),
-    Rule(
-        "vectorized",
-        "In `encode` and `summand`, use operations that a map over clients "
-        "knows, and give axes counted from within one client's array.",
-        trials.vectorized,
-    ),
+    trials.COMPILED,
+    trials.VECTORIZED,
     Rule(
         "order",
         "Make of each message a summand whose sum (or stack) tells nothing of "
@@ -276,16 +252,6 @@ AGGREGATOR_RULES = (
         "all that `summand` needs in them or in `params`.",
         _wire,
     ),
-    Rule(
-        "state",
-        "Keep a pytree of arrays of fixed shapes and dtypes in the state, and "
-        "nothing in the aggregator itself.",
-        trials.state,
-    ),
-    Rule(
-        "training",
-        "Run one round of fedlearn.FederatedAveraging with it and look at the "
-        "state.",
-        trials.training,
-    ),
+    trials.STATE,
+    trials.TRAINING,
 )

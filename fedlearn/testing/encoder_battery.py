@@ -331,24 +331,14 @@ def _odd(trial: _Trial) -> None:
 
 
 ENCODER_RULES = (
-    Rule(
-        "pure",
-        "Make new lists, dicts and arrays, and change neither what you are "
-        "given nor the encoder.",
-        trials.pure,
-    ),
+    trials.PURE,
     Rule(
         "seeds",
         "Draw from the `seed` of `params` and `encode`, or from the `rng` of "
         "`draw`, and from nothing else; say random=True here if you do.",
         _seeds,
     ),
-    Rule(
-        "config",
-        "Keep every argument of the constructor as an attribute of its name, "
-        "or return all of them from `get_config`.",
-        trials.config,
-    ),
+    trials.CONFIG,
     Rule(
         "shapes",
         "`decode` must make arrays of the shapes that `encode` got (those of "
@@ -362,17 +352,8 @@ ENCODER_RULES = (
         "float16 (those of `self.spec`).",
         _dtypes,
     ),
-    Rule(
-        "compiled",
-        "Use keras.ops, no `if` on the values of arrays, and no NumPy on them.",
-        trials.compiled,
-    ),
-    Rule(
-        "vectorized",
-        "Use operations that a map over clients knows, and give axes counted "
-        "from within one client's array.",
-        trials.vectorized,
-    ),
+    trials.COMPILED,
+    trials.VECTORIZED,
     Rule(
         "sum",
         "Set `decodes` to 'either' only if decoding is linear in what is "
@@ -385,12 +366,7 @@ ENCODER_RULES = (
         "all that `decode` needs in them or in `params`.",
         _wire,
     ),
-    Rule(
-        "state",
-        "Keep a pytree of arrays of fixed shapes and dtypes in the state, and "
-        "nothing in the encoder itself.",
-        trials.state,
-    ),
+    trials.STATE,
     Rule(
         "bound",
         "Let `sensitivity` give a true bound, or set `bound` to 'loses'.",
@@ -402,10 +378,5 @@ ENCODER_RULES = (
         "that whoever decodes it can leave the client out.",
         _odd,
     ),
-    Rule(
-        "training",
-        "Run one round of fedlearn.FederatedAveraging with it and look at the "
-        "state.",
-        trials.training,
-    ),
+    trials.TRAINING,
 )

@@ -28,7 +28,7 @@ from fedlearn.testing.compare import (
     require_same,
     require_same_layout,
 )
-from fedlearn.testing.rule import Broken
+from fedlearn.testing.rule import Broken, Rule
 
 # Of several variables, with numbers of elements that are no powers of two.
 DEFAULT_SPEC = (
@@ -269,6 +269,49 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     for name, metric in metrics.items():
         if np.shape(metric) != () or not all_finite(metric):
             raise Broken(f"The metric {name!r} is {metric}.")
+
+
+PURE = Rule(
+    "pure",
+    "Make new lists, dicts and arrays, and change neither what you are given "
+    "nor the object itself.",
+    pure,
+)
+SEEDS = Rule(
+    "seeds",
+    "Draw from the `seed` of `params` and `encode`, or from the `rng` of "
+    "`draw`, and from nothing else.",
+    seeded,
+)
+CONFIG = Rule(
+    "config",
+    "Keep every argument of the constructor as an attribute of its name, or "
+    "return all of them from `get_config`.",
+    config,
+)
+COMPILED = Rule(
+    "compiled",
+    "Use keras.ops, no `if` on the values of arrays, and no NumPy on them.",
+    compiled,
+)
+VECTORIZED = Rule(
+    "vectorized",
+    "Where clients' arrays are used, take operations that a map over clients "
+    "knows, and give axes counted from within one client's array.",
+    vectorized,
+)
+STATE = Rule(
+    "state",
+    "Keep a pytree of arrays of fixed shapes and dtypes in the state, and "
+    "nothing in the object itself.",
+    state,
+)
+TRAINING = Rule(
+    "training",
+    "Run one round of fedlearn.FederatedAveraging with it and look at the "
+    "state.",
+    training,
+)
 
 
 def normal(spec: Spec, client: int = 0, scale: float = 1.0) -> list[np.ndarray]:
