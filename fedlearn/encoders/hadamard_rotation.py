@@ -54,7 +54,11 @@ class HadamardRotation(Encoder):
     bound = "rotates"
 
     def __init__(self, block_size: int = 4096):
-        check_block_size(block_size)
+        if block_size < 1 or block_size % 1 or int(block_size).bit_count() != 1:
+            raise ValueError(
+                "`block_size` must be a power of two, such as 4096. Received: "
+                f"{block_size!r}."
+            )
         self.block_size = block_size
 
     def encoded_spec(self) -> Spec:
@@ -77,15 +81,6 @@ class HadamardRotation(Encoder):
         blocks = ops.reshape(vector, (-1, block_length(size, self.block_size)))
         vector = rotate_back(blocks, params, size)
         return flat_vector.unflatten(vector, self.spec)
-
-
-def check_block_size(block_size: int) -> None:
-    """Raises a ValueError if it isn't a power of two."""
-    if block_size < 1 or block_size % 1 or int(block_size).bit_count() != 1:
-        raise ValueError(
-            "`block_size` must be a power of two, such as 4096. Received: "
-            f"{block_size!r}."
-        )
 
 
 def block_length(size: int, block_size: int) -> int:

@@ -192,16 +192,3 @@ def node_variance(level: int) -> float:
     [1.0, 0.6667, 0.5714, 0.5]
     """
     return 1 / (2 - 2.0**-level)
-
-
-def prefix_variance(num_rounds: int, honaker: bool = True) -> float:
-    """The variance of the noise in the sum of a tree's first rounds.
-
-    In units of the variance of a node's own noise. 7 rounds are nodes of 4, 2
-    and 1:
-
-    >>> prefix_variance(7, honaker=False)
-    3.0
-    """
-    levels = [k for k in range(num_rounds.bit_length()) if num_rounds >> k & 1]
-    return sum(node_variance(k) if honaker else 1.0 for k in levels)

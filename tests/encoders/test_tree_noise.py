@@ -5,7 +5,7 @@ import pytest
 from fedlearn import backend
 from fedlearn.aggregators import Mean
 from fedlearn.encoders import Clip, TreeNoise
-from fedlearn.encoders.tree_noise import node_variance, prefix_variance
+from fedlearn.encoders.tree_noise import node_variance
 from fedlearn.messages import wire
 from fedlearn.privacy import Tree, tree_sensitivity
 from tests.encoders.noise_rounds import (
@@ -18,6 +18,12 @@ from tests.encoders.noise_rounds import (
     round_of,
     updates,
 )
+
+
+def prefix_variance(num_rounds, honaker):
+    """The variance of the noise in the sum of a tree's first rounds."""
+    levels = [k for k in range(num_rounds.bit_length()) if num_rounds >> k & 1]
+    return sum(node_variance(k) if honaker else 1.0 for k in levels)
 
 
 def prefixes(tree, num_rounds):
