@@ -145,4 +145,10 @@ class PrivateMean(Mean):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "encoders": self._wire}
+        # What `**unknown` takes isn't handed on.
+        return {
+            "clip_norm": self.clip_norm,
+            "noise_multiplier": self.noise_multiplier,
+            "clients_per_round": self.clients_per_round,
+            "encoders": self._wire,
+        }
