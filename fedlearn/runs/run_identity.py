@@ -1,5 +1,6 @@
 """What decides a run's numbers, and how two runs differ in it."""
 
+import contextlib
 import dis
 import functools
 import hashlib
@@ -9,7 +10,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -73,7 +74,7 @@ def identity(
         # Keras warns where it serialises a lambda; this is never read back.
         warnings.simplefilter("ignore")
         described = {
-            "algorithm": _class_of(process),
+            "algorithm": describe(type(process)),
             "model": _model(model),
             "compiled": _compiled(model),
             "client": describe(process.client, model),
@@ -167,22 +168,6 @@ def _short(value: Any) -> str:
 # What things are.
 
 
-class _Way(NamedTuple):
-    """How a description came to where it is.
-
-    Attributes:
-        changing: Ids of variables that a run changes; others are constants.
-        above: Ids of what the thing is a part of.
-    """
-
-    changing: frozenset[int] = frozenset()
-    above: tuple[int, ...] = ()
-
-
-def _changing(variables: Iterable[keras.Variable]) -> frozenset[int]:
-    return frozenset(map(id, variables))
-
-
 def describe(thing: Any, model: keras.Model | None = None) -> Any:
     """A thing as plain values that are equal for things that do the same.
 
@@ -195,51 +180,159 @@ def describe(thing: Any, model: keras.Model | None = None) -> Any:
     >>> describe(keras.regularizers.L2(0.5))
     {'class': 'L2', 'l2': 0.5}
     """
-    trained = () if model is None else model.variables
-    return _plain(thing, _Way(_changing(trained)))
+    return _Description(() if model is None else model.variables).of(thing)
 
 
-def _plain(value: Any, way: _Way) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if id(value) in way.above or len(way.above) > _DEEPEST:
-        return f"<{type(value).__name__}>"
-    way = way._replace(above=(*way.above, id(value)))
-    if isinstance(value, Mapping):
-        if value.get("class_name") == "__lambda__":
-            # Keras's form has the line and the file in it. The function
-            # itself is told as an attribute of what has it.
-            return "<lambda>"
-        return {str(k): _plain(v, way) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v, way) for v in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_plain(v, way) for v in value), key=repr)
-    if isinstance(value, keras.Variable):
-        if id(value) not in way.changing:
-            return _array(value.value)
-        return f"<variable {value.dtype} {tuple(value.shape)}>"
-    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
-        return _array(value)
-    if isinstance(value, functools.partial):
-        parts = (value.func, value.args, value.keywords)
-        return {"partial": _plain(parts, way)}
-    if isinstance(value, types.MethodType):
-        return _plain((value.__func__, value.__self__), way)
-    if isinstance(value, types.FunctionType):
-        return _function(value, way)
-    if isinstance(value, type):
-        return _class(value, way)
-    if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
-        return value.__name__
-    # Compiled by tf.function or jax.jit, or cached.
-    for name in ("python_function", "__wrapped__"):
-        inner = getattr(value, name, None)
-        if isinstance(inner, types.FunctionType):
-            return _plain(inner, way)
-    return _object(value, way)
+class _Description:
+    """Describes one thing and its parts.
+
+    Args:
+        changing: Variables that a run changes; others are constants.
+    """
+
+    def __init__(self, changing: Iterable[keras.Variable] = ()):
+        self._changing = set(map(id, changing))
+        self._above: list[int] = []  # ids of what a part belongs to
+
+    def of(self, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        if id(value) in self._above or len(self._above) > _DEEPEST:
+            return f"<{type(value).__name__}>"
+        self._above.append(id(value))
+        try:
+            return self._of_parts(value)
+        finally:
+            self._above.pop()
+
+    def _of_parts(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if value.get("class_name") == "__lambda__":
+                # Keras's form has the line and the file in it. The function
+                # itself is told as an attribute of what has it.
+                return "<lambda>"
+            return {str(k): self.of(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.of(v) for v in value]
+        if isinstance(value, (set, frozenset)):
+            return sorted(map(self.of, value), key=repr)
+        if isinstance(value, keras.Variable):
+            if id(value) not in self._changing:
+                return _array(value.value)
+            return f"<variable {value.dtype} {tuple(value.shape)}>"
+        if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+            return _array(value)
+        if isinstance(value, functools.partial):
+            parts = (value.func, value.args, value.keywords)
+            return {"partial": self.of(parts)}
+        if isinstance(value, types.MethodType):
+            return self.of((value.__func__, value.__self__))
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, type):
+            return self._class(value)
+        if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
+            return value.__name__
+        # Compiled by tf.function or jax.jit, or cached.
+        for name in ("python_function", "__wrapped__"):
+            inner = getattr(value, name, None)
+            if isinstance(inner, types.FunctionType):
+                return self.of(inner)
+        return self._object(value)
+
+    def _function(self, function: types.FunctionType) -> Any:
+        if _is_library(function):
+            return f"{function.__module__}.{function.__qualname__}"
+        code = function.__code__
+        used: dict[str, Any] = {}
+        for name in sorted(_names(code, "GLOBAL", "NAME")):
+            value = function.__globals__.get(name)
+            if isinstance(value, types.ModuleType) and not _is_library(value):
+                inside = _names(code, "ATTR", "METHOD") & vars(value).keys()
+                for part in sorted(inside):
+                    if _is_told(vars(value)[part]):
+                        used[f"{name}.{part}"] = vars(value)[part]
+            elif value is not None and _is_told(value):
+                used[name] = value
+        given = (function.__defaults__, function.__kwdefaults__)
+        parts = {
+            "defaults": given if any(given) else None,
+            "closure": _closure(function),
+            "uses": used,
+        }
+        return {
+            "function": function.__name__,
+            "code": _code(code),
+            **{name: self.of(part) for name, part in parts.items() if part},
+        }
+
+    def _class(self, cls: type) -> Any:
+        code = {
+            f"{part.__name__}.{name}": self.of(_unwrapped(member))
+            for part, name, member in _members(cls)
+            if isinstance(_unwrapped(member), types.FunctionType)
+            or (not name.startswith("__") and _is_told(member))
+        }
+        return {"class": cls.__name__, "code": code} if code else cls.__name__
+
+    def _object(self, value: Any) -> Any:
+        described: dict[str, Any] = {"class": self._class(type(value))}
+        config = None
+        if hasattr(value, "get_config"):
+            try:
+                config = (
+                    value.arguments  # whose clients are told as the data's
+                    if isinstance(value, Sampler)
+                    else value.get_config()
+                )
+            except Exception:  # Keras raises where it finds no configuration
+                config = None
+        slots = (
+            n
+            for _, n, m in _members(type(value))
+            if n == "__slots__"
+            for n in m
+        )
+        attributes = {
+            **getattr(value, "__dict__", {}),
+            **{n: getattr(value, n) for n in slots if hasattr(value, n)},
+        }
+        used = _used_by(type(value))
+        if isinstance(value, keras.Layer):
+            variables = set(map(id, value.variables))
+            if value.weights and not variables & self._changing:  # a teacher
+                described["weights"] = [_array(v.value) for v in value.weights]
+            attributes = {
+                n: v for n, v in attributes.items() if n not in _of_keras()
+            }
+        if isinstance(value, _KEEPS_VARIABLES):
+            self._changing |= set(map(id, value.variables))
+        if config is not None:
+            described.update(self.of(config))
+            # A configuration names functions; they are told here. Keras's
+            # losses leave their arguments out of it (Huber's delta), classes
+            # of the user's whatever they like.
+            attributes = {
+                n: v
+                for n, v in attributes.items()
+                if _is_own(v)
+                or n == "_fn_kwargs"
+                or (
+                    n in used
+                    and not isinstance(v, keras.Layer | keras.Variable)
+                )
+            }
+        elif isinstance(value, keras.Layer):
+            attributes = {
+                n: v for n, v in attributes.items() if n[0] != "_" or n in used
+            }
+        elif _is_library(type(value)) and _root(type(value)) != "fedlearn":
+            attributes = {}
+        if attributes:
+            described["holds"] = self.of(attributes)
+        return described
 
 
 def _array(value: Any) -> str:
@@ -252,84 +345,6 @@ def _array(value: Any) -> str:
     return f"<{array.dtype} {array.shape} {digest.hexdigest()[:16]}>"
 
 
-def _class_of(value: Any) -> Any:
-    return _class(type(value), _Way())
-
-
-def _class(cls: type, way: _Way) -> Any:
-    code = {
-        f"{part.__name__}.{name}": _plain(_unwrapped(member), way)
-        for part in cls.__mro__
-        if not _is_library(part)
-        for name, member in vars(part).items()
-        if isinstance(_unwrapped(member), types.FunctionType)
-        or (not name.startswith("__") and _is_told(member))
-    }
-    return {"class": cls.__name__, "code": code} if code else cls.__name__
-
-
-def _unwrapped(member: Any) -> Any:
-    if isinstance(member, property):
-        return member.fget
-    return getattr(member, "__func__", member)
-
-
-def _object(value: Any, way: _Way) -> Any:
-    described: dict[str, Any] = {"class": _class(type(value), way)}
-    config = None
-    if hasattr(value, "get_config"):
-        try:
-            config = (
-                value.arguments  # whose clients are told as the data's
-                if isinstance(value, Sampler)
-                else value.get_config()
-            )
-        except Exception:  # Keras raises where it finds no configuration
-            config = None
-    attributes = {
-        **getattr(value, "__dict__", {}),
-        **{
-            name: getattr(value, name)
-            for part in type(value).__mro__
-            if not _is_library(part)
-            for name in vars(part).get("__slots__", ())
-            if hasattr(value, name)
-        },
-    }
-    if isinstance(value, _KEEPS_VARIABLES):
-        variables = _changing(value.variables)
-        if isinstance(value, keras.Layer):
-            if value.weights and not variables & way.changing:  # a teacher
-                described["weights"] = [_array(v.value) for v in value.weights]
-            attributes = {
-                n: v for n, v in attributes.items() if n not in _of_keras()
-            }
-        way = way._replace(changing=way.changing | variables)
-    if config is not None:
-        described.update(_plain(config, way))
-        # A configuration names functions; they are told here. Keras's losses
-        # leave their arguments out of it (Huber's delta), classes of the
-        # user's whatever they like.
-        used = _used_by(type(value))
-        attributes = {
-            n: v
-            for n, v in attributes.items()
-            if _is_own(v)
-            or n == "_fn_kwargs"
-            or (n in used and not isinstance(v, (keras.Layer, keras.Variable)))
-        }
-    elif isinstance(value, keras.Layer):
-        used = _used_by(type(value))
-        attributes = {
-            n: v for n, v in attributes.items() if n[0] != "_" or n in used
-        }
-    elif _is_library(type(value)) and _root(type(value)) != "fedlearn":
-        attributes = {}
-    if attributes:
-        described["holds"] = _plain(attributes, way)
-    return described
-
-
 @functools.cache
 def _of_keras() -> frozenset[str]:
     """Attributes that Keras gives a model, and changes while it is used."""
@@ -338,14 +353,26 @@ def _of_keras() -> frozenset[str]:
     return frozenset({*vars(bare), "history"})
 
 
+# Whose code it is.
+
+
+def _members(cls: type) -> Iterator[tuple[type, str, Any]]:
+    """What the user's own classes among its bases define."""
+    for part in cls.__mro__:
+        if not _is_library(part):
+            for name, member in vars(part).items():
+                yield part, name, member
+
+
+def _unwrapped(member: Any) -> Any:
+    if isinstance(member, property):
+        return member.fget
+    return getattr(member, "__func__", member)
+
+
 def _used_by(cls: type) -> set[str]:
     """What the user's own code of a class calls attributes."""
-    functions = [
-        _unwrapped(member)
-        for part in cls.__mro__
-        if not _is_library(part)
-        for member in vars(part).values()
-    ]
+    functions = (_unwrapped(member) for _, _, member in _members(cls))
     return {
         name
         for function in functions
@@ -354,15 +381,38 @@ def _used_by(cls: type) -> set[str]:
     }
 
 
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+    closure = {}
+    cells = function.__closure__ or ()
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        if name != "__class__":
+            with contextlib.suppress(ValueError):  # not yet set
+                closure[name] = cell.cell_contents
+    return closure
+
+
 def _is_own(part: Any) -> bool:
     """Whether it is code of the user's, or an object of such a class."""
+    part = getattr(part, "__func__", part)
     if isinstance(part, functools.partial):
         return True
-    if isinstance(part, types.MethodType):
-        part = part.__func__
     if isinstance(part, (types.FunctionType, type)):
         return not _is_library(part)
     return not _is_library(type(part))
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a global is code or a constant, and no library's."""
+    if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+        return False
+    if isinstance(value, (types.FunctionType, type)):
+        return not _is_library(value)
+    return (
+        isinstance(value, _CONSTANTS)
+        or keras.ops.is_tensor(value)
+        or hasattr(value, "get_config")
+        or not _is_library(type(value))
+    )
 
 
 def _is_library(thing: Any) -> bool:
@@ -374,86 +424,36 @@ def _root(thing: Any) -> str:
     return (getattr(thing, name, None) or "builtins").split(".")[0]
 
 
-def _function(function: types.FunctionType, way: _Way) -> Any:
-    if _is_library(function):
-        return f"{function.__module__}.{function.__qualname__}"
-    described: dict[str, Any] = {
-        "function": function.__name__,
-        "code": _code(function.__code__),
-    }
-    given = (function.__defaults__, function.__kwdefaults__)
-    if any(given):
-        described["defaults"] = _plain(given, way)
-    cells = {}
-    for name, cell in zip(
-        function.__code__.co_freevars, function.__closure__ or (), strict=True
-    ):
-        try:
-            cells[name] = cell.cell_contents
-        except ValueError:  # not yet set
-            continue
-    cells.pop("__class__", None)
-    if cells:
-        described["closure"] = _plain(cells, way)
-    used: dict[str, Any] = {}
-    attributes = _names(function.__code__, "ATTR", "METHOD")
-    for name in sorted(_names(function.__code__, "GLOBAL", "NAME")):
-        value = function.__globals__.get(name)
-        if isinstance(value, types.ModuleType) and not _is_library(value):
-            for part in sorted(attributes & vars(value).keys()):
-                if _is_told(vars(value)[part]):
-                    used[f"{name}.{part}"] = vars(value)[part]
-        elif value is not None and _is_told(value):
-            used[name] = value
-    if used:
-        described["uses"] = _plain(used, way)
-    return described
-
-
-def _is_told(value: Any) -> bool:
-    """Whether a global is code or a constant, and no library's."""
-    if isinstance(value, (types.FunctionType, type)):
-        return not _is_library(value)
-    if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
-        return False
-    return (
-        isinstance(value, _CONSTANTS)
-        or keras.ops.is_tensor(value)
-        or hasattr(value, "get_config")
-        or not _is_library(type(value))
-    )
+def _all_code(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Code and that of the functions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _all_code(constant)
 
 
 def _names(code: types.CodeType, *kinds: str) -> set[str]:
     """Names in bytecode of those kinds: `GLOBAL`, `NAME`, `ATTR`, ..."""
-    names = {
+    return {
         instruction.argval
-        for instruction in dis.get_instructions(code)
+        for part in _all_code(code)
+        for instruction in dis.get_instructions(part)
         if instruction.opname.endswith(kinds)
     }
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant, *kinds)
-    return names
 
 
 def _code(code: types.CodeType) -> str:
     """Bytecode, which lines and files aren't part of."""
     digest = hashlib.sha256()
-
-    def add(code: types.CodeType) -> None:
-        digest.update(code.co_code)
-        for names in (code.co_names, code.co_varnames, code.co_freevars):
+    for part in _all_code(code):
+        digest.update(part.co_code)
+        for names in (part.co_names, part.co_varnames, part.co_freevars):
             digest.update(repr(names).encode())
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                add(constant)
-            elif isinstance(constant, frozenset):
-                digest.update(repr(sorted(constant, key=repr)).encode())
-            else:
+        for constant in part.co_consts:
+            if isinstance(constant, frozenset):
+                constant = sorted(constant, key=repr)
+            if not isinstance(constant, types.CodeType):
                 digest.update(repr(constant).encode())
-
-    add(code)
     return f"{sys.implementation.cache_tag} {digest.hexdigest()[:16]}"
 
 
@@ -475,7 +475,7 @@ def _model(model: keras.Model) -> dict[str, Any]:
             x for x in layers if not isinstance(x, keras.layers.InputLayer)
         ]
     described: dict[str, Any] = {
-        "class": _class_of(model),
+        "class": describe(type(model)),
         "variables": [
             f"{v.dtype} {tuple(v.shape)}{'' if v.trainable else ' frozen'}"
             for v in model.variables
