@@ -29,14 +29,11 @@ def epsilon(
 ) -> float:
     """Epsilon at a delta.
 
-    Args:
-        composition: What was released.
-        delta: Above 0 and below 1.
-        accountant: `"pld"`, privacy loss distributions (Koskela et al. 2020,
-            https://arxiv.org/abs/1906.03049): tight, takes seconds, and
-            some 300 MB at most; or `"rdp"`, Rényi divergences (Mironov 2017,
-            https://arxiv.org/abs/1702.07476): an upper bound some percent
-            higher, takes milliseconds.
+    By `"pld"`, privacy loss distributions (Koskela et al. 2020,
+    https://arxiv.org/abs/1906.03049): tight, takes seconds, and some 300 MB
+    at most; or `"rdp"`, Rényi divergences (Mironov 2017,
+    https://arxiv.org/abs/1702.07476): an upper bound some percent higher,
+    takes milliseconds.
 
     Raises:
         ValueError: If an argument is out of range or the accountant can't
@@ -153,7 +150,10 @@ class OneEventRdp:
         dp = require_dp_accounting()
         key = composition._replace(times=1)
         if key != self._key:
-            one = _composed(_rdp_accountant(composition), key)
+            make = dp.rdp.RdpAccountant
+            if composition.orders == "integers":
+                make = functools.partial(make, _INTEGER_ORDERS)
+            one = _composed(make, key)
             # Of what was lost to rounding, dp-accounting would make epsilon 0.
             rdp = np.where(one.rdp >= 0, one.rdp, np.inf)
             self._key, self._orders, self._rdp = key, one.orders, rdp
@@ -164,30 +164,13 @@ class OneEventRdp:
 
 
 def check_delta(delta: float) -> float:
-    """The value.
-
-    Raises:
-        ValueError: If it isn't above 0 and below 1.
-    """
+    """The value, if it is above 0 and below 1; else a ValueError."""
     if not 0 < delta < 1:
         raise ValueError(
             f"delta is {delta!r}. Expected above 0 and below 1, and well "
             "below 1 / (number of clients)."
         )
     return delta
-
-
-def check_rounds(rounds: float) -> int:
-    """The value.
-
-    Raises:
-        ValueError: If it isn't a whole number of at least 0.
-    """
-    if rounds < 0 or rounds % 1:
-        raise ValueError(
-            f"rounds is {rounds!r}. Expected a whole number, 0 or more."
-        )
-    return int(rounds)
 
 
 def check_accountant(name: str) -> None:
@@ -237,13 +220,6 @@ def tightest(composition: Composition) -> AccountantName:
     return "pld"
 
 
-def _rdp_accountant(composition: Composition) -> Any:
-    make = require_dp_accounting().rdp.RdpAccountant
-    if composition.orders == "integers":
-        return functools.partial(make, _INTEGER_ORDERS)
-    return make
-
-
 def _composed(make: Any, composition: Composition) -> Any:
     dp = require_dp_accounting()
     relation = dp.NeighboringRelation[_RELATIONS[composition.neighbouring]]
@@ -264,9 +240,7 @@ def _quiet_about_orders() -> Iterator[None]:
     """Without dp-accounting's warnings of orders that it leaves out.
 
     At high sampling rates a series doesn't converge for dozens of fractional
-    orders. Their divergence is then infinite, so that epsilon comes of the
-    other orders: an upper bound as before, and nothing for a user to do. All
-    other warnings come through.
+    orders. Epsilon then comes of the others: an upper bound as before.
     """
     logger = logging.getLogger("absl")
     logger.addFilter(_is_no_left_out_order)

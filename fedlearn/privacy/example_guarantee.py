@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from fedlearn import checks
 from fedlearn.privacy.accountant import (
     AccountantName,
     OneEventRdp,
     best_epsilon,
     check_accountant,
     check_delta,
-    check_rounds,
 )
 from fedlearn.privacy.dp_sgd import composition_dp_sgd
 
@@ -272,7 +272,7 @@ class _Participations:
 
     def until(self, rounds: int) -> Callable[[str], int]:
         """From a client's id to the number of its rounds."""
-        sampler, rounds = self._sampler, check_rounds(rounds)
+        sampler, rounds = self._sampler, checks.whole("rounds", rounds, least=0)
         if sampler is None:
             return lambda client: rounds
         for later in range(self._rounds, rounds):

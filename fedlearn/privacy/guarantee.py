@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from fedlearn import checks
 from fedlearn.privacy.accountant import (
     AccountantName,
     OneEventRdp,
     best_epsilon,
     check_accountant,
     check_delta,
-    check_rounds,
     epsilon,
 )
 from fedlearn.privacy.composition import Composition, Neighbouring
@@ -112,7 +112,7 @@ class Guarantee:
 
     def composition(self, rounds: int) -> Composition:
         """What the first `rounds` rounds release."""
-        rounds = check_rounds(rounds)
+        rounds = checks.whole("rounds", rounds, least=0)
         if not rounds:
             # The sensitivity of no rounds is 0, which no multiplier matches.
             once = self.mechanism.compose(self.participation, 1)

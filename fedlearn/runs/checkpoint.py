@@ -111,7 +111,8 @@ class Checkpoint:
                 f"{self.path} is the checkpoint of another run: "
                 f"{'; '.join(differ)}. Go on with the same arguments, or give "
                 "another `checkpoint_dir` (or delete this one) to start "
-                "afresh."
+                "afresh; from its weights with "
+                "`initial_state=process.load_state(path)`."
             )
         self._check_facts(facts, written.round_num)
         versions = facts.get("versions", {})

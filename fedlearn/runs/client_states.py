@@ -263,12 +263,14 @@ class _Entry:
 
     def written(self, folder: "_Folder") -> "_File":
         """The file there that the state is in."""
-        if self.file is None:
-            arrays = keras.tree.flatten(self.state)
-            return folder.put(wire.to_bytes([np.asarray(a) for a in arrays]))
-        if self.file.folder is folder:
-            return self.file
-        return folder.put(self.file.read())
+        file = self.file
+        if file and file.folder is folder and os.path.exists(file.path):
+            return file
+        if self.state is _AWAY:
+            assert file is not None
+            return folder.put(file.read())
+        arrays = keras.tree.flatten(self.state)
+        return folder.put(wire.to_bytes([np.asarray(a) for a in arrays]))
 
     def read(self) -> Any:
         if self.state is not _AWAY:
@@ -339,9 +341,9 @@ class _Folder:
 
     def put(self, data: bytes) -> _File:
         file = self.file(hashlib.sha256(data).hexdigest())
-        if not file.is_whole:
+        if not (file.is_whole and os.path.exists(file.path)):
             atomic_file.write(file.path, data, durable=False)
-            file.is_whole = True
+            file.is_whole, file.is_durable = True, False
         return file
 
     def flush(self, files: list[_File]) -> None:

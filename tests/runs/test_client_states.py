@@ -147,6 +147,17 @@ def test_a_state_saved_elsewhere_is_whole(tmp_path):
     zoo.assert_equal(load(tmp_path / "moved")["a"], state_of(1))
 
 
+def test_a_folder_that_was_deleted_is_written_again(tmp_path):
+    path = tmp_path / "checkpoint"
+    states = ClientStates({"a": state_of(1)}, client_states.folder_of(path))
+    state_file.save(path, server_state(states))
+    shutil.rmtree(client_states.folder_of(path))
+    same = ClientStates({"b": state_of(1)}, client_states.folder_of(path))
+    for again, client_id in ((states, "a"), (same, "b")):
+        state_file.save(path, server_state(again))
+        zoo.assert_equal(load(path)[client_id], state_of(1))
+
+
 def test_a_kill_leaves_the_old_state(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint"
     folder = client_states.folder_of(path)

@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import keras
 import numpy as np
@@ -227,6 +228,31 @@ def test_a_state_of_an_unknown_version(process, state, tmp_path):
         )
         with pytest.raises(ValueError, match="no state that this version"):
             process.load_state(path)
+
+
+FOLDER = pathlib.Path(__file__).parent / "version_1"
+
+
+@pytest.mark.parametrize(
+    ("name", "links", "clients"),
+    [
+        ("feedback", [fl.encoders.ErrorFeedback([fl.encoders.TopK(0.5)])], 3),
+        ("tree", [fl.encoders.Clip(1.0), fl.encoders.TreeNoise(1.0)], 0),
+    ],
+)
+def test_files_that_the_version_before_wrote(name, links, clients):
+    """On TensorFlow, after two rounds of seed 3."""
+    arguments = ("uniform", 3) if name == "tree" else ()
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        fl.LocalTraining(batch_size=4),
+        aggregator=fl.aggregators.Mean(links, *arguments),
+    )
+    state = process.load_state(FOLDER / f"{name}.fedlearn")
+    assert (int(state.round_num), int(state.seed)) == (2, 3)
+    assert len(state.client_states) == clients
+    _, metrics = process.next(state, zoo.clients((8, 4, 8), make=zoo.line))
+    assert metrics["num_clients"] == 3
 
 
 def test_a_state_of_the_version_before(tmp_path):
