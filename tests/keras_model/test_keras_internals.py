@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fedlearn
+from fedlearn import backend
 
 PACKAGE = pathlib.Path(fedlearn.__file__).parent
 ALLOWED = {"keras_model/keras_internals.py", "optimizers/functional.py"}
@@ -180,3 +181,25 @@ def test_private_names_of_keras_are_in_two_files():
         and (name not in OWN or (name in listed and owner != "self"))
     }
     assert elsewhere == set()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's own names"
+)
+@pytest.mark.parametrize("name", ["Bitcast", "L2Loss"])
+def test_tensorflow_has_the_private_names_of_its_backend(name):
+    import tensorflow as tf
+    from tensorflow.python.ops.parallel_for import pfor
+
+    assert hasattr(tf.function(abs), "_omit_frequent_tracing_warning")
+    assert {"RegisterPFor", "wrap"} <= set(vars(pfor))
+    # Without the rules of `fedlearn.backend` it would loop over the rows.
+    assert backend.name == "tensorflow"
+    operation = {
+        "Bitcast": lambda x: tf.bitcast(x, tf.int32),
+        "L2Loss": tf.nn.l2_loss,
+    }[name]
+    rows = tf.reshape(tf.range(6.0), (3, 2))
+    found = tf.vectorized_map(operation, rows, fallback_to_while_loop=False)
+    expected = [operation(row).numpy() for row in rows]
+    np.testing.assert_array_equal(found, expected)
