@@ -5,6 +5,8 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+from fedlearn.advice.did_you_mean import did_you_mean
+
 
 def number(
     name: str, value: Any, least: float = 0.0, meaning: str = ""
@@ -74,15 +76,18 @@ def one_of(
 ) -> Any:
     """One of some values; as `number`.
 
-    >>> one_of("kind", "l3", ("l1", "l2", "linf"))
+    >>> one_of("kind", "means", ("mean", "sum"))
     Traceback (most recent call last):
-    ValueError: `kind` must be 'l1', 'l2' or 'linf'. Received: 'l3'.
+    ValueError: `kind` must be 'mean' or 'sum'. Received: 'means'. Did you \
+mean mean?
     """
+    choices = tuple(choices)
     shown = [repr(choice) for choice in choices]
     if repr(value) not in shown:
         *others, last = shown
         either = ", ".join(others) + " or " + last if others else last
-        _refuse(name, value, either, meaning)
+        hint = did_you_mean(str(value), map(str, choices))
+        _refuse(name, value, either, meaning, hint)
     return value
 
 
@@ -105,8 +110,10 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _refuse(name: str, value: Any, expected: str, meaning: str) -> None:
+def _refuse(
+    name: str, value: Any, expected: str, meaning: str, hint: str = ""
+) -> None:
     raise ValueError(
         f"`{name}` must be {expected}{meaning and ': ' + meaning}. "
-        f"Received: {value!r}."
+        f"Received: {value!r}.{hint}"
     )

@@ -3,10 +3,13 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeVar
 
 from fedlearn.names import Name, normal, read, usages
+
+_T = TypeVar("_T")
 
 
 class Configurable:
@@ -157,6 +160,55 @@ def get(
         f"`{argument}` must be a {package}.{kind.__name__}, or a string: "
         f"{usages(names)}. Received: {identifier!r}.{hint}"
     )
+
+
+def getter(
+    names: Mapping[str, Name],
+    kind: type[_T],
+    argument: str,
+    call: str,
+    result: str,
+) -> Callable[..., _T]:
+    """The `get` of a package; see there.
+
+    Args:
+        names: What there is, by name.
+        kind: The class of all of them.
+        argument: What one is called.
+        call: An example,
+        result: and what it gives.
+    """
+
+    def get_one(identifier: Any, **arguments: Any) -> _T:
+        return get(identifier, names, kind, argument, **arguments)
+
+    article = "An" if argument[0] in "aeiou" else "A"
+    known = textwrap.fill(
+        usages(names) + ".",
+        79,
+        initial_indent=" " * 12,
+        subsequent_indent=" " * 12,
+        break_on_hyphens=False,
+    )
+    get_one.__name__ = get_one.__qualname__ = "get"
+    get_one.__doc__ = f"""{article} {argument}, from what stands for it.
+
+    Args:
+        identifier: A name, and after a colon its numbers; a config, as
+            `keras.saving.serialize_keras_object` makes it; or itself. Names:
+{known}
+        **arguments: With a name, more for the constructor.
+
+    Raises:
+        ValueError: If there is none of that name, or its numbers are wrong.
+        TypeError: If it is something else.
+
+    Example:
+
+    >>> {call}
+    {result}
+    """
+    return get_one
 
 
 def make(

@@ -1,12 +1,15 @@
+import doctest
 import inspect
+import json
 
+import keras
 import pytest
 
 import fedlearn as fl
 from fedlearn import names
 from fedlearn.cli.flags import named
 from fedlearn.encoders.chain import links
-from fedlearn.serialization import make
+from fedlearn.serialization import make, serialized
 from tests import zoo
 
 NAMES = [
@@ -48,6 +51,18 @@ def test_numbers_reach_the_arguments_they_are_for(name, table):
     assert type(made).__name__ == entry.makes.split(":")[1]
     for argument, value in {**entry.options, **values}.items():
         assert getattr(made, argument) == value
+
+
+@pytest.mark.parametrize(("name", "table"), NAMES)
+def test_what_a_string_makes_comes_back_from_json(name, table):
+    entry = table[name]
+    needed = [str(VALUES.get(n, 3)) for n in entry.needed]
+    text = ":".join([name, ",".join(needed)]).rstrip(":")
+    made = make(text, table, "argument", **more(name, table))
+    config = json.loads(json.dumps(serialized(made)))
+    copy = keras.saving.deserialize_keras_object(config)
+    assert json.dumps(serialized(copy)) == json.dumps(serialized(made))
+    assert copy == made or isinstance(made, keras.optimizers.Optimizer)
 
 
 @pytest.mark.parametrize(("name", "table"), NAMES)
@@ -129,6 +144,18 @@ def test_strings_for_encoders():
         "rotation+uniform:4", clients_per_round=5, value_range=1.0
     )
     assert secure.encoders[-1].bits == 4
+
+
+@pytest.mark.backend_free
+def test_examples_of_the_packages():
+    for package in (
+        fl.aggregators, fl.attacks, fl.clients, fl.encoders, fl.executors,
+        fl.samplers,
+    ):  # fmt: skip
+        test = doctest.DocTestParser().get_doctest(
+            package.get.__doc__, vars(package), package.__name__, None, None
+        )
+        assert doctest.DocTestRunner().run(test) == (0, 1)
 
 
 @pytest.mark.backend_free

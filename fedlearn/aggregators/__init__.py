@@ -1,7 +1,5 @@
 """How the updates of many clients become one."""
 
-from typing import Any
-
 from fedlearn import serialization
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.aggregators.bulyan import Bulyan
@@ -18,29 +16,13 @@ from fedlearn.aggregators.secure_sum import SecureSum
 from fedlearn.aggregators.trimmed_mean import TrimmedMean
 from fedlearn.names import AGGREGATORS
 
-
-def get(identifier: str | Aggregator, **arguments: Any) -> Aggregator:
-    """An aggregator from the string that stands for it, or itself.
-
-    Args:
-        identifier: A name, in lower case, and after a colon its numbers, as
-            on the command line: `"median"`, `"trimmed_mean:0.1"`,
-            `"krum:2,5"`.
-        **arguments: More for the constructor, such as `encoders`.
-
-    Raises:
-        ValueError: If there is none of that name, or its numbers are wrong.
-        TypeError: If it is neither a string nor an aggregator.
-
-    Example:
-
-    >>> get("trimmed_mean:0.1", encoders=["drive"])
-    TrimmedMean(fraction=0.1, encoders=(Drive(),))
-    """
-    return serialization.get(
-        identifier, AGGREGATORS, Aggregator, "aggregator", **arguments
-    )
-
+get = serialization.getter(
+    AGGREGATORS,
+    Aggregator,
+    "aggregator",
+    'get("trimmed_mean:0.1", encoders=["drive"])',
+    "TrimmedMean(fraction=0.1, encoders=(Drive(),))",
+)
 
 __all__ = [
     "Aggregator",

@@ -17,25 +17,13 @@ from fedlearn.attacks.scaling import Scaling
 from fedlearn.attacks.sign_flip import SignFlip
 from fedlearn.names import ATTACKS
 
-
-def get(identifier: str | Attack) -> Attack:
-    """An attack from the string that stands for it, or itself.
-
-    Args:
-        identifier: A name, in lower case, and after a colon its numbers:
-            `"sign_flip"`, `"scaling:10"`.
-
-    Raises:
-        ValueError: If there is none of that name, or its numbers are wrong.
-        TypeError: If it is neither a string nor an attack.
-
-    Example:
-
-    >>> get("scaling:10").factor
-    10
-    """
-    return serialization.get(identifier, ATTACKS, Attack, "attack")
-
+get = serialization.getter(
+    ATTACKS,
+    Attack,
+    "attack",
+    'get("scaling:10")',
+    "Scaling(factor=10)",
+)
 
 __all__ = [
     "Attack",

@@ -1,6 +1,6 @@
 """Flags: the help that lists them defines them."""
 
-import math
+import contextlib
 import os
 import re
 import textwrap
@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from fedlearn.advice.did_you_mean import did_you_mean
+from fedlearn import checks
 from fedlearn.names import (
     AGGREGATORS,
     ALGORITHMS,
@@ -79,60 +79,33 @@ class Kind(absl_flags.ArgumentParser):
         return self._read(str(argument))
 
 
-def whole(least: int, most: float = math.inf) -> Kind:
-    """A whole number, such as of rounds.
+def number(name: str, check: Callable[..., Any], **limits: Any) -> Kind:
+    """A number, by one of `fedlearn.checks`.
 
-    >>> whole(1).parse("ten")
+    >>> number("rounds", checks.whole).parse("ten")
     Traceback (most recent call last):
-    ValueError: expected a whole number of at least 1.
+    ValueError: `rounds` must be a whole number of at least 1. Received: 'ten'.
     """
-    limits = f"of at least {least}"
-    if most < math.inf:
-        limits = f"from {least} to {most}"
-    return _number(int, lambda v: least <= v <= most, f"whole number {limits}")
 
-
-def positive(or_zero: bool = False) -> Kind:
-    """A finite number, such as a learning rate."""
-    limits = "of at least 0" if or_zero else "greater than 0"
-    return _number(
-        float,
-        lambda v: 0 < v < math.inf or (or_zero and v == 0),
-        f"number {limits}",
-    )
-
-
-def _number(kind: type, fits: Callable[[Any], bool], expected: str) -> Kind:
     def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not fits(value):
-            raise ValueError(f"expected a {expected}.")
-        return value
+        value: Any = text
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                value = kind(text)
+                break
+        return check(name, value, **limits)
 
     return Kind(parse)
 
 
-def choice(names: Iterable[str]) -> Kind:
-    """One of some names, in upper or lower case.
+def choice(name: str, choices: Iterable[str]) -> Kind:
+    """One of some words, in upper or lower case.
 
-    >>> choice(["fedavg", "fedprox"]).parse("FedPox")
-    Traceback (most recent call last):
-    ValueError: expected one of fedavg, fedprox. Did you mean fedprox?
+    >>> choice("missing", ["mean", "zero"]).parse("ZERO")
+    'zero'
     """
-    names = tuple(names)
-
-    def parse(text: str) -> str:
-        if text.lower() not in names:
-            raise ValueError(
-                f"expected one of {', '.join(names)}."
-                + did_you_mean(text, names)
-            )
-        return text.lower()
-
-    return Kind(parse)
+    words = tuple(choices)
+    return Kind(lambda text: checks.one_of(name, text.lower(), words))
 
 
 def place(words: Sequence[str] = ()) -> Kind:
@@ -177,33 +150,48 @@ def wrapped(text: str) -> str:
 
 KINDS = {
     "aggregator": named(AGGREGATORS),
-    "algorithm": choice(ALGORITHMS),
-    "alpha": positive(),
-    "batch_size": whole(1),
     "cache_dir": place(),
-    "client_learning_rate": positive(),
-    "client_optimizer": choice(OPTIMIZERS),
-    "clients_per_round": whole(1),
     "compress": named(ENCODERS, joined=True),
     "data": place(),
-    "dp_accountant": choice(("rdp", "pld")),
-    "dp_clip_norm": positive(),
-    "dp_delta": positive(),
-    "dp_epsilon": positive(),
-    "epochs": whole(1),
-    "executor": choice(EXECUTORS),
-    "missing": choice(("mean", "median", "zero")),
-    "num_clients": whole(1),
-    "proximal": positive(or_zero=True),
-    "rounds": whole(1),
-    "seed": whole(0, 2**63 - 1),
-    "server_learning_rate": positive(),
-    "server_optimizer": choice(OPTIMIZERS),
     "source": place(words=("synthetic",)),
-    "statistics": choice(("average", "local", "frozen")),
-    "task": choice(("words", "tags")),
-    "validation_freq": whole(0),
-    "verbose": whole(0, 2),
+    **{
+        name: number(name, checks.positive)
+        for name in (
+            "alpha",
+            "client_learning_rate",
+            "dp_clip_norm",
+            "dp_delta",
+            "dp_epsilon",
+            "server_learning_rate",
+        )
+    },
+    **{
+        name: number(name, checks.whole)
+        for name in (
+            "batch_size",
+            "clients_per_round",
+            "epochs",
+            "num_clients",
+            "rounds",
+        )
+    },
+    "proximal": number("proximal", checks.number),
+    "seed": number("seed", checks.whole, least=0),
+    "validation_freq": number("validation_freq", checks.whole, least=0),
+    "verbose": number("verbose", checks.one_of, choices=(0, 1, 2)),
+    **{
+        name: choice(name, words)
+        for name, words in {
+            "algorithm": ALGORITHMS,
+            "client_optimizer": OPTIMIZERS,
+            "dp_accountant": ("rdp", "pld"),
+            "executor": EXECUTORS,
+            "missing": ("mean", "median", "zero"),
+            "server_optimizer": OPTIMIZERS,
+            "statistics": ("average", "local", "frozen"),
+            "task": ("words", "tags"),
+        }.items()
+    },
 }
 
 # Where the data are: after a run they may have been moved.

@@ -30,25 +30,13 @@ from fedlearn.encoders.tree_noise import TreeNoise
 from fedlearn.encoders.uniform_quantization import UniformQuantization
 from fedlearn.names import ENCODERS
 
-
-def get(identifier: str | Encoder) -> Encoder:
-    """An encoder from the string that stands for it, or itself.
-
-    Args:
-        identifier: A name, in lower case, and after a colon its numbers, as
-            on the command line: `"eden:2"`, `"topk:0.01"`, `"float16"`.
-
-    Raises:
-        ValueError: If there is none of that name, or its numbers are wrong.
-        TypeError: If it is neither a string nor an encoder.
-
-    Example:
-
-    >>> get("eden:2").bits
-    2
-    """
-    return serialization.get(identifier, ENCODERS, Encoder, "encoder")
-
+get = serialization.getter(
+    ENCODERS,
+    Encoder,
+    "encoder",
+    'get("eden:2")',
+    "Eden(bits=2)",
+)
 
 __all__ = [
     "AdaptiveClip",

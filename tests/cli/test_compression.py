@@ -67,10 +67,10 @@ def test_what_error_feedback_is_not_for(compress, message):
     ("compress", "message"),
     [
         ("uniform:2.5", "`bits` must be an integer"),
-        ("powersgd:1.5", "`rank` must be a positive integer"),
+        ("powersgd:1.5", "`rank` must be a whole number"),
         ("qsgd:7.5", "`levels` must be an integer"),
         ("topk:nan", "`fraction` must be above 0"),
-        ("terngrad:-1", "`clip_deviations` must be a positive"),
+        ("terngrad:-1", "`clip_deviations` must be a finite"),
         ("eden:0", "`bits` must be above 0"),
     ],
 )

@@ -103,7 +103,7 @@ def test_private_metrics_and_a_norm_of_ones_own(fedlearn, tmp_path):
     ("words", "message"),
     [
         (["--dp_delta=1e-5"], "--dp_delta is for private training. Add --dp_e"),
-        (["--dp_epsilon=0"], "expected a number greater than 0."),
+        (["--dp_epsilon=0"], "must be a finite number above 0."),
         (
             ["--dp_epsilon=8", "--aggregator=median"],
             "and --aggregator=median isn't that.",
