@@ -1,11 +1,14 @@
 """What may be padded, and that what may not be is right all the same."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, losses, ops
 
 import fedlearn as fl
+from fedlearn.keras_model import example_wise
 from fedlearn.keras_model.example_wise import is_example_wise
 from tests import zoo
 
@@ -247,3 +250,53 @@ def test_a_far_larger_batch_size_costs_no_digits():
     error = (x.astype("float64") @ kernel + bias - y) * 2 / y.size
     np.testing.assert_allclose(found[0], kernel - 0.1 * x.T @ error, atol=3e-7)
     np.testing.assert_allclose(found[1], bias - 0.1 * error.sum(0), atol=3e-7)
+
+
+LOSSES = {
+    name: cls
+    for name, cls in vars(losses).items()
+    if isinstance(cls, type)
+    and name.lower() not in example_wise._JOINING_LOSSES
+}
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_that_is_known_is_a_mean_over_examples(name):
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.1, 0.9, (4, 3)).astype("float32")
+    predictions = scores / scores.sum(axis=1, keepdims=True)
+    labels = np.array([0, 2, 1, 2])
+    if "Sparse" not in name and "Generalized" not in name:
+        labels = np.eye(3, dtype="float32")[labels]
+    loss = LOSSES[name]()
+    alone = [
+        float(loss(labels[i : i + 1], predictions[i : i + 1])) for i in range(4)
+    ]
+    together = float(loss(labels, predictions))
+    assert together == pytest.approx(np.mean(alone), rel=1e-5)
+    assert min(alone) < max(alone)
+
+
+ACTIVATIONS = sorted(
+    name
+    for name, value in vars(keras.activations).items()
+    if callable(value) and name not in ("get", "serialize", "deserialize")
+)
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_of_keras_takes_each_example_by_itself(name):
+    activation = getattr(keras.activations, name)
+    if name == "threshold":
+        activation = functools.partial(activation, threshold=0, default_value=1)
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    rows = [numpy(activation(x[i : i + 1])) for i in range(4)]
+    np.testing.assert_allclose(
+        numpy(activation(x)), np.concatenate(rows), rtol=1e-5, atol=1e-6
+    )
+
+
+def numpy(value):
+    return ops.convert_to_numpy(value)
