@@ -349,15 +349,14 @@ def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:
             # Two metrics may have the same keys; Keras would keep one.
             taken = name and str(key) in flat
             _flatten_result(value, f"{name}_{key}" if taken else str(key), flat)
-    elif isinstance(result, (list, tuple)):
-        for i, value in enumerate(result):
-            _flatten_result(value, f"{name}_{i}", flat)
-    elif len(getattr(result, "shape", ())) == 0:
-        flat[name] = ops.convert_to_tensor(result)
-    else:
-        result = ops.reshape(result, (-1,))
-        for i in range(result.shape[0]):
-            flat[f"{name}_{i}"] = result[i]
+        return
+    if not isinstance(result, (list, tuple)):
+        if len(getattr(result, "shape", ())) == 0:
+            flat[name] = ops.convert_to_tensor(result)
+            return
+        result = ops.unstack(ops.reshape(result, (-1,)))
+    for i, value in enumerate(result):
+        _flatten_result(value, f"{name}_{i}", flat)
 
 
 class _AssigningScope(StatelessScope):

@@ -59,16 +59,13 @@ def check_model(model: Any) -> None:
                 "policy, such as 'mixed_bfloat16'; int8 layers with LoRA are "
                 "taken."
             )
-    for method, hook in (
-        ("train_step", "`compute_loss` (and `compute_metrics`)"),
-        ("test_step", "`compute_loss` (and `compute_metrics`)"),
-    ):
+    for method in ("train_step", "test_step"):
         if getattr(type(model), method) is not getattr(keras.Model, method):
             raise ValueError(
                 f"{type(model).__name__} overrides `{method}`, which updates "
                 "variables in place and can't run on many clients at once. "
-                f"Override {hook} instead, which fedlearn honours, and remove "
-                f"`{method}`."
+                "Override `compute_loss` (and `compute_metrics`) instead, "
+                f"which fedlearn honours, and remove `{method}`."
             )
 
 
