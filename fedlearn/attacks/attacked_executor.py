@@ -157,8 +157,8 @@ class Malicious(ClientProgram):
 class _Observed(ClientProgram):
     """A client whose summand holds its update and the squares of it, too."""
 
-    def send(self, broadcast, result, *args):
-        message, kept = super().send(broadcast, result, *args)
+    def encode(self, broadcast, result, *args):
+        message, kept = super().encode(broadcast, result, *args)
         update = _changes(self, broadcast, result)
         squares = [ops.square(v) for v in update]
         return _Seen(message, update, squares), kept

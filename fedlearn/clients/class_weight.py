@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,21 +29,14 @@ def checked(class_weight: Any) -> dict[int, float] | None:
         )
     found = {}
     for key, weight in class_weight.items():
-        try:
-            number = int(key)
-        except (TypeError, ValueError):
-            number = None
-        if (
-            number is None
-            or str(number) != str(key)
-            or not isinstance(weight, numbers.Real)
-            or not 0 <= float(weight) < math.inf
+        if not re.fullmatch(r"-?\d+", str(key)) or not (
+            isinstance(weight, numbers.Real) and 0 <= float(weight) < math.inf
         ):
             raise ValueError(
                 "`class_weight` must have integer classes and weights that "
                 f"are finite numbers >= 0. Received: {key!r}: {weight!r}."
             )
-        found[number] = float(weight)
+        found[int(key)] = float(weight)
     return dict(sorted(found.items()))
 
 

@@ -11,7 +11,7 @@ from keras import ops
 from fedlearn import backend, seeds, threefry
 from fedlearn.clients.algorithm import Algorithm, Carry
 from fedlearn.clients.class_weight import weighted
-from fedlearn.clients.local_training import LocalTrainer, LocalTraining
+from fedlearn.clients.local_trainer import LocalTrainer
 from fedlearn.clients.personal_variables import PersonalVariables
 from fedlearn.keras_model import keras_internals, variable_roles
 from fedlearn.keras_model.functional_model import (
@@ -44,7 +44,7 @@ class PrivateTrainer(LocalTrainer):
 
     def __init__(
         self,
-        config: LocalTraining,
+        config: Any,
         model: FunctionalModel,
         algorithm: Algorithm,
         personal: PersonalVariables,
@@ -74,15 +74,10 @@ class PrivateTrainer(LocalTrainer):
     # On the host.
 
     def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
-        """Positions of the examples of each step of a round, in order.
+        """Positions of the examples of each step of a round, int32.
 
-        Args:
-            num_examples: How many examples the client has.
-            seed: The client's seed in this round.
-
-        Returns:
-            A list of int32 arrays; with Poisson batches of any length from 0
-            to `num_examples`, as many as `num_steps` says whatever is drawn.
+        Poisson batches are of any length from 0 to `num_examples`, and as
+        many as `num_steps` says whatever is drawn.
         """
         if self.dp.batches == "shuffled":
             return super().batches(num_examples, seed)
@@ -107,14 +102,8 @@ class PrivateTrainer(LocalTrainer):
     ) -> tuple[Arrays, Variables]:
         """The sum of examples' clipped gradients with noise, divided.
 
-        Args:
-            broadcast: As for `step`.
-            carry: As for `step`.
-            weights: Where.
-            batch: Of any length, also none. What stands after the real rows
-                changes nothing.
-            num_real: How many rows are real, a scalar, may be 0; None if all
-                are.
+        Of a batch of any length, also none; rows after the first `num_real`
+        change nothing.
         """
         if num_real is None:
             num_real = ops.shape(keras.tree.flatten(batch)[0])[0]

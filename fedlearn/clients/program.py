@@ -11,7 +11,7 @@ from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.clients import layer_statistics
 from fedlearn.clients.algorithm import Carry, Local
-from fedlearn.clients.local_training import LocalTrainer
+from fedlearn.clients.local_trainer import LocalTrainer
 from fedlearn.keras_model.functional_model import Arrays
 from fedlearn.messages import wire
 from fedlearn.messages.broadcast import Received
@@ -69,7 +69,7 @@ class ClientProgram:
     """A client's round as pure functions, for executors to compile.
 
     A round at a client is `start`, then `step` for each of `batches`, then
-    `finish` and `send`; what is sent the server takes in with `accept`.
+    `send`; what is sent the server takes in with `accept`.
     Executors choose how: one client after another, many at once, in other
     processes.
 
@@ -97,7 +97,7 @@ class ClientProgram:
         self.stacked = aggregator.reduction == "stack"
         self.varies_in_length = aggregator.varies_in_length
         self.statistics = trainer.personal.statistics
-        self._bytes: dict[int, int] = {}
+        self._known: dict[int, tuple[Message, Message, int]] = {}
 
     # At the client.
 
@@ -166,7 +166,7 @@ class ClientProgram:
     def send(
         self,
         broadcast: Received,
-        result: Result,
+        carry: Carry,
         num_examples: Any,
         seed: Any,
         client_state: Any = (),
@@ -175,12 +175,24 @@ class ClientProgram:
 
         Args:
             broadcast: What the server sent.
-            result: From `finish`.
+            carry: After the last step.
             num_examples: How many examples the client has, int32.
             seed: Of `seed_words`.
             client_state: As for `start`: what is kept again if the update
                 isn't finite.
         """
+        result = self.finish(broadcast, carry, client_state)
+        return self.encode(broadcast, result, num_examples, seed, client_state)
+
+    def encode(
+        self,
+        broadcast: Received,
+        result: Result,
+        num_examples: Any,
+        seed: Any,
+        client_state: Any = (),
+    ) -> tuple[Message, ClientState]:
+        """`send`, of what `finish` gave."""
         before = client_state or self.fresh(broadcast)
         encoded, memory = self.aggregator.encode(
             result.update, broadcast.params, seed, before.encoders
@@ -244,10 +256,37 @@ class ClientProgram:
         """
         if message is not None:
             return len(wire.pack(self.to_wire(message)))
-        known = len(self.model.metrics_variables)
-        if known not in self._bytes:
-            self._bytes[known] = self.bytes_up(self.nothing())
-        return self._bytes[known]
+        return self._specs()[2]
+
+    def message_spec(self, on_the_wire: bool = True) -> Message:
+        """Shapes and dtypes of a client's message.
+
+        Args:
+            on_the_wire: Whether as it is sent, where lengths that vary are
+                None; else as compiled functions see it.
+        """
+        spec, sent_spec, _ = self._specs()
+        return sent_spec if on_the_wire else spec
+
+    def _specs(self) -> tuple[Message, Message, int]:
+        """Of messages as they are, and as they are sent; their bytes."""
+        known = len(self.model.metrics_variables)  # none before an example
+        if known not in self._known:
+            message = self.nothing()
+            sent = self.to_wire(message)
+            spec, sent_spec = keras.tree.map_structure(
+                lambda a: keras.KerasTensor(a.shape, a.dtype.name),
+                (message, sent),
+            )
+            if self.varies_in_length:
+                encoded, stats = sent_spec.update
+                loose = keras.tree.map_structure(
+                    lambda s: keras.KerasTensor((None, *s.shape[1:]), s.dtype),
+                    encoded,
+                )
+                sent_spec = sent_spec._replace(update=(loose, stats))
+            self._known[known] = spec, sent_spec, len(wire.pack(sent))
+        return self._known[known]
 
     def nothing(self) -> Message:
         """The message of a client that has no examples, of NumPy arrays."""
@@ -271,27 +310,6 @@ class ClientProgram:
             ops.zeros((), "int32"),
         )
         return backend.to_numpy(message)
-
-    def message_spec(self, on_the_wire: bool = True) -> Message:
-        """Shapes and dtypes of a client's message.
-
-        Args:
-            on_the_wire: Whether as it is sent, where lengths that vary are
-                None; else as compiled functions see it.
-        """
-        message = self.nothing()
-        if on_the_wire:
-            message = self.to_wire(message)
-        spec = keras.tree.map_structure(
-            lambda a: keras.KerasTensor(a.shape, a.dtype.name), message
-        )
-        if not on_the_wire or not self.varies_in_length:
-            return spec
-        encoded, stats = spec.update
-        loose = keras.tree.map_structure(
-            lambda s: keras.KerasTensor((None, *s.shape[1:]), s.dtype), encoded
-        )
-        return spec._replace(update=(loose, stats))
 
     def from_wire(self, message: Message) -> Message:
         """A message as compiled functions take it, of one that came.

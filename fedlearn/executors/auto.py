@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import keras
 
 from fedlearn import backend
+from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors import model_work
 from fedlearn.executors.executor import Executor, Run
@@ -40,7 +41,7 @@ class Auto(Executor):
     the same run made twice, or resumed on another machine, chooses the same.
     What it can't know (a loss or metric of one's own, say, that can't be
     vectorised) shows when the plan is first run: if that fails, and clients
-    one after another don't, then they are run so from there on.
+    one after another don't, then clients with such examples are run so.
     """
 
     MAX_STEP_WORK: ClassVar = {"tensorflow": 1e7, "jax": 1e6}
@@ -52,9 +53,9 @@ class Auto(Executor):
             return sequential
         vectorized = Vectorized().bind(program)
         lengths: dict[int, list[int]] = {}
-        # By the examples' shapes and dtypes, which is what tracing sees: not
-        # by what happened to other clients.
-        works: dict[Any, bool] = {}
+        # What tracing sees of a cohort, where it failed: another cohort's
+        # failure must not change how this one is summed.
+        failed: set[Any] = set()
 
         def run(broadcast, cohort, seeds):
             sizes = [cohort.num_examples(i) for i in range(len(cohort))]
@@ -62,24 +63,17 @@ class Auto(Executor):
                 if size not in lengths:
                     batches = program.batches(size, 0)
                     lengths[size] = [len(b) for b in batches]
-            if not self._saves_steps(sizes, lengths):
+            if not self._saves_steps(sizes, lengths) or (
+                failed and _kind(cohort) in failed
+            ):
                 return sequential(broadcast, cohort, seeds)
-            kind = tuple(
-                (a.shape[1:], a.dtype.name)
-                for a in keras.tree.flatten(cohort.read(0).data)
-            )
-            if kind not in works:
-                try:
-                    total = vectorized(broadcast, cohort, seeds)
-                except Exception:  # what a layer raises can be anything
-                    # If the fault is the user's, this raises it again.
-                    total = sequential(broadcast, cohort, seeds)
-                    works[kind] = False
-                else:
-                    works[kind] = True
+            try:
+                return vectorized(broadcast, cohort, seeds)
+            except Exception:  # what a layer raises can be anything
+                # If the fault is the user's, this raises it again.
+                total = sequential(broadcast, cohort, seeds)
+                failed.add(_kind(cohort))
                 return total
-            plan = vectorized if works[kind] else sequential
-            return plan(broadcast, cohort, seeds)
 
         return run
 
@@ -108,3 +102,11 @@ class Auto(Executor):
         steps = sum(len(lengths[size]) for size in sizes)
         vector_steps = num_vector_steps(sizes, lengths)
         return steps >= self.MIN_LANES * max(vector_steps, 1)
+
+
+def _kind(cohort: Cohort) -> tuple:
+    """Shapes and dtypes of a cohort's examples."""
+    return tuple(
+        (a.shape[1:], a.dtype.name)
+        for a in keras.tree.flatten(cohort.read(0).data)
+    )

@@ -1,7 +1,7 @@
 """The interface of everything that runs the clients of a round."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +11,7 @@ from fedlearn import backend
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import Accepted, ClientProgram
 from fedlearn.messages.broadcast import Received
-from fedlearn.messages.message import Message
-from fedlearn.messages.update import Update
+from fedlearn.messages.update import StackedUpdate, Update, added
 from fedlearn.serialization import Configurable
 
 Run = Callable[[Received, Cohort, list[int]], Update]
@@ -46,37 +45,21 @@ class Executor(Configurable):
         return repr(self)
 
 
-Ending = Callable[..., Any]
-"""`(broadcast, carry, num_examples, seed_words, client_state)`, compiled."""
-
-
-def ending_at_client(program: ClientProgram) -> Ending:
-    """What a client does after its steps: `(message, client_state)`."""
-
-    def end(broadcast, carry, num_examples, seed, client_state):
-        result = program.finish(broadcast, carry, client_state)
-        return program.send(broadcast, result, num_examples, seed, client_state)
-
-    return end
-
-
 def ended(
-    program: ClientProgram,
-    broadcast: Received,
-    carry: Any,
-    num_examples: Any,
-    seed: Any,
-    client_state: Any,
+    program: ClientProgram, broadcast: Received, *args: Any
 ) -> tuple[Accepted, tuple]:
     """What comes after a client's steps, at the client and at the server.
 
+    Args:
+        program: What a client does.
+        broadcast: What it was sent.
+        *args: The others of `ClientProgram.send`.
+
     Returns:
-        What the server accepts, and what `on_host` needs: what the client
-        keeps, and its message where its length is not that of others.
+        What the server accepts, and what is looked at on the host: what the
+        client keeps, and its message where its length is not that of others.
     """
-    message, kept = ending_at_client(program)(
-        broadcast, carry, num_examples, seed, client_state
-    )
+    message, kept = program.send(broadcast, *args)
     sent = message if program.varies_in_length else ()
     return program.accept(broadcast.params, message), (kept, sent)
 
@@ -101,30 +84,47 @@ def counted(program: ClientProgram, accepted: Accepted) -> tuple:
     return summand, metrics, count, num_examples, 1 - count
 
 
-def ending_at_server(program: ClientProgram) -> Callable[[Any, Message], tuple]:
-    """What the server does with one message: `(params, message) -> sums`."""
-    return lambda params, message: counted(
-        program, program.accept(params, message)
-    )
-
-
-def on_host(
-    program: ClientProgram, client_ids: Sequence[str], asides: Sequence[tuple]
-) -> tuple[int, dict[str, Any]]:
-    """An update's `bytes_up` and `client_states`, of some clients.
+class Total:
+    """Adds up what clients come to, in the order in which it comes.
 
     Args:
-        program: What they did.
-        client_ids: Who they are.
-        asides: From `ended`, for each.
+        program: What a client does.
     """
-    states, num_bytes = {}, 0
-    for client_id, aside in zip(client_ids, asides, strict=True):
-        kept, message = backend.to_numpy(aside)
-        if keras.tree.flatten(kept):
-            states[client_id] = kept
-        num_bytes += program.bytes_up(message or None)
-    return num_bytes, states
+
+    def __init__(self, program: ClientProgram):
+        self._program = program
+        # One compiled addition, not one dispatch for each array.
+        self._add = backend.jit(added)
+
+    def __call__(
+        self, parts: Iterable[tuple[tuple, Sequence[str], Sequence[tuple]]]
+    ) -> Update:
+        """The total.
+
+        Args:
+            parts: Of one client or some: the sums of their update (of
+                `counted`), their ids, and for each what is for the host (of
+                `ended`).
+        """
+        program, stacks = self._program, []
+        total: Any = None
+        num_bytes, states = 0, {}
+        for sums, client_ids, asides in parts:
+            if program.stacked:
+                stacks.append(sums[0])
+                sums = ((), *sums[1:])
+            total = sums if total is None else self._add(total, sums)
+            for client_id, aside in zip(client_ids, asides, strict=True):
+                kept, message = backend.to_numpy(aside)
+                if keras.tree.flatten(kept):
+                    states[client_id] = kept
+                num_bytes += program.bytes_up(message or None)
+        if not stacks:
+            return Update.of(total, num_bytes, states)
+        summand = keras.tree.map_structure(
+            lambda *arrays: ops.concatenate(arrays, axis=0), *stacks
+        )
+        return StackedUpdate.of((summand, *total[1:]), num_bytes, states)
 
 
 @contextlib.contextmanager

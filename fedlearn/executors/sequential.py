@@ -11,17 +11,15 @@ from fedlearn import backend
 from fedlearn.clients.cohort import Client
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.executors.executor import (
-    Ending,
     Executor,
     Run,
+    Total,
     counted,
     ended,
     naming,
-    on_host,
 )
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
 from fedlearn.messages.broadcast import Received
-from fedlearn.messages.update import StackedUpdate, Update, added
 
 
 class Sequential(Executor):
@@ -39,44 +37,30 @@ class Sequential(Executor):
     """
 
     def bind(self, program: ClientProgram) -> Run:
-        run_client = client_rounds(program, _ending(program))
-        kind = StackedUpdate if program.stacked else Update
-        # One compiled addition, not one dispatch for each array.
-        add = backend.jit(added)
+        def end(*args):
+            accepted, aside = ended(program, *args)
+            return counted(program, accepted), aside
 
-        def run(broadcast, cohort, seeds):
-            total = None
+        run_client, add = client_rounds(program, end), Total(program)
+
+        def parts(broadcast, cohort, seeds):
             for client, seed in zip(cohort, seeds, strict=True):
                 with naming([client.id]):
                     sums, aside = run_client(broadcast, client, seed)
-                new = kind.of(sums, *on_host(program, [client.id], [aside]))
-                if total is None:
-                    total = new
-                elif program.stacked:
-                    total += new
-                else:
-                    total = total.plus(new, add(total.sums, new.sums))
-            return total
+                yield sums, [client.id], [aside]
 
-        return run
-
-
-def _ending(program: ClientProgram) -> Ending:
-    def end(*args):
-        accepted, aside = ended(program, *args)
-        return counted(program, accepted), aside
-
-    return end
+        return lambda *args: add(parts(*args))
 
 
 def client_rounds(
-    program: ClientProgram, end: Ending
+    program: ClientProgram, end: Callable[..., Any]
 ) -> Callable[[Received, Client, int], Any]:
     """The rounds of single clients, compiled: `(broadcast, client, seed)`.
 
     Args:
         program: What a client does.
-        end: What comes after its steps.
+        end: What comes after its steps, with the arguments of
+            `ClientProgram.send`.
     """
     loop = _loop_in_graph if backend.LOOPS_IN_GRAPH else _loop_on_host
     return loop(program, end)

@@ -12,9 +12,8 @@ from keras import ops
 from fedlearn import backend, checks
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram, seed_words
-from fedlearn.executors.executor import Executor, Run, ended, naming, on_host
+from fedlearn.executors.executor import Executor, Run, Total, ended, naming
 from fedlearn.messages.broadcast import Received
-from fedlearn.messages.update import StackedUpdate, Update, added
 
 
 class Vectorized(Executor):
@@ -81,23 +80,37 @@ class _Runner:
         self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
         self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
         self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4, 5))
-        self._add = backend.jit(added)
+        self._add = Total(program)
 
     def __call__(
         self, broadcast: Received, cohort: Cohort, seeds: list[int]
     ) -> Any:
-        total: Any = None
+        return self._add(self._parts(broadcast, cohort, seeds))
+
+    def _parts(self, broadcast, cohort, seeds):
         for block in self._blocks(broadcast, cohort):
             clients = [cohort.read(i) for i in block]
-            with naming([client.id for client in clients]):
-                new = self._run_block(broadcast, clients, seeds, block)
-            if total is None:
-                total = new
-            elif self._program.stacked:
-                total += new
-            else:
-                total = total.plus(new, self._add(total.sums, new.sums))
-        return total
+            client_ids = [client.id for client in clients]
+            with naming(client_ids):
+                sums, asides = self._run_block(
+                    broadcast, clients, [seeds[i] for i in block]
+                )
+            # Lanes that were added stand at the end.
+            if self._program.stacked:
+                count = len(block)
+                summand = keras.tree.map_structure(
+                    lambda a, n=count: a[:n], sums[0]
+                )
+                sums = (summand, *sums[1:])
+            asides = backend.to_numpy(asides)
+            yield (
+                sums,
+                client_ids,
+                [
+                    keras.tree.map_structure(lambda a, k=k: a[k], asides)
+                    for k in range(len(block))
+                ],
+            )
 
     def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
         limit = self._max_lanes or _lane_limit(broadcast)
@@ -106,32 +119,32 @@ class _Runner:
             for i in range(0, len(members), limit):
                 yield members[i : i + limit]
 
-    def _run_block(self, broadcast, clients, seeds, block):
+    def _run_block(self, broadcast, clients, seeds):
         sizes = [c.num_examples for c in clients]
         offsets = np.cumsum([0, *sizes])
         batches = [
             [
                 positions + np.int32(offset)
-                for positions in self._program.batches(size, seeds[i])
+                for positions in self._program.batches(size, seed)
             ]
-            for i, size, offset in zip(block, sizes, offsets, strict=False)
+            for seed, size, offset in zip(seeds, sizes, offsets, strict=False)
         ]
         data = keras.tree.map_structure(
             lambda *arrays: np.concatenate(arrays), *[c.data for c in clients]
         )
-        words = np.stack([seed_words(seeds[i]) for i in block])
+        words = np.stack([seed_words(seed) for seed in seeds])
         states = keras.tree.map_structure(
             lambda *arrays: np.stack(arrays), *[c.state for c in clients]
         )
         num_examples = np.asarray(sizes, np.int32)
-        real = np.ones(len(block), bool)
+        real = np.ones(len(clients), bool)
         phases = _phases(batches)
         uniform = all(p.lanes is None and p.active is None for p in phases)
         grow = _step_up if self._rounds_up and not uniform else int
         # TensorFlow's rule for adding a convolution's bias confuses a single
         # lane with none: there are always two.
-        width = max(2, grow(len(block)))
-        if width > len(block) or grow is _step_up:
+        width = max(2, grow(len(clients)))
+        if width > len(clients) or grow is _step_up:
             phases = [_wider(phase, width, grow) for phase in phases]
             rows = grow(int(offsets[-1]))
             data = keras.tree.map_structure(lambda a: _pad(a, rows), data)
@@ -146,23 +159,7 @@ class _Runner:
                 carry = self._masked(broadcast, carry, data, positions, active)
             else:
                 carry = self._some(broadcast, carry, data, positions, lanes)
-        sums, asides = self._finish(
-            broadcast, carry, num_examples, words, real, states
-        )
-        # Lanes that were added stand at the end.
-        asides = backend.to_numpy(asides)
-        aside = on_host(
-            self._program,
-            [client.id for client in clients],
-            [
-                keras.tree.map_structure(lambda a, k=k: a[k], asides)
-                for k in range(len(clients))
-            ],
-        )
-        if not self._program.stacked:
-            return Update.of(sums, *aside)
-        summand = keras.tree.map_structure(lambda a: a[: len(block)], sums[0])
-        return StackedUpdate.of((summand, *sums[1:]), *aside)
+        return self._finish(broadcast, carry, num_examples, words, real, states)
 
     # Compiled.
 

@@ -75,15 +75,14 @@ class Update(NamedTuple):
         )
 
     def __add__(self, other: Any) -> Any:
-        return self.plus(other, added(self.sums, other.sums))
-
-    def plus(self, other: Any, sums: tuple) -> Any:
-        """The sum of two updates, the sums of whose arrays are known."""
         return type(self).of(
-            sums,
+            self._added(other),
             self.bytes_up + other.bytes_up,
             {**self.client_states, **other.client_states},
         )
+
+    def _added(self, other: "Update") -> tuple:
+        return added(self.sums, other.sums)
 
     def __radd__(self, other: Any) -> Any:
         if isinstance(other, int) and other == 0:  # the start of `sum(...)`
@@ -99,14 +98,14 @@ class StackedUpdate(Update):
 
     __slots__ = ()
 
-    def __add__(self, other: Any) -> "StackedUpdate":
+    def _added(self, other: Update) -> tuple:
         _, *sums = added(((), *self.sums[1:]), ((), *other.sums[1:]))
         summand = keras.tree.map_structure(
             lambda a, b: ops.concatenate([a, b], axis=0),
             self.summand,
             other.summand,
         )
-        return self.plus(other, (summand, *sums))
+        return summand, *sums
 
 
 def added(one: tuple, other: tuple) -> tuple:

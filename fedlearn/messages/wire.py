@@ -24,7 +24,8 @@ def pack(tree: Any) -> bytes:
 
     Args:
         tree: Nested tuples, lists and dicts (with string keys) of NumPy
-            arrays or scalars.
+            arrays or scalars. Of a NamedTuple with defaults, fields at the
+            end that are `()` aren't sent.
 
     Raises:
         TypeError: If there is something else in it.
@@ -105,7 +106,7 @@ def _structure(tree: Any, arrays: list[np.ndarray] | None = None) -> Any:
         return {"d": {k: _structure(tree[k], arrays) for k in sorted(tree)}}
     if isinstance(tree, (tuple, list)):
         kind = "l" if isinstance(tree, list) else "t"
-        return {kind: [_structure(item, arrays) for item in tree]}
+        return {kind: [_structure(item, arrays) for item in _sent(tree)]}
     if arrays is None:
         return [_name(tree.dtype), *tree.shape]
     array = np.asarray(tree)
@@ -116,6 +117,17 @@ def _structure(tree: Any, arrays: list[np.ndarray] | None = None) -> Any:
         )
     arrays.append(array)
     return [array.dtype.name, *array.shape]
+
+
+def _sent(parts: Any) -> Any:
+    """What is sent of a tuple: not the empty ends of one with names."""
+    optional = len(getattr(parts, "_field_defaults", ()))
+    count = len(parts)
+    while optional and isinstance(parts[count - 1], tuple):
+        if parts[count - 1]:
+            break
+        count, optional = count - 1, optional - 1
+    return parts[:count]
 
 
 def _name(dtype: Any) -> str:
@@ -162,9 +174,11 @@ def _shaped(tree: Any, like: Any) -> Any:
     if isinstance(like, dict):
         return {key: _shaped(tree[key], like[key]) for key in like}
     if isinstance(like, (tuple, list)):
-        parts = [_shaped(t, s) for t, s in zip(tree, like, strict=True)]
-        named = hasattr(like, "_fields")
-        return type(like)(*parts) if named else type(like)(parts)
+        parts = [_shaped(t, s) for t, s in zip(tree, _sent(like), strict=True)]
+        if not hasattr(like, "_fields"):
+            return type(like)(parts)
+        kind: Any = type(like)
+        return kind._make((*parts, *like[len(parts) :]))
     return tree
 
 

@@ -5,8 +5,7 @@ from keras import ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import counted, ended, on_host
-from fedlearn.messages.update import Update
+from fedlearn.executors.executor import Total, counted, ended
 from tests import zoo
 
 # Batches of 8, two epochs, at most three steps: single examples, last batches
@@ -110,14 +109,13 @@ class Eager(fl.executors.Executor):
             accepted, aside = ended(
                 program, broadcast, carry, count, words, client.state
             )
-            return Update.of(
-                counted(program, accepted),
-                *on_host(program, [client.id], [aside]),
-            )
+            return counted(program, accepted), [client.id], [aside]
 
         def run(broadcast, cohort, seeds):
             order = range(len(cohort))[::-1]
-            return sum(one(broadcast, cohort.read(i), seeds[i]) for i in order)
+            return Total(program)(
+                one(broadcast, cohort.read(i), seeds[i]) for i in order
+            )
 
         return run
 

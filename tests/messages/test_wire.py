@@ -1,6 +1,8 @@
 import json
 import struct
+from typing import NamedTuple
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
@@ -189,3 +191,40 @@ def test_the_length_is_the_payload_and_a_short_header():
     assert 4000 < size < 4000 + 50
     # What a value is doesn't change how long its message is.
     assert size == len(wire.to_bytes([np.full(1000, np.nan, "float32")]))
+
+
+class Named(NamedTuple):
+    a: object
+    b: object = ()
+    c: object = ()
+
+
+@pytest.mark.parametrize(
+    "value", [Named(1.0), Named(1.0, (), [2.0]), Named(1.0, [2.0])]
+)
+def test_empty_fields_at_the_end_are_not_sent_and_come_back(value):
+    value = keras.tree.map_structure(np.float32, value)
+    data = wire.pack(value)
+    plain = wire.unpack(data)
+    assert len(plain) == 3 - (value.c == ()) - (value.b == value.c == ())
+    found = wire.unpack(data, like=value)
+    assert type(found) is Named
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("sent", "match"),
+    [
+        ([np.zeros(3, "int32")], "int32 of shape"),
+        ([np.zeros((3, 1), "float32")], r"float32 of shape \(3, 1\)"),
+        ((np.zeros(3, "float32"),), "where .* should be"),
+        ([np.zeros(3, "float32")] * 2, "its header is|where"),
+        ({"a": np.zeros(3, "float32")}, "where"),
+    ],
+)
+def test_another_structure_than_expected_is_refused(sent, match):
+    like = [keras.KerasTensor((None,), "float32")]
+    found = wire.unpack(wire.pack([np.zeros(7, "float32")]), like=like)
+    assert found[0].shape == (7,)
+    with pytest.raises(ValueError, match=match):
+        wire.unpack(wire.pack(sent), like=like)

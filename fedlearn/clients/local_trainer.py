@@ -1,0 +1,202 @@
+"""Minibatch training for one model: the functions of `LocalTraining`."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend, seeds
+from fedlearn.clients import class_weight as class_weights
+from fedlearn.clients.algorithm import Algorithm, Carry, Local
+from fedlearn.clients.personal_variables import PersonalVariables
+from fedlearn.keras_model import keras_internals
+from fedlearn.keras_model.functional_model import (
+    Arrays,
+    FunctionalModel,
+    Variables,
+)
+from fedlearn.messages.broadcast import Received
+from fedlearn.optimizers.functional import FunctionalOptimizer
+
+
+class LocalTrainer:
+    """The pure functions of a `LocalTraining` for one model.
+
+    Attributes:
+        per_example: Whether gradients are taken example by example, so that
+            rows of a batch can be left out, whatever the model.
+    """
+
+    per_example: bool = False
+
+    def __init__(
+        self,
+        config: Any,
+        model: FunctionalModel,
+        algorithm: Algorithm,
+        personal: PersonalVariables,
+    ):
+        self.config = config
+        self.model = model
+        self.algorithm = algorithm
+        self.personal = personal
+        self.optimizer = FunctionalOptimizer(
+            _scaling(config.optimizer, model.model),
+            model.model.trainable_variables,
+            schedule="rounds",
+        )
+        self._grad = backend.value_and_grad(self._loss)
+        self._padded_grad = backend.value_and_grad(self._padded_loss)
+
+    def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
+        """Positions of the examples of each step of a round, int32."""
+        size, steps = self.config.batch_size, []
+        for epoch in range(self.config.epochs):
+            if self.config.shuffle:
+                order = seeds.permutation(num_examples, seed, "order", epoch)
+            else:
+                order = np.arange(num_examples)
+            order = order.astype(np.int32)
+            steps += [order[i : i + size] for i in range(0, num_examples, size)]
+        return steps[: self.config.max_steps]
+
+    def start(self, broadcast: Received, seed: Any, client_state: Any) -> Carry:
+        """What the first step starts from, with the client's own variables."""
+        optimizer = self.optimizer.initial_values(broadcast.trainable)
+        if not isinstance(broadcast.learning_rate, tuple):
+            optimizer = self.optimizer.with_learning_rate(
+                optimizer, broadcast.learning_rate
+            )
+        variables = self.model.start(
+            broadcast.trainable, broadcast.non_trainable, seed
+        )
+        carry = Carry(
+            variables,
+            optimizer,
+            ops.convert_to_tensor(seed),
+            ops.zeros((), "int32"),
+        )
+        local = Local(broadcast, self.optimizer)
+        memory = self.algorithm.start(local, carry, client_state)
+        return carry._replace(memory=memory)
+
+    def step(
+        self, broadcast: Received, carry: Carry, batch: tuple, num_real: Any
+    ) -> Carry:
+        """One step of the client's optimizer on one batch.
+
+        Args:
+            broadcast: What the server sent.
+            carry: From the step before.
+            batch: `b` rows.
+            num_real: How many of them count, a scalar, where the last are
+                copies of the first; None if all do.
+        """
+
+        def gradient(weights, variables, optimizer):
+            now = carry._replace(variables=variables, optimizer=optimizer)
+            return self.gradient(broadcast, now, weights, batch, num_real)
+
+        local = Local(broadcast, self.optimizer, gradient)
+        return self.algorithm.step(local, carry)
+
+    def gradient(
+        self,
+        broadcast: Received,
+        carry: Carry,
+        weights: Arrays,
+        batch: tuple,
+        num_real: Any,
+    ) -> tuple[Arrays, Variables]:
+        """The gradient of a batch's loss, and the variables after it.
+
+        With `num_real`, nothing of the copies is left: a mean over `b` rows,
+        of which the last `b - r` equal the first, is `(b * mean - (b - r) *
+        first) / r` over the others, and sums in metrics likewise. That takes
+        a loss that is a mean over examples, each of which is computed by
+        itself; see `fedlearn.keras_model.example_wise`.
+        """
+        args = weights, carry.variables, broadcast, batch, carry.optimizer
+        if num_real is None:
+            (_, variables), grads = self._grad(*args)
+        else:
+            (_, variables), grads = self._padded_grad(*args, num_real)
+        return grads, variables
+
+    def _padded_loss(
+        self, trainable, variables, broadcast, batch, optimizer, num_real
+    ):
+        size = ops.cast(ops.shape(keras.tree.flatten(batch)[0])[0], "float32")
+        real = ops.maximum(ops.cast(num_real, "float32"), 1.0)
+        copies = size - real
+        first = keras.tree.map_structure(lambda a: a[:1], batch)
+        none = variables._replace(
+            metrics=[ops.zeros_like(m) for m in variables.metrics]
+        )
+        loss, after = self._loss(
+            trainable, variables, broadcast, batch, optimizer
+        )
+        one, after_one = self._loss(
+            trainable, none, broadcast, first, optimizer
+        )
+        metrics = [
+            m - ops.cast(copies, m.dtype) * m_one
+            for m, m_one in zip(after.metrics, after_one.metrics, strict=True)
+        ]
+        loss = (
+            ops.cast(size / real, loss.dtype) * loss
+            - ops.cast(copies / real, loss.dtype) * one
+        )
+        return loss, after._replace(metrics=metrics)
+
+    def _loss(self, trainable, variables, broadcast, batch, optimizer_values):
+        optimizer = self.optimizer.optimizer
+        loss, variables = self.model.loss(
+            trainable,
+            variables,
+            self.model.frozen(broadcast.non_trainable),
+            class_weights.weighted(batch, self.config.class_weight),
+            training=True,
+            optimizer=optimizer,
+            optimizer_values=optimizer_values,
+        )
+        if self.config.proximal:
+            distance = self._distance(trainable, broadcast, loss.dtype)
+            mapping = zip(optimizer.variables, optimizer_values, strict=True)
+            with keras.StatelessScope(mapping):
+                loss += optimizer.scale_loss(distance)
+        return loss, variables
+
+    def _distance(self, trainable, broadcast, dtype):
+        """What FedProx adds: from where the round began, squared."""
+        squares = sum(
+            ops.sum(
+                ops.square(
+                    ops.cast(trainable[i] - broadcast.trainable[i], dtype)
+                )
+            )
+            for i in self.personal.shared
+        )
+        return self.config.proximal / 2 * squares
+
+
+def _scaling(
+    optimizer: keras.optimizers.Optimizer | None, model: keras.Model
+) -> keras.optimizers.Optimizer:
+    """A client's optimizer, with the loss scaling that `compile` would add.
+
+    In float16 small gradients are zero unless the loss is scaled up.
+    """
+    scales = keras.optimizers.LossScaleOptimizer
+    if optimizer is None:
+        return model.optimizer
+    if (
+        model.dtype_policy.name == "mixed_float16"
+        and keras_internals.compile_arguments(model).get(
+            "auto_scale_loss", True
+        )
+        and not isinstance(optimizer, scales)
+    ):
+        return scales(optimizer, name="loss_scale_optimizer")
+    return optimizer
