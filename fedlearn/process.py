@@ -298,8 +298,10 @@ class LearningProcess(Configurable):
         """
         importlib.import_module("fedlearn.algorithms")
         arguments = dict(config)
-        name, spec = arguments.pop("process"), arguments.pop("spec")
-        kind = keras.saving.get_registered_object(name)
+        name, spec = arguments.pop("process", None), arguments.pop("spec", None)
+        kind: Any = cls
+        if name is not None:
+            kind = keras.saving.get_registered_object(name)
         if kind is None or not issubclass(kind, LearningProcess):
             raise ValueError(
                 f"There is no algorithm {name!r}. Import the module that "

@@ -106,7 +106,7 @@ def revived(value: Any) -> Any:
         value: Of a config: a description, others that hold some, or anything
             else.
     """
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):  # not of a NamedTuple
         return type(value)(map(revived, value))
     if not isinstance(value, dict):
         return value

@@ -44,6 +44,10 @@ THINGS = {
     ),
     "GaussianNoise(stddev=1.0)": lambda: fl.attacks.GaussianNoise(1.0),
     "Auto()": lambda: fl.executors.Auto(),
+    "AttackedExecutor(SignFlip(), 2 malicious, executor=Auto())": lambda: (
+        fl.attacks.AttackedExecutor("sign_flip", ["1", "2"])
+    ),
+    "Privacy(secure_noise=True)": lambda: fl.privacy.Privacy(secure_noise=True),
     "<Poisson of 3 clients: clients_per_round=2, seed=0>": lambda: (
         fl.samplers.Poisson(["a", "b", "c"], 2)
     ),

@@ -57,11 +57,6 @@ class FedPer(FederatedAveraging):
         super().__init__(model, client, algorithm=algorithm, **arguments)
         self.personal = algorithm.personal
 
-    def get_config(self):
-        config = super().get_config()
-        del config["algorithm"]  # made of `personal`
-        return config
-
 
 class FedBN(FedPer):
     """Each client's BatchNormalization layers are its own, statistics too.
@@ -87,11 +82,6 @@ class FedBN(FedPer):
         super().__init__(
             model, client, personal="BatchNormalization", **arguments
         )
-
-    def get_config(self):
-        config = super().get_config()
-        del config["personal"]
-        return config
 
 
 class PersonalLayers(Algorithm):

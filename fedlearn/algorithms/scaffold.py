@@ -76,11 +76,6 @@ class Scaffold(FederatedAveraging):
         )
         self.population = population
 
-    def get_config(self):
-        config = super().get_config()
-        del config["algorithm"]  # made of `population`
-        return config
-
 
 class ControlVariates(Algorithm):
     """What SCAFFOLD does besides Federated Averaging.

@@ -66,7 +66,7 @@ class AttackedExecutor(Executor):
         executor: str | Executor = "auto",
     ):
         self.attack = serialization.get(attack, ATTACKS, Attack, "attack")
-        self.malicious = frozenset(str(i) for i in malicious)
+        self.malicious = tuple(sorted({str(i) for i in malicious}))
         self.executor = executors.get(executor)
 
     def bind(self, program: ClientProgram) -> Run:

@@ -75,6 +75,7 @@ def test_folders_of_the_version_before(fedlearn, finished, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     for name in ("statistics", "compress", "error_feedback", "aggregator"):
         del config["flags"][name]
+    config["flags"]["compress"] = "uniform:4+range"
     (folder / "config.json").write_text(json.dumps(config))
     for command in ("report", "evaluate"):
         code, _, err = fedlearn(command, folder)
