@@ -122,28 +122,18 @@ def _fits(array: Any, expected: tuple) -> bool:
 
 def describe(batch: tuple) -> str:
     """Shapes and dtypes of a client's arrays, for an error."""
-    names = ("x", "y", "sample_weight")
-
-    def text(a):
-        return f"{tuple(a.shape)} {a.dtype}"
-
     return ", ".join(
-        f"{name} is {keras.tree.map_structure(text, part)}"
-        for name, part in zip(names, batch, strict=False)
+        f"{name} is "
+        f"{keras.tree.map_structure(lambda a: f'{a.shape} {a.dtype}', part)}"
+        for name, part in zip(("x", "y", "sample_weight"), batch, strict=False)
     )
 
 
 def input_shape(model: keras.Model) -> Any:
     """The model's input shape, or why there is none, for an error."""
-    try:
-        return model.input_shape
-    except AttributeError:  # a subclassed model knows only its own call
-        return "not known (a subclassed model)"
+    return getattr(model, "input_shape", "not known (a subclassed model)")
 
 
 def output_shape(model: keras.Model) -> Any:
     """The model's output shape; None where Keras knows none."""
-    try:
-        return model.output_shape
-    except AttributeError:
-        return None
+    return getattr(model, "output_shape", None)
