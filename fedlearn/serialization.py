@@ -100,12 +100,7 @@ def serialized(thing: Any) -> Any:
 
 
 def revived(value: Any) -> Any:
-    """What `serialized` described; what isn't such a description, as it is.
-
-    Args:
-        value: Of a config: a description, others that hold some, or anything
-            else.
-    """
+    """What `serialized` described; what isn't such a description, as it is."""
     if type(value) in (list, tuple):  # not of a NamedTuple
         return type(value)(map(revived, value))
     if not isinstance(value, dict):
@@ -127,20 +122,7 @@ def get(
     argument: str,
     **arguments: Any,
 ) -> Any:
-    """An object from the string that stands for it, or the object itself.
-
-    Args:
-        identifier: A string such as `"eden:2"`, a config of Keras's form, or
-            an instance of `kind`.
-        names: What there is, by name.
-        kind: The class of all of them.
-        argument: What it is given as, for errors.
-        **arguments: More for the constructor, with a string.
-
-    Raises:
-        ValueError: If no object has that name, or its numbers are wrong.
-        TypeError: If it is something else.
-    """
+    """What the `get` of a package does, given `argument`'s name for errors."""
     if isinstance(identifier, dict):
         identifier = revived(identifier)
     if isinstance(identifier, kind):
@@ -169,15 +151,7 @@ def getter(
     call: str,
     result: str,
 ) -> Callable[..., _T]:
-    """The `get` of a package; see there.
-
-    Args:
-        names: What there is, by name.
-        kind: The class of all of them.
-        argument: What one is called.
-        call: An example,
-        result: and what it gives.
-    """
+    """The `get` of a package, with an example of a call and its result."""
 
     def get_one(identifier: Any, **arguments: Any) -> _T:
         return get(identifier, names, kind, argument, **arguments)

@@ -15,11 +15,7 @@ from fedlearn.datasets.task import Task
 
 
 def find(name: str) -> ModuleType:
-    """The module `fl.datasets.<name>`.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """The module `fl.datasets.<name>`."""
     names = datasets.list()
     if name not in names:
         raise UsageError(
@@ -30,11 +26,7 @@ def find(name: str) -> ModuleType:
 
 
 def arguments(flags: Any) -> dict[str, Any]:
-    """For `load_data` of the data set: flags of `VARIANTS` that are given.
-
-    Raises:
-        UsageError: If there is no such data set, or it doesn't take a flag.
-    """
+    """For `load_data` of the data set: flags of `VARIANTS` that are given."""
     accepted, found = _accepted(flags.dataset), {}
     for name in VARIANTS:
         # Runs of earlier versions don't have all of them.
@@ -51,27 +43,14 @@ def arguments(flags: Any) -> dict[str, Any]:
 
 
 def task(flags: Any, class_names: Any = None) -> Task:
-    """What flags say to train on.
-
-    Args:
-        flags: With `dataset`, and those that go with it.
-        class_names: Of data of one's own, as a run counted them.
-
-    Raises:
-        UsageError: If there are no such data, or they don't take a flag.
-    """
+    """What flags say to train on."""
     if getattr(flags, "data", None) is not None:
         return own_data.task(flags, class_names)
     return find(flags.dataset).task(**arguments(flags))
 
 
 def task_of_run(config: Mapping[str, Any], flags: Any) -> Task:
-    """The task of a run, whose data may lie elsewhere now.
-
-    Args:
-        config: Of the run, from `config.json`.
-        flags: With `PLACES`; None for where the run had them.
-    """
+    """The task of a run, whose data may lie elsewhere now."""
     moved = {n: getattr(flags, n) for n in PLACES if n in flags.given}
     # A file from elsewhere may lack a class, or have others.
     return task(

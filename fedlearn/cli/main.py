@@ -74,12 +74,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(command: Any, words: Sequence[str]) -> tuple[Values, list[str]]:
-    """The flags and arguments of a command; ends the program on mistakes.
-
-    Args:
-        command: Its module, whose `HELP` begins with `Usage: `.
-        words: The command line, with the name.
-    """
+    """The flags and arguments of a command; ends the program on mistakes."""
     program, known = f"fedlearn {words[0]}", define(command.HELP)
     known.set_gnu_getopt(True)  # flags may follow the run's folder
     names = list(known)

@@ -17,18 +17,7 @@ if TYPE_CHECKING:
 
 
 def load(name: str, task: Task, seed: int) -> "keras.Model":
-    """A model; compiled, unless it is of code that doesn't compile it.
-
-    Args:
-        name: Of a function of `fl.models`; or a `.keras` file; or
-            `module:function`, a function without arguments that returns a
-            model. The module may be in the working folder.
-        task: What it will be trained for.
-        seed: Of the initial weights.
-
-    Raises:
-        UsageError: If there is no such model.
-    """
+    """A model; compiled, unless it is of code that doesn't compile it."""
     import keras
 
     from fedlearn import models
@@ -62,13 +51,6 @@ def load_file(path: str, needs: str = "") -> "keras.Model":
     No code in it or named by it is run: classes that it needs beside those
     of Keras and fedlearn have to be registered by now, because the command
     line itself named their module.
-
-    Args:
-        path: Of the file.
-        needs: What to say of code that the model may need.
-
-    Raises:
-        UsageError: If it needs code that isn't there, or contains code.
     """
     import keras
 
@@ -97,11 +79,7 @@ def is_code(name: Any) -> bool:
 
 
 def function(name: str) -> Any:
-    """The function that `module:function` names; imports the module.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """The function that `module:function` names; imports the module."""
     module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -137,12 +115,6 @@ def import_keras(debug: bool = False) -> None:
 
     TensorFlow logs about missing GPUs and CPU instructions before it reads
     its log level.
-
-    Args:
-        debug: Whether to let them log.
-
-    Raises:
-        ImportError: If the backend that `KERAS_BACKEND` names is missing.
     """
     if "keras" in sys.modules:
         return

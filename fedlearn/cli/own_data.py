@@ -80,17 +80,7 @@ def check(flags: Any) -> None:
 
 
 def task(flags: Any, class_names: Any = None) -> Task:
-    """What to predict: four fifths of each client's rows train.
-
-    Args:
-        flags: With `data`, `model` and `FLAGS`.
-        class_names: Of the labels, as a run counted them; None for those in
-            the file.
-
-    Raises:
-        UsageError: If the file can't be used as it is.
-        FileNotFoundError: If there is no such file.
-    """
+    """What to predict: four fifths of each client's rows train."""
     path: Any = flags.data
     if os.path.isdir(path):
         path = sorted(Path(path).glob("*.csv"))

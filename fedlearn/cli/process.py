@@ -24,19 +24,7 @@ _SERVERS = {
 def process(
     flags: Any, task: Task, model: Any, privacy: Mapping[str, Any] | None
 ) -> Any:
-    """The process of a run.
-
-    Args:
-        flags: Of `fedlearn train`.
-        task: What it is for; compiles a model that isn't.
-        model: From `model.load`.
-        privacy: From `plan`.
-
-    Raises:
-        UsageError: If flags don't go together, or a round has fewer clients
-            than the aggregator needs.
-        ValueError: If a part can't be made; says why.
-    """
+    """The process of a run."""
     from fedlearn import LocalTraining, optimizers
     from fedlearn.privacy import Privacy
 
@@ -125,18 +113,7 @@ def check(flags: Any) -> None:
 def plan(
     flags: Any, population: int, before: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """The noise of a run and what it was calibrated for; None without.
-
-    Args:
-        flags: Of `fedlearn train`.
-        population: How many clients there are.
-        before: The plan that the run began with; None for a fresh one.
-
-    Raises:
-        UsageError: If a run that goes on would pass its budget.
-        ValueError: If there is no such noise.
-        ImportError: If dp-accounting isn't installed.
-    """
+    """The noise of a run and what it was calibrated for; None without."""
     if flags.dp_epsilon is None:
         return None
     if before is not None:
@@ -196,12 +173,7 @@ def _aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
 
 
 def encoders(flags: Any) -> list[Any]:
-    """The chain that `compress` and `error_feedback` name.
-
-    Raises:
-        UsageError: If there is nothing to feed back.
-        ValueError: If the encoders can't do what they should.
-    """
+    """The chain that `compress` and `error_feedback` name."""
     from fedlearn.encoders import EntropyCoding, ErrorFeedback, chain
 
     links = list(chain.links(flags.compress or []))

@@ -23,9 +23,6 @@ class RunFolder:
 
     Each file is replaced as a whole: readers see the old one or the new one.
 
-    Args:
-        path: The folder; made when the first file is written.
-
     Example:
 
     >>> with tempfile.TemporaryDirectory() as path:
