@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from fedlearn import checks, seeds
+from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Participation, check_separation
+from fedlearn.privacy.participation import check_separation
 from fedlearn.samplers.sampler import Sampler
 
 
@@ -41,6 +41,7 @@ class MinSeparation(Sampler):
     True
     """
 
+    draws = "min_separation"
     clients_per_round: int
 
     def __init__(
@@ -50,10 +51,11 @@ class MinSeparation(Sampler):
         min_separation: int,
         seed: int = 0,
     ) -> None:
-        wanted = checks.whole("clients_per_round", clients_per_round)
-        super().__init__(clients, wanted)
+        super().__init__(clients, clients_per_round)
         total = len(self.client_ids)
-        self.min_separation = check_separation(total, wanted, min_separation)
+        self.min_separation = check_separation(
+            total, self.clients_per_round, min_separation
+        )
         self.seed = seed
         order = seeds.permutation(total, seed, "min_separation", "groups")
         self._groups = [
@@ -65,12 +67,3 @@ class MinSeparation(Sampler):
         key = (self.seed, "min_separation", round_num)
         drawn = seeds.permutation(len(group), *key)[: self.clients_per_round]
         return group[drawn].tolist()
-
-    @property
-    def participation(self) -> Participation:
-        return Participation(
-            "min_separation",
-            len(self.client_ids),
-            self.clients_per_round,
-            self.min_separation,
-        )

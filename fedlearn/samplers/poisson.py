@@ -6,7 +6,6 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Participation
 from fedlearn.samplers.sampler import Sampler
 
 
@@ -34,6 +33,8 @@ class Poisson(Sampler):
     True
     """
 
+    draws = "poisson"
+
     def __init__(
         self,
         clients: FederatedDataset | Iterable[str],
@@ -53,8 +54,3 @@ class Poisson(Sampler):
             len(self.client_ids), self.seed, "poisson_sampler", round_num
         )
         return np.flatnonzero(coins < self.probability).tolist()
-
-    @property
-    def participation(self) -> Participation:
-        total = len(self.client_ids)
-        return Participation("poisson", total, self.clients_per_round)

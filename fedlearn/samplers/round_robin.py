@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from fedlearn import checks, seeds
+from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Participation
 from fedlearn.samplers.sampler import Sampler
 
 
@@ -29,6 +28,7 @@ class RoundRobin(Sampler):
     [['a', 'b'], ['c', 'a'], ['b', 'c']]
     """
 
+    draws = "round_robin"
     clients_per_round: int
 
     def __init__(
@@ -37,9 +37,7 @@ class RoundRobin(Sampler):
         clients_per_round: int,
         seed: int | None = 0,
     ) -> None:
-        super().__init__(
-            clients, checks.whole("clients_per_round", clients_per_round)
-        )
+        super().__init__(clients, clients_per_round)
         self.seed = seed
         total = len(self.client_ids)
         # One order for all passes: with a new one each pass, a round across
@@ -55,8 +53,3 @@ class RoundRobin(Sampler):
         start = round_num * wanted % total
         taken = self._order[start : start + wanted]
         return taken + self._order[: wanted - len(taken)]
-
-    @property
-    def participation(self) -> Participation:
-        total = len(self.client_ids)
-        return Participation("round_robin", total, self.clients_per_round)

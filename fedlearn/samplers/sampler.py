@@ -5,9 +5,10 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from fedlearn import checks
 from fedlearn.data.client_id import as_client_ids
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Participation
+from fedlearn.privacy.participation import Participation, SamplerName
 from fedlearn.serialization import Configurable
 
 
@@ -17,7 +18,8 @@ class Sampler(Configurable, abc.ABC):
     A sampler holds no state: the clients of a round depend on its arguments
     and the round's number alone, so a resumed run draws those that an
     unbroken one would have drawn. A subclass implements `_sample`, and, to be
-    used with a private aggregator, `participation`.
+    used with a private aggregator, says in `draws` how clients take part, or
+    in `participation`.
 
     Args:
         clients: A `FederatedDataset`, or the ids of the clients.
@@ -28,6 +30,7 @@ class Sampler(Configurable, abc.ABC):
             clients, or an id appears twice.
     """
 
+    draws: SamplerName | None = None
     clients_per_round: float
 
     def __init__(
@@ -39,6 +42,10 @@ class Sampler(Configurable, abc.ABC):
             self.client_ids = clients.client_ids
         else:
             self.client_ids = as_client_ids(clients)
+        if self.draws not in (None, "poisson"):
+            clients_per_round = checks.whole(
+                "clients_per_round", clients_per_round
+            )
         total = len(self.client_ids)
         if not total:
             raise ValueError(
@@ -54,8 +61,9 @@ class Sampler(Configurable, abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A class that draws in its own way can't inherit another's accounting.
-        draws = {"sample", "_sample"} & vars(cls).keys()
-        if draws and "participation" not in vars(cls):
+        own = vars(cls).keys()
+        if {"sample", "_sample"} & own and not {"draws", "participation"} & own:
+            cls.draws = None
             cls.participation = Sampler.participation  # type: ignore[method-assign]
 
     def sample(self, round_num: int) -> list[str]:
@@ -86,11 +94,18 @@ class Sampler(Configurable, abc.ABC):
         Raises:
             NotImplementedError: If the class doesn't say it.
         """
-        raise NotImplementedError(
-            f"The sampler {type(self).__name__} has no privacy accounting: it "
-            "doesn't say how often and how randomly a client takes part. Give "
-            "it a property `participation` that returns a "
-            "fedlearn.privacy.Participation, or use the sampler Poisson."
+        if self.draws is None:
+            raise NotImplementedError(
+                f"The sampler {type(self).__name__} has no privacy accounting: "
+                "it doesn't say how often and how randomly a client takes "
+                "part. Say it in `draws`, a name that fedlearn.privacy."
+                "Participation takes, or use the sampler Poisson."
+            )
+        return Participation(
+            self.draws,
+            len(self.client_ids),
+            self.clients_per_round,
+            getattr(self, "min_separation", None),
         )
 
     def terms(self, who_counts: bool = False) -> str:

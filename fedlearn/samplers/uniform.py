@@ -4,9 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fedlearn import checks, seeds
+from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.privacy.participation import Participation
 from fedlearn.samplers.sampler import Sampler
 
 
@@ -31,6 +30,7 @@ class Uniform(Sampler):
     True
     """
 
+    draws = "uniform"
     clients_per_round: int
 
     def __init__(
@@ -39,9 +39,7 @@ class Uniform(Sampler):
         clients_per_round: int,
         seed: int = 0,
     ) -> None:
-        super().__init__(
-            clients, checks.whole("clients_per_round", clients_per_round)
-        )
+        super().__init__(clients, clients_per_round)
         self.seed = seed
 
     def _sample(self, round_num: int) -> list[int]:
@@ -61,8 +59,3 @@ class Uniform(Sampler):
                 return distinct[:wanted]
             # A longer piece of the same stream, which begins the same.
             size *= 2
-
-    @property
-    def participation(self) -> Participation:
-        total = len(self.client_ids)
-        return Participation("uniform", total, self.clients_per_round)
