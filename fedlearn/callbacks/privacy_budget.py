@@ -1,11 +1,12 @@
 """An end to training where its epsilon would be too high."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
 
+from fedlearn import checks
+from fedlearn.privacy.accountant import check_delta
 from fedlearn.privacy.example_guarantee import (
     ExampleGuarantee,
     ExampleStatement,
@@ -64,21 +65,9 @@ class PrivacyBudget(keras.callbacks.Callback):
         unit: Literal["client", "example"] | None = None,
     ):
         super().__init__()
-        if not 0 < epsilon < math.inf:
-            raise ValueError(
-                f"epsilon is {epsilon!r}. Expected a number above 0."
-            )
-        if delta is not None and not 0 < delta < 1:
-            raise ValueError(
-                f"delta is {delta!r}. Expected above 0 and below 1, or None."
-            )
-        if unit not in ("client", "example", None):
-            raise ValueError(
-                f"unit is {unit!r}. Expected 'client', 'example' or None."
-            )
-        self.unit = unit
-        self.epsilon = epsilon
-        self.delta = delta
+        self.unit = checks.one_of("unit", unit, ("client", "example", None))
+        self.epsilon = checks.positive("epsilon", epsilon)
+        self.delta = None if delta is None else check_delta(delta)
         self.verbose = verbose
         self.statement: Statement | ExampleStatement | None = None
         self._guarantees: tuple[Guarantee | ExampleGuarantee, ...] = ()

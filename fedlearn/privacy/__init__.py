@@ -25,7 +25,6 @@ from fedlearn.privacy.banded import (
     toeplitz_sensitivity,
 )
 from fedlearn.privacy.composition import Composition
-from fedlearn.privacy.dp_sgd import compute_epsilon_dp_sgd
 from fedlearn.privacy.epsilon import (
     calibrate_noise_multiplier,
     compute_epsilon,
@@ -34,6 +33,7 @@ from fedlearn.privacy.epsilon import (
 from fedlearn.privacy.example_guarantee import (
     ExampleGuarantee,
     ExampleStatement,
+    compute_epsilon_dp_sgd,
 )
 from fedlearn.privacy.guarantee import Guarantee, Statement
 from fedlearn.privacy.mechanism import (

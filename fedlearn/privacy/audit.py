@@ -36,20 +36,17 @@ def canary_epsilon(
 
     Andrew et al. 2024, "One-shot empirical privacy estimation for federated
     learning", arXiv:2302.03098. In one run some further clients send the
-    longest update that is let through, each in a direction of its own. Those
-    directions are then looked for in the change of the weights. One that
-    wasn't there has a cosine of mean 0 and deviation `1 / sqrt(dimension)`
-    with anything; the more those that were differ from that, the more the run
-    tells about a client.
+    longest update that is let through, each in a direction of its own, which
+    is then looked for in the change of the weights. One that wasn't there has
+    a cosine of mean 0 and deviation `1 / sqrt(dimension)` with anything; the
+    more those that were differ, the more the run tells about a client.
 
     The estimate is the paper's: the epsilon between `N(0, 1 / dimension)` and
-    a Gaussian with the mean and deviation of the cosines. The paper shows
-    that for one Gaussian sum it tends to the truth as dimension and canaries
-    grow; with few it is too high. The true deviations are equal, the fitted
-    one isn't quite, and at a small delta it is the wider one's tail that
-    counts, whichever that is. Of a truth of 7.05 at delta 1e-5 it says about
-    a tenth too much with 400 canaries, on average. Where clients are sampled,
-    or the last weights alone don't tell all, it may be far too low.
+    a Gaussian with the mean and deviation of the cosines. For one Gaussian sum
+    it tends to the truth as dimension and canaries grow; with few it is too
+    high: of a truth of 7.05 at delta 1e-5 it says about a tenth too much with
+    400 canaries. Where clients are sampled, or the last weights alone don't
+    tell all, it may be far too low.
 
     The lower bound fits nothing. A cosine above a threshold is a guess that
     the canary was there: how often it is wrong is known exactly, how often

@@ -126,16 +126,16 @@ class Plan(NamedTuple):
             ("noise multiplier", f"{self.noise_multiplier:.4g}"),
             ("delta", f"{self.delta:.3g}"),
             ("epsilon by RDP", f"{self.epsilon_rdp:.4g}"),
-            ("epsilon by PLD", self._by_pld()),
+            (
+                "epsilon by PLD",
+                f"{self.best.epsilon:.4g}"
+                if self.best.accountant == "pld"
+                else "not to be had: RDP's bound holds",
+            ),
             *self._traffic(),
         ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
-
-    def _by_pld(self) -> str:
-        if self.best.accountant == "pld":
-            return f"{self.best.epsilon:.4g}"
-        return "not to be had: RDP's bound holds"
 
     def _traffic(self) -> list[tuple[str, str]]:
         from fedlearn.cli.units import in_bytes
