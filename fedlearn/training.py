@@ -173,7 +173,7 @@ def fit(
             "and a new folder."
         )
 
-    process.state = state
+    process.state, process._scheduled = state, (state, kept)
     model = process.model
     if model.optimizer is not None and not model.optimizer.built:
         # As Keras's `fit` does; an optimizer without variables is saved
@@ -230,7 +230,8 @@ def fit(
             state = process.state = process.read_weights(state, model)
     finally:
         state = process.state
-        process._scheduled = (state, kept)
+        # After Ctrl-C it is that of the last turn, which `kept` may not be.
+        process._scheduled = (state, process._scheduled[1])
         process.write_weights(state, model)
         _IN_MODEL[model] = state
         privacy.remember(state)

@@ -90,7 +90,7 @@ def test_a_delta_of_its_own():
 @pytest.mark.backend_free
 def test_errors():
     for epsilon in (0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="`epsilon` must be a finite number above 0"):
+        with pytest.raises(ValueError, match="`epsilon` must be a finite"):
             PrivacyBudget(epsilon)
     with pytest.raises(ValueError, match="delta is 1"):
         PrivacyBudget(1.0, delta=1)

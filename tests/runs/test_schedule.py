@@ -123,6 +123,23 @@ def test_it_goes_on_exactly(unbroken, tmp_path):
     zoo.assert_equal(process.state, state)
 
 
+def test_after_ctrl_c_it_goes_on(unbroken):
+    """What it remembers is that of the state, also inside of a turn."""
+    _, state = unbroken
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.params["epochs"] == 6 and int(process.state.round_num) == 3:
+                raise KeyboardInterrupt
+
+    process = made()
+    with pytest.raises(KeyboardInterrupt):
+        fit(process, 6, callbacks=[Stop()])
+    assert int(process.state.round_num) == 3
+    fit(process, 3, callbacks=[keras.callbacks.Callback()])
+    zoo.assert_equal(process.state, state)
+
+
 def test_one_at_a_time_is_rounds_of_one():
     class One(FedBuff):
         buffer_size, concurrency = 1, 1
