@@ -18,6 +18,7 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fingerprint import fingerprint, ids_digest
 from fedlearn.keras_model import keras_internals
+from fedlearn.runs.schedule import Rounds, Schedule
 from fedlearn.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def identity(
         # Keras warns where it serialises a lambda; this is never read back.
         warnings.simplefilter("ignore")
         described = {
-            "algorithm": describe(type(process)),
+            "process": describe(type(process)),
+            "algorithm": describe(process.algorithm),
             "model": _model(model),
             "compiled": _compiled(model),
             "client": describe(process.client, model),
@@ -85,6 +87,8 @@ def identity(
             "executor": describe(process.executor),
             "plan": process.executor.plan(process.program),
             "sampler": None if sampler is None else describe(sampler),
+            "schedule": _schedule(process.schedule(sampler)),
+            "privacy": describe(process.privacy),
             "seed": int(seed),
             "backend": keras.backend.backend(),
             "floats": {
@@ -466,6 +470,10 @@ def _other_python(was: Any, now: Any) -> bool:
 
 
 # Models and optimizers.
+
+
+def _schedule(schedule: Schedule) -> Any:
+    return "rounds" if type(schedule) is Rounds else describe(schedule)
 
 
 def _model(model: keras.Model) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from keras import layers
 
 import fedlearn as fl
 from fedlearn.runs import run_identity
+from fedlearn.runs.schedule import Schedule
 from tests import zoo
 
 DATA = {f"client_{i}": zoo.line(n, seed=i) for i, n in enumerate((8, 4, 12))}
@@ -334,6 +335,11 @@ CHANGES = {
         {"sampler": lambda data: fl.samplers.Uniform(data, 2)},
         "sampler was None",
     ),
+    "privacy": (
+        {},
+        {"privacy": fl.privacy.Privacy(private_metrics=True)},
+        "privacy.private_metrics was False and is now True",
+    ),
     "seed": ({}, {"seed": 1}, "seed was 0 and is now 1"),
     "examples": ({}, {"data": other_values()}, "examples are others"),
     "sizes": ({}, {"data": other_sizes()}, "other numbers of examples"),
@@ -529,6 +535,38 @@ def test_code_of_another_python_is_not_compared():
     assert run_identity.differences({"code": was}, {"code": now}) == []
     now = "cpython-311 " + 16 * "b"
     assert run_identity.differences({"code": was}, {"code": now})
+
+
+def test_an_algorithm_and_its_schedule_are_told():
+    def identity(process):
+        data = fl.FederatedDataset.from_clients(DATA)
+        return run_identity.identity(process, data, None, 0)
+
+    def scaffold(population):
+        return fl.algorithms.Scaffold(zoo.regression(), population=population)
+
+    def buffered(size):
+        class Buffered(fl.FederatedAveraging):
+            def schedule(self, sampler):
+                return Waiting(size)
+
+        return Buffered(zoo.regression())
+
+    class Waiting(Schedule):
+        def __init__(self, buffer_size):
+            self.buffer_size = buffer_size
+
+        def next(self, process, state, kept, data):
+            raise NotImplementedError
+
+    for make, told in (
+        (scaffold, "algorithm.population was 3 and is now 4"),
+        (buffered, "schedule.holds.buffer_size was 3 and is now 4"),
+    ):
+        was = identity(make(3))
+        assert run_identity.differences(was, identity(make(3))) == []
+        differences = run_identity.differences(was, identity(make(4)))
+        zoo.assert_matches(told, "; ".join(differences))
 
 
 def test_a_loss_where_it_is_on_another_line_is_the_same():
