@@ -172,11 +172,7 @@ class Aggregator(Buildable):
         return (encoded, stats), memory
 
     def to_wire(self, message: Any) -> Any:
-        """What is really sent of a message, on the host.
-
-        Returns:
-            A pytree of NumPy arrays.
-        """
+        """What is really sent of a message, on the host: NumPy arrays."""
         encoded, stats = message
         return self.chain.to_wire(encoded), stats
 
@@ -207,11 +203,7 @@ class Aggregator(Buildable):
         return message
 
     def weight(self, num_examples: Any) -> Any:
-        """How much a client counts, a float32 scalar.
-
-        Args:
-            num_examples: The client's number of examples, a float32 scalar.
-        """
+        """How much a client of so many examples counts; float32 scalars."""
         return num_examples
 
     def summand(self, message: Any, num_examples: Any, params: Any) -> Any:
@@ -233,10 +225,6 @@ class Aggregator(Buildable):
     def scale(self, summand: Any, factor: Any) -> Any:
         """A summand that counts `factor` times as much.
 
-        Args:
-            summand: From `summand`.
-            factor: A float or a float32 scalar.
-
         Raises:
             ValueError: If it has integers, which are added modulo a number.
         """
@@ -255,17 +243,13 @@ class Aggregator(Buildable):
         return keras.tree.map_structure(scaled, summand)
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        """What is random at the server this round: noise.
+        """What is random at the server this round: noise, as NumPy arrays.
 
         Drawn on the host, outside of anything compiled.
 
         Args:
             state: Of this round.
-            rng: Draws from the run's seed; from the operating system's
-                entropy with `fedlearn.privacy.Privacy(secure_noise=True)`.
-
-        Returns:
-            A pytree of NumPy arrays for `finish`.
+            rng: Draws from the run's seed, or from the operating system.
         """
         return self.chain.draw(state, rng)
 
@@ -301,11 +285,6 @@ class Aggregator(Buildable):
 
 def layout(tree: Any) -> Any:
     """The structure, with a text such as `float32[3, 2]` for each array.
-
-    Args:
-        tree: A pytree of arrays, or of what has a shape and a dtype.
-
-    Example:
 
     >>> layout(({"a": np.zeros((3, 2), "float32")}, np.zeros((), "int8")))
     ({'a': 'float32[3, 2]'}, 'int8[]')

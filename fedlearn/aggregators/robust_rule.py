@@ -162,9 +162,5 @@ class RobustRule(Aggregator):
 
 
 def num_counted(weight: Any) -> Any:
-    """How many rows count, an int32 scalar.
-
-    Args:
-        weight: Of shape `(n,)`; zero for rows that don't.
-    """
+    """How many rows have a weight above zero, an int32 scalar."""
     return ops.sum(ops.cast(weight > 0, "int32"))

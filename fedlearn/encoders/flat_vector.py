@@ -24,13 +24,7 @@ def spec_of_size(num_elements: int) -> Spec:
 
 
 def flatten(value: Value, num_zeros: int = 0) -> Any:
-    """A value's elements, a float32 array of shape `(size + num_zeros,)`.
-
-    Args:
-        value: A list of float arrays.
-        num_zeros: How many follow the elements.
-
-    Example:
+    """A value's elements and `num_zeros` more, a float32 vector.
 
     >>> flatten([ops.ones((2, 3)), ops.zeros((), "float16")]).shape == (7,)
     True
@@ -45,12 +39,7 @@ def flatten(value: Value, num_zeros: int = 0) -> Any:
 
 
 def unflatten(vector: Any, spec: Spec) -> Value:
-    """The value of a vector.
-
-    Args:
-        vector: At least as long as the value; what is beyond is padding.
-        spec: Of the value.
-    """
+    """The value of a spec that a vector, perhaps with padding, holds."""
     value, start = [], 0
     for s in spec:
         stop = start + size([s])
@@ -61,9 +50,7 @@ def unflatten(vector: Any, spec: Spec) -> Value:
 
 
 def num_kept(size: int, fraction: float) -> int:
-    """`size * fraction`, rounded up.
-
-    Example: 0.07 of 100 is 7, though 100 * 0.07 is a little more in floats.
+    """`size * fraction`, rounded up, but for what floats add to it.
 
     >>> num_kept(100, 0.07), num_kept(3, 0.5), num_kept(0, 0.5)
     (7, 2, 0)

@@ -161,8 +161,8 @@ def widened_array(array: Any) -> Any:
 def check_bound(name: str, value: Any) -> None:
     """Raises a ValueError unless a value is a bound on norms.
 
-    Bounds are float32 at clients. One that is subnormal there may be taken
-    for zero, and one that is too large for infinite.
+    Bounds are float32 at clients: one that is subnormal there may be taken for
+    zero, and one that is too large for infinite.
     """
     if not float(_FLOAT32.tiny) <= value <= float(_FLOAT32.max):
         raise ValueError(
