@@ -7,11 +7,12 @@ What comes out has the dtype and the bits of what went in:
   are kept as one byte each and a table;
 - text is kept end to end, with the place of each piece.
 
-So all chunks are seen twice: once to tell what a column has to hold, and once
-to fill it. Its arrays may lie in memory or in an HDF5 file.
+A column begins narrow, and is copied to a wider array by the first chunk of
+examples that demands it. Its arrays may lie in memory or in an HDF5 file.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -22,10 +23,14 @@ from fedlearn.data import element as el
 # Places of examples (increasing integers), and one row for each.
 Chunk = tuple[np.ndarray, el.Element]
 
-# From a shape and a dtype to an array, or an HDF5 data set.
+# From a shape and a dtype to an array, or an HDF5 data set; one of no examples
+# can be resized.
 Create = Callable[[tuple[int, ...], Any], Any]
 
 _TABLE_SIZE = 256
+
+# How much is copied at a time when a column becomes wider.
+_COPY_BYTES = 1 << 24
 
 
 def _runs(places: np.ndarray) -> Iterator[tuple[slice, slice]]:
@@ -45,17 +50,6 @@ def _bits(values: np.ndarray) -> np.ndarray:
 def _grey(dtype: np.dtype) -> np.ndarray:
     """What the bytes of images become when they are divided by 255."""
     return np.arange(_TABLE_SIZE).astype(dtype) / dtype.type(255)
-
-
-def _as_bytes(rows: np.ndarray, table: np.ndarray) -> np.ndarray | None:
-    """Places in the table; None if it hasn't all of these floats."""
-    if np.array_equal(table, _grey(table.dtype)):  # ten times quicker
-        with np.errstate(invalid="ignore", over="ignore"):
-            places = np.rint(rows * 255).astype(np.uint8)
-    else:
-        places = np.searchsorted(_bits(table), _bits(rows))
-        places = np.minimum(places, len(table) - 1).astype(np.uint8)
-    return places if np.array_equal(_bits(table[places]), _bits(rows)) else None
 
 
 def _pieces(texts: np.ndarray) -> list[bytes]:
@@ -78,25 +72,54 @@ class NumberColumn:
         self.values = values
         self.dtype = dtype
         self.table = table
+        self._used = np.zeros(_TABLE_SIZE, bool)  # of the table
+        self._end = 0  # no example beyond it was put
 
-    def put(self, places: np.ndarray, rows: np.ndarray) -> None:
+    def put(self, places: np.ndarray, rows: np.ndarray, create: Create) -> None:
         """Sets the examples at `places` to `rows`."""
         rows = rows.astype(self.dtype, copy=False)  # of this byte order
-        stored: np.ndarray | None
+        stored = rows
         if self.table is not None:
-            stored = _as_bytes(rows, self.table)
-        else:
-            stored = rows.astype(self.values.dtype, copy=False)
-            if self.dtype.kind in "iu" and not np.array_equal(stored, rows):
-                stored = None
-        if stored is None:
-            raise ValueError(
-                "The examples are others than when they were read before. "
-                "Expected the same each time; give what is drawn at random "
-                "in a function for map a seed."
-            )
+            found = self._places(rows, self.table)
+            if found is None:
+                self._widen(self.dtype, create)
+            else:
+                stored = found
+        elif self.dtype.kind in "iu" and rows.size:
+            dtype = _narrowest(int(rows.min()), int(rows.max()), self.dtype)
+            if dtype.itemsize > self.values.dtype.itemsize:
+                self._widen(dtype, create)
         for some, where in _runs(places):
             self.values[where] = stored[some]
+        self._end = max(self._end, int(places[-1]) + 1)
+
+    def _places(self, rows: np.ndarray, table: np.ndarray) -> np.ndarray | None:
+        """Places in the table, which gets what it lacks; None if it is full."""
+        bits = _bits(rows)
+        if np.array_equal(table, _grey(table.dtype)):  # ten times quicker
+            with np.errstate(invalid="ignore", over="ignore"):
+                places = np.rint(rows * 255).astype(np.uint8)
+            if np.array_equal(_bits(table[places]), bits):
+                self._used[places] = True
+                return places
+        new = np.setdiff1d(bits, _bits(table)[self._used])
+        free = np.flatnonzero(~self._used)[: len(new)]
+        if len(free) < len(new):
+            return None
+        table[free] = new.view(table.dtype)
+        self._used[free] = True
+        used = np.flatnonzero(self._used)
+        used = used[np.argsort(_bits(table)[used])]
+        return used[np.searchsorted(_bits(table)[used], bits)].astype(np.uint8)
+
+    def _widen(self, dtype: np.dtype, create: Create) -> None:
+        shape = self.values.shape
+        wide = create(shape, dtype)
+        step = max(1, _COPY_BYTES // max(1, math.prod(shape[1:])))
+        for start in range(0, self._end, step):
+            rows = slice(start, min(start + step, self._end))
+            wide[rows] = self[rows]
+        self.values, self.table = wide, None
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """The examples of a slice."""
@@ -124,16 +147,16 @@ class TextColumn:
         self.lengths = lengths
         self.pool = pool
         self.text = text
-        self._used = 0
 
-    def put(self, places: np.ndarray, rows: np.ndarray) -> None:
+    def put(self, places: np.ndarray, rows: np.ndarray, create: Create) -> None:
         """Sets the examples at `places` to `rows`."""
         pieces = _pieces(rows)
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        ends = np.cumsum(lengths) + self._used
+        used = len(self.pool)
+        ends = np.cumsum(lengths) + used
         data = np.frombuffer(b"".join(pieces), np.uint8)
-        self.pool[self._used : self._used + len(data)] = data
-        self._used += len(data)
+        self.pool.resize((used + len(data),))
+        self.pool[used:] = data
         starts = (ends - lengths).reshape(rows.shape)
         lengths = lengths.reshape(rows.shape)
         for some, where in _runs(places):
@@ -171,84 +194,29 @@ class TextColumn:
 Column = NumberColumn | TextColumn
 
 
-class _Extent:
-    """What a column has to hold, as its chunks tell.
+def _narrowest(low: int, high: int, dtype: np.dtype) -> np.dtype:
+    for name in ("uint8", "int16", "int32", "int64"):
+        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+            return np.dtype(name)
+    return dtype  # only uint64 holds more than int64
 
-    Args:
-        chunk: One of them, with one row or more.
-    """
 
-    def __init__(self, chunk: np.ndarray) -> None:
-        self._dtype = chunk.dtype.newbyteorder("=")
-        self._shape = chunk.shape[1:]
-        self._low = self._high = self._text_bytes = 0
-        self._table: np.ndarray | None = None
-        kind = self._dtype.kind
-        if kind not in "biufcSUO":
-            raise ValueError(f"dtype {chunk.dtype} is neither numbers nor text")
-        self._is_text = kind in "SUO"
-        self._is_str = self._is_text and any(
-            isinstance(t, str) for t in chunk.flat[:1]
+def _column(chunk: np.ndarray, total: int, create: Create) -> Column:
+    """A column for examples like these, of which there is one or more."""
+    dtype, shape = chunk.dtype.newbyteorder("="), (total, *chunk.shape[1:])
+    if dtype.kind == "O":
+        return TextColumn(
+            create(shape, np.int64),
+            create(shape, np.int32),
+            create((0,), np.uint8),
+            any(isinstance(t, str) for t in chunk.flat[:1]),
         )
-        if kind == "f" and self._dtype.itemsize in (4, 8):
-            self._table = _grey(self._dtype)
-            self._seen = np.zeros(0, f"u{self._dtype.itemsize}")
-
-    def add(self, chunk: np.ndarray) -> None:
-        if self._is_text:
-            self._text_bytes += sum(map(len, _pieces(chunk)))
-        elif self._dtype.kind in "iu" and chunk.size:
-            self._low = min(self._low, int(chunk.min()))
-            self._high = max(self._high, int(chunk.max()))
-        elif self._table is not None:
-            self._table = self._table_with(
-                chunk.astype(self._dtype, copy=False)
-            )
-
-    def _table_with(self, chunk: np.ndarray) -> np.ndarray | None:
-        """A table of all floats seen; None if they are too many."""
-        assert self._table is not None
-        new = _bits(chunk)
-        places = _as_bytes(chunk, self._table)
-        if places is not None:
-            is_used = np.bincount(places.ravel(), minlength=_TABLE_SIZE) > 0
-            new = _bits(self._table)[is_used]
-        self._seen = np.union1d(self._seen, new)
-        grey = _grey(self._dtype)
-        if np.isin(self._seen, _bits(grey)).all():
-            return grey
-        free = _TABLE_SIZE - len(self._seen)
-        if free < 0:
-            return None
-        return np.pad(self._seen, (0, free), mode="edge").view(self._dtype)
-
-    def column(self, create: Create, total: int) -> Column:
-        shape = (total, *self._shape)
-        if self._is_text:
-            return TextColumn(
-                create(shape, np.int64),
-                create(shape, np.int32),
-                create((self._text_bytes,), np.uint8),
-                self._is_str,
-            )
-        if self._table is not None:
-            values = create(shape, np.uint8)
-            return NumberColumn(values, self._dtype, self._table)
-        stored = self._dtype
-        if stored.kind == "b":
-            stored = np.dtype(np.uint8)
-        elif stored.kind in "iu":
-            # Only uint64 holds more than int64.
-            stored = next(
-                (
-                    np.dtype(t)
-                    for t in ("uint8", "int16", "int32", "int64")
-                    if np.iinfo(t).min <= self._low
-                    and self._high <= np.iinfo(t).max
-                ),
-                stored,
-            )
-        return NumberColumn(create(shape, stored), self._dtype)
+    if dtype.kind not in "biufc":
+        raise ValueError(f"dtype {chunk.dtype} is neither numbers nor text")
+    if dtype.kind == "f" and dtype.itemsize in (4, 8):
+        return NumberColumn(create(shape, np.uint8), dtype, _grey(dtype))
+    stored = np.uint8 if dtype.kind in "biu" else dtype
+    return NumberColumn(create(shape, stored), dtype)
 
 
 def _texts_as_objects(array: np.ndarray) -> np.ndarray:
@@ -256,42 +224,37 @@ def _texts_as_objects(array: np.ndarray) -> np.ndarray:
     return array.astype(object) if array.dtype.kind in "SU" else array
 
 
-def fill_columns(
-    chunks: Callable[[], Iterable[Chunk]], create: Create, total: int
-) -> Any:
+def fill_columns(chunks: Iterable[Chunk], create: Create, total: int) -> Any:
     """A structure of columns with all examples.
 
     Args:
-        chunks: Called twice, for all examples in any order. A place counts
-            the examples of all clients, client after client.
+        chunks: All examples in any order. A place counts the examples of all
+            clients, client after client.
         create: Makes what a column is kept in.
         total: How many examples there are.
 
     Raises:
-        ValueError: If chunks differ in structure, shape or dtype, there are
-            other examples the second time, or none at all.
+        ValueError: If chunks differ in structure, shape or dtype, or there
+            are not so many examples, or none at all.
     """
-    extents, spec = None, None
+    columns, spec = None, None
     found = 0
-    for places, rows in chunks():
+    for places, rows in chunks:
         if not len(places):
             continue
         rows = el.map_arrays(_texts_as_objects, rows)
-        if extents is None:
-            extents, spec = el.map_arrays(_Extent, rows), el.spec_of(rows)
+        if columns is None:
+            columns = el.map_arrays(lambda a: _column(a, total, create), rows)
+            spec = el.spec_of(rows)
         what = f"the examples from place {int(places[0]):,}"
         mine = el.spec_of(rows)
         el.common_spec(mine, what, spec, "the first examples", same=True)
-        el.map_arrays(lambda extent, a: extent.add(a), extents, rows)
+        el.map_arrays(
+            lambda c, a, at=places: c.put(at, a, create), columns, rows
+        )
         found += len(places)
-    if extents is None:
+    if columns is None:
         raise ValueError("There are no examples. Expected one at least.")
     if found != total:
         raise ValueError(f"There are {found:,} of {total:,} examples.")
-    columns = el.map_arrays(
-        lambda extent: extent.column(create, total), extents
-    )
-    for places, rows in chunks():
-        if len(places):
-            el.map_arrays(lambda c, a, at=places: c.put(at, a), columns, rows)
     return columns

@@ -743,8 +743,8 @@ class FederatedDataset(Mapping[str, Any]):
         that is written and read client by client. Integers take as few bytes
         as hold them, and floats of up to 256 different values, such as those
         of images, one byte each; what is read again has the same dtypes and
-        bits, which checksums vouch for. Every client is read twice; the file
-        appears under its name when it is complete.
+        bits, which checksums vouch for. The file appears under its name when
+        it is complete.
 
         Args:
             path: Where to; a file that is there is replaced.

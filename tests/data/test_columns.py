@@ -16,7 +16,7 @@ def filled(chunks):
         (np.arange(end - len(chunk), end), chunk)
         for end, chunk in zip(ends, chunks, strict=True)
     ]
-    return fill_columns(lambda: pairs, np.empty, ends[-1])
+    return fill_columns(pairs, np.empty, ends[-1])
 
 
 def assert_same_bits(one, other):
@@ -108,7 +108,7 @@ def test_places_in_any_order():
         (np.array([1, 2, 5]), np.array([11, 12, 15])),
         (np.array([0, 3, 4]), np.array([10, 13, 14])),
     ]
-    column = fill_columns(lambda: chunks, np.empty, 6)
+    column = fill_columns(chunks, np.empty, 6)
     assert column[0:6].tolist() == [10, 11, 12, 13, 14, 15]
 
 
@@ -133,7 +133,7 @@ def test_texts_come_out_as_they_went_in(chunks, text):
 def test_texts_that_lie_far_apart_are_read_one_by_one():
     texts = np.array([b"first", b"second", b"x" * 200_000], object)
     chunks = [(np.array([k]), texts[[k]]) for k in (0, 2, 1)]
-    column = fill_columns(lambda: chunks, np.empty, 3)
+    column = fill_columns(chunks, np.empty, 3)
     assert column[0:2].tolist() == [b"first", b"second"]
 
 

@@ -30,7 +30,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ from fedlearn.data.sources import ClientColumns, Source
 
 FORMAT = "fedlearn clients"
 VERSION = 2
+
+# Texts become longer by so many bytes at a time.
+_GROWTH = 1 << 14
 
 
 def _rest_checksum(
@@ -109,7 +112,7 @@ def _name_column(group: Any, column: Column) -> str:
 def write_compact_file(
     path: str | os.PathLike[str],
     counts: Mapping[str, int],
-    chunks: Callable[[], Iterable[Chunk]],
+    chunks: Iterable[Chunk],
     class_names: Sequence[str] | None = None,
 ) -> None:
     """Writes a compact file, which appears under its name when it is whole.
@@ -128,11 +131,13 @@ def write_compact_file(
     ends = np.cumsum([0, *counts.values()], dtype=np.int64)
     try:
         with h5py.File(partial, "w", libver="v110") as file:
-            columns = fill_columns(
-                chunks,
-                lambda shape, dtype: file.create_dataset(None, shape, dtype),
-                int(ends[-1]),
-            )
+
+            def create(shape: tuple[int, ...], dtype: Any) -> Any:
+                grows = {"maxshape": (None,), "chunks": (_GROWTH,)}
+                more = {} if shape[0] else grows
+                return file.create_dataset(None, shape, dtype, **more)
+
+            columns = fill_columns(chunks, create, int(ends[-1]))
             groups = file.create_group("arrays")
             leaves = list(el.arrays(columns))
             dtypes = [
@@ -179,16 +184,23 @@ def save_clients(
     client_ids: Sequence[str],
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Writes clients of any source, which are read twice, one by one."""
+    """Writes clients of any source, which are read one by one."""
     counts = {i: source.num_examples(i) for i in client_ids}
 
     def chunks() -> Iterator[Chunk]:
         start = 0
         for client_id, count in counts.items():
-            yield np.arange(start, start + count), source.load(client_id)
+            element = source.load(client_id)
+            if el.num_examples(element) != count:
+                raise ValueError(
+                    f"Client {client_id!r}: the examples are others than when "
+                    "they were counted. Expected the same each time; give "
+                    "what is drawn at random in a function for map a seed."
+                )
+            yield np.arange(start, start + count), element
             start += count
 
-    write_compact_file(path, counts, chunks, class_names)
+    write_compact_file(path, counts, chunks(), class_names)
 
 
 def _open_column(group: Any, name: str, total: int) -> Column:

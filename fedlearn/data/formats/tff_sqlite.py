@@ -221,7 +221,7 @@ def read_tff_sqlite(
     with open_tff_sqlite(path) as file:
         found = file.split(split)
         offsets = np.cumsum([0, *found.counts.values()])
-        columns = fill_columns(found.chunks, np.empty, int(offsets[-1]))
+        columns = fill_columns(found.chunks(), np.empty, int(offsets[-1]))
     return ClientColumns(tuple(found.counts), offsets, columns)
 
 
