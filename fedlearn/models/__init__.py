@@ -8,11 +8,12 @@ compiles them for their data.
 
 To those that read sequences, number 0 is padding, which their layers skip.
 Leave it out of the loss and of the accuracy by its label as well, with
-`ignore_class` and `fl.metrics.MaskedAccuracy`: with plain
+`keras.losses.SparseCategoricalCrossentropy(ignore_class=0)` and
+`fl.metrics.MaskedAccuracy(ignore=(0,))`: with plain
 `"sparse_categorical_crossentropy"` and `"accuracy"`, Keras leaves out only what
 follows padding, and so counts the padding after the last character or word.
 
-They have in common:
+They have in common, and where nothing else is said no others:
 
 Args:
     input_shape: Shape of one example, of images `(height, width, channels)`;
@@ -26,19 +27,22 @@ from typing import Any
 
 import keras
 
-from fedlearn.models.celeba_cnn import celeba_cnn
-from fedlearn.models.digits_cnn import digits_cnn
-from fedlearn.models.emnist_autoencoder import emnist_autoencoder
-from fedlearn.models.emnist_cnn import emnist_cnn
-from fedlearn.models.heart_logistic import heart_logistic
-from fedlearn.models.logistic_regression import logistic_regression
-from fedlearn.models.mcmahan_2nn import mcmahan_2nn
-from fedlearn.models.mcmahan_cnn import mcmahan_cnn
+from fedlearn.models.convolutional import (
+    celeba_cnn,
+    digits_cnn,
+    emnist_cnn,
+    mcmahan_cnn,
+)
+from fedlearn.models.dense import (
+    emnist_autoencoder,
+    heart_logistic,
+    logistic_regression,
+    mcmahan_2nn,
+    stackoverflow_tags,
+    tabular,
+)
+from fedlearn.models.recurrent import shakespeare_lstm, stackoverflow_lstm
 from fedlearn.models.resnet18_gn import resnet18_gn
-from fedlearn.models.shakespeare_lstm import shakespeare_lstm
-from fedlearn.models.stackoverflow_lstm import stackoverflow_lstm
-from fedlearn.models.stackoverflow_tags import stackoverflow_tags
-from fedlearn.models.tabular import tabular
 
 __all__ = [
     "celeba_cnn",

@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import keras
 from keras import initializers, layers
 
 from fedlearn import seeds
@@ -64,6 +65,9 @@ class SeededLayers:
             kernel_initializer=self.initializer(),
         )
 
+    def dropout(self, rate: float, name: str) -> Any:
+        return layers.Dropout(rate, seed=self.seed(name))
+
     def embedding(self, vocab_size: int, size: int) -> Any:
         """Of numbers in sequences, where 0 is padding."""
         return layers.Embedding(
@@ -86,3 +90,10 @@ class SeededLayers:
             ),
             seed=self.seed(f"dropout_{place}"),
         )
+
+
+def sequential(name: str, inputs: Any, *stack: Any) -> keras.Model:
+    """Layers one after another, from inputs of a shape or a `keras.Input`."""
+    if isinstance(inputs, tuple):
+        inputs = keras.Input(inputs)
+    return keras.Sequential([inputs, *stack], name=name)
