@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from fedlearn import optimizers
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
 
 
@@ -44,5 +45,5 @@ class FedAdam(FederatedAveraging):
     ):
         self.server_learning_rate = server_learning_rate
         if server_optimizer is None:
-            server_optimizer = f"fedadam:{server_learning_rate}"
+            server_optimizer = optimizers.FedAdam(server_learning_rate)
         super().__init__(model, client, server_optimizer, **arguments)
