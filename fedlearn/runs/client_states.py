@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -152,82 +152,57 @@ class ClientStates(Mapping[str, Any]):
         return {"clients": clients, "layouts": layouts}
 
     @classmethod
-    def read(
-        cls,
-        found: Mapping[str, "Kept"],
-        folder: Any,
-        like: Any,
-        memory: int | None = None,
-    ) -> "ClientStates":
-        """The states that `index` wrote.
+    def read(cls, index: Any, folder: Any) -> "ClientStates":
+        """The states that `index` wrote, for `shaped`; none is read yet.
 
         Args:
-            found: From `kept_by`, with the layout of `like`.
+            index: From `index`, or anybody's.
             folder: Where they are.
-            like: A state, whose structure they get.
-            memory: As for the constructor.
 
         Raises:
-            ValueError: If a file isn't there or is damaged; those that don't
-                fit into memory are read, and their checksums compared, when
-                they are needed.
+            LookupError, TypeError, ValueError, AttributeError: If the index
+                isn't one.
         """
-        states = cls(folder=folder, memory=memory)
-        room = states._memory
-        for client_id, kept in found.items():
+        states = cls(folder=folder)
+        for client_id, (name, number) in index["clients"].items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} isn't the name of a client's state")
+            entry = states._entries[client_id] = _Entry(_AWAY)
+            entry.layout = index["layouts"][number]
+            entry.file = states._folder.file(name)
+        return states
+
+    def shaped(self, like: Any) -> "ClientStates":
+        """The states with the structure that a process needs.
+
+        Args:
+            like: A state of it.
+
+        Raises:
+            ValueError: If one has other arrays; if a file isn't there or is
+                damaged. Those that don't fit into memory are read, and their
+                checksums compared, when they are needed.
+        """
+        states = ClientStates(memory=self._memory)
+        states._folder, room = self._folder, self._memory
+        for client_id, raw in self._entries.items():
             entry = states._entries[client_id] = _Entry(like)
+            if raw.layout != entry.layout:
+                raise ValueError(
+                    "It is the state of another process: what client "
+                    f"{client_id!r} keeps is {raw.layout}, and this process "
+                    f"needs {entry.layout}. Build the process with the same "
+                    "model and aggregator as the one that wrote it."
+                )
+            entry.state, entry.file = raw.state, raw.file
             room -= entry.num_bytes
-            if kept.arrays is not None:
-                entry.state = keras.tree.pack_sequence_as(like, kept.arrays)
-                continue
-            entry.state = _AWAY
-            entry.file = states._folder.file(kept.name)
-            if room >= 0 or not os.path.exists(entry.file.path):
+            if raw.state is not _AWAY:
+                arrays = keras.tree.flatten(raw.state)
+                entry.state = keras.tree.pack_sequence_as(like, arrays)
+            elif room >= 0 or not entry.is_there:
                 entry.state = states[client_id]
         states._make_room()
         return states
-
-
-class Kept(NamedTuple):
-    """What is known of a client's state.
-
-    Attributes:
-        layout: Of each array its dtype's name and its shape.
-        name: Of the file that it is in, or "".
-        arrays: It, where it isn't in a file of its own.
-    """
-
-    layout: list[list[Any]]
-    name: str
-    arrays: list[np.ndarray] | None = None
-
-
-def kept_by(index: Any) -> dict[str, Kept]:
-    """What an index says, which may be anyone's."""
-    found = {}
-    for client_id, (name, number) in index["clients"].items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} isn't the name of a client's state")
-        found[client_id] = Kept(index["layouts"][number], name)
-    return found
-
-
-def kept(states: Any) -> dict[str, Kept]:
-    """The same of states that are at hand."""
-    if not isinstance(states, dict):
-        raise TypeError("what clients keep isn't told by their ids")
-    return {
-        client_id: Kept(layout(state), "", keras.tree.flatten(state))
-        for client_id, state in states.items()
-    }
-
-
-def layout(state: Any) -> list[list[Any]]:
-    """Of each array of a state its dtype's name and its shape."""
-    return [
-        [np.asarray(a).dtype.name, *np.shape(a)]
-        for a in keras.tree.flatten(state)
-    ]
 
 
 def folder_of(path: Any) -> str:
@@ -257,20 +232,25 @@ class _Entry:
         arrays = keras.tree.flatten(state)
         self.state = state
         self.structure = keras.tree.map_structure(lambda _: 0, state)
-        self.layout = layout(state)
+        self.layout = [[np.asarray(a).dtype.name, *np.shape(a)] for a in arrays]
         self.num_bytes = sum(np.asarray(a).nbytes for a in arrays)
         self.file: _File | None = None
 
     def written(self, folder: "_Folder") -> "_File":
         """The file there that the state is in."""
         file = self.file
-        if file and file.folder is folder and os.path.exists(file.path):
+        if file and file.folder is folder and self.is_there:
             return file
         if self.state is _AWAY:
             assert file is not None
             return folder.put(file.read())
         arrays = keras.tree.flatten(self.state)
         return folder.put(wire.to_bytes([np.asarray(a) for a in arrays]))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its file is."""
+        return self.file is not None and os.path.exists(self.file.path)
 
     def read(self) -> Any:
         if self.state is not _AWAY:

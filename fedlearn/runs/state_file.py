@@ -67,14 +67,14 @@ class Written(NamedTuple):
         path: Of the file.
         values: The fields of a `ServerState`, in order, without what clients
             keep.
-        clients: What is known of what clients keep, by client id.
+        clients: What clients keep, not yet `shaped`.
         facts: What `save` was given.
         schedule: Likewise.
     """
 
     path: str
     values: tuple
-    clients: dict[str, client_states.Kept]
+    clients: ClientStates
     facts: Any
     schedule: Any = ()
 
@@ -108,17 +108,10 @@ class Written(NamedTuple):
                 "process keep nothing. Build the process with the same "
                 "aggregator (error feedback) as the one that wrote it."
             )
-        layout = client_states.layout(client_state)
-        for client_id, kept in self.clients.items():
-            if kept.layout != layout:
-                raise ValueError(
-                    f"{self.path} is the state of another process: what "
-                    f"client {client_id!r} keeps is {kept.layout}, and this "
-                    f"process needs {layout}. Build the process with the same "
-                    "model and aggregator as the one that wrote it."
-                )
-        folder = client_states.folder_of(self.path)
-        states = ClientStates.read(self.clients, folder, client_state)
+        try:
+            states = self.clients.shaped(client_state)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
         return state._replace(client_states=states)
 
 
@@ -170,14 +163,14 @@ def read(path: Any) -> Written:
         )
     try:
         old = data.startswith(_MAGIC_1)
-        return Written(path, *_parts(wire.from_bytes(data[start:]), old))
+        return Written(path, *_parts(path, wire.from_bytes(data[start:]), old))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} holds no state that this version can read: {error}."
         ) from error
 
 
-def _parts(message: Any, old: bool) -> tuple:
+def _parts(path: str, message: Any, old: bool) -> tuple:
     # A checksum only says that these are the bytes that somebody wrote.
     if not isinstance(message, dict):
         raise TypeError(f"it is a {type(message).__name__}, not a dict")
@@ -198,10 +191,10 @@ def _parts(message: Any, old: bool) -> tuple:
             raise ValueError(f"its {name!r} is {int(value)}")
     facts = json.loads(message["facts"].tobytes())
     if old:
-        return values, client_states.kept(message["clients"]), facts
+        return values, ClientStates(message["clients"]), facts
     index = json.loads(message["clients"].tobytes())
-    schedule = message.get("schedule", ())
-    return values, client_states.kept_by(index), facts, schedule
+    clients = ClientStates.read(index, client_states.folder_of(path))
+    return values, clients, facts, message.get("schedule", ())
 
 
 def _fitted(path: str, values: Any, like: ServerState) -> ServerState:

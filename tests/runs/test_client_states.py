@@ -230,7 +230,7 @@ def test_damaged_and_missing_files(tmp_path, memory, monkeypatch):
 )
 def test_an_index_that_nobody_wrote(index):
     with pytest.raises((LookupError, TypeError, ValueError, AttributeError)):
-        client_states.kept_by(index)
+        ClientStates.read(index, None)
 
 
 def test_equal_states_make_equal_runs_wherever_they_are(tmp_path, monkeypatch):
