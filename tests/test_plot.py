@@ -99,14 +99,14 @@ def test_per_client_of_extreme_values(values, times):
 
 
 def names_in(axes):
-    return [text.get_text() for text in axes.get_yticklabels()]
+    return [text.get_text() for text in axes.texts[::2]]
 
 
 def test_few_clients_are_bars_with_their_names():
     axes = fl.plot.per_client(evaluation([0.5, 1.0, 0.75]))
     assert names_in(axes) == ["0 (n = 5)", "2 (n = 5)", "1 (n = 5)"]
     assert [bar.get_width() for bar in axes.patches] == [0.5, 0.75, 1.0]
-    numbers = [text.get_text() for text in axes.texts]
+    numbers = [text.get_text() for text in axes.texts[1::2]]
     assert numbers == ["50.0%", "75.0%", "100.0%"]
     (mean,) = axes.get_lines()
     assert mean.get_xdata()[0] == 0.75

@@ -100,17 +100,22 @@ def _bars(ax: Any, found: Mapping[str, float], share: bool) -> None:
     # The first is at the bottom.
     names = sorted(found, key=lambda name: found[name])
     values = np.array([found[name] for name in names])
-    bars = ax.barh(names, values, height=0.8, color=style.PALE_BLUE)
-    numbers = [_text(v, share) for v in values]
-    ax.bar_label(bars, numbers, padding=3, fontsize=9.5, color=style.INK)
+    ax.barh(range(len(names)), values, height=0.8, color=style.PALE_BLUE)
     spread = f"mean {_text(values.mean(), share)}"
     spread += f", std {_text(values.std(), share)}"
     ax.axvline(values.mean(), color=style.ORANGE, linewidth=1.6, label=spread)
-    if share:
-        ax.set_xlim(0, 1.1)
-    else:
-        ax.margins(x=0.14)
+    # Names stand in the bars, so that the axes are as wide as others, and
+    # there is room at the right for a column of numbers.
+    low, high = min(0.0, values.min()), max(0.0, values.max())
+    high = 1 if share else high
+    ax.set_xlim(low, high + 0.16 * ((high - low) or 1))
     style.tidy(ax, grid="x")
+    ax.set_yticks([])
+    ax.set_xticks([t for t in ax.get_xticks() if low <= t <= high])
+    across = {"transform": ax.get_yaxis_transform(), "va": "center"}
+    for y, (name, value) in enumerate(zip(names, values, strict=True)):
+        ax.text(0.012, y, name, fontsize=9.5, **across)
+        ax.text(0.99, y, _text(value, share), ha="right", **across)
 
 
 def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
