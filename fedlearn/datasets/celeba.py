@@ -113,7 +113,10 @@ def load_data(
 
 
 def task(**arguments: Any) -> Task:
-    """Whether a photograph has an attribute; arguments as of `load_data`."""
+    """Whether a photograph has an attribute; arguments as of `load_data`.
+
+    The learning rate is published: it is that of LEAF's code.
+    """
     train, test = load_data(**arguments)
     sizes = {"input_shape": (84, 84, 3), "num_classes": 2}
     return Task(train, test, "celeba_cnn", sizes)

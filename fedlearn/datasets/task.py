@@ -29,7 +29,8 @@ class Task:
             `num_classes`; others of `fl.models` take what they know of them.
         ignored: For sequences, the labels that the accuracy leaves out.
         batch_size: The usual batch size of a client.
-        learning_rate: The usual learning rate of a client's SGD.
+        learning_rate: The usual learning rate of a client's SGD; the data
+            set's `task` says whether it is published.
 
     Example:
 

@@ -3,8 +3,7 @@
 Each function draws on the axes it is given, or on new ones, and returns them.
 """
 
-from fedlearn.plot.compare import compare
-from fedlearn.plot.history import history
+from fedlearn.plot.by_round import compare, history
 from fedlearn.plot.labels import labels
 from fedlearn.plot.per_client import per_client
 

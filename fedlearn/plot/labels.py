@@ -41,7 +41,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     'label'
     """
     names, counts = _count(dataset)
-    ax = style.new_axes(5.5, 5.5) if ax is None else ax
+    if ax is None:
+        (ax,) = style.new_axes(5.5, 5.5)
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
     top = shares.argmax(axis=1)
@@ -57,14 +58,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     usual = min(largest.max(), 1.5 * np.quantile(largest, 0.9))
     darkest = max(float(usual), min(1, 5 / len(names)))
     more = " or more" if darkest < largest.max() else ""
-    ax.imshow(
-        shares[order],
-        aspect="auto",
-        cmap="Blues",
-        vmin=0,
-        vmax=darkest,
-        interpolation="nearest",
-    )
+    look = {"aspect": "auto", "interpolation": "nearest", "cmap": "Blues"}
+    ax.imshow(shares[order], vmin=0, vmax=darkest, **look)
     style.tidy(ax, grid="")
     ax.spines["bottom"].set_visible(False)
     step = -(-len(names) // 16)
@@ -75,12 +70,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     ax.set_xlabel("label", color=style.GREY)
     ax.set_ylabel("client", color=style.GREY)
     of = f" of {len(counts):,}" if len(order) < len(counts) else ""
-    style.title(
-        ax,
-        "Labels of each client",
-        f"{len(order):,}{of} clients; white 0%, darkest {darkest:.0%}"
-        f"{more} of the client",
-    )
+    note = f"{len(order):,}{of} clients; white 0%, darkest {darkest:.0%}{more}"
+    style.title(ax, "Labels of each client", f"{note} of the client")
 
     bars = ax.inset_axes((1.02, 0, 0.11, 1), sharey=ax)
     # Gaps narrower than a pixel would show as stripes.
@@ -88,16 +79,8 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     bars.barh(range(len(order)), totals[order], height, color=style.GREY)
     bars.axis("off")
     most = f"{int(totals[order].max()):,} examples"
-    bars.text(
-        1,
-        -0.06,
-        most,
-        transform=bars.transAxes,
-        ha="right",
-        va="top",
-        color=style.GREY,
-        fontsize=9,
-    )
+    font = {"ha": "right", "va": "top", "color": style.GREY, "fontsize": 9}
+    bars.text(1, -0.06, most, transform=bars.transAxes, **font)
     return ax
 
 
@@ -128,14 +111,10 @@ def _count(dataset: Any) -> tuple[list[str], np.ndarray]:
             f"There are {len(names):,} different labels. Expected at most "
             f"{_MOST_LABELS}: more can't be told apart in a picture."
         )
-    counts = np.array(
-        [
-            np.bincount(np.searchsorted(names, y), minlength=len(names))
-            for y in columns
-        ]
-    )
+    places = (np.searchsorted(names, y) for y in columns)
+    counts = [np.bincount(place, minlength=len(names)) for place in places]
     known = getattr(dataset, "class_names", None)
     return [
         known[int(k)] if known and 0 <= k < len(known) else str(int(k))
         for k in names
-    ], counts
+    ], np.array(counts)

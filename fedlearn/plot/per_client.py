@@ -61,15 +61,13 @@ def per_client(
     share = style.is_share(metric, found.values())
     few = len(found) <= FEW
     if ax is None:
-        ax = style.new_axes(6, 1.2 + 0.26 * len(found) if few else 3.8)
+        (ax,) = style.new_axes(6, 1.2 + 0.26 * len(found) if few else 3.8)
     draw = _bars if few else _histogram
     draw(ax, found, share)
     style.title(ax, title)
     style.key(ax, columns=3)
     if share:
-        from matplotlib.ticker import PercentFormatter
-
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        style.percent(ax.xaxis)
     return ax
 
 
@@ -133,20 +131,12 @@ def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
     mean, std, median = (
         _text(v, share) for v in (values.mean(), values.std(), deciles[4])
     )
-    for place, label, colour in (
-        (values.mean(), f"mean {mean}, std {std}", style.ORANGE),
-        (deciles[4], f"median {median}", style.BLUE),
-    ):
-        ax.axvline(place, color=colour, linewidth=1.8, label=label)
-    ax.plot(
-        deciles,
-        np.full(9, 0.97),
-        "|",
-        color=style.BLUE,
-        markersize=9,
-        label="deciles",
-        transform=ax.get_xaxis_transform(),
-    )
+    line = {"color": style.ORANGE, "linewidth": 1.8}
+    ax.axvline(values.mean(), label=f"mean {mean}, std {std}", **line)
+    line["color"] = style.BLUE
+    ax.axvline(deciles[4], label=f"median {median}", **line)
+    top = {"transform": ax.get_xaxis_transform(), "label": "deciles"}
+    ax.plot(deciles, [0.97] * 9, "|", color=style.BLUE, markersize=9, **top)
     style.tidy(ax)
     ax.margins(y=0.12)
     ax.yaxis.get_major_locator().set_params(integer=True)

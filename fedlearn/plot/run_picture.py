@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fedlearn.plot import style
-from fedlearn.plot.history import history as draw_history
+from fedlearn.plot.by_round import finish
+from fedlearn.plot.by_round import history as draw_history
 from fedlearn.plot.labels import labels as draw_labels
 from fedlearn.plot.per_client import per_client as draw_per_client
 
@@ -116,49 +117,34 @@ _DASHED = {"linestyle": (0, (2.5, 2.5)), "linewidth": 2.0}
 
 
 def _traffic(ax, history):
-    style.tidy(ax)
     if not history.get("bytes_up"):
+        style.tidy(ax)
         style.title(ax, "Bytes", "not measured")
         return
     from matplotlib.ticker import EngFormatter
 
-    rounds = range(1, len(history["bytes_up"]) + 1)
     up, down = (np.nancumsum(history[f"bytes_{d}"]) for d in ("up", "down"))
+    rounds = range(1, len(up) + 1)
     ax.plot(rounds, up, color=style.BLUE, linewidth=3.0, label="up")
     ax.plot(rounds, down, color=style.ORANGE, label="down", **_DASHED)
     ax.yaxis.set_major_formatter(EngFormatter("B"))
-    _by_round(ax, "Bytes so far, all clients", 2, len(rounds))
+    finish(ax, "Bytes so far, all clients", len(up), up)
+    style.key(ax, columns=2)
 
 
 def _epsilon(ax, history, privacy):
-    style.tidy(ax)
-    spent = history["epsilon"]
-    rounds = range(1, len(spent) + 1)
+    spent, last = history["epsilon"], len(history["epsilon"])
     budget = f"budget for {privacy['rounds']:,} rounds"
     ax.axhline(privacy["epsilon"], color=style.ORANGE, label=budget, **_DASHED)
-    marker = "o" if len(rounds) < 15 else None
+    marker = "o" if last < 15 else None
     line = {"linewidth": 3.0, "marker": marker, "markersize": 4}
+    rounds = range(1, last + 1)
     ax.plot(rounds, spent, color=style.BLUE, label="by RDP", **line)
-    ax.plot(
-        rounds[-1:],
-        [privacy["spent"]],
-        color=style.INK,
-        marker="D",
-        markersize=6,
-        linestyle="none",
-        label="in the end, tighter, by PLD",
-        clip_on=False,
-    )
-    _by_round(ax, "Epsilon so far", 3, len(rounds))
-
-
-def _by_round(ax, title, columns, num_rounds):
-    style.title(ax, title)
-    style.key(ax, columns=columns)
-    ax.set_ylim(bottom=0)
-    ax.set_xlim(0 if num_rounds > 14 else 0.5, num_rounds + 0.5)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_xlabel("round", color=style.GREY)
+    end = "in the end, tighter, by PLD"
+    mark = {"marker": "D", "markersize": 6, "clip_on": False}
+    ax.plot(last, privacy["spent"], **mark, color=style.INK, ls="", label=end)
+    finish(ax, "Epsilon so far", last, spent)
+    style.key(ax, columns=3)
 
 
 def _labels(ax, dataset):

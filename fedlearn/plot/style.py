@@ -15,12 +15,12 @@ PALE_ORANGE = "#F0BF9E"
 SEVERAL = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK)
 
 
-def new_axes(width: float, height: float) -> Any:
-    """Axes in a new figure of that size in inches."""
+def new_axes(width: float, height: float, count: int = 1) -> Any:
+    """Axes beside one another in a new figure of that size in inches."""
     from matplotlib import pyplot  # not at import: it takes a second
 
-    _, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
-    return axes
+    figure = pyplot.figure(figsize=(width, height), layout="constrained")
+    return list(figure.subplots(1, count, squeeze=False)[0])
 
 
 def tidy(axes: Any, grid: str = "y") -> None:
@@ -67,14 +67,15 @@ def side_key(axes: Any) -> None:
 
 
 def words(name: str) -> str:
-    """The name of a metric as a person writes it.
-
-    Example:
-
-    >>> words("sparse_categorical_accuracy")
-    'Sparse categorical accuracy'
-    """
+    """The name of a metric as a person writes it."""
     return name.replace("_", " ").capitalize()
+
+
+def percent(axis: Any) -> None:
+    """Labels an axis of shares in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def is_share(name: str, values: Any) -> bool:

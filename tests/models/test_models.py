@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+import fedlearn as fl
 from fedlearn import models
 
 # Arguments that make each model small, and the shapes of its inputs and
@@ -118,6 +119,30 @@ def test_resnet18_gn():
         w.ravel()[0] for w in model.get_weights() if w.shape == (3, 3, 64, 64)
     ]
     assert len(set(first)) == 4
+
+
+def test_moving_statistics_of_celeba_cnn_keep_up_with_short_rounds():
+    # A client of 20 photographs: from round to round the statistics go on
+    # where the server's average left them.
+    model = models.celeba_cnn((8, 8, 3), seed=0)
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(5, 3, (20, 8, 8, 3)).astype("float32")
+    clients = {"a": (x, np.zeros(20, int)), "b": (x, np.ones(20, int))}
+    process = fl.FederatedAveraging(model, fl.LocalTraining(batch_size=20))
+    state = process.initialize()
+    for _ in range(20):
+        state, _ = process.next(
+            state, fl.FederatedDataset.from_clients(clients)
+        )
+    layer = process.get_model(state).layers[1]
+    kernel = model.layers[0](x)
+    expected = keras.ops.convert_to_numpy(kernel).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(layer.moving_mean),
+        (1 - 0.9**20) * expected,
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 @pytest.mark.backend_free
