@@ -760,7 +760,9 @@ class LearningProcess(Configurable):
 
         None where all clients predict with the server's.
         """
-        if not keras.tree.flatten(self.client_state):
+        overridden = type(self.algorithm).own_weights
+        personal = self._personal.trainable or self._personal.state
+        if not personal and overridden is Algorithm.own_weights:
             return None
         state_of = self._state_of(state)
         shared = self._shared_of(state.trainable)

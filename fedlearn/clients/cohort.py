@@ -166,13 +166,7 @@ def _kind(value: Any) -> str:
 
 
 def client_arrays(item: Any, client_id: str, model: FunctionalModel) -> Any:
-    """Arrays of a `tf.data.Dataset` or `PyDataset`; others as they are.
-
-    Args:
-        item: What a user gave for a client.
-        client_id: Its id, for messages.
-        model: Tells whether the elements of a data set are batches.
-    """
+    """Arrays of a `tf.data.Dataset` or `PyDataset`; others as they are."""
     if not is_tf_dataset(item) and not is_py_dataset(item):
         return item
     batched = None

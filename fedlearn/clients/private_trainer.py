@@ -30,10 +30,6 @@ _EXAMPLE_SEED = 0x64704578
 class PrivateTrainer(LocalTrainer):
     """The pure functions of a `LocalTraining` with `dp` for one model.
 
-    Args:
-        config: What to do.
-        model: On which model.
-
     Raises:
         ValueError: If a gradient of one example by itself means nothing for
             the model, or something else than gradients would leave the
@@ -235,17 +231,14 @@ class PrivateTrainer(LocalTrainer):
 
 
 def clipped_sum(grads: Arrays, real: Any, clip_norm: float) -> Arrays:
-    """The sum of examples' gradients, each clipped to a norm.
+    """The sum of examples' gradients, each clipped to a norm, in float32.
+
+    A gradient that isn't finite, or whose norm isn't, adds nothing.
 
     Args:
         grads: One array for each variable, with a leading axis over examples.
         real: Which examples count, bool of shape `(num_examples,)`.
-        clip_norm: The largest L2 norm of an example's gradient over all
-            variables together.
-
-    Returns:
-        One float32 array for each variable. A gradient that isn't finite, or
-        whose norm isn't, adds nothing.
+        clip_norm: The largest L2 norm over all variables together.
 
     Example:
 

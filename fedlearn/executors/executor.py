@@ -115,6 +115,9 @@ class Total:
                 sums = ((), *sums[1:])
             total = sums if total is None else self._add(total, sums)
             for client_id, aside in zip(client_ids, asides, strict=True):
+                if not keras.tree.flatten(aside):
+                    num_bytes += program.bytes_up()
+                    continue
                 kept, message = backend.to_numpy(aside)
                 if keras.tree.flatten(kept):
                     states[client_id] = kept

@@ -102,15 +102,14 @@ class _Runner:
                     lambda a, n=count: a[:n], sums[0]
                 )
                 sums = (summand, *sums[1:])
-            asides = backend.to_numpy(asides)
-            yield (
-                sums,
-                client_ids,
-                [
-                    keras.tree.map_structure(lambda a, k=k: a[k], asides)
+            each = [asides] * len(block)
+            if keras.tree.flatten(asides):
+                on_host = backend.to_numpy(asides)
+                each = [
+                    keras.tree.map_structure(lambda a, k=k: a[k], on_host)
                     for k in range(len(block))
-                ],
-            )
+                ]
+            yield sums, client_ids, each
 
     def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
         limit = self._max_lanes or _lane_limit(broadcast)
