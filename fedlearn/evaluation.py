@@ -9,7 +9,6 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.clients.cohort import Client, Cohort
-from fedlearn.data.class_names import name_classes
 from fedlearn.executors.executor import naming
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
 from fedlearn.keras_model.functional_model import (
@@ -18,6 +17,7 @@ from fedlearn.keras_model.functional_model import (
     to_backend,
 )
 from fedlearn.metrics import per_client as per_client_metrics
+from fedlearn.metrics.name_classes import name_classes
 
 
 def evaluate(

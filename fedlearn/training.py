@@ -11,8 +11,8 @@ from fedlearn import backend, checks
 from fedlearn.advice import keras_words
 from fedlearn.callbacks.progress import Progress
 from fedlearn.clients.cohort import client_arrays
-from fedlearn.data.class_names import name_classes
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.metrics.name_classes import name_classes
 from fedlearn.runs import log_files, run_identity
 from fedlearn.runs.callback_model import CallbackModel, set_rate, with_rate
 from fedlearn.runs.checkpoint import (

@@ -165,4 +165,4 @@ def _with_class_names(data: FederatedDataset) -> FederatedDataset:
             f"write one with a point, such as {high}.0."
         )
     names = tuple(str(k) for k in range(high + 1))
-    return FederatedDataset(data._source, data.client_ids, names)
+    return FederatedDataset(data._source, names, data.client_ids)

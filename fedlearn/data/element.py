@@ -262,26 +262,16 @@ def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
     return read_only(element)
 
 
-def _is_mapped(array: Any) -> bool:
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return True
-        array = array.base
-    return False
-
-
 def missing_labels(element: Element) -> tuple[str, np.ndarray] | None:
     """Where labels or weights are NaN: the array's name, and its rows.
 
-    None where none is, where there are no labels, and for arrays that lie in
-    a file, which would have to be read.
+    None where none is, or where there are no labels.
     """
     for name, array in named_arrays(element):
         if (
             isinstance(element, tuple)
             and not name.startswith("x")
             and array.dtype.kind == "f"
-            and not _is_mapped(array)
         ):
             gaps = np.isnan(array).any(axis=tuple(range(1, array.ndim)))
             if gaps.any():

@@ -27,15 +27,12 @@ class FederatedDataset(Mapping[str, Any]):
     have none. Arrays are read-only views: copy one to change it, or use
     `map`.
 
-    Build one with a class method: `from_clients`, `from_arrays`,
-    `from_dataframe`, `from_csv`, `from_tf_datasets`, `from_hugging_face`,
-    `from_files`, `from_leaf`, `from_tff_sqlite`, `from_tff_hdf5`; or `load`
-    what `save` wrote. Clients are sorted as strings ("10" before "2") where
-    rows are grouped by id or read from a file, and else in the order given.
-    A file that isn't there is a `FileNotFoundError`, one that is damaged, cut
-    short or of another kind a `fl.data.FormatError`. `select`, `sample`,
-    `map`, `split` and `split_examples` give new data sets that share the
-    arrays of the old one.
+    Build one with a class method `from_...`; or `load` what `save` wrote.
+    Clients are sorted as strings ("10" before "2") where rows are grouped by
+    id or read from a file, and else in the order given. A file that isn't
+    there is a `FileNotFoundError`, one that is damaged, cut short or of
+    another kind a `fl.data.FormatError`. New data sets made from one share
+    its arrays.
 
     Example:
 
@@ -49,15 +46,13 @@ class FederatedDataset(Mapping[str, Any]):
     >>> x, y = ds["ann"]
     >>> x.shape, y.shape
     ((3, 2), (3,))
-    >>> ds.num_examples("bob")
-    1
     """
 
     def __init__(
         self,
         source: Source,
-        client_ids: tuple[str, ...] | None = None,
         class_names: tuple[str, ...] | None = None,
+        client_ids: tuple[str, ...] | None = None,
     ) -> None:
         self._source = source
         self._class_names = class_names
@@ -106,8 +101,7 @@ class FederatedDataset(Mapping[str, Any]):
         >>> ds["a"][1]
         array([0, 1])
         """
-        source, names = read_clients(clients, class_names)
-        return cls(source, class_names=names)
+        return cls(*read_clients(clients, class_names))
 
     @classmethod
     def from_arrays(
@@ -135,16 +129,12 @@ class FederatedDataset(Mapping[str, Any]):
         Example:
 
         >>> ds = FederatedDataset.from_arrays(
-        ...     np.arange(6.0).reshape(3, 2), [0, 1, 0], ["b", "a", "b"])
-        >>> ds.client_ids
-        ('a', 'b')
-        >>> ds["b"][0]
-        array([[0., 1.],
-               [4., 5.]])
+        ...     [5, 6, 7], [0, 1, 0], list("bab"))
+        >>> ds["b"]
+        (array([5, 7]), array([0, 0]))
         """
         parts = (x, y) if sample_weight is None else (x, y, sample_weight)
-        source, names = read_arrays(parts, client_ids, class_names)
-        return cls(source, class_names=names)
+        return cls(*read_arrays(parts, client_ids, class_names))
 
     @classmethod
     def from_tf_datasets(
@@ -164,10 +154,7 @@ class FederatedDataset(Mapping[str, Any]):
             ValueError: If the shapes do not tell whether a data set is
                 batched, its examples differ in shape, or it is endless.
         """
-        source, names = read_clients(
-            datasets, None, batched, "from_tf_datasets"
-        )
-        return cls(source, class_names=names)
+        return cls(*read_clients(datasets, None, batched, "from_tf_datasets"))
 
     @classmethod
     def from_dataframe(
@@ -231,8 +218,7 @@ class FederatedDataset(Mapping[str, Any]):
         from fedlearn.data.formats.table import Roles
 
         roles = Roles(client, label, features, missing, class_names)
-        source, names = read_dataframe(df, roles)
-        return cls(source, class_names=names)
+        return cls(*read_dataframe(df, roles))
 
     @classmethod
     def from_hugging_face(
@@ -264,8 +250,7 @@ class FederatedDataset(Mapping[str, Any]):
         """
         from fedlearn.data.formats.hugging_face import read_hugging_face
 
-        source, names = read_hugging_face(dataset, client, label, features)
-        return cls(source, class_names=names)
+        return cls(*read_hugging_face(dataset, client, label, features))
 
     # -- from files ---------------------------------------------------------
 
@@ -301,10 +286,9 @@ class FederatedDataset(Mapping[str, Any]):
 
         Example:
 
-        >>> import os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "shops.csv")
-        >>> with open(path, "w") as f:
-        ...     _ = f.write("shop,size,sold\\nx,1.5,0\\ny,2,1\\nx,3,1\\n")
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "shops.csv")
+        >>> _ = path.write_text("shop,size,sold\\nx,1.5,0\\ny,2,1\\nx,3,1\\n")
         >>> ds = FederatedDataset.from_csv(path, client="shop", label="sold")
         >>> ds["x"][1]
         array([0, 1])
@@ -313,8 +297,7 @@ class FederatedDataset(Mapping[str, Any]):
         from fedlearn.data.formats.table import Roles
 
         roles = Roles(client, label, features, missing, class_names)
-        source, names = read_csv(path, roles, delimiter, decimal)
-        return cls(source, class_names=names)
+        return cls(*read_csv(path, roles, delimiter, decimal))
 
     @classmethod
     def from_files(
@@ -452,7 +435,7 @@ class FederatedDataset(Mapping[str, Any]):
         from fedlearn.data.formats.compact_file import CompactFile
 
         source = CompactFile(path)
-        return cls(source, class_names=source.class_names)
+        return cls(source, source.class_names)
 
     # -- the mapping --------------------------------------------------------
 
@@ -548,17 +531,14 @@ class FederatedDataset(Mapping[str, Any]):
     def _of(
         self, source: Source, client_ids: tuple[str, ...] | None
     ) -> "FederatedDataset":
-        return FederatedDataset(source, client_ids, self._class_names)
+        return FederatedDataset(source, self._class_names, client_ids)
 
     def _picked(self, places: np.ndarray) -> "FederatedDataset":
         ids = tuple(self._client_ids[k] for k in places.tolist())
         return self._of(self._source, ids)
 
     def select(self, client_ids: Iterable[str]) -> "FederatedDataset":
-        """The data set of these clients, in this order.
-
-        No ids give a data set without clients, as a round of Poisson
-        sampling may.
+        """The data set of these clients, in this order; of none, for no ids.
 
         Raises:
             KeyError: If a client is not in this data set.

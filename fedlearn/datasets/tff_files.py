@@ -128,8 +128,7 @@ class TffFiles:
             with open_tff_sqlite(path, folder) as file:
                 for part, target in targets.items():
                     name = _first(self.splits[part], file.names, path)
-                    split = file.split(name)
-                    write_compact_file(target, split.counts, split.chunks())
+                    write_compact_file(target, *file.read(name))
 
     def _convert_hdf5(
         self, folder: Path, stem: str, targets: dict[str, Path]

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn.data.class_names import name_classes, number_classes
+from fedlearn.data.class_names import number_classes
+from fedlearn.metrics.name_classes import name_classes
 from tests import zoo
 
 NAMES = ("ant", "bee", "cat")

@@ -10,27 +10,10 @@ _DTYPES = {"bytes_list": object, "float_list": np.float32, "int64_list": int}
 
 
 class Feature(NamedTuple):
-    """What every example holds under a name.
-
-    Attributes:
-        kind: `"bytes_list"`, `"float_list"` or `"int64_list"`.
-        length: How many values.
-    """
+    """What every example holds under a name: a list."""
 
     kind: str
     length: int
-
-
-class BadExampleError(ValueError):
-    """An example that cannot be read, or is unlike those before it.
-
-    Attributes:
-        row: Which one.
-    """
-
-    def __init__(self, why: str, row: int) -> None:
-        super().__init__(why)
-        self.row = row
 
 
 # A message's fields in the order of their numbers; * for those that repeat.
@@ -80,27 +63,30 @@ def _message_class() -> Any:
 
 
 def decode(
-    blobs: Sequence[bytes], features: Mapping[str, Feature]
+    rows: Sequence[tuple[str, bytes]], features: Mapping[str, Feature]
 ) -> tuple[dict[str, np.ndarray], dict[str, Feature]]:
     """Some serialized examples as arrays, and what each of them holds.
 
     By name, sorted: `(examples, length)` arrays, `(examples,)` where each
     example has one value, of `float32`, `int64` or objects of type `bytes`.
     Each has to hold `features`, or what the first holds if they are empty.
+    `rows` are clients and their examples; an error names the client.
 
-    >>> decode(encode({"age": np.array([30, 40])}), {})[0]
-    {'age': array([30, 40])}
+    >>> (blob,) = encode({"age": np.array([30])})
+    >>> decode([("ann", blob)], {})[0]
+    {'age': array([30])}
     """
     from google.protobuf.message import DecodeError
 
     parse = _message_class().FromString
     known = dict(features)
     columns: dict[str, np.ndarray] = {}
-    for row, blob in enumerate(blobs):
+    for row, (client_id, blob) in enumerate(rows):
+        bad = f"an example of client {client_id!r} cannot be read: "
         try:
             entries = parse(blob).features.feature
         except (DecodeError, TypeError) as error:
-            raise BadExampleError(str(error), row) from error
+            raise ValueError(f"{bad}{error}") from error
         found = {entry.key: entry.value for entry in entries}
         known = known or _features(found)
         fits = found.keys() == known.keys() and bool(found)
@@ -111,14 +97,13 @@ def decode(
             if not fits:
                 break
             if name not in columns:
-                columns[name] = np.empty((len(blobs), length), _DTYPES[kind])
+                columns[name] = np.empty((len(rows), length), _DTYPES[kind])
             # As a list: NumPy's own byte strings drop zeros at their end.
             columns[name][row] = list(values) if kind[0] == "b" else values
         if not fits:
-            raise BadExampleError(
-                f"it holds {_features(found) or 'no features'}, but those "
-                f"before it {known}, so that they can't be stacked",
-                row,
+            raise ValueError(
+                f"{bad}it holds {_features(found) or 'no features'}, but those "
+                f"before it {known}, so that they can't be stacked"
             )
     arrays = {n: a[:, 0] if a.shape[1] == 1 else a for n, a in columns.items()}
     return arrays, known

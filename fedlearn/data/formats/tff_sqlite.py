@@ -6,6 +6,7 @@ Table `examples` has a row an example (`split_name`, `client_id`,
 """
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import tempfile
@@ -72,92 +73,6 @@ def _plain_database(path: Path, scratch: Path | None) -> Iterator[Path]:
         yield target
 
 
-class SqliteSplit:
-    """One split of an open file (all, if it is None): who has what."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path, split: str | None
-    ) -> None:
-        self._connection = connection
-        self._path = path
-        self._where = (
-            ("", ()) if split is None else ("WHERE split_name = ?", (split,))
-        )
-        listed = self._select("SELECT DISTINCT client_id FROM client_metadata")
-        ids = checked_ids([i for (i,) in listed], path)
-        found = dict(
-            self._select(
-                "SELECT client_id, COUNT(*) FROM examples", "GROUP BY client_id"
-            )
-        )
-        if odd := found.keys() - set(ids):
-            raise FormatError(
-                f"{path}: client {next(iter(odd))!r} has examples, but is not "
-                "listed in 'client_metadata'."
-            )
-        if not found:
-            raise FormatError(f"{path} has no examples.")
-        self.counts = {i: found.get(i, 0) for i in ids}
-        for client_id, count in self._select(
-            "SELECT client_id, SUM(num_examples) FROM client_metadata",
-            "GROUP BY client_id",
-        ):
-            if count != self.counts[client_id]:
-                raise FormatError(
-                    f"{path}: client {client_id!r} has {count:,} examples by "
-                    "'client_metadata', but "
-                    f"{self.counts[client_id]:,} in 'examples'. The file is "
-                    "incomplete; make or fetch it again."
-                )
-
-    def _select(self, what: str, then: str = "") -> sqlite3.Cursor:
-        where, bound = self._where
-        return self._connection.execute(f"{what} {where} {then}", bound)
-
-    def chunks(self) -> Iterator[Chunk]:
-        """Yields some examples at a time: their places, and their features.
-
-        A place counts the examples of all clients, client after client in
-        the order of `counts`, and within one in the order of the file.
-        """
-        # NOT INDEXED: one pass in the order of the file, instead of a seek
-        # for each example. The order of rowids is the order of storage.
-        cursor = self._select(
-            "SELECT client_id, serialized_example_proto FROM examples "
-            "NOT INDEXED"
-        )
-        ends = np.cumsum([0, *self.counts.values()]).tolist()
-        place_of = dict(zip(self.counts, ends[:-1], strict=True))
-        end_of = dict(zip(self.counts, ends[1:], strict=True))
-        features: dict[str, example_message.Feature] = {}
-        while rows := cursor.fetchmany(_ROWS):
-            places = np.empty(len(rows), np.int64)
-            for k, (client_id, _) in enumerate(rows):
-                place = place_of.get(client_id)
-                if place is None or place == end_of[client_id]:
-                    raise FormatError(
-                        f"{self._path}: an index doesn't list the examples of "
-                        f"client {client_id!r} that are in the table. The file "
-                        "is damaged; make or fetch it again."
-                    )
-                places[k] = place
-                place_of[client_id] = place + 1
-            try:
-                chunk, features = example_message.decode(
-                    [blob for _, blob in rows], features
-                )
-            except example_message.BadExampleError as error:
-                raise FormatError(
-                    f"{self._path}: an example of client "
-                    f"{rows[error.row][0]!r} cannot be read: {error}"
-                ) from error
-            order = np.argsort(places)
-            yield (
-                places[order],
-                {name: array[order] for name, array in chunk.items()},
-            )
-
-
 class TffSqlite:
     """An open file, which messages call `path`."""
 
@@ -175,19 +90,84 @@ class TffSqlite:
                 )
         self._connection = connection
         self._path = path
-        rows = connection.execute(
-            "SELECT DISTINCT split_name FROM client_metadata"
-        )
-        self.names = sorted(str(name) for (name,) in rows)
+        names = self._select("DISTINCT split_name FROM client_metadata", None)
+        self.names = sorted(str(name) for (name,) in names)
 
-    def split(self, name: str | None) -> SqliteSplit:
-        """One split; all of them, if `name` is None."""
-        if name is not None and name not in self.names:
+    def _select(
+        self, what: str, split: str | None, then: str = ""
+    ) -> sqlite3.Cursor:
+        where = "" if split is None else "WHERE split_name = :split"
+        return self._connection.execute(
+            f"SELECT {what} {where} {then}", {"split": split}
+        )
+
+    def read(self, split: str | None) -> tuple[dict[str, int], Iterator[Chunk]]:
+        """How many examples each client of a split has (of all, if it is
+        None); and the examples, some at a time: their places, and features.
+
+        A place counts the examples of all clients, client after client in
+        that order, and within one in the order of the file.
+        """
+        if split is not None and split not in self.names:
             raise ValueError(
-                f"{self._path} has no split {name!r}. Expected one of "
+                f"{self._path} has no split {split!r}. Expected one of "
                 f"{', '.join(map(repr, self.names))}, or None for all."
             )
-        return SqliteSplit(self._connection, self._path, name)
+        counts = self._counts(split)
+        return counts, self._chunks(split, counts)
+
+    def _counts(self, split: str | None) -> dict[str, int]:
+        path, then = self._path, "GROUP BY client_id"
+        what = "client_id, SUM(num_examples) FROM client_metadata"
+        listed = dict(self._select(what, split, then))
+        ids = checked_ids(listed, path)
+        found = dict(
+            self._select("client_id, COUNT(*) FROM examples", split, then)
+        )
+        if odd := found.keys() - listed.keys():
+            raise FormatError(
+                f"{path}: client {next(iter(odd))!r} has examples, but is not "
+                "listed in 'client_metadata'."
+            )
+        if not found:
+            raise FormatError(f"{path} has no examples.")
+        for client_id in ids:
+            if listed[client_id] != found.get(client_id, 0):
+                raise FormatError(
+                    f"{path}: client {client_id!r} has "
+                    f"{listed[client_id]:,} examples by 'client_metadata', "
+                    f"but {found.get(client_id, 0):,} in 'examples'. The file "
+                    "is incomplete; make or fetch it again."
+                )
+        return {i: found.get(i, 0) for i in ids}
+
+    def _chunks(
+        self, split: str | None, counts: Mapping[str, int]
+    ) -> Iterator[Chunk]:
+        # NOT INDEXED: one pass in the order of the file, instead of a seek
+        # for each example. The order of rowids is the order of storage.
+        what = "client_id, serialized_example_proto FROM examples NOT INDEXED"
+        cursor = self._select(what, split)
+        ends = np.cumsum([0, *counts.values()]).tolist()
+        left = {
+            i: iter(range(*place))
+            for i, place in zip(counts, itertools.pairwise(ends), strict=True)
+        }
+        features: dict[str, example_message.Feature] = {}
+        while rows := cursor.fetchmany(_ROWS):
+            places = [next(left.get(i, iter(())), -1) for i, _ in rows]
+            if -1 in places:
+                raise FormatError(
+                    f"{self._path}: an index doesn't list the examples of "
+                    f"client {rows[places.index(-1)][0]!r} that are in the "
+                    "table. The file is damaged; make or fetch it again."
+                )
+            try:
+                chunk, features = example_message.decode(rows, features)
+            except ValueError as error:
+                raise FormatError(f"{self._path}: {error}") from error
+            order = np.argsort(places)
+            yield np.array(places)[order], el.take(chunk, order)
 
 
 @contextlib.contextmanager
@@ -219,10 +199,10 @@ def read_tff_sqlite(
 ) -> ClientColumns:
     """See `FederatedDataset.from_tff_sqlite`."""
     with open_tff_sqlite(path) as file:
-        found = file.split(split)
-        offsets = np.cumsum([0, *found.counts.values()])
-        columns = fill_columns(found.chunks(), np.empty, int(offsets[-1]))
-    return ClientColumns(tuple(found.counts), offsets, columns)
+        counts, chunks = file.read(split)
+        offsets = np.cumsum([0, *counts.values()])
+        columns = fill_columns(chunks, np.empty, int(offsets[-1]))
+    return ClientColumns(tuple(counts), offsets, columns)
 
 
 def _insert(
