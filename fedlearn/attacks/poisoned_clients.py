@@ -21,9 +21,6 @@ class _Poisoned:
         self._malicious = malicious
         self.client_ids = honest.client_ids
 
-    def __contains__(self, client_id: object) -> bool:
-        return client_id in self._honest
-
     def num_examples(self, client_id: str) -> int:
         return self._honest.num_examples(client_id)
 

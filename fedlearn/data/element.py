@@ -340,22 +340,32 @@ def common_spec(
     return map_arrays(lambda _: next(filled), reference)
 
 
-def cast(element: Element, spec: Any) -> Element:
-    """An element with the dtypes of a spec that holds it."""
-    return map_arrays(lambda a, s: a.astype(s.dtype, copy=False), element, spec)
+def unified(elements: Sequence[Element], names: Sequence[str]) -> list[Element]:
+    """Elements of one structure, one shape and dtypes that hold all exactly.
+
+    Of one without examples only that is known: [] has neither shape nor dtype.
+    """
+    filled = [k for k, e in enumerate(elements) if num_examples(e)]
+    if not filled:
+        return list(elements)
+    spec, other = spec_of(elements[filled[0]]), names[filled[0]]
+    for k in filled[1:]:
+        mine = spec_of(elements[k])
+        spec = common_spec(mine, names[k], spec, other[:1].lower() + other[1:])
+
+    def cast(array: np.ndarray, leaf: ArraySpec) -> np.ndarray:
+        return _read_only_view(array.astype(leaf.dtype, copy=False))
+
+    return [
+        map_arrays(cast, e, spec) if num_examples(e) else empty_like(spec)
+        for e in elements
+    ]
 
 
 def concatenate(elements: Sequence[Element], names: Sequence[str]) -> Element:
-    """One element with the examples of all, in order.
-
-    Elements without examples are left out, unless all are without: nothing
-    is known of the dtype a user meant by an empty list.
-    """
-    kept = [i for i, e in enumerate(elements) if num_examples(e)] or [0]
-    spec = spec_of(elements[kept[0]])
-    for i in kept[1:]:
-        spec = common_spec(spec_of(elements[i]), names[i], spec, names[kept[0]])
-    parts = [cast(elements[i], spec) for i in kept]
-    if len(parts) == 1:
-        return read_only(parts[0])
-    return read_only(map_arrays(lambda *a: np.concatenate(a), *parts))
+    """One element with the examples of all, in order."""
+    parts = unified(elements, names)
+    kept = [part for part in parts if num_examples(part)] or parts[:1]
+    if len(kept) == 1:
+        return kept[0]
+    return read_only(map_arrays(lambda *a: np.concatenate(a), *kept))

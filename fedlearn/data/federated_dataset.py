@@ -1,5 +1,6 @@
 """The data of many clients, as a mapping from client id to arrays."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -59,8 +60,6 @@ class FederatedDataset(Mapping[str, Any]):
         self._client_ids = (
             source.client_ids if client_ids is None else client_ids
         )
-        # None: every client of the source is here, and the source knows them.
-        self._members = None if client_ids is None else frozenset(client_ids)
 
     # A mapping compares by value, which arrays do not support.
     __eq__ = object.__eq__
@@ -467,9 +466,11 @@ class FederatedDataset(Mapping[str, Any]):
         return iter(self._client_ids)
 
     def __contains__(self, client_id: object) -> bool:
-        if self._members is not None:
-            return client_id in self._members
-        return client_id in self._source
+        return client_id in self._members
+
+    @functools.cached_property
+    def _members(self) -> frozenset[str]:
+        return frozenset(self._client_ids)
 
     def __getitem__(self, client_id: str) -> Any:
         self._check(client_id)
@@ -529,7 +530,7 @@ class FederatedDataset(Mapping[str, Any]):
     # -- other data sets from this one --------------------------------------
 
     def _of(
-        self, source: Source, client_ids: tuple[str, ...] | None
+        self, source: Source, client_ids: tuple[str, ...]
     ) -> "FederatedDataset":
         return FederatedDataset(source, self._class_names, client_ids)
 
@@ -598,8 +599,8 @@ class FederatedDataset(Mapping[str, Any]):
         >>> ds.map(lambda client: (client[0] / 2, client[1]))["a"][0]
         array([[1.]])
         """
-        members = None if self._members is None else self._client_ids
-        return self._of(Mapped(self._source, fn, same_length), members)
+        source = Mapped(self._source, fn, same_length)
+        return self._of(source, self._client_ids)
 
     def split(
         self, fraction: float, seed: int
@@ -666,12 +667,12 @@ class FederatedDataset(Mapping[str, Any]):
         (4, 1)
         """
         checks.fraction("fraction", fraction, one=False)
-        members = None if self._members is None else self._client_ids
         first, second = (
-            self._of(ExampleSplit(self._source, fraction, seed, side), members)
+            ExampleSplit(self._source, fraction, seed, side)
             for side in (True, False)
         )
-        return first, second
+        ids = self._client_ids
+        return self._of(first, ids), self._of(second, ids)
 
     # -- other forms --------------------------------------------------------
 
@@ -694,11 +695,11 @@ class FederatedDataset(Mapping[str, Any]):
         """
         if not self._client_ids:
             raise ValueError("A data set without clients cannot be pooled.")
-        if self._members is None and isinstance(self._source, ClientColumns):
-            return self._source.all_examples()
+        source, ids = self._source, self._client_ids
+        if isinstance(source, ClientColumns) and ids == source.client_ids:
+            return source.all_examples()
         return el.concatenate(
-            [self._source.load(i) for i in self._client_ids],
-            [f"Client {i!r}" for i in self._client_ids],
+            [source.load(i) for i in ids], [f"Client {i!r}" for i in ids]
         )
 
     def to_tf_dataset(self, client_id: str) -> Any:

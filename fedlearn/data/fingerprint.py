@@ -9,12 +9,7 @@ import numpy as np
 from fedlearn.data import element as el
 from fedlearn.data.checksum import checksum
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.data.sources import (
-    ClientColumns,
-    ExampleSplit,
-    InMemory,
-    Mapped,
-)
+from fedlearn.data.sources import ExampleSplit, Mapped
 
 _NUM_READ = 16
 
@@ -74,9 +69,7 @@ def _add(source: Any, ids: Sequence[str], sizes: Any, examples: Any) -> None:
     if known is not None:
         for client_id in ids:
             examples.update(b"%d," % known(client_id))
-    elif isinstance(source, InMemory) or (
-        isinstance(source, ClientColumns) and source.is_plain
-    ):
+    elif getattr(source, "is_plain", False):
         for client_id in ids:
             examples.update(b"%d," % checksum(source.load(client_id)))
     else:

@@ -20,8 +20,6 @@ class Source(Protocol):
 
     client_ids: tuple[str, ...]
 
-    def __contains__(self, client_id: object) -> bool: ...
-
     def num_examples(self, client_id: str) -> int: ...
 
     def load(self, client_id: str) -> el.Element:
@@ -29,18 +27,19 @@ class Source(Protocol):
 
 
 class InMemory:
-    """An element for each client.
+    """An element for each client; cast to dtypes that hold all of them.
 
     Args:
-        elements: Checked elements by client id, all of one spec.
+        elements: Checked elements by client id, of one structure and shape.
     """
 
-    def __init__(self, elements: Mapping[str, el.Element]) -> None:
-        self._elements = dict(elements)
-        self.client_ids = tuple(self._elements)
+    is_plain = True
 
-    def __contains__(self, client_id: object) -> bool:
-        return client_id in self._elements
+    def __init__(self, elements: Mapping[str, el.Element]) -> None:
+        self.client_ids = tuple(elements)
+        names = [f"Client {i!r}" for i in elements]
+        unified = el.unified([*elements.values()], names)
+        self._elements = dict(zip(elements, unified, strict=True))
 
     def num_examples(self, client_id: str) -> int:
         return el.num_examples(self._elements[client_id])
@@ -73,9 +72,6 @@ class ClientColumns:
         self._offsets = offsets
         self._columns = columns
         self._index = {name: k for k, name in enumerate(client_ids)}
-
-    def __contains__(self, client_id: object) -> bool:
-        return client_id in self._index
 
     @property
     def is_plain(self) -> bool:
@@ -116,30 +112,6 @@ def group_rows(
     return ClientColumns(client_ids, offsets, element)
 
 
-def in_memory(elements: Mapping[str, el.Element]) -> InMemory:
-    """Checked elements as a source.
-
-    All have one structure and one shape of examples. Where dtypes differ,
-    each becomes the one that holds all clients' values exactly.
-    """
-    filled = [i for i, e in elements.items() if el.num_examples(e)]
-    if not filled:
-        return InMemory(elements)
-    spec, other = el.spec_of(elements[filled[0]]), f"client {filled[0]!r}"
-    for i in filled[1:]:
-        mine = el.spec_of(elements[i])
-        spec = el.common_spec(mine, f"Client {i!r}", spec, other)
-    # Of a client without examples only the length is known: [] has no shape.
-    return InMemory(
-        {
-            i: el.read_only(
-                el.cast(e, spec) if el.num_examples(e) else el.empty_like(spec)
-            )
-            for i, e in elements.items()
-        }
-    )
-
-
 def group_by_client(element: el.Element, ids: np.ndarray) -> ClientColumns:
     """The rows of `element` by the client that `ids` names for each."""
     client_ids, codes = client_of_rows(ids)
@@ -166,9 +138,6 @@ class Mapped:
         self._same_length = same_length
         self._counts: dict[str, int] = {}
         self.client_ids = source.client_ids
-
-    def __contains__(self, client_id: object) -> bool:
-        return client_id in self._source
 
     def num_examples(self, client_id: str) -> int:
         if self._same_length:
@@ -209,9 +178,6 @@ class ExampleSplit:
         self._seed = seed
         self._first = first
         self.client_ids = source.client_ids
-
-    def __contains__(self, client_id: object) -> bool:
-        return client_id in self._source
 
     def _num_first(self, total: int) -> int:
         num_first = int(self._fraction * total + 0.5)

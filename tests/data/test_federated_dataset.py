@@ -274,7 +274,7 @@ def test_pooled_says_which_clients_differ():
     bad = make([2, 3]).map(
         lambda c: (c[0] if len(c[0]) == 2 else c[0][:, :1], c[1])
     )
-    with pytest.raises(ValueError, match=r"Client 'c1'.*Client 'c0'"):
+    with pytest.raises(ValueError, match=r"Client 'c1'.*client 'c0'"):
         bad.pooled()
 
 

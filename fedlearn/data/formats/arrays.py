@@ -14,7 +14,7 @@ from fedlearn.data.class_names import (
 )
 from fedlearn.data.client_data import read_client_data
 from fedlearn.data.client_id import as_client_ids, client_of_rows, ids_array
-from fedlearn.data.sources import Source, group_rows, in_memory
+from fedlearn.data.sources import InMemory, Source, group_rows
 
 Names = tuple[str, ...] | None
 
@@ -84,7 +84,7 @@ def read_clients(
     numbered, names = _number_labels(elements, class_names)
     for client_id, element in numbered.items():
         el.check_labels(element, f"Client {client_id!r}")
-    return in_memory(numbered), names
+    return InMemory(numbered), names
 
 
 def read_arrays(
@@ -102,9 +102,7 @@ def read_arrays(
     if not total:
         raise ValueError("from_arrays got no examples. Expected some.")
     names_of_rows, codes = client_of_rows(ids)
-    gaps = el.missing_labels(element)
-    if gaps is not None:
-        first = codes[gaps[1][0]]
-        mine = el.take(element, codes == first)
-        el.check_labels(mine, f"Client {names_of_rows[first]!r}")
-    return group_rows(element, codes, names_of_rows), names
+    source = group_rows(element, codes, names_of_rows)
+    for client_id in names_of_rows if el.missing_labels(element) else ():
+        el.check_labels(source.load(client_id), f"Client {client_id!r}")
+    return source, names

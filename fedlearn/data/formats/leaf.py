@@ -15,7 +15,7 @@ import numpy as np
 from fedlearn.data import element as el
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.formats.one_by_one import checked_ids
-from fedlearn.data.sources import InMemory, in_memory
+from fedlearn.data.sources import InMemory
 
 
 def _column(values: Any, name: str) -> np.ndarray:
@@ -134,6 +134,6 @@ def read_leaf(path: str | os.PathLike[str]) -> InMemory:
             if user["y"].dtype.kind == "i":
                 user["y"] = user["y"].astype(np.float32)
     try:
-        return in_memory({i: users[i] for i in checked_ids(users, path)})
+        return InMemory({i: users[i] for i in checked_ids(users, path)})
     except ValueError as error:
         raise FormatError(f"{path}: {error}") from error

@@ -42,7 +42,6 @@ class OneByOne(abc.ABC):
     def __init__(self, path: Path, client_ids: tuple[str, ...]) -> None:
         self.client_ids = client_ids
         self._path = path
-        self._members = frozenset(client_ids)
 
     @abc.abstractmethod
     def num_examples(self, client_id: str) -> int:
@@ -51,9 +50,6 @@ class OneByOne(abc.ABC):
     @abc.abstractmethod
     def _read(self, client_id: str) -> el.Element:
         """One client's arrays, checked on their own."""
-
-    def __contains__(self, client_id: object) -> bool:
-        return client_id in self._members
 
     @functools.cached_property
     def _reference(self) -> tuple[str, Any]:
