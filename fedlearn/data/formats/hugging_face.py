@@ -11,39 +11,12 @@ import numpy as np
 
 from fedlearn.data import element as el
 from fedlearn.data.class_names import is_text, number_classes
+from fedlearn.data.formats.table import (
+    Roles,
+    check_columns,
+    feature_columns,
+)
 from fedlearn.data.sources import ClientColumns, group_by_client
-
-
-def _choose(
-    names: list[str],
-    client: str,
-    label: str | None,
-    features: Iterable[str] | None,
-) -> list[str]:
-    """The columns of the features, in order."""
-    if isinstance(features, str):
-        raise TypeError(
-            f"features is the string {features!r}. Expected a list of "
-            f"columns, as in features=[{features!r}]."
-        )
-    used = [client] if label is None else [client, label]
-    chosen = [n for n in names if n not in used]
-    if features is not None:
-        chosen = list(features)
-    if set(used) & set(chosen) or len(set(chosen)) != len(chosen):
-        raise ValueError(
-            "A column is named twice in client, label and features: "
-            f"{[*used, *chosen]}."
-        )
-    for name in [*used, *chosen]:
-        if name not in names:
-            raise ValueError(
-                f"There is no column {name!r}. Expected one of "
-                f"{', '.join(map(repr, names))}."
-            )
-    if not chosen:
-        raise ValueError("No column is left for the features.")
-    return chosen
 
 
 def _column(dataset: Any, name: str) -> np.ndarray:
@@ -93,7 +66,10 @@ def read_hugging_face(
             "of one that streams, take a part first, as with "
             "datasets.Dataset.from_list(list(stream.take(1000)))."
         )
-    chosen = _choose(list(dataset.column_names), client, label, features)
+    roles = Roles(client, label, features)
+    columns = list(dataset.column_names)
+    check_columns("The data set", columns, roles)
+    (chosen,) = feature_columns("The data set", columns, roles).values()
     ids = _column(dataset, client)
     if not len(ids):
         raise ValueError("The data set has no rows. Expected at least one.")
@@ -101,11 +77,11 @@ def read_hugging_face(
         raise ValueError(
             f"Column {client!r} holds arrays. Expected a client id a row."
         )
-    arrays = {name: _column(dataset, name) for name in chosen}
+    arrays = {str(name): _column(dataset, str(name)) for name in chosen}
     element: Any = arrays
     names = None
     if label is not None:
-        x = arrays[chosen[0]] if len(chosen) == 1 else arrays
+        x = next(iter(arrays.values())) if len(arrays) == 1 else arrays
         y = _column(dataset, label)
         # Those of a `datasets.ClassLabel`.
         feature = (getattr(dataset, "features", None) or {}).get(label)

@@ -114,12 +114,15 @@ def read_tables(
     `tables` is one; or one a client, whose ids are `owners`.
     """
     _check_fills(roles.missing)
+    if roles.label is None:
+        raise TypeError(
+            "label is missing. Expected the name of the column of labels."
+        )
     for table in tables:
-        _check_names(table, roles)
+        check_columns(table.name, table.columns, roles)
     table = tables[0] if len(tables) == 1 else _joined(tables)
-    groups = _groups(table, roles)
+    groups = feature_columns(table.name, table.columns, roles)
     names = [name for group in groups.values() for name in group]
-    _check_features(table, names, roles)
     if len(tables) > 1:
         _check_alike(tables, names, roles)
     columns = {name: _column(table, name) for name in names}
@@ -200,85 +203,84 @@ def _check_fills(missing: Any) -> None:
             )
 
 
-def _check_names(table: Table, roles: Roles) -> None:
-    columns = list(table.columns)
+def check_columns(name: str, columns: Sequence[Name], roles: Roles) -> None:
+    """Raises for columns that are there twice, or have no or two roles."""
     if twice := [n for n in dict.fromkeys(columns) if columns.count(n) > 1]:
         raise ValueError(
-            f"{table.name}: {listed(twice)} appears more than once among the "
+            f"{name}: {listed(twice)} appears more than once among the "
             "columns. Rename one of them."
-        )
-    if roles.label is None:
-        raise TypeError(
-            "label is missing. Expected the name of the column of labels."
         )
     if roles.client == roles.label:
         raise ValueError(
             f"client and label are the same column, {roles.label!r}. Expected "
             "two different ones."
         )
-    for role, name in (("client", roles.client), ("label", roles.label)):
-        if name is not None and name not in columns:
-            raise _no_column(table, name, role)
+    for role in ("client", "label"):
+        _check_column(name, columns, getattr(roles, role), role)
 
 
-def _no_column(table: Table, name: Name, role: str) -> ValueError:
-    return ValueError(
-        f"{table.name} has no column {name!r} ({role}). It has "
-        f"{', '.join(map(repr, table.columns))}."
-    )
+def _check_column(
+    name: str, columns: Sequence[Name], column: Name | None, role: str
+) -> None:
+    if column is not None and column not in columns:
+        raise ValueError(
+            f"{name} has no column {column!r} ({role}). It has "
+            f"{', '.join(map(repr, columns))}."
+        )
 
 
-def _groups(table: Table, roles: Roles) -> dict[str, list[Name]]:
+def feature_columns(
+    name: str, columns: Sequence[Name], roles: Roles
+) -> dict[str, list[Name]]:
     """The columns of each part of `x`; of the only part under ""."""
     features = roles.features
+    used = [n for n in (roles.client, roles.label) if n is not None]
     if features is None:
-        names = [
-            n for n in table.columns if n not in (roles.client, roles.label)
-        ]
-        for place, name in enumerate(names, 1):
+        features = [n for n in columns if n not in used]
+        for place, column in enumerate(features, 1):
             # Rows are often sorted by their label, which such a feature
             # would tell.
-            if name == "" or str(name).startswith("Unnamed: "):
+            if column == "" or str(column).startswith("Unnamed: "):
                 raise ValueError(
-                    f"{table.name}: column {place} of the features has no "
-                    f"name ({name!r}). If it is the index of a data frame, "
+                    f"{name}: column {place} of the features has no "
+                    f"name ({column!r}). If it is the index of a data frame, "
                     "write the file with index=False, or choose columns with "
                     "features=[...]; else give it a name."
                 )
-        return {"": names}
-    shown: Any = features
-    groups: Mapping[Any, Any] = {"": features}
+    groups: dict[Any, Any] = {"": features}
     if isinstance(features, Mapping):
-        shown, groups = dict(features), features
+        groups = dict(features)
     if texts := [part for part in groups.values() if isinstance(part, str)]:
         raise TypeError(
-            f"features is {shown!r}. Expected a list of columns, as in "
-            f"features={texts[:1]!r}, or a dict of lists, as in "
-            "features={'body': ['age', 'weight'], 'ids': ['shop']}."
+            f"features is {groups.get('', groups)!r}. Expected a "
+            f"list of columns, as in features={texts[:1]!r}, or a dict of "
+            "lists, as in features={'body': ['age', 'weight'], 'ids': "
+            "['shop']}."
         )
-    return {str(key): list(part) for key, part in groups.items()}
-
-
-def _check_features(table: Table, names: list[Name], roles: Roles) -> None:
+    chosen = {str(key): list(part) for key, part in groups.items()}
+    names = [column for part in chosen.values() for column in part]
     if not names:
         raise ValueError(
-            f"{table.name} has no feature columns. Expected at least one "
+            f"{name} has no feature columns. Expected at least one "
             "column other than client and label."
         )
-    for name in names:
-        if name in (roles.client, roles.label):
+    for part in chosen.values():
+        if len(set(part)) < len(part):
+            raise ValueError(f"A column is named twice in features: {part}.")
+    for column in names:
+        if column in used:
             raise ValueError(
-                f"Column {name!r} is among the features and is also the "
+                f"Column {column!r} is among the features and is also the "
                 "client or label column. Leave it out of features."
             )
-        if name not in table.columns:
-            raise _no_column(table, name, "features")
-    for name in roles.missing if isinstance(roles.missing, Mapping) else ():
-        if name not in names:
+        _check_column(name, columns, column, "features")
+    for column in roles.missing if isinstance(roles.missing, Mapping) else ():
+        if column not in names:
             raise ValueError(
-                f"missing has column {name!r}, which isn't among the features: "
-                f"{listed(names)}."
+                f"missing has column {column!r}, which isn't among the "
+                f"features: {listed(names)}."
             )
+    return chosen
 
 
 def _check_alike(
