@@ -94,7 +94,16 @@ class LocalTrainer:
                 copies of the first; None if all do.
         """
 
+        taken: list[bool] = []
+
         def gradient(weights, variables, optimizer):
+            if taken and self.per_example:
+                raise ValueError(
+                    f"{type(self.algorithm).__name__} takes two gradients of "
+                    "a batch, and what `dp` guarantees is of one. Take one, "
+                    "or train without `dp`."
+                )
+            taken.append(True)
             now = carry._replace(variables=variables, optimizer=optimizer)
             return self.gradient(broadcast, now, weights, batch, num_real)
 

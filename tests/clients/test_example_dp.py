@@ -551,3 +551,24 @@ def test_statistics_that_do_not_change_are_taken():
         ops.convert_to_numpy(after.trainable[-2])
         != ops.convert_to_numpy(before.trainable[-2])
     )
+
+
+def test_a_second_gradient_of_a_batch_is_refused():
+    class Twice(fl.algorithms.Algorithm):
+        def corrected(self, local, carry, gradients):
+            values = carry.variables, carry.optimizer
+            more, _ = local.gradient(carry.variables.trainable, *values)
+            return [a + b for a, b in zip(gradients, more, strict=True)]
+
+    for dp in (None, ExampleDP(1.0, 1.0)):
+        process = fl.LearningProcess(
+            zoo.regression(),
+            client=fl.LocalTraining(batch_size=4, dp=dp),
+            algorithm=Twice(),
+        )
+        state = process.initialize()
+        if dp is None:
+            process.next(state, [zoo.line(8)])
+            continue
+        with pytest.raises(ValueError, match="Twice takes two gradients"):
+            process.next(state, [zoo.line(8)])
