@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     with finished_files(args.output, f"{first}.csv") as folder:
         parts = heart_disease.load_data(
-            normalize=False, seed=args.seed, raw=True, source=args.source
+            normalize=False, seed=args.seed, source=args.source
         )
         for site in heart_disease.SITES:
             counts = []
@@ -59,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(_HEADER)
                 for split, part in zip(("train", "test"), parts, strict=True):
-                    rows = list(zip(*part[site].values(), strict=True))
-                    rows = rows[: args.limit]
-                    writer.writerows([*map(_cell, r), split] for r in rows)
-                    counts.append(len(rows))
+                    x, y = (array[: args.limit] for array in part[site])
+                    for row, ill in zip(x, y, strict=True):
+                        writer.writerow([*map(_cell, row), ill, split])
+                    counts.append(len(y))
             note(f"{site}: {counts[0]:,} to train, {counts[1]:,} to test")
 
 

@@ -96,15 +96,16 @@ def _table(cache_dir: str | None) -> Iterator[str]:
     cache = cache_folder(cache_dir)
     rows = [("name", "fetch", "cached", "what")]
     for name in datasets.list():
-        card = cli_data.find(name).CARD
-        sizes = [file.size for file in card.files]
-        there = [(cache / name / file.name).is_file() for file in card.files]
+        module = cli_data.find(name)
+        sizes = [file.size for file in module.FILES]
+        there = [(cache / name / f.name).is_file() for f in module.FILES]
         if not sizes:
             cost, cached = "nothing", "-"
         else:
             cost = "unknown" if None in sizes else in_bytes(sum(sizes))
             cached = "yes" if all(there) else "partly" if any(there) else "no"
-        rows.append((name, cost, cached, card.title))
+        title = (module.__doc__ or "").partition(".\n")[0]
+        rows.append((name, cost, cached, title))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)

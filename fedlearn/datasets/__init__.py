@@ -1,14 +1,16 @@
 """Federated data sets, one module each with a `load_data` and a `task`.
 
-`list()` names them, `describe(name)` tells what is in one (its `CARD`), and
-`fetch(name)` gets it onto this machine, for use without a network. `task`
+`list()` names them, `describe(name)` prints a module's docstring, which tells
+what is in the data, whose they are, and what surprises people, and
+`fetch(name)` gets them onto this machine, for use without a network. `task`
 takes the arguments of `load_data`, and says besides which model, loss and
 metrics suit the data (`Task`).
 
-The `load_data` of the published sets have in common:
+The files' own features, such as all attributes of `celeba`, are read by
+`FederatedDataset.from_tff_sqlite`. The `load_data` of the published sets have
+in common:
 
 Args:
-    raw: Give dicts of the stored features instead of `(x, y)`.
     source: A file to read instead of the public one, or the folder that holds
         it under its public name; a path or a `file://` address.
         `"synthetic"` draws a stand-in, offline: features, shapes, dtypes and
@@ -59,7 +61,7 @@ __dir__ = __all__.copy  # `dir` shows what is public
 _SETS: dict[str, Any] = {
     name: globals()[name]
     for name in __all__
-    if hasattr(globals().get(name), "CARD")
+    if hasattr(globals().get(name), "load_data")
 }
 
 
@@ -98,10 +100,18 @@ def describe(name: str, print_fn: Callable[[str], Any] = print) -> None:
     >>> lines = []
     >>> describe("cifar100", lines.append)
     >>> lines[0]
-    'cifar100: small photographs of 100 kinds of things'
+    'cifar100: Small photographs of 100 kinds of things.'
     """
-    for line in _module(name).CARD.lines():
-        print_fn(line)
+    module = _module(name)
+    title, _, facts = (module.__doc__ or "").strip().partition("\n\n")
+    print_fn(f"{name}: {title}")
+    for line in facts.splitlines():
+        print_fn(f"  {line}")
+    for file in module.FILES:
+        size = "" if file.size is None else f", {file.size:,} bytes"
+        print_fn(f"  file      {file.url}{size}")
+        if file.sha256:
+            print_fn(f"            SHA-256 {file.sha256}")
 
 
 def fetch(
@@ -133,10 +143,10 @@ def fetch(
     from fedlearn.data.fetching.cache_folder import cache_folder
 
     module = _module(name)
-    if not module.CARD.files:
+    if not module.FILES:
         return None
     folder = cache_folder(cache_dir) / name
-    for file in module.CARD.files:
+    for file in module.FILES:
         file.fetch(folder)
     module.load_data(cache_dir=cache_dir)
     return folder

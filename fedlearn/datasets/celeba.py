@@ -1,4 +1,23 @@
-"""CelebA: photographs of famous people, a client a person."""
+"""Photographs of famous people, with 40 attributes.
+
+clients   A person with at least 5 photographs.
+part      train: 8,408 clients, 180,429 examples
+part      test: 935 clients, 19,859 examples
+part      train, split_by='examples': 9,343 clients, 177,457 examples
+part      test, split_by='examples': 9,343 clients, 22,831 examples
+x         float32 (n, 84, 84, 3) in [0, 1]
+y         int64 (n,), 1 if the attribute holds (by default, smiling)
+note      Split by clients, train and test are different people; split by
+          examples, other photographs of the same people.
+note      A person's photographs mostly agree in attributes such as male, so
+          that a client often has one label only.
+note      No checksum is published.
+licence   For research that is not commercial; the images belong to others
+          (see mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
+cite      Liu, Luo, Wang and Tang, 'Deep learning face attributes in the
+          wild', ICCV 2015, arXiv:1411.7766; Caldas et al., 'LEAF: a
+          benchmark for federated settings', 2018, arXiv:1812.01097.
+"""
 
 import os
 from typing import Any
@@ -7,13 +26,12 @@ import numpy as np
 
 from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.celeba_attributes import ATTRIBUTES
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
-__all__ = ["ATTRIBUTES", "CARD", "load_data", "task"]
+__all__ = ["ATTRIBUTES", "FILES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(BASE_URL + "celeba.sqlite.lzma")
@@ -31,37 +49,13 @@ _FILES = {
     for by in ("clients", "examples")
 }
 
-CARD = Card(
-    name="celeba",
-    title="photographs of famous people, with 40 attributes",
-    facts="""
-    clients   A person with at least 5 photographs.
-    part      train: 8,408 clients, 180,429 examples
-    part      test: 935 clients, 19,859 examples
-    part      train, split_by='examples': 9,343 clients, 177,457 examples
-    part      test, split_by='examples': 9,343 clients, 22,831 examples
-    x         float32 (n, 84, 84, 3) in [0, 1]
-    y         int64 (n,), 1 if the attribute holds (by default, smiling)
-    note      Split by clients, train and test are different people; split by
-              examples, other photographs of the same people.
-    note      A person's photographs mostly agree in attributes such as male, so
-              that a client often has one label only.
-    note      No checksum is published.
-    licence   For research that is not commercial; the images belong to others
-              (see mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
-    cite      Liu, Luo, Wang and Tang, 'Deep learning face attributes in the
-              wild', ICCV 2015, arXiv:1411.7766; Caldas et al., 'LEAF: a
-              benchmark for federated settings', 2018, arXiv:1812.01097.
-    """,
-    files=(_SQLITE,),
-)
+FILES = (_SQLITE,)
 
 
 def load_data(
     target: str = "smiling",
     *,
     split_by: str = "clients",
-    raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FederatedDataset, FederatedDataset]:
@@ -75,8 +69,6 @@ def load_data(
         target: One of `ATTRIBUTES`.
         split_by: `"clients"`: test people are not among the train people;
             `"examples"`: each person's photographs are divided.
-        raw: Give the 40 `ATTRIBUTES`, `bool (n,)`, and `image`,
-            `int64 (n, 84, 84, 3)` from 0 to 255.
         source: `celeba.sqlite.lzma` or `celeba.sqlite`; see `fl.datasets`.
         cache_dir: See `fl.datasets`, also for errors.
 
@@ -85,8 +77,6 @@ def load_data(
 
     Raises:
         ValueError: If `target` or `split_by` is none of those.
-
-    Source and licence: see `CARD`, or `fl.datasets.describe("celeba")`.
 
     Example:
 
@@ -97,19 +87,12 @@ def load_data(
     checks.one_of("target", target, ATTRIBUTES)
     checks.one_of("split_by", split_by, _FILES)
 
-    def features(stored: Any) -> Any:
-        image = stored["image"].astype(np.int64).reshape(-1, 84, 84, 3)
-        labels = {name: stored[name].astype(bool) for name in ATTRIBUTES}
-        return dict(sorted({**labels, "image": image}.items()))
-
     def examples(stored: Any) -> Any:
         image = stored["image"].reshape(-1, 84, 84, 3)
         x = image.astype(np.float32) / np.float32(255)
         return x, stored[target].astype(np.int64)
 
-    fn = features if raw else examples
-    train, test = _FILES[split_by].load(source, cache_dir, fn)
-    return train, test
+    return _FILES[split_by].load(source, cache_dir, examples)
 
 
 def task(**arguments: Any) -> Task:

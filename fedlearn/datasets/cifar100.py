@@ -1,4 +1,24 @@
-"""CIFAR-100: small photographs of 100 kinds of things, on 500 clients."""
+"""Small photographs of 100 kinds of things.
+
+clients   Made up, by Pachinko allocation: a client's images are mostly of a
+          few of the 20 coarse labels.
+part      train: 500 clients, 50,000 examples
+part      test: 100 clients, 10,000 examples
+x         float32 (n, 32, 32, 3), each image with mean 0 and deviation 1
+y         int64 (n,), 0 to 99
+note      Train and test have different clients, though both have the ids
+          '0', '1', ...: client '7' of one has nothing to do with '7' of the
+          other.
+note      The papers train on random crops of 24 x 24, flipped at random,
+          and test on the central crop: see crop_size, and
+          keras.layers.RandomCrop and RandomFlip for the training.
+licence   No licence is stated; the authors ask to be cited.
+cite      Krizhevsky, 'Learning multiple layers of features from tiny
+          images', technical report, University of Toronto, 2009; divided by
+          Reddi et al., 'Adaptive federated optimization', ICLR 2021,
+          arXiv:2003.00295.
+disk      340 MB, unpacked
+"""
 
 import os
 from typing import Any
@@ -6,12 +26,11 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
-__all__ = ["CARD", "load_data", "standardized", "task"]
+__all__ = ["FILES", "load_data", "standardized", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(
@@ -19,37 +38,9 @@ _SQLITE = PublicFile(
     "23d3916c9caa33395737ee560cc7cb77bbd05fc7b73647ee7be3a7e764172939",
     153_019_920,
 )
-_FILES = TffFiles(
-    "cifar100",
-    _SQLITE,
-    "fed_cifar100.tar.bz2",
-)
+_FILES = TffFiles("cifar100", _SQLITE, "fed_cifar100.tar.bz2")
 
-CARD = Card(
-    name="cifar100",
-    title="small photographs of 100 kinds of things",
-    facts="""
-    clients   Made up, by Pachinko allocation: a client's images are mostly of a
-              few of the 20 coarse labels.
-    part      train: 500 clients, 50,000 examples
-    part      test: 100 clients, 10,000 examples
-    x         float32 (n, 32, 32, 3), each image with mean 0 and deviation 1
-    y         int64 (n,), 0 to 99
-    note      Train and test have different clients, though both have the ids
-              '0', '1', ...: client '7' of one has nothing to do with '7' of the
-              other.
-    note      The papers train on random crops of 24 x 24, flipped at random,
-              and test on the central crop: see crop_size, and
-              keras.layers.RandomCrop and RandomFlip for the training.
-    licence   No licence is stated; the authors ask to be cited.
-    cite      Krizhevsky, 'Learning multiple layers of features from tiny
-              images', technical report, University of Toronto, 2009; divided by
-              Reddi et al., 'Adaptive federated optimization', ICLR 2021,
-              arXiv:2003.00295.
-    disk      340 MB, unpacked
-    """,
-    files=(_SQLITE,),
-)
+FILES = (_SQLITE,)
 
 
 def standardized(images: np.ndarray) -> np.ndarray:
@@ -80,7 +71,6 @@ def standardized(images: np.ndarray) -> np.ndarray:
 def load_data(
     crop_size: int = 32,
     *,
-    raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FederatedDataset, FederatedDataset]:
@@ -88,13 +78,11 @@ def load_data(
 
     `x` has shape `(n, 32, 32, 3)` and dtype `float32`; each image is
     standardized (see `standardized`). `y` has shape `(n,)` and dtype `int64`,
-    0 to 99. 500 clients train and 100 others test, with 100 examples each.
+    0 to 99.
 
     Args:
         crop_size: Side of the central square of an image that is kept; the
             papers use 24. The crop comes before the standardization.
-        raw: Give `coarse_label`, `int64 (n,)`; `image`,
-            `uint8 (n, 32, 32, 3)`; `label`, `int64 (n,)`.
         source: `cifar100.sqlite.lzma` or `fed_cifar100.tar.bz2`; see
             `fl.datasets`.
         cache_dir: See `fl.datasets`, also for errors.
@@ -104,8 +92,6 @@ def load_data(
 
     Raises:
         ValueError: If `crop_size` is not from 1 to 32.
-
-    Source and licence: see `CARD`, or `fl.datasets.describe("cifar100")`.
 
     Example:
 
@@ -117,22 +103,12 @@ def load_data(
         raise ValueError(f"crop_size is {crop_size!r}. Expected 1 to 32.")
     start = (32 - crop_size) // 2
 
-    def features(stored: Any) -> Any:
-        image = stored["image"].astype(np.uint8).reshape(-1, 32, 32, 3)
-        return {
-            "coarse_label": stored["coarse_label"],
-            "image": image,
-            "label": stored["label"],
-        }
-
     def examples(stored: Any) -> Any:
         image = stored["image"].reshape(-1, 32, 32, 3)
         image = image[:, start : start + crop_size, start : start + crop_size]
         return standardized(image), stored["label"].astype(np.int64)
 
-    fn = features if raw else examples
-    train, test = _FILES.load(source, cache_dir, fn)
-    return train, test
+    return _FILES.load(source, cache_dir, examples)
 
 
 def task(**arguments: Any) -> Task:

@@ -1,4 +1,16 @@
-"""Handwritten digits of 8 x 8 pixels, from scikit-learn: no download."""
+"""Handwritten digits of 8 x 8 pixels.
+
+clients   Made up: each draws its mix of digits from a Dirichlet
+          distribution.
+part      train: 50 clients, 1,437 examples
+part      test: 50 clients, 360 examples
+x         float32 (n, 8, 8, 1) in [0, 1]; 0 is paper, 1 is ink
+y         int64 (n,), 0 to 9
+note      Comes with scikit-learn; nothing is fetched.
+licence   CC BY 4.0
+cite      Alpaydin and Kaynak, 'Optical Recognition of Handwritten Digits',
+          UCI Machine Learning Repository, 1998, doi:10.24432/C50P49.
+"""
 
 from typing import Any
 
@@ -6,28 +18,12 @@ import numpy as np
 
 from fedlearn import checks, partition
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.task import Task
 
-__all__ = ["CARD", "load_data", "task"]
+__all__ = ["FILES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
-CARD = Card(
-    name="digits",
-    title="handwritten digits of 8 x 8 pixels",
-    facts="""
-    clients   Made up: each draws its mix of digits from a Dirichlet
-              distribution.
-    part      train: 50 clients, 1,437 examples
-    part      test: 50 clients, 360 examples
-    x         float32 (n, 8, 8, 1) in [0, 1]; 0 is paper, 1 is ink
-    y         int64 (n,), 0 to 9
-    note      Comes with scikit-learn; nothing is fetched.
-    licence   CC BY 4.0
-    cite      Alpaydin and Kaynak, 'Optical Recognition of Handwritten Digits',
-              UCI Machine Learning Repository, 1998, doi:10.24432/C50P49.
-    """,
-)
+FILES = ()
 
 
 def load_data(

@@ -1,4 +1,26 @@
-"""Federated EMNIST: handwritten digits and letters, a client a writer."""
+"""Handwritten digits (10 classes), or digits and letters (62).
+
+clients   The person who wrote the characters.
+part      train: 3,383 clients, 341,873 examples
+part      test: 3,383 clients, 40,832 examples
+part      train, only_digits=False: 3,400 clients, 671,585 examples
+part      test, only_digits=False: 3,400 clients, 77,483 examples
+x         float32 (n, 28, 28, 1) in [0, 1]; 1 is paper, 0 is ink
+y         int64 (n,); 0 to 9 digits, 10 to 35 capital letters, 36 to 61
+          small
+note      Polarity: paper is 1 and ink is 0, the inverse of MNIST.
+          invert=True turns it round.
+note      Each writer's examples are divided between train and test, so both
+          have the same clients; they are examples never seen, not writers.
+note      The public file takes 4.7 GB for the minutes of its conversion.
+licence   NIST Special Database 19 is a work of the United States
+          government, free to use; EMNIST asks to be cited.
+cite      Cohen, Afshar, Tapson and van Schaik, 'EMNIST: extending MNIST to
+          handwritten letters', IJCNN 2017, arXiv:1702.05373; Caldas et al.,
+          'LEAF: a benchmark for federated settings', 2018,
+          arXiv:1812.01097.
+disk      780 MB, unpacked
+"""
 
 import os
 from typing import Any
@@ -6,12 +28,11 @@ from typing import Any
 import numpy as np
 
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.task import Task, num_classes
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
-__all__ = ["CARD", "load_data", "task"]
+__all__ = ["FILES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(
@@ -36,49 +57,20 @@ _ALL = TffFiles(
     "emnist_letters",
 )
 
-CARD = Card(
-    name="emnist",
-    title="handwritten digits (10 classes), or digits and letters (62)",
-    facts="""
-    clients   The person who wrote the characters.
-    part      train: 3,383 clients, 341,873 examples
-    part      test: 3,383 clients, 40,832 examples
-    part      train, only_digits=False: 3,400 clients, 671,585 examples
-    part      test, only_digits=False: 3,400 clients, 77,483 examples
-    x         float32 (n, 28, 28, 1) in [0, 1]; 1 is paper, 0 is ink
-    y         int64 (n,); 0 to 9 digits, 10 to 35 capital letters, 36 to 61
-              small
-    note      Polarity: paper is 1 and ink is 0, the inverse of MNIST.
-              invert=True turns it round.
-    note      Each writer's examples are divided between train and test, so both
-              have the same clients; they are examples never seen, not writers.
-    note      The public file takes 4.7 GB for the minutes of its conversion.
-    licence   NIST Special Database 19 is a work of the United States
-              government, free to use; EMNIST asks to be cited.
-    cite      Cohen, Afshar, Tapson and van Schaik, 'EMNIST: extending MNIST to
-              handwritten letters', IJCNN 2017, arXiv:1702.05373; Caldas et al.,
-              'LEAF: a benchmark for federated settings', 2018,
-              arXiv:1812.01097.
-    disk      780 MB, unpacked
-    """,
-    files=(_SQLITE,),
-)
+FILES = (_SQLITE,)
 
 
 def load_data(
     only_digits: bool = True,
     *,
     invert: bool = False,
-    raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FederatedDataset, FederatedDataset]:
     """Handwritten characters of some 3,400 people, a client each.
 
-    `x` has shape `(n, 28, 28, 1)` and dtype `float32`, in [0, 1], where 1 is
-    paper and 0 is ink (the inverse of MNIST's polarity; `invert=True` gives
-    MNIST's). `y` has shape `(n,)` and dtype `int64`: 0 to 9 are digits, 10 to
-    35 capital letters, 36 to 61 small letters.
+    `x` has shape `(n, 28, 28, 1)` and dtype `float32`, in [0, 1]; `y` has
+    shape `(n,)` and dtype `int64`.
 
     The first call fetches 171 MB and converts them, which takes minutes and,
     while it lasts, 5 GB of disk; later ones open the converted file in
@@ -87,7 +79,6 @@ def load_data(
     Args:
         only_digits: The ten digits (3,383 writers), or all 62 classes (3,400).
         invert: Give 1 for ink and 0 for paper, as MNIST does.
-        raw: Give `label`, `int32 (n,)`, and `pixels`, `float32 (n, 28, 28)`.
         source: Such as `emnist_all.sqlite.lzma` or
             `fed_emnist_digitsonly.tar.bz2`; a file whose splits are `train`
             and `test` will do, such as MNIST divided among clients. See
@@ -97,8 +88,6 @@ def load_data(
     Returns:
         `(train, test)`, of the same clients.
 
-    Source and licence: see `CARD`, or `fl.datasets.describe("emnist")`.
-
     Example:
 
     >>> train, test = load_data(source="synthetic")
@@ -106,20 +95,12 @@ def load_data(
     (28, 28, 1)
     """
 
-    def features(stored: Any) -> Any:
-        return {
-            "label": stored["label"].astype(np.int32),
-            "pixels": stored["pixels"].reshape(-1, 28, 28),
-        }
-
     def examples(stored: Any) -> Any:
         x = stored["pixels"].reshape(-1, 28, 28, 1)
         return 1 - x if invert else x, stored["label"].astype(np.int64)
 
-    fn = features if raw else examples
     files = _DIGITS if only_digits else _ALL
-    train, test = files.load(source, cache_dir, fn)
-    return train, test
+    return files.load(source, cache_dir, examples)
 
 
 def task(**arguments: Any) -> Task:

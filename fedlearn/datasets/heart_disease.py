@@ -1,4 +1,24 @@
-"""Heart disease: patients of four hospitals, a client a hospital."""
+"""Patients of four hospitals, with or without heart disease.
+
+clients   A hospital: Cleveland, Budapest, Zurich and Basel, Long Beach.
+part      train: 4 clients, 486 examples
+part      test: 4 clients, 254 examples
+x         float32 (n, 13): age, sex, type of chest pain (3 columns), blood
+          pressure, cholesterol, blood sugar, electrocardiogram (2 columns),
+          heart rate, angina, depression of the ST segment
+y         int64 (n,), 1 for heart disease
+note      Patients with missing values are left out, and the columns slope,
+          ca and thal, which are mostly missing: 740 of 920 remain.
+note      Cholesterol 0 means missing: it is 0 for all of Switzerland. That
+          column has no spread there and becomes 0.
+note      Which patients are for testing is drawn here, with FLamby's
+          counts; split='flamby' takes FLamby's choice.
+note      With four clients, averaging weighs Cleveland and Budapest most.
+licence   CC BY 4.0
+cite      Janosi, Steinbrunn, Pfisterer and Detrano, 'Heart Disease', UCI
+          Machine Learning Repository, 1989, doi:10.24432/C52P4X; prepared
+          as by du Terrail et al., 'FLamby', NeurIPS 2022, arXiv:2210.04620.
+"""
 
 import os
 from collections.abc import Mapping
@@ -12,11 +32,10 @@ from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.data.fetching.cache_folder import cache_folder
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets import stand_in
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, locate
 from fedlearn.datasets.task import Task
 
-__all__ = ["CARD", "COLUMNS", "SITES", "load_data", "task"]
+__all__ = ["COLUMNS", "FILES", "SITES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 SITES = ("cleveland", "hungarian", "switzerland", "va")
@@ -37,49 +56,15 @@ _FILES = {
 # Of each hospital's patients; what remains is the published test sets' size.
 _TRAIN_FRACTION = 0.66
 
-# The patients of FLamby's test sets: a bit each, in the order of UCI's files
-# after those with missing values are left out. FLamby draws them with
-# scikit-learn's `train_test_split(random_state=43)`, stratified by outcome
-# where each outcome has over two patients, as not in Switzerland.
-_FLAMBY_TEST = {
-    "cleveland": (
-        303,
-        "040480a020b3c59dc48a03b505c0481087c001ac9430180a847015a598491260f8"
-        "e2001cebe4",
-    ),
-    "hungarian": (
-        261,
-        "1100847cb841d42c88700d510093869198d144134848122f693a0411802910ba30",
-    ),
-    "switzerland": (46, "07863a8c80c0"),
-    "va": (130, "464800245b65020eb85b04886003a74580"),
+# Without those with missing values.
+_NUM_PATIENTS = {
+    "cleveland": 303,
+    "hungarian": 261,
+    "switzerland": 46,
+    "va": 130,
 }
 
-CARD = Card(
-    name="heart_disease",
-    title="patients of four hospitals, with or without heart disease",
-    facts="""
-    clients   A hospital: Cleveland, Budapest, Zurich and Basel, Long Beach.
-    part      train: 4 clients, 486 examples
-    part      test: 4 clients, 254 examples
-    x         float32 (n, 13): age, sex, type of chest pain (3 columns), blood
-              pressure, cholesterol, blood sugar, electrocardiogram (2 columns),
-              heart rate, angina, depression of the ST segment
-    y         int64 (n,), 1 for heart disease
-    note      Patients with missing values are left out, and the columns slope,
-              ca and thal, which are mostly missing: 740 of 920 remain.
-    note      Cholesterol 0 means missing: it is 0 for all of Switzerland. That
-              column has no spread there and becomes 0.
-    note      Which patients are for testing is drawn here, with FLamby's
-              counts; split='flamby' takes FLamby's choice.
-    note      With four clients, averaging weighs Cleveland and Budapest most.
-    licence   CC BY 4.0
-    cite      Janosi, Steinbrunn, Pfisterer and Detrano, 'Heart Disease', UCI
-              Machine Learning Repository, 1989, doi:10.24432/C52P4X; prepared
-              as by du Terrail et al., 'FLamby', NeurIPS 2022, arXiv:2210.04620.
-    """,
-    files=tuple(_FILES.values()),
-)
+FILES = tuple(_FILES.values())
 
 # One hospital's columns and outcomes, and whether a patient is for training.
 _Site = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -90,7 +75,6 @@ def load_data(
     normalize: bool = True,
     seed: int = 0,
     split: str | None = None,
-    raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FederatedDataset, FederatedDataset]:
@@ -111,8 +95,6 @@ def load_data(
             sets, and columns divided by their standard deviation over
             `n - 1`, as there: for numbers to put beside published ones. None
             for what the file says or the seed draws.
-        raw: Give dicts of the columns instead of `(x, y)`: each of `COLUMNS`,
-            `float32 (n,)`, and `target`, `int64 (n,)`.
         source: A folder that holds the hospitals' files (UCI's
             `processed.cleveland.data` and so on, or `cleveland.csv` and so
             on with the names of `COLUMNS`, `target` and maybe `split` in
@@ -127,9 +109,6 @@ def load_data(
         ValueError: If there is no such `split`, or the file has other
             patients than FLamby's.
 
-    Source and licence: see `CARD`, or
-    `fl.datasets.describe("heart_disease")`.
-
     Example:
 
     >>> train, test = load_data(source="synthetic")
@@ -140,31 +119,33 @@ def load_data(
     parts: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
     for site, (x, y, is_train) in _sites(source, cache_dir, seed).items():
         if split == "flamby":
-            is_train = _flamby_split(site, len(y))
-        if normalize and not raw:
+            is_train = _flamby_split(site, y)
+        if normalize:
             x = _normalized(x, is_train, ddof=int(split == "flamby"))
         for part, rows in (("train", is_train), ("test", ~is_train)):
             parts[part][site] = (x[rows], y[rows])
     train, test = (FederatedDataset.from_clients(p) for p in parts.values())
-    if raw:
-        return train.map(_columns, True), test.map(_columns, True)
     return train, test
 
 
-def _columns(client: Any) -> Any:
-    x, y = client
-    return {**{n: x[:, k] for k, n in enumerate(COLUMNS)}, "target": y}
-
-
-def _flamby_split(site: str, total: int) -> np.ndarray:
-    expected, tested = _FLAMBY_TEST[site]
-    if total != expected:
+def _flamby_split(site: str, y: np.ndarray) -> np.ndarray:
+    if len(y) != (expected := _NUM_PATIENTS[site]):
         raise ValueError(
             f"split='flamby' divides the {expected} patients of {site} in "
-            f"UCI's file. Received {total} patients: leave `split` out."
+            f"UCI's file. Received {len(y)} patients: leave `split` out."
         )
-    bits = np.frombuffer(bytes.fromhex(tested), np.uint8)
-    return np.unpackbits(bits, count=total) == 0
+    from sklearn.model_selection import train_test_split
+
+    # As FLamby draws: Switzerland has too few healthy patients to stratify.
+    stratify = y if np.bincount(y).min() > 2 else None
+    train, _ = train_test_split(
+        np.arange(len(y)),
+        test_size=1 - _TRAIN_FRACTION,
+        train_size=_TRAIN_FRACTION,
+        random_state=43,
+        stratify=stratify,
+    )
+    return np.isin(np.arange(len(y)), train)
 
 
 def _normalized(x: np.ndarray, is_train: np.ndarray, ddof: int) -> np.ndarray:

@@ -1,4 +1,28 @@
-"""Shakespeare's plays: predict the next character, a client a role."""
+"""The plays of Shakespeare, for predicting the next character.
+
+clients   A role of a play; its examples are pieces of what it says.
+part      train: 715 clients, 16,068 examples
+part      test: 715 clients, 2,356 examples
+x         int32 (n, 80): numbers of characters, 0 for padding
+y         int32 (n, 80): x shifted by one character
+note      The counts are of snippets; one snippet makes as many examples as
+          it has pieces of 81 characters.
+note      Merged roles: the play in a client's id is often wrong, since only
+          some titles were recognised and later plays are filed under the
+          last one. Roles of one name from several plays are then one
+          client; that is why there are 715 and not over 1,100.
+note      Some snippets are empty.
+note      y has zeros where it is padded, which neither the loss nor the
+          accuracy should count: see fl.models.shakespeare_lstm and
+          fl.metrics.MaskedAccuracy.
+licence   The text is in the public domain.
+cite      McMahan, Moore, Ramage, Hampson and Aguera y Arcas,
+          'Communication-efficient learning of deep networks from
+          decentralized data', AISTATS 2017, arXiv:1602.05629; Caldas et
+          al., 'LEAF: a benchmark for federated settings', 2018,
+          arXiv:1812.01097.
+disk      8 MB, unpacked
+"""
 
 import os
 from typing import Any
@@ -7,15 +31,14 @@ import numpy as np
 
 from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
 __all__ = [
     "BOS",
-    "CARD",
     "EOS",
+    "FILES",
     "OOV",
     "PAD",
     "VOCABULARY",
@@ -43,42 +66,9 @@ _SQLITE = PublicFile(
     "d3d11fceb9e105439ac6f4d52af6efafed5a2a1e1eb24c5bd2dd54ced242f5c4",
     1_329_828,
 )
-_FILES = TffFiles(
-    "shakespeare",
-    _SQLITE,
-    "shakespeare.tar.bz2",
-)
+_FILES = TffFiles("shakespeare", _SQLITE, "shakespeare.tar.bz2")
 
-CARD = Card(
-    name="shakespeare",
-    title="the plays of Shakespeare, for predicting the next character",
-    facts="""
-    clients   A role of a play; its examples are pieces of what it says.
-    part      train: 715 clients, 16,068 examples
-    part      test: 715 clients, 2,356 examples
-    x         int32 (n, 80): characters 1 to 86, 0 padding, 87 unknown, 88 the
-              beginning, 89 the end of a snippet
-    y         int32 (n, 80): x shifted by one character
-    note      The counts are of snippets; one snippet makes as many examples as
-              it has pieces of 81 characters.
-    note      Merged roles: the play in a client's id is often wrong, since only
-              some titles were recognised and later plays are filed under the
-              last one. Roles of one name from several plays are then one
-              client; that is why there are 715 and not over 1,100.
-    note      Some snippets are empty.
-    note      y has zeros where it is padded, which neither the loss nor the
-              accuracy should count: see fl.models.shakespeare_lstm and
-              fl.metrics.MaskedAccuracy.
-    licence   The text is in the public domain.
-    cite      McMahan, Moore, Ramage, Hampson and Aguera y Arcas,
-              'Communication-efficient learning of deep networks from
-              decentralized data', AISTATS 2017, arXiv:1602.05629; Caldas et
-              al., 'LEAF: a benchmark for federated settings', 2018,
-              arXiv:1812.01097.
-    disk      8 MB, unpacked
-    """,
-    files=(_SQLITE,),
-)
+FILES = (_SQLITE,)
 
 
 def tokens(snippets: np.ndarray, sequence_length: int = 80) -> np.ndarray:
@@ -133,24 +123,19 @@ def text(numbers: Any) -> str:
 def load_data(
     sequence_length: int = 80,
     *,
-    raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FederatedDataset, FederatedDataset]:
     """What Shakespeare's roles say, a client each, as character numbers.
 
     `x` and `y` have shape `(n, 80)` and dtype `int32`; `y` is `x` shifted by
-    one character. Characters have the numbers 1 to 86 (in the order of
-    `VOCABULARY`), 0 is padding (`PAD`), 87 any other character (`OOV`), 88
-    and 89 the beginning and the end of a snippet (`BOS`, `EOS`): 90 in all
-    (`VOCABULARY_SIZE`).
-
-    715 clients have 16,068 snippets to train with and 2,356 to test with. A
-    snippet makes one example, or more if it has over 79 characters.
+    one character. 0 is padding (`PAD`), 1 to 86 are the characters of
+    `VOCABULARY`, 87 is any other (`OOV`), 88 and 89 are the beginning and the
+    end of a snippet (`BOS`, `EOS`): 90 in all (`VOCABULARY_SIZE`). A snippet
+    makes one example, or more if it has over 79 characters.
 
     Args:
         sequence_length: Characters of an example.
-        raw: Give `snippets`, an object array of `bytes (n,)`.
         source: `shakespeare.sqlite.lzma` or `shakespeare.tar.bz2`; see
             `fl.datasets`.
         cache_dir: See `fl.datasets`, also for errors.
@@ -160,8 +145,6 @@ def load_data(
 
     Raises:
         ValueError: If `sequence_length` is below 1.
-
-    Source and licence: see `CARD`, or `fl.datasets.describe("shakespeare")`.
 
     Example:
 
@@ -176,9 +159,7 @@ def load_data(
         rows = tokens(stored["snippets"], sequence_length)
         return rows[:, :-1], rows[:, 1:]
 
-    fn = None if raw else examples
-    train, test = _FILES.load(source, cache_dir, fn, same_length=False)
-    return train, test
+    return _FILES.load(source, cache_dir, examples, same_length=False)
 
 
 def task(**arguments: Any) -> Task:

@@ -1,12 +1,28 @@
-"""Stack Overflow: questions and answers, a client a person.
+"""Questions and answers of Stack Overflow, sentence by sentence.
 
-Two tasks: to predict the next word, and to predict a question's tags.
+clients   A person who wrote at least 100 sentences.
+part      train: 342,477 clients, 135,818,730 examples
+part      heldout: 38,758 clients, 16,491,230 examples
+part      test: 204,088 clients, 16,586,035 examples
+x         words: int32 (n, 20), word numbers; tags: float32 (n, 10000), shares
+y         words: int32 (n, 20), the next words; tags: float32 (n, 500), 0 or 1
+note      heldout has the people whose number is divisible by 10; of the
+          others, train has what they wrote before 2018, and test the rest.
+note      Neither the loss nor the accuracy should count padding, number 0: see
+          fl.models and fl.metrics.MaskedAccuracy.
+note      No checksum is published for the SQLite file.
+note      The largest clients have tens of thousands of sentences: see
+          fl.LocalTraining(max_steps=...).
+licence   CC BY-SA 3.0, by the users of Stack Overflow
+cite      The TensorFlow Federated Authors, 'TensorFlow Federated Stack
+          Overflow dataset', 2019; Reddi et al., 'Adaptive federated
+          optimization', ICLR 2021, arXiv:2003.00295.
 """
 
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +34,12 @@ from fedlearn.data.fetching.archive import unpack_tar
 from fedlearn.data.fetching.cache_folder import cache_folder
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.datasets import stand_in
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.public_file import PublicFile, fingerprint, locate
 from fedlearn.datasets.task import Task
 from fedlearn.datasets.tff_files import BASE_URL, TffFiles
 
 __all__ = [
-    "CARD",
+    "FILES",
     "load_data",
     "load_tag_counts",
     "load_word_counts",
@@ -49,34 +64,7 @@ _FILES = TffFiles(
     {part: (part,) for part in ("train", "heldout", "test")},
 )
 
-CARD = Card(
-    name="stackoverflow",
-    title="questions and answers of Stack Overflow, sentence by sentence",
-    facts="""
-    clients   A person who wrote at least 100 sentences.
-    part      train: 342,477 clients, 135,818,730 examples
-    part      heldout: 38,758 clients, 16,491,230 examples
-    part      test: 204,088 clients, 16,586,035 examples
-    x         words: int32 (n, 20), word numbers; tags: float32 (n, 10000), the
-              share of each word among a post's words
-    y         words: int32 (n, 20), x shifted by one word; tags: float32 (n,
-              500), 1 for each tag that the post has
-    note      heldout has the people whose number is divisible by 10; of the
-              others, train has what they wrote before 2018, and test the rest.
-    note      Word numbers: 0 padding, 1 to 10,000 words by frequency, then the
-              unknown word, the beginning and the end of a sentence. Neither the
-              loss nor the accuracy should count padding: see
-              fl.models.stackoverflow_lstm and fl.metrics.MaskedAccuracy.
-    note      No checksum is published for the SQLite file.
-    note      The largest clients have tens of thousands of sentences: see
-              fl.LocalTraining(max_steps=...).
-    licence   CC BY-SA 3.0, by the users of Stack Overflow
-    cite      The TensorFlow Federated Authors, 'TensorFlow Federated Stack
-              Overflow dataset', 2019; Reddi et al., 'Adaptive federated
-              optimization', ICLR 2021, arXiv:2003.00295.
-    """,
-    files=(_SQLITE, _WORD_COUNTS, _TAG_COUNTS),
-)
+FILES = (_SQLITE, _WORD_COUNTS, _TAG_COUNTS)
 
 
 def load_word_counts(
@@ -182,7 +170,7 @@ def _count_file(
 
 
 def word_numbers(
-    tokens: np.ndarray, vocabulary: Sequence[str], sequence_length: int = 20
+    tokens: np.ndarray, index: Mapping[bytes, int], sequence_length: int = 20
 ) -> np.ndarray:
     """Sentences as rows of word numbers.
 
@@ -192,7 +180,7 @@ def word_numbers(
 
     Args:
         tokens: `(n,)` objects of `bytes`: words between single spaces.
-        vocabulary: The known words; they get the numbers from 1 on.
+        index: Numbers of the known words, from 1 on.
         sequence_length: Words of an input.
 
     Returns:
@@ -200,16 +188,10 @@ def word_numbers(
 
     Example:
 
-    >>> word_numbers(np.array([b"it is so"], object), ["is", "it"], 4)
+    >>> word_numbers(np.array([b"it is so"], object), {b"is": 1, b"it": 2}, 4)
     array([[4, 2, 1, 3, 5]], dtype=int32)
     """
-    index = {word.encode(): k for k, word in enumerate(vocabulary, 1)}
-    return _word_numbers(tokens, index, sequence_length)
-
-
-def _word_numbers(
-    tokens: np.ndarray, index: Mapping[bytes, int], length: int
-) -> np.ndarray:
+    length = sequence_length
     oov = len(index) + 1
     bos, eos = oov + 1, oov + 2
     rows = np.zeros((len(tokens), length + 1), np.int32)
@@ -243,7 +225,6 @@ def load_data(
     vocab_size: int = 10_000,
     num_tags: int = 500,
     sequence_length: int = 20,
-    raw: bool = False,
     source: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FederatedDataset, FederatedDataset, FederatedDataset]:
@@ -252,8 +233,7 @@ def load_data(
     With `task="words"`, `x` and `y` have shape `(n, 20)` and dtype `int32`:
     word numbers, `y` shifted by one word. 0 is padding, 1 to 10,000 are words
     (the most used first), 10,001 is any other word, 10,002 and 10,003 the
-    beginning and the end of a sentence: 10,004 in all. An example is a
-    sentence's first 20 words.
+    beginning and the end of a sentence. An example is a sentence's first 20.
 
     With `task="tags"`, `x` has shape `(n, 10000)` and dtype `float32`: the
     share that each word has among the words of a sentence and of its
@@ -266,8 +246,6 @@ def load_data(
         vocab_size: How many words are known.
         num_tags: How many tags are to be predicted; for `"tags"` only.
         sequence_length: Words of an example; for `"words"` only.
-        raw: Give `creation_date`, `tags`, `title`, `tokens` and `type`,
-            object arrays of `bytes (n,)`, and `score`, `int64 (n,)`.
         source: `stackoverflow.sqlite.lzma` or `stackoverflow.tar.bz2`, with
             the counts (`stackoverflow.word_count.tar.bz2`,
             `stackoverflow.tag_count.tar.bz2`) beside it; see `fl.datasets`.
@@ -280,9 +258,6 @@ def load_data(
     Raises:
         ValueError: If `task` is neither, or a size is below 1.
 
-    Source and licence: see `CARD`, or
-    `fl.datasets.describe("stackoverflow")`.
-
     Example:
 
     >>> train, heldout, test = load_data(source="synthetic")
@@ -293,9 +268,8 @@ def load_data(
     checks.whole("vocab_size", vocab_size)
     checks.whole("num_tags", num_tags)
     checks.whole("sequence_length", sequence_length)
-    train, heldout, test = _FILES.load(source, cache_dir)
-    if raw:
-        return train, heldout, test
+    # First, so that a damaged file is found before the counts are missed.
+    parts = _FILES.open(source, cache_dir)
     beside = source
     if source is not None and source != "synthetic":
         beside = locate(source, _FILES.names, "stackoverflow").parent
@@ -304,7 +278,7 @@ def load_data(
         from_one = {word.encode(): k for k, word in enumerate(words, 1)}
 
         def examples(stored: Any) -> Any:
-            rows = _word_numbers(stored["tokens"], from_one, sequence_length)
+            rows = word_numbers(stored["tokens"], from_one, sequence_length)
             return rows[:, :-1], rows[:, 1:]
     else:
         tags = load_tag_counts(source=beside, cache_dir=cache_dir)
@@ -319,27 +293,23 @@ def load_data(
             y, _ = _bags(stored["tags"].tolist(), b"|", numbers)
             return x, np.minimum(y, 1)
 
-    return (
-        train.map(examples, same_length=True),
-        heldout.map(examples, same_length=True),
-        test.map(examples, same_length=True),
-    )
+    train, heldout, test = (part.map(examples, True) for part in parts)
+    return train, heldout, test
 
 
 def task(**arguments: Any) -> Task:
     """The next word, or a post's tags; arguments as of `load_data`.
 
     For words, batch size and learning rate are published: FedAvg's of Reddi et
-    al. 2021. For tags they aren't: theirs, 100 both, are for a loss that is a
-    sum over a batch's examples, where this is a mean.
+    al. 2021. For tags, their 100 is for a loss that is a sum over a batch's
+    examples; for a mean over ten it is 1,000. Their batches are of 100.
     """
     train, _, test = load_data(**arguments)
     x, y = train.element_spec
     if arguments.get("task") == "tags":
         sizes = {"input_shape": x.shape, "num_tags": y.shape[0]}
-        # The loss is a mean over tags, so gradients are small.
         return Task(
-            train, test, "stackoverflow_tags", sizes, learning_rate=100.0
+            train, test, "stackoverflow_tags", sizes, learning_rate=1000.0
         )
     # A source may have fewer words than are asked for. A sentence begins with
     # the number of a beginning, after which only that of an end comes.

@@ -1,4 +1,15 @@
-"""Made-up classification whose clients differ as much as one likes."""
+"""Made-up classification, whose clients differ as much as one likes.
+
+clients   Made up: each has its own linear model and its own points.
+x         float32 (n, 60)
+y         int64 (n,), 0 to 9
+note      alpha and beta are standard deviations, as in the authors' code;
+          the paper reads as if they were variances.
+licence   None: drawn by this library.
+cite      Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, 'Federated
+          optimization in heterogeneous networks', MLSys 2020,
+          arXiv:1812.06127.
+"""
 
 from typing import Any
 
@@ -6,30 +17,15 @@ import numpy as np
 
 from fedlearn import checks, portable_math, seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.datasets.card import Card
 from fedlearn.datasets.task import Task
 
-__all__ = ["CARD", "load_data", "task"]
+__all__ = ["FILES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _FEATURES = 60
 _CLASSES = 10
 
-CARD = Card(
-    name="synthetic",
-    title="made-up classification, whose clients differ as much as one likes",
-    facts="""
-    clients   Made up: each has its own linear model and its own points.
-    x         float32 (n, 60)
-    y         int64 (n,), 0 to 9
-    note      alpha and beta are standard deviations, as in the authors' code;
-              the paper reads as if they were variances.
-    licence   None: drawn by this library.
-    cite      Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, 'Federated
-              optimization in heterogeneous networks', MLSys 2020,
-              arXiv:1812.06127.
-    """,
-)
+FILES = ()
 
 
 def load_data(

@@ -58,26 +58,25 @@ class TffFiles:
         self,
         source: str | os.PathLike[str] | None,
         cache_dir: str | os.PathLike[str] | None,
-        fn: Callable[[Any], Any] | None = None,
+        fn: Callable[[Any], Any],
         same_length: bool = True,
-    ) -> tuple[FederatedDataset, ...]:
-        """The parts, in the order of `splits`.
+    ) -> tuple[FederatedDataset, FederatedDataset]:
+        """Train and test, of examples that `fn` makes of stored features.
 
         Args:
             source, cache_dir: See `fl.datasets`, also for errors.
-            fn: What makes an element of the stored features.
+            fn: From a client's features to its examples.
             same_length: Whether it keeps the number of examples.
         """
-        parts = self._parts(source, cache_dir)
-        if fn is None:
-            return tuple(parts)
-        return tuple(part.map(fn, same_length) for part in parts)
+        train, test = self.open(source, cache_dir)
+        return train.map(fn, same_length), test.map(fn, same_length)
 
-    def _parts(
+    def open(
         self,
         source: str | os.PathLike[str] | None,
         cache_dir: str | os.PathLike[str] | None,
     ) -> list[FederatedDataset]:
+        """The parts, in the order of `splits`, with the stored features."""
         if source == "synthetic":
             return list(stand_in.draw(self.stand_in or self.name).values())
         folder = cache_folder(cache_dir) / self.name

@@ -39,6 +39,13 @@ def assert_same(one, other):
         assert one.num_examples(client_id) == el.num_examples(mine)
 
 
+def assert_characters(data, stored):
+    def examples(client):
+        return client["pixels"][..., None], client["label"].astype(int)
+
+    assert_same(data, stored.map(examples, True))
+
+
 def add_tar(path, members):
     with tarfile.open(path, "w:bz2") as archive:
         for name, data in members.items():
@@ -71,7 +78,7 @@ def posts(tmp_path_factory):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"raw": True},
+        {},
         {"vocab_size": 100},
         {"sequence_length": 7},
         {"task": "tags", "vocab_size": 100, "num_tags": 5},
@@ -102,12 +109,11 @@ def test_stackoverflow_without_counts(posts, tmp_path):
     path.write_bytes((posts / path.name).read_bytes())
     with pytest.raises(FileNotFoundError, match=r"stackoverflow\.word_count"):
         stackoverflow.load_data(source=path, cache_dir=tmp_path)
-    stackoverflow.load_data(source=path, cache_dir=tmp_path, raw=True)
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_words_against_a_slow_version(part):
-    stored = stackoverflow.load_data(source="synthetic", raw=True)[part]
+    stored = [*stand_in.draw("stackoverflow").values()][part]
     dataset = stackoverflow.load_data(
         source="synthetic", vocab_size=50, sequence_length=6
     )[part]
@@ -128,7 +134,7 @@ def test_words_against_a_slow_version(part):
 
 def test_tags_against_a_slow_version():
     arguments = {"source": "synthetic"}
-    stored, *_ = stackoverflow.load_data(raw=True, **arguments)
+    stored = stand_in.draw("stackoverflow")["train"]
     dataset, *_ = stackoverflow.load_data(
         "tags", vocab_size=40, num_tags=4, **arguments
     )
@@ -192,10 +198,10 @@ def test_emnist_with_letters(tmp_path):
     splits = {"train": "all_train", "test": "all_test"}
     write_parts(path, parts, splits)
     train, test = emnist.load_data(
-        only_digits=False, source=tmp_path, cache_dir=tmp_path, raw=True
+        only_digits=False, source=tmp_path, cache_dir=tmp_path
     )
-    assert_same(train, parts["train"])
-    assert_same(test, parts["test"])
+    assert_characters(train, parts["train"])
+    assert_characters(test, parts["test"])
     with pytest.raises(
         FormatError, match="has the splits 'all_test', 'all_train'"
     ):
@@ -211,10 +217,10 @@ def test_emnist_from_hdf5_files(tmp_path):
                 for feature, values in dataset[client_id].items():
                     file[f"examples/{client_id}/{feature}"] = values
     train, test = emnist.load_data(
-        source=tmp_path, cache_dir=tmp_path / "cache", raw=True
+        source=tmp_path, cache_dir=tmp_path / "cache"
     )
-    assert_same(train, parts["train"])
-    assert_same(test, parts["test"])
+    assert_characters(train, parts["train"])
+    assert_characters(test, parts["test"])
     (tmp_path / "fed_emnist_digitsonly_test.h5").unlink()
     with pytest.raises(FileNotFoundError, match=r"digitsonly_test\.h5"):
         emnist.load_data(source=tmp_path, cache_dir=tmp_path / "other")
@@ -222,15 +228,11 @@ def test_emnist_from_hdf5_files(tmp_path):
 
 @pytest.mark.parametrize("split_by", ["clients", "examples"])
 def test_celeba(tmp_path, split_by):
-    arguments = {"split_by": split_by, "raw": True}
-    drawn = celeba.load_data(source="synthetic", **arguments)
+    drawn = stand_in.draw("celeba").values()
     few = [part.select(part.client_ids[:2]) for part in drawn]
     for part, split in zip(few, ("train", "test"), strict=True):
         path = tmp_path / "celeba.sqlite"
         part.to_tff_sqlite(path, f"split_by_{split_by}_{split}")
-    found = celeba.load_data(source=tmp_path, cache_dir=tmp_path, **arguments)
-    for a, b in zip(found, few, strict=True):
-        assert_same(a, b)
     train, _ = celeba.load_data(
         "male", split_by=split_by, source=tmp_path, cache_dir=tmp_path
     )
@@ -346,7 +348,7 @@ def test_offline(name, tmp_path, monkeypatch, nobody):
     monkeypatch.setattr("fedlearn.datasets.public_file.download", elsewhere)
     with pytest.raises(DownloadError) as caught:
         module.load_data(cache_dir=tmp_path)
-    file = module.CARD.files[0].name
+    file = module.FILES[0].name
     assert nobody + file in str(caught.value)
     assert str(tmp_path / name / file) in str(caught.value)
     assert "source=" in str(caught.value)
@@ -363,8 +365,8 @@ def test_put_there_by_hand(tmp_path, monkeypatch):
         "fedlearn.datasets.public_file.PublicFile.fetch",
         lambda self, folder: folder / self.name,
     )
-    train, _ = emnist.load_data(cache_dir=tmp_path, raw=True)
-    assert_same(train, parts["train"])
+    train, _ = emnist.load_data(cache_dir=tmp_path)
+    assert_characters(train, parts["train"])
 
 
 def test_a_changed_file_is_converted_again(tmp_path):
@@ -390,8 +392,8 @@ def test_a_half_written_cache(tmp_path):
         emnist.load_data(source=path, cache_dir=cache)
     # What the message advises.
     converted.unlink()
-    train, _ = emnist.load_data(source=path, cache_dir=cache, raw=True)
-    assert_same(train, parts["train"])
+    train, _ = emnist.load_data(source=path, cache_dir=cache)
+    assert_characters(train, parts["train"])
 
 
 def _load_in_another_process(path, cache, results):

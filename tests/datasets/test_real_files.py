@@ -16,20 +16,20 @@ def counts(dataset):
 
 
 def assert_first_examples(dataset, rows, check):
-    """`check(example, values)` for the first clients' first examples."""
+    """`check(x, y, values)` for the first clients' first examples."""
     assert dataset.client_ids == tuple(sorted(dataset.client_ids))
     seen = {}
     for client_id, values in rows:
         k = seen[client_id] = seen.get(client_id, -1) + 1
-        check({name: a[k] for name, a in dataset[client_id].items()}, values)
+        check(*(a[k] for a in dataset[client_id]), values)
 
 
-def check_pixels(example, values):
-    assert example["pixels"].shape == (28, 28)
-    assert example["pixels"].dtype == np.float32
+def check_pixels(x, y, values):
+    assert x.shape == (28, 28, 1)
+    assert x.dtype == np.float32
     expected = np.array(values["pixels"], np.float32)
-    assert (example["pixels"].reshape(-1) == expected).all()
-    assert example["label"] == values["label"][0]
+    assert (x.reshape(-1) == expected).all()
+    assert y == values["label"][0]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,7 @@ def check_pixels(example, values):
     ],
 )
 def test_mnist(real_file, first_rows, cache_dir, name, splits, expected):
-    parts = emnist.load_data(
-        source=real_file(name), cache_dir=cache_dir, raw=True
-    )
+    parts = emnist.load_data(source=real_file(name), cache_dir=cache_dir)
     assert tuple(map(counts, parts)) == expected
     for part, split in zip(parts, splits, strict=True):
         assert_first_examples(part, first_rows(name, split), check_pixels)
@@ -87,10 +85,6 @@ def test_emnist_from_the_older_archive(real_file, cache_dir):
         source=source, cache_dir=cache_dir, invert=True
     )
     assert (inverted[train.client_ids[0]][0] == 1 - x).all()
-    raw, _ = emnist.load_data(source=source, cache_dir=cache_dir, raw=True)
-    stored = raw[train.client_ids[0]]
-    assert stored["label"].dtype == np.int32
-    assert (stored["pixels"][..., None] == x).all()
 
 
 @pytest.mark.slow
@@ -111,25 +105,24 @@ def test_both_formats_give_the_same_writers(real_file, cache_dir):
 
 def test_shakespeare(real_file, first_rows, cache_dir):
     name = "shakespeare.sqlite.lzma"
-    parts = shakespeare.load_data(
-        source=real_file(name), cache_dir=cache_dir, raw=True
-    )
-    assert tuple(map(counts, parts)) == ((1_132, 24_880), (1_132, 5_977))
+    parts = shakespeare.load_data(source=real_file(name), cache_dir=cache_dir)
+    assert [len(part) for part in parts] == [1_132, 1_132]
 
-    def check(example, values):
-        assert example["snippets"] == values["snippets"][0]
+    def check(x, y, values):
+        snippet = shakespeare.text([*x, y[-1]]).encode()
+        assert values["snippets"][0].startswith(snippet)
+        assert snippet
 
     for part, split in zip(parts, ("train", "test"), strict=True):
-        assert_first_examples(part, first_rows(name, split), check)
+        assert_first_examples(part, first_rows(name, split, 1), check)
 
 
 def test_shakespeare_as_numbers(data_dir, real_file, cache_dir):
-    real_file("shakespeare.sqlite.lzma")
+    path = real_file("shakespeare.sqlite.lzma")
     # The folder holds the file under its public name.
     address = data_dir.absolute().as_uri()
-    stored, _ = shakespeare.load_data(
-        source=address, cache_dir=cache_dir, raw=True
-    )
+    stored = FederatedDataset.from_tff_sqlite(path, "train")
+    assert counts(stored) == (1_132, 24_880)
     train, test = shakespeare.load_data(source=address, cache_dir=cache_dir)
     assert train.client_ids == test.client_ids == stored.client_ids
     for client_id in train.client_ids[:20]:
@@ -151,32 +144,26 @@ def test_shakespeare_from_the_older_archive(real_file, tmp_path):
         shakespeare.load_data(
             source=real_file(f"shakespeare.{ending}"),
             cache_dir=tmp_path,
-            raw=True,
         )
         for ending in ("tar.bz2", "sqlite.lzma")
     )
     for a, b in zip(old, new, strict=True):
         assert a.client_ids == b.client_ids
         for client_id in a.client_ids[::100]:
-            assert (
-                a[client_id]["snippets"].tolist()
-                == b[client_id]["snippets"].tolist()
-            )
+            for one, other in zip(a[client_id], b[client_id], strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 def test_cifar100(real_file, first_rows, cache_dir):
     name = "cifar100_small.sqlite.lzma"
-    parts = cifar100.load_data(
-        source=real_file(name), cache_dir=cache_dir, raw=True
-    )
+    parts = cifar100.load_data(source=real_file(name), cache_dir=cache_dir)
     assert tuple(map(counts, parts)) == ((50, 5_000), (10, 1_000))
 
-    def check(example, values):
-        assert example["image"].shape == (32, 32, 3)
-        assert example["image"].dtype == np.uint8
-        assert example["image"].reshape(-1).tolist() == values["image"]
-        assert example["label"] == values["label"][0]
-        assert example["coarse_label"] == values["coarse_label"][0]
+    def check(x, y, values):
+        image = np.array(values["image"], float).reshape(32, 32, 3)
+        image = (image - image.mean()) / image.std()
+        np.testing.assert_allclose(x, image, rtol=1e-5, atol=1e-5)
+        assert y == values["label"][0]
 
     for part, split in zip(parts, ("train", "test"), strict=True):
         assert_first_examples(part, first_rows(name, split), check)
@@ -185,10 +172,10 @@ def test_cifar100(real_file, first_rows, cache_dir):
 def test_cifar100_as_pixels(real_file, cache_dir):
     source = real_file("cifar100_small.sqlite.lzma")
     arguments = {"source": source, "cache_dir": cache_dir}
-    stored, _ = cifar100.load_data(**arguments, raw=True)
+    stored = FederatedDataset.from_tff_sqlite(source, "train")
     train, _ = cifar100.load_data(**arguments)
     cropped, _ = cifar100.load_data(24, **arguments)
-    image = stored["0"]["image"].astype("float64")
+    image = stored["0"]["image"].reshape(-1, 32, 32, 3).astype("float64")
     x, y = train["0"]
     assert (x.shape, x.dtype) == ((100, 32, 32, 3), np.float32)
     assert (y == stored["0"]["label"]).all()
@@ -266,13 +253,12 @@ def test_heart_disease_as_flamby_divides_it(real_file, cache_dir, name):
 
 def test_heart_disease_as_stored(real_file, cache_dir):
     train, _ = heart_disease.load_data(
-        source=real_file("heart_disease"), cache_dir=cache_dir, raw=True
+        normalize=False, source=real_file("heart_disease")
     )
-    first = {name: a[0] for name, a in train["cleveland"].items()}
-    assert list(first) == [*heart_disease.COLUMNS, "target"]
+    x, y = train["cleveland"]
     line = "63.0,1.0,0,0,0,145.0,233.0,1.0,0,1,150.0,0.0,2.3,0"
     expected = np.array(line.split(","), np.float32)
-    assert [np.float32(v) for v in first.values()] == expected.tolist()
+    assert [*x[0], y[0]] == expected.tolist()
 
 
 def test_leaf(data_dir):

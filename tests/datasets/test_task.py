@@ -180,7 +180,7 @@ def test_classes_of_a_file_of_ones_own_are_counted(monkeypatch):
 @pytest.mark.backend_free
 def test_words_and_characters(monkeypatch):
     rows = stackoverflow.word_numbers(
-        np.array([b"it is", b"so"], object), ["is", "it"], 4
+        np.array([b"it is", b"so"], object), {b"is": 1, b"it": 2}, 4
     )
     x, y = rows[:, :-1], rows[:, 1:]
     data = FederatedDataset.from_clients({"0": (x[:0], y[:0]), "1": (x, y)})

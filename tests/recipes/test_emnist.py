@@ -47,9 +47,13 @@ def source(tmp_path, encode):
 
 
 def read(path, cache, only_digits=False):
-    return emnist.load_data(
-        only_digits=only_digits, raw=True, source=path, cache_dir=cache
+    parts = emnist.load_data(
+        only_digits=only_digits, source=path, cache_dir=cache
     )
+    return [
+        part.map(lambda c: {"label": c[1], "pixels": c[0][..., 0]}, True)
+        for part in parts
+    ]
 
 
 def labels(dataset):

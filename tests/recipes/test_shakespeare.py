@@ -2,8 +2,8 @@ import html
 
 import pytest
 
+from fedlearn import FederatedDataset
 from fedlearn.data import FormatError
-from fedlearn.datasets import shakespeare
 
 pytestmark = pytest.mark.backend_free
 
@@ -102,7 +102,10 @@ THE END
 
 
 def read(path, cache):
-    parts = shakespeare.load_data(raw=True, source=path, cache_dir=cache)
+    parts = [
+        FederatedDataset.from_tff_sqlite(path, part)
+        for part in ("train", "test")
+    ]
     return [
         {name: part[name]["snippets"].tolist() for name in part}
         for part in parts

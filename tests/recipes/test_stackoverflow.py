@@ -3,6 +3,7 @@ import sqlite3
 
 import pytest
 
+from fedlearn import FederatedDataset
 from fedlearn.data import FormatError
 from fedlearn.datasets import stackoverflow
 
@@ -92,7 +93,10 @@ def test_everything(recipe, twice, source, tmp_path):
     path = twice(
         recipe("stackoverflow").main, source, "stackoverflow.sqlite", *OPTIONS
     )
-    parts = stackoverflow.load_data(raw=True, source=path, cache_dir=tmp_path)
+    parts = (
+        FederatedDataset.from_tff_sqlite(path, part)
+        for part in ("train", "heldout", "test")
+    )
     train, heldout, test = map(rows_of, parts)
     asked = b"2017-12-31 10:00:00 UTC", 1, b"lamp|fog", b"how ?"
     two = b"2016-02-03 10:00:00 UTC", 4, b"c#|.net", b"am i < b > ?"
