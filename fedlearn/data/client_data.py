@@ -28,11 +28,7 @@ def read_client_data(
 ) -> el.Element:
     """A client's examples, of whatever they are given as.
 
-    Args:
-        value: See `FederatedDataset.from_clients`.
-        who: Begins the messages.
-        batched: Of a `tf.data.Dataset`; see `read_tf_dataset`.
-        text_labels: See `element.as_element`.
+    `batched` is of a `tf.data.Dataset`; for the others see `as_element`.
     """
     if is_tf_dataset(value):
         from fedlearn.data.formats.tf_data import read_tf_dataset

@@ -62,8 +62,8 @@ class NumberColumn:
     Args:
         values: `(examples, ...)`, as they are stored.
         dtype: What is handed out: a boolean, integer, float or complex type.
-        table: `(256,)` floats, ordered by their bits, in which `values` are
-            places; None if `values` are the numbers.
+        table: `(256,)` floats in which `values` are places; None if `values`
+            are the numbers.
     """
 
     def __init__(
@@ -164,11 +164,7 @@ class TextColumn:
             self.lengths[where] = lengths[some]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """The examples of a slice: an object array of `bytes` or `str`.
-
-        Raises:
-            ValueError: If a place lies outside the text.
-        """
+        """The examples of a slice: an object array of `bytes` or `str`."""
         starts, lengths = self.starts[rows], self.lengths[rows]
         out = np.empty(starts.shape, object)
         if not out.size:
@@ -225,17 +221,13 @@ def _texts_as_objects(array: np.ndarray) -> np.ndarray:
 
 
 def fill_columns(chunks: Iterable[Chunk], create: Create, total: int) -> Any:
-    """A structure of columns with all examples.
+    """A structure of columns with all examples; else a `ValueError`.
 
     Args:
         chunks: All examples in any order. A place counts the examples of all
             clients, client after client.
         create: Makes what a column is kept in.
         total: How many examples there are.
-
-    Raises:
-        ValueError: If chunks differ in structure, shape or dtype, or there
-            are not so many examples, or none at all.
     """
     columns, spec = None, None
     found = 0

@@ -280,11 +280,7 @@ def missing_labels(element: Element) -> tuple[str, np.ndarray] | None:
 
 
 def check_labels(element: Element, who: str) -> None:
-    """Raises for labels that are NaN.
-
-    Raises:
-        ValueError: That says where.
-    """
+    """Raises for labels that are NaN, and says where."""
     found = missing_labels(element)
     if found is None:
         return

@@ -27,11 +27,7 @@ class Source(Protocol):
 
 
 class InMemory:
-    """An element for each client; cast to dtypes that hold all of them.
-
-    Args:
-        elements: Checked elements by client id, of one structure and shape.
-    """
+    """An element for each client; cast to dtypes that hold all of them."""
 
     is_plain = True
 
@@ -121,10 +117,7 @@ def group_by_client(element: el.Element, ids: np.ndarray) -> ClientColumns:
 class Mapped:
     """Another source's arrays, changed by a function when they are read.
 
-    Args:
-        source: Where they come from.
-        fn: Gets and returns one client's arrays.
-        same_length: Whether `fn` keeps the number of examples.
+    With `same_length`, the function has to keep the number of examples.
     """
 
     def __init__(

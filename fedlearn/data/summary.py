@@ -64,12 +64,12 @@ def label_distances(
     replacement less by the factor that their standard deviation is.
 
     Args:
-        values: For each client, the labels that it has, each once.
-        counts: For each client, how many examples of each of those it has.
+        values, counts: For each client, the labels that it has, each once, and
+            how many examples of each.
 
     Returns:
-        Two arrays of shape `(clients,)`: each distance, and what it would be
-        on average if the client were dealt its examples at random from all.
+        Two arrays of shape `(clients,)`: the distances, and what they would be
+        on average if examples were dealt at random.
     """
     sizes = np.array([c.sum() for c in counts])
     owner = np.repeat(np.arange(len(counts)), [len(c) for c in counts])

@@ -21,11 +21,7 @@ _ERRORS = (EOFError, lzma.LZMAError, tarfile.TarError, zlib.error)
 def unpack_lzma(
     source: str | os.PathLike[str], target: str | os.PathLike[str]
 ) -> Path:
-    """Unpacks an `.xz` or an older `.lzma` file; gives `target`.
-
-    Raises:
-        FormatError: If it is cut short, damaged or no LZMA.
-    """
+    """Unpacks an `.xz` or an older `.lzma` file; gives `target`."""
     target = Path(target)
     partial = target.with_name(f"{target.name}.partial")
     try:
@@ -47,23 +43,11 @@ def unpack_tar(
     names: Iterable[str],
     folder: str | os.PathLike[str],
 ) -> dict[str, Path]:
-    """Takes single files out of a tar, in one pass.
+    """Takes single files out of a tar, plain or packed; their paths by name.
 
     Only regular files of these names are written, and only to `folder`,
-    whatever else the archive says. If all are there, they are used.
-
-    Args:
-        source: A `.tar`, `.tar.gz`, `.tar.bz2` or `.tar.xz` file.
-        names: Of the files that are wanted, without folders: `a.h5` is also
-            found as `data/a.h5`.
-        folder: Where to; made if need be.
-
-    Returns:
-        The path of each file, by name.
-
-    Raises:
-        FormatError: If the archive is cut short or damaged, or has no file
-            of a wanted name. None of the files is unpacked then.
+    whatever else the archive says; all of them, or none. `a.h5` is also found
+    as `data/a.h5`. If all are there, they are used.
     """
     folder = Path(folder)
     paths = {name: folder / name for name in names}

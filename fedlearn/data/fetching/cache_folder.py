@@ -17,12 +17,8 @@ def _chosen(cache_dir: str | os.PathLike[str] | None) -> Path:
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder for fetched data files, which is made if need be.
 
-    Args:
-        cache_dir: By default the environment variable `FEDLEARN_CACHE`, else
-            `fedlearn` in Keras's own folder (`KERAS_HOME`, or `~/.keras`).
-
-    Raises:
-        OSError: If the folder cannot be made or written to.
+    By default the environment variable `FEDLEARN_CACHE` says which, else it
+    is `fedlearn` in Keras's own folder (`KERAS_HOME`, or `~/.keras`).
     """
     folder = _chosen(cache_dir)
     try:

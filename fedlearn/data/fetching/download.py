@@ -164,18 +164,10 @@ def download(
 
     A file that is there is used, once it is checked, which takes a second or
     two for each gigabyte. One that is not as it should be is an error and
-    stays: somebody must have put it there. Stalls, broken connections and
-    the answers 408, 429 and 5xx are tried again, after 1, 2, 4, ... seconds,
-    from where it broke off if the server can. A terminal shows what has
-    arrived.
-
-    Args:
-        url: An `https`, `http` or `file` address.
-        target: The path of the file; its folder is made if need be.
-        sha256: The checksum that it must have, in hexadecimal digits.
-        size: The number of bytes that it must have.
-        timeout: Seconds without a byte after which a connection has stalled.
-        attempts: How often to try, 1 or more.
+    stays: somebody must have put it there. Stalls (of `timeout` seconds),
+    broken connections and the answers 408, 429 and 5xx are tried again, after
+    1, 2, 4, ... seconds, from where it broke off if the server can. A terminal
+    shows what has arrived.
 
     Raises:
         DownloadError: If the file could not be fetched or written, or is not

@@ -117,11 +117,8 @@ def write_compact_file(
 ) -> None:
     """Writes a compact file, which appears under its name when it is whole.
 
-    Args:
-        path: The file; what is there is replaced.
-        counts: Number of examples by client id, in the order of the file.
-        chunks: See `fill_columns`.
-        class_names: Of the labels, where they have names.
+    `counts` are numbers of examples by client id, in the order of the file;
+    for `chunks` see `fill_columns`.
     """
     path = Path(path)
     # Beside the target, for the rename; named after the process and the

@@ -26,11 +26,7 @@ _BOOLEANS = {"true": True, "false": False}
 def read_cells(
     path: str | os.PathLike[str], delimiter: str
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    """The header, the rows, and the line that each row ends on.
-
-    Raises:
-        FormatError: If the file is no such CSV, with the line.
-    """
+    """The header, the rows, and the line that each row ends on."""
     rows: list[list[str]] = []
     lines: list[int] = []
     # utf-8-sig: spreadsheets put a byte order mark before the first name.
