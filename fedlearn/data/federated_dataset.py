@@ -320,14 +320,13 @@ class FederatedDataset(Mapping[str, Any]):
                 or with `read` all.
 
         Raises:
-            FormatError: If it holds nothing that matches, two files of one
-                client, or a damaged `.npz` file.
+            FormatError: If nothing matches, or two files are of one client.
 
         Example:
 
-        >>> import os, tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> np.savez(os.path.join(folder, "ann.npz"), x=[[1.0]], y=[0])
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> np.savez(folder / "ann.npz", x=[[1.0]], y=[0])
         >>> FederatedDataset.from_files(folder)["ann"]
         (array([[1.]]), array([0]))
         """
@@ -348,16 +347,14 @@ class FederatedDataset(Mapping[str, Any]):
         Returns:
             A data set of dicts of `x` and `y`: `float32`, or for texts
             object arrays of `bytes`; `y` is `int64` if all of it are whole
-            numbers. A user in two files is an error.
+            numbers.
 
         Example:
 
-        >>> import json, os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "all_data.json")
-        >>> data = {"users": ["u"], "num_samples": [1],
-        ...         "user_data": {"u": {"x": [[0.5]], "y": [3]}}}
-        >>> with open(path, "w") as f:
-        ...     json.dump(data, f)
+        >>> import json, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "all_data.json")
+        >>> _ = path.write_text(json.dumps({"users": ["u"], "num_samples": [1],
+        ...     "user_data": {"u": {"x": [[0.5]], "y": [3]}}}))
         >>> FederatedDataset.from_leaf(path)["u"]["y"]
         array([3])
         """
@@ -409,8 +406,8 @@ class FederatedDataset(Mapping[str, Any]):
 
         Example:
 
-        >>> import h5py, os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "people.h5")
+        >>> import h5py, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "people.h5")
         >>> with h5py.File(path, "w") as f:
         ...     f["examples/ann/label"] = [0, 1]
         >>> FederatedDataset.from_tff_hdf5(path)["ann"]["label"]
@@ -547,8 +544,7 @@ class FederatedDataset(Mapping[str, Any]):
 
         Example:
 
-        >>> ds = FederatedDataset.from_clients(
-        ...     {i: ([[0.0]], [1]) for i in "abc"})
+        >>> ds = FederatedDataset.from_arrays(range(3), range(3), list("abc"))
         >>> ds.select(["c", "a"]).client_ids
         ('c', 'a')
         """
@@ -565,8 +561,7 @@ class FederatedDataset(Mapping[str, Any]):
 
         Example:
 
-        >>> ds = FederatedDataset.from_clients(
-        ...     {i: ([[0.0]], [1]) for i in "abc"})
+        >>> ds = FederatedDataset.from_arrays(range(3), range(3), list("abc"))
         >>> len(ds.sample(2, seed=0))
         2
         """
@@ -612,17 +607,13 @@ class FederatedDataset(Mapping[str, Any]):
                 rounded so that neither is empty.
             seed: An integer.
 
-        Returns:
-            Two data sets, with the clients in their order here.
-
         Raises:
             ValueError: If `fraction` is not in (0, 1), or there are fewer
                 than two clients.
 
         Example:
 
-        >>> ds = FederatedDataset.from_clients(
-        ...     {i: ([[0.0]], [1]) for i in "abcde"})
+        >>> ds = FederatedDataset.from_arrays(range(5), range(5), list("abcde"))
         >>> [len(part) for part in ds.split(0.8, seed=0)]
         [4, 1]
         """
@@ -652,16 +643,12 @@ class FederatedDataset(Mapping[str, Any]):
 
         Args:
             fraction: Part of each client's examples that goes to the first
-                data set, rounded.
+                data set, rounded; in (0, 1).
             seed: An integer.
-
-        Raises:
-            ValueError: If `fraction` is not in (0, 1).
 
         Example:
 
-        >>> ds = FederatedDataset.from_clients(
-        ...     {"a": (np.zeros((5, 2)), np.arange(5))})
+        >>> ds = FederatedDataset.from_clients({"a": (range(5), range(5))})
         >>> train, test = ds.split_examples(0.8, seed=0)
         >>> train.num_examples("a"), test.num_examples("a")
         (4, 1)
@@ -679,8 +666,8 @@ class FederatedDataset(Mapping[str, Any]):
     def pooled(self) -> Any:
         """All examples of all clients in one structure of arrays.
 
-        Client after client in the order of `client_ids`; in the structure
-        of one client. All of it has to fit in memory.
+        Client after client in the order of `client_ids`. All of it has to fit
+        in memory.
 
         Raises:
             ValueError: If clients differ in structure, shape or dtype, or
@@ -688,10 +675,9 @@ class FederatedDataset(Mapping[str, Any]):
 
         Example:
 
-        >>> ds = FederatedDataset.from_clients(
-        ...     {"a": ([[1.0]], [1]), "b": ([[2.0], [3.0]], [0, 1])})
+        >>> ds = FederatedDataset.from_arrays(range(3), [1, 0, 1], list("aba"))
         >>> ds.pooled()[1]
-        array([1, 0, 1])
+        array([1, 1, 0])
         """
         if not self._client_ids:
             raise ValueError("A data set without clients cannot be pooled.")
@@ -724,11 +710,8 @@ class FederatedDataset(Mapping[str, Any]):
         that is written and read client by client. Integers take as few bytes
         as hold them, and floats of up to 256 different values, such as those
         of images, one byte each; what is read again has the same dtypes and
-        bits, which checksums vouch for. The file appears under its name when
-        it is complete.
-
-        Args:
-            path: Where to; a file that is there is replaced.
+        bits, which checksums vouch for. A file that is there is replaced when
+        the new one is complete.
 
         Raises:
             ValueError: If there are no examples, or clients differ in
@@ -736,9 +719,9 @@ class FederatedDataset(Mapping[str, Any]):
 
         Example:
 
-        >>> import os, tempfile
+        >>> import pathlib, tempfile
         >>> ds = FederatedDataset.from_clients({"a": ([[2.0]], [1])})
-        >>> path = os.path.join(tempfile.mkdtemp(), "clients.h5")
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "clients.h5")
         >>> ds.save(path)
         >>> FederatedDataset.load(path)["a"]
         (array([[2.]]), array([1]))
@@ -761,13 +744,12 @@ class FederatedDataset(Mapping[str, Any]):
         Raises:
             ValueError: If the file has that split already, or a client holds
                 what the format cannot.
-            FormatError: If the file that is there is of another kind.
 
         Example:
 
-        >>> import os, tempfile
+        >>> import pathlib, tempfile
         >>> ds = FederatedDataset.from_clients({"a": ([[2.0]], [1])})
-        >>> path = os.path.join(tempfile.mkdtemp(), "clients.sqlite")
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "clients.sqlite")
         >>> ds.to_tff_sqlite(path)
         >>> FederatedDataset.from_tff_sqlite(path, "train")["a"]
         {'x': array([2.], dtype=float32), 'y': array([1])}
