@@ -119,25 +119,17 @@ def client_of_rows(ids: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     >>> client_of_rows(np.array([10, 9, 10]))
     (('10', '9'), array([0, 1, 0]))
     """
-    if ids.dtype.kind in "biufM":
-        # One NaN stands for all; and time stamps stay what they are, which
-        # tolist() makes integers of where they have nanoseconds.
-        distinct, codes = np.unique(ids, return_inverse=True)
-        values = list(distinct)
-    else:
-        # Quicker than sorting text, and mixed types do not sort at all.
-        seen: dict[Any, int] = {}
-        try:
-            codes = np.fromiter(
-                (seen.setdefault(value, len(seen)) for value in ids.tolist()),
-                np.int64,
-                len(ids),
-            )
-        except TypeError:  # not hashable, so no id either
-            as_client_ids(ids.tolist())
-            raise
-        values = list(seen)
-    names = as_client_ids(values)
+    # tolist() makes integers of time stamps that have nanoseconds, and other
+    # digits of float32.
+    values = list(ids) if ids.dtype.kind in "fM" else ids.tolist()
+    seen: dict[Any, int] = {}
+    try:
+        found = (seen.setdefault(value, len(seen)) for value in values)
+        codes = np.fromiter(found, np.int64, len(ids))
+    except TypeError:  # not hashable, so no id either
+        as_client_ids(values)
+        raise
+    names = as_client_ids(seen)
     # 10 sorts after 2, but "10" before "2".
     client_ids = tuple(sorted(names))
     index = {name: k for k, name in enumerate(client_ids)}

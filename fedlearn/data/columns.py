@@ -52,10 +52,6 @@ def _grey(dtype: np.dtype) -> np.ndarray:
     return np.arange(_TABLE_SIZE).astype(dtype) / dtype.type(255)
 
 
-def _pieces(texts: np.ndarray) -> list[bytes]:
-    return [t.encode("utf-8") if isinstance(t, str) else t for t in texts.flat]
-
-
 class NumberColumn:
     """Numbers of one shape an example.
 
@@ -150,7 +146,7 @@ class TextColumn:
 
     def put(self, places: np.ndarray, rows: np.ndarray, create: Create) -> None:
         """Sets the examples at `places` to `rows`."""
-        pieces = _pieces(rows)
+        pieces = el.encoded(rows).ravel().tolist()
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
         used = len(self.pool)
         ends = np.cumsum(lengths) + used

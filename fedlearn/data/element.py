@@ -99,6 +99,13 @@ def take(element: Element, rows: Any) -> Element:
     return map_arrays(lambda a: _read_only_view(a[rows]), element)
 
 
+def encoded(texts: np.ndarray) -> np.ndarray:
+    """Texts as an array of objects of type `bytes`."""
+    out = np.empty(texts.size, object)
+    out[:] = [t.encode() if isinstance(t, str) else t for t in texts.flat]
+    return out.reshape(texts.shape)
+
+
 def empty_like(spec: Any) -> Element:
     """An element without examples."""
     return map_arrays(lambda s: np.zeros((0, *s.shape), s.dtype), spec)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedlearn.data import element as el
+
 _DTYPES = {"bytes_list": object, "float_list": np.float32, "int64_list": int}
 
 
@@ -141,11 +143,7 @@ def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:
 def _plain(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     """The kind of list, and the array as one of its dtype."""
     if array.dtype.kind in "OSU":
-        texts = np.empty(array.shape, object)
-        texts.reshape(-1)[:] = [
-            v.encode() if isinstance(v, str) else v for v in array.flat
-        ]
-        return "bytes_list", texts
+        return "bytes_list", el.encoded(array)
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
             narrow = array.astype(np.float32)

@@ -27,22 +27,13 @@ def _column(dataset: Any, name: str) -> np.ndarray:
     kwargs = {"dtype": dtype} if dtype in ("float64", "uint64") else {}
     column = dataset.select_columns([name]).with_format("numpy", **kwargs)
     array = np.asarray(column[:][name])
-    if array.dtype.kind in "biuf":
-        return array
-    flat = array.ravel().tolist() if array.dtype.kind in "OSU" else [None]
-    odd = [v for v in flat if not isinstance(v, (str, bytes))]
-    if odd:
-        found = type(odd[0]).__name__
+    if array.dtype.kind == "O" and any(v is None for v in array.flat):
         raise ValueError(
-            f"Column {name!r} has dtype {array.dtype} and holds "
-            f"{'missing values' if odd[0] is None else f'a {found}'}. "
-            "Expected numbers or text, of one shape in all rows; fill, pad "
-            "or convert it first with dataset.map, or leave it out with "
-            "features=[...]."
+            f"Column {name!r} holds missing values. Expected numbers or text "
+            "in all rows; fill or convert it first with dataset.map, or leave "
+            "it out with features=[...]."
         )
-    encoded = np.empty(len(flat), object)
-    encoded[:] = [v.encode() if isinstance(v, str) else v for v in flat]
-    return encoded.reshape(array.shape)
+    return el.encoded(array) if array.dtype.kind in "OSU" else array
 
 
 def read_hugging_face(

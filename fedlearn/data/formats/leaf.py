@@ -31,9 +31,7 @@ def _column(values: Any, name: str) -> np.ndarray:
     if leaves.ndim == 0 or list in kinds:
         raise ValueError(f"the lists in {name!r} differ in length or depth")
     if kinds == {str}:
-        encoded = np.empty(leaves.size, object)
-        encoded[:] = [leaf.encode() for leaf in leaves.flat]
-        return encoded.reshape(leaves.shape)
+        return el.encoded(leaves)
     if not kinds <= {int, float, bool}:
         odd = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise ValueError(
