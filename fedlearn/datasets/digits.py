@@ -6,7 +6,8 @@ part      train: 50 clients, 1,437 examples
 part      test: 50 clients, 360 examples
 x         float32 (n, 8, 8, 1) in [0, 1]; 0 is paper, 1 is ink
 y         int64 (n,), 0 to 9
-note      Comes with scikit-learn; nothing is fetched.
+note      The 1,797 images of the test part, as scikit-learn ships them; nothing
+          is fetched.
 licence   CC BY 4.0
 cite      Alpaydin and Kaynak, 'Optical Recognition of Handwritten Digits',
           UCI Machine Learning Repository, 1998, doi:10.24432/C50P49.
@@ -39,8 +40,8 @@ def load_data(
     examples each; each client's examples are then divided into train and
     test, with at least one in both.
 
-    `x` has shape `(n, 8, 8, 1)` and dtype `float32`, in [0, 1] (0 is
-    background, 1 is ink); `y` has shape `(n,)` and dtype `int64`, 0 to 9.
+    `x` has shape `(n, 8, 8, 1)` and dtype `float32`, in [0, 1]; `y` has
+    shape `(n,)` and dtype `int64`.
 
     Args:
         num_clients: Number of clients, up to 898.
@@ -50,17 +51,11 @@ def load_data(
         seed: An integer.
 
     Returns:
-        `(train, test)`, two data sets of the same clients. With the default
-        arguments, about 1,440 and 360 examples.
+        `(train, test)`, two data sets of the same clients.
 
     Raises:
         ValueError: If `test_fraction` is not in (0, 1), or there are too many
             clients for that `alpha`.
-
-    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten
-    Digits", UCI Machine Learning Repository, 1998,
-    https://doi.org/10.24432/C50P49; the 1,797 images of its test part, as
-    scikit-learn ships them. Licence: CC BY 4.0.
 
     Example:
 

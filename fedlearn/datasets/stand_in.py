@@ -46,19 +46,13 @@ class _StandIn(NamedTuple):
 def draw(
     name: str, num_clients: int | None = None, seed: int = 0
 ) -> dict[str, FederatedDataset]:
-    """The parts of a stand-in, with the stored features of the real set.
+    """The parts of a stand-in, with the stored features that are read.
 
     Args:
         name: Of the data set; also `"emnist_letters"` and
             `"celeba_examples"`, its other variants.
         num_clients: In the part `train`; others have accordingly many.
         seed: An integer.
-
-    Example:
-
-    >>> parts = draw("emnist", num_clients=3)
-    >>> parts["train"].client_ids == parts["test"].client_ids
-    True
     """
     made = _STAND_INS[name]
     num = made.num_clients if num_clients is None else num_clients
@@ -81,13 +75,7 @@ def draw(
 
 
 def counts(feature: str, separator: bytes) -> dict[str, int]:
-    """How many people of Stack Overflow's stand-in use each word or tag.
-
-    Example:
-
-    >>> list(counts("tags", b"|").values())[0] <= 50
-    True
-    """
+    """How many people of Stack Overflow's stand-in use each word or tag."""
     people: Counter[bytes] = Counter()
     for client in draw("stackoverflow")["train"].values():
         people.update(set(separator.join(client[feature]).split(separator)))
@@ -215,29 +203,16 @@ def _stackoverflow(k: int, n: int, client: _Key, key: _Key) -> _Features:
     topics = _labels(posts, _NUM_TOPICS, 0.3, client, key)
     tokens = _sentences(topics[post], client, key)
     titles = _sentences(topics, client, (*key, "title"))
-    when, narrow, kind, score = seeds.uniform(4 * posts, *key, "post").reshape(
-        4, posts
-    )
-    first, years = {"train": (2009, 9), "test": (2018, 2)}.get(
-        str(key[-1]), (2009, 11)
-    )
-    dates = [
-        f"{first + int(years * w)}-06-15 {int(w * 997) % 24:02}:00:00 UTC"
-        for w in when
-    ]
+    narrow = seeds.uniform(4 * posts, *key, "post")[posts : 2 * posts]
     # Half of the posts have a narrower tag beside the topic's.
     tags = []
     for topic, w in zip(topics.tolist(), narrow.tolist(), strict=True):
         tag = _word(topic)
         tags.append(f"{tag}|{tag}-{int(8 * w)}" if w < 0.5 else tag)
-    types = np.where(kind < 0.5, "question", "answer").tolist()
     return {
-        "creation_date": _objects(dates)[post],
-        "score": (10 * score * score).astype(np.int64)[post],
         "tags": _objects(tags)[post],
         "title": _objects([" ".join(words) for words in titles])[post],
         "tokens": _objects([" ".join(words) + " ." for words in tokens]),
-        "type": _objects(types)[post],
     }
 
 

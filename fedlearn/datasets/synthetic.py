@@ -3,12 +3,10 @@
 clients   Made up: each has its own linear model and its own points.
 x         float32 (n, 60)
 y         int64 (n,), 0 to 9
-note      alpha and beta are standard deviations, as in the authors' code;
-          the paper reads as if they were variances.
 licence   None: drawn by this library.
 cite      Li, Sahu, Zaheer, Sanjabi, Talwalkar and Smith, 'Federated
           optimization in heterogeneous networks', MLSys 2020,
-          arXiv:1812.06127.
+          arXiv:1812.06127, section 5.1 and appendix C.1.
 """
 
 from typing import Any
@@ -72,10 +70,6 @@ def load_data(
 
     Raises:
         ValueError: If an argument is out of its range.
-
-    Source: T. Li, A. K. Sahu, M. Zaheer, M. Sanjabi, A. Talwalkar, V. Smith,
-    "Federated optimization in heterogeneous networks", 2020,
-    https://arxiv.org/abs/1812.06127, section 5.1 and appendix C.1.
 
     Example:
 

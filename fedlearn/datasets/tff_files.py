@@ -95,10 +95,7 @@ class TffFiles:
     def names(self) -> list[str]:
         """Public names of the files, those that are quickest first."""
         names = [self.sqlite.name.removesuffix(".lzma"), self.sqlite.name]
-        if self.archive is not None:
-            stem = self.archive.split(".")[0]
-            names += [self.archive, f"{stem}_train.h5"]
-        return names
+        return names if self.archive is None else [*names, self.archive]
 
     def _convert(self, path: Path, targets: dict[str, Path]) -> None:
         if path.stat().st_size > _QUICK_BYTES:
@@ -111,42 +108,22 @@ class TffFiles:
         with open(path, "rb") as file:
             head = file.read(8)
         folder = next(iter(targets.values())).parent
-        if head.startswith(b"\x89HDF"):
-            # One part is given; the others lie beside it.
-            stem = path.stem
-            for part in targets:
-                stem = stem.removesuffix(f"_{_member(part)}")
-            self._convert_hdf5(path.parent, stem, targets)
-        elif head.startswith((b"BZh", b"\x1f\x8b")):
+        if head.startswith((b"BZh", b"\x1f\x8b")):
             stem = path.name.split(".")[0]
-            names = [f"{stem}_{_member(part)}.h5" for part in targets]
+            names = {
+                part: f"{stem}_{part.replace('heldout', 'held_out')}.h5"
+                for part in targets
+            }
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                unpack_tar(path, names, scratch)
-                self._convert_hdf5(Path(scratch), stem, targets)
+                found = unpack_tar(path, names.values(), scratch)
+                for part, target in targets.items():
+                    clients = read_tff_hdf5(found[names[part]])
+                    save_clients(target, clients, clients.client_ids)
         else:
             with open_tff_sqlite(path, folder) as file:
                 for part, target in targets.items():
                     name = _first(self.splits[part], file.names, path)
                     write_compact_file(target, *file.read(name))
-
-    def _convert_hdf5(
-        self, folder: Path, stem: str, targets: dict[str, Path]
-    ) -> None:
-        paths = {p: folder / f"{stem}_{_member(p)}.h5" for p in targets}
-        missing = [p.name for p in paths.values() if not p.exists()]
-        if missing:
-            raise FileNotFoundError(
-                f"{folder} has no {', '.join(missing)}. Expected one file for "
-                f"each of {', '.join(targets)}."
-            )
-        for part, target in targets.items():
-            clients = read_tff_hdf5(paths[part])
-            save_clients(target, clients, clients.client_ids)
-
-
-def _member(part: str) -> str:
-    """What a part is called in the older files."""
-    return "held_out" if part == "heldout" else part
 
 
 def _first(wanted: tuple[str, ...], names: list[str], path: Path) -> str:

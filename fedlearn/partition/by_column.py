@@ -1,6 +1,5 @@
 """Clients that the data themselves name."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from fedlearn import seeds
@@ -25,9 +24,7 @@ def by_column(
 
     Args:
         x, y, seed: See `fl.partition`; without `num_clients` nothing is drawn.
-        values: `(examples,)` strings or integers; or the key in `x` of a
-            column of these, which is then taken out of `x`: it says whose an
-            example is, and is not for the model to read.
+        values: `(examples,)` strings or integers.
         num_clients: How many clients share the values; None for one a value.
 
     Returns:
@@ -35,19 +32,15 @@ def by_column(
         `num_clients` is given.
 
     Raises:
-        ValueError: If there are fewer values than clients, a value is
-            missing, or `x` has no such column, or no other.
+        ValueError: If there are fewer values than clients, or one is missing.
 
     Example:
 
     >>> import numpy as np
-    >>> x = {"age": np.array([30, 41, 52]), "shop": np.array(["b", "a", "b"])}
-    >>> ds = by_column(x, np.array([0, 1, 1]), "shop")
+    >>> ds = by_column(np.array([30, 41, 52]), np.array([0, 1, 1]), list("bab"))
     >>> ds["b"]
-    ({'age': array([30, 52])}, array([0, 1]))
+    (array([30, 52]), array([0, 1]))
     """
-    if isinstance(values, str):
-        x, values = _take_out(x, values)
     if num_clients is None:
         return FederatedDataset.from_arrays(x, y, values)
     names, codes = client_of_rows(ids_array(values).reshape(-1))
@@ -68,18 +61,3 @@ def by_column(
         range(num_clients),
     )
     return pool.dealt(owners[codes])
-
-
-def _take_out(x: Any, key: str) -> tuple[Any, Any]:
-    if not isinstance(x, Mapping):
-        raise ValueError(
-            f"by_column: values is the key {key!r}, but x is a "
-            f"{type(x).__name__}. Expected a dict x, or an array of values."
-        )
-    if key not in x or len(x) == 1:
-        raise ValueError(
-            f"by_column: x has {'no' if key not in x else 'only'} {key!r}. It "
-            f"has: {', '.join(map(str, x))}. Expected it, and a column that a "
-            "model can read."
-        )
-    return {k: column for k, column in x.items() if k != key}, x[key]

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn import checks, seeds
+from fedlearn import checks, portable_math, seeds
 from fedlearn.data import element as el
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.partition.pool import Pool, deal, even_cuts
-from fedlearn.partition.rotation import rotate
 
 
 def feature_shift(
@@ -88,13 +87,37 @@ def feature_shift(
     shifted = np.empty_like(images)
     for k in range(num_clients):
         rows = np.flatnonzero(codes == k)
+        own = images[rows]
         if kind == "rotation":
-            degrees = strength * k / num_clients
-            shifted[rows] = rotate(images[rows], degrees)
+            shifted[rows] = rotate(own, strength * k / num_clients)
         else:
-            deviation = strength * (k + 1) / num_clients
-            key = (seed, "feature_shift", "noise", k)
-            noise = seeds.normal(images[rows].size, *key)
-            noise = deviation * noise.reshape(images[rows].shape)
-            shifted[rows] = images[rows] + noise.astype(images.dtype)
+            noise = seeds.normal(own.size, seed, "feature_shift", "noise", k)
+            noise *= strength * (k + 1) / num_clients
+            shifted[rows] = own + noise.reshape(own.shape).astype(own.dtype)
     return pool.dealt(codes, el.read_only((shifted, pool.element[1])))
+
+
+def rotate(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Images turned counterclockwise about their centre, bilinearly."""
+    height, width = images.shape[1:3]
+    turns = np.array(degrees / 360)
+    cosine = portable_math.cos_turns(turns)
+    # Folded first, so that the subtraction keeps a tiny angle.
+    sine = portable_math.cos_turns((turns - np.rint(turns)) - 0.25)
+    # Where each pixel comes from: its place turned back. Rows go down, so
+    # that counterclockwise to the eye is clockwise in (column, row).
+    down = (np.arange(height) - (height - 1) / 2)[:, None]
+    right = (np.arange(width) - (width - 1) / 2)[None]
+    row = cosine * down + sine * right + (height - 1) / 2
+    column = cosine * right - sine * down + (width - 1) / 2
+    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    top, left = (np.floor(at).astype(np.int64) for at in (row, column))
+    bottom = np.minimum(top + 1, height - 1)
+    far = np.minimum(left + 1, width - 1)
+    channels = (1,) * (images.ndim - 3)
+    low = (row - top).reshape(height, width, *channels).astype(images.dtype)
+    side = (column - left).reshape(low.shape).astype(images.dtype)
+    upper = images[:, top, left] * (1 - side) + images[:, top, far] * side
+    lower = images[:, bottom, left] * (1 - side)
+    lower = lower + images[:, bottom, far] * side
+    return upper * (1 - low) + lower * low

@@ -1,6 +1,5 @@
 """A random mix of labels, and of their kinds, for each client."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,7 @@ def pachinko(
 
     Args:
         x, y, num_clients, seed: See `fl.partition`, also for errors.
-        coarse_labels: The coarse label of each example, an array like `y`;
-            or a dict from each label to its coarse label.
+        coarse_labels: The coarse label of each example, an array like `y`.
         examples_per_client: How many examples each client gets; what is left
             over is in no client. None uses all, the same number for all up
             to one.
@@ -48,7 +46,7 @@ def pachinko(
 
     Raises:
         ValueError: If `alpha` or `beta` is not positive, there are too few
-            examples, or a label lies under two coarse labels or none.
+            examples, or a label lies under two coarse labels.
 
     Example:
 
@@ -89,21 +87,11 @@ def _parents(
     names: np.ndarray, codes: np.ndarray, coarse_labels: Any
 ) -> np.ndarray:
     """The number of the coarse label over each label in `names`."""
-    if isinstance(coarse_labels, Mapping):
-        missing = [n for n in names.tolist() if n not in coarse_labels]
-        if missing:
-            raise ValueError(
-                f"pachinko: coarse_labels has no label {missing[0]!r}. "
-                "Expected a coarse label for each label in y."
-            )
-        known = np.array([coarse_labels[n] for n in names.tolist()])
-        coarse_labels = known[codes]
     coarse = labels_of(np.asarray(coarse_labels), "pachinko, coarse_labels")
     if len(coarse) != len(codes):
         raise ValueError(
             f"pachinko: coarse_labels has {len(coarse):,} entries, but y has "
-            f"{len(codes):,}. Expected one for each example, or a dict from "
-            "label to coarse label."
+            f"{len(codes):,}. Expected one for each example."
         )
     coarse_names, coarse_codes = np.unique(coarse, return_inverse=True)
     parents = np.zeros(len(names), np.int64)

@@ -7,7 +7,6 @@ import os
 import socket
 import tarfile
 
-import h5py
 import numpy as np
 import pytest
 
@@ -206,24 +205,6 @@ def test_emnist_with_letters(tmp_path):
         FormatError, match="has the splits 'all_test', 'all_train'"
     ):
         emnist.load_data(source=path, cache_dir=tmp_path)
-
-
-def test_emnist_from_hdf5_files(tmp_path):
-    parts = stand_in.draw("emnist", num_clients=3)
-    for part, dataset in parts.items():
-        name = f"fed_emnist_digitsonly_{part}.h5"
-        with h5py.File(tmp_path / name, "w") as file:
-            for client_id in dataset:
-                for feature, values in dataset[client_id].items():
-                    file[f"examples/{client_id}/{feature}"] = values
-    train, test = emnist.load_data(
-        source=tmp_path, cache_dir=tmp_path / "cache"
-    )
-    assert_characters(train, parts["train"])
-    assert_characters(test, parts["test"])
-    (tmp_path / "fed_emnist_digitsonly_test.h5").unlink()
-    with pytest.raises(FileNotFoundError, match=r"digitsonly_test\.h5"):
-        emnist.load_data(source=tmp_path, cache_dir=tmp_path / "other")
 
 
 @pytest.mark.parametrize("split_by", ["clients", "examples"])
