@@ -89,23 +89,13 @@ class Algorithm(Configurable):
     # Once, when the process is made.
 
     def check(self, process: Any) -> None:
-        """Raises ValueError for a process that this can't work in.
-
-        Args:
-            process: The `fedlearn.LearningProcess`.
-        """
+        """Raises ValueError for a process that this can't work in."""
 
     def personal_variables(self, model: keras.Model) -> IsPersonal | None:
-        """Which variables each client keeps to itself; None for none.
+        """Tells which variables each client keeps to itself; None for none.
 
         They are neither sent nor broadcast. A client that is seen first
         starts with the server's, which stay what they are.
-
-        Args:
-            model: Of the process.
-
-        Returns:
-            A function from a variable to whether it is personal.
         """
         return None
 
@@ -212,13 +202,7 @@ def zeros(spec: Spec) -> Arrays:
 
 
 def check_mean(process: Any, name: str, why: str) -> None:
-    """Raises ValueError where the server doesn't get the mean of all updates.
-
-    Args:
-        process: The `fedlearn.LearningProcess`.
-        name: Of the algorithm.
-        why: Why it needs the mean.
-    """
+    """Raises ValueError where the server doesn't get all updates' mean."""
     aggregator = process.aggregator
     if not isinstance(aggregator, Mean):
         found = f"{type(aggregator).__name__} leaves some of them out"

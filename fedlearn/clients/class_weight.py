@@ -11,15 +11,7 @@ from keras import ops
 
 
 def checked(class_weight: Any) -> dict[int, float] | None:
-    """A mapping from classes to weights, with keys also from JSON.
-
-    Raises:
-        TypeError: If it is no mapping.
-        ValueError: If a class is no integer or a weight no finite number >= 0.
-
-    >>> checked({"1": 2})
-    {1: 2.0}
-    """
+    """A mapping from classes to weights, with keys also from JSON (`"1"`)."""
     if class_weight is None:
         return None
     if not isinstance(class_weight, Mapping):
@@ -45,17 +37,6 @@ def weighted(batch: tuple, class_weight: dict[int, float] | None) -> tuple:
 
     The class of a row of several numbers is that of the largest, as for
     one-hot labels; a class without a weight has 1.
-
-    Args:
-        batch: `(x, y)`, of `n` rows; `y` of shape `(n,)`, `(n, 1)` or
-            `(n, num_classes)`.
-        class_weight: From classes to weights; None leaves the batch as it is.
-
-    Returns:
-        `(x, y, sample_weight)`, the weights of shape `(n,)`.
-
-    Raises:
-        ValueError: If there are sample weights already, or several outputs.
     """
     if class_weight is None:
         return batch

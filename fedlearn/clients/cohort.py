@@ -20,12 +20,9 @@ from fedlearn.keras_model.functional_model import FunctionalModel
 class Client(NamedTuple):
     """One client of a round.
 
-    Attributes:
-        id: Its name.
-        data: `(x,)`, `(x, y)` or `(x, y, sample_weight)`; each an array, or a
-            structure of arrays, with one row for each example.
-        num_examples: How many examples it has.
-        state: What it kept from its last round; `()` for a client without.
+    `data` is `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each a structure of
+    arrays with a row for each example; `state` what the client kept from its
+    last round, `()` for nothing.
     """
 
     id: str
@@ -37,15 +34,8 @@ class Client(NamedTuple):
 class Cohort:
     """The clients of one round, checked against the model as they are read.
 
-    Args:
-        clients: A `FederatedDataset` or another mapping from ids to data, or
-            a sequence of client data sets, whose ids are then "0", "1", ....
-        model: The model that is to take the examples.
-        state_of: From a client's id to what it kept from its last round.
-
-    Raises:
-        ValueError: If there is no client.
-        TypeError: If `clients` is neither a mapping nor a sequence.
+    `clients` is a mapping from ids to data, or a sequence of data, whose ids
+    are then "0", "1", ....
     """
 
     def __init__(
@@ -102,11 +92,7 @@ class Cohort:
         return self._load(position)[1]
 
     def read(self, position: int) -> Client:
-        """A client's arrays, checked.
-
-        Raises:
-            ValueError: If the model can't take them.
-        """
+        """A client's arrays; a ValueError if the model can't take them."""
         client_id = self.ids[position]
         data, size = self._load(position)
         if size:

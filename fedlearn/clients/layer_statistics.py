@@ -23,10 +23,6 @@ def check(aggregator: Aggregator, layers: list[keras.Layer]) -> None:
     Statistics are sent as they are: no encoder knows which of the numbers is
     a variance. So they would tell what noise or a secure sum is there to
     hide, and pass by a rule that bounds what a client does to a sum.
-
-    Args:
-        aggregator: Of the process.
-        layers: Those that keep statistics while they train.
     """
     links = getattr(aggregator, "encoders", ())
     if aggregator.noise is not None or any(
@@ -60,12 +56,6 @@ def summand(values: Arrays, weight: Any, stacked: bool = False) -> Any:
 
     Not what changed: a variance that is a sum of changes can end below zero
     through rounding, and a mean of variances can't.
-
-    Args:
-        values: The client's statistics after its round.
-        weight: How much the client counts, a float32 scalar; zero for one
-            without examples.
-        stacked: Whether they are kept side by side, as they are.
     """
     if not values:
         return ()
@@ -78,25 +68,11 @@ def summand(values: Arrays, weight: Any, stacked: bool = False) -> Any:
 def average(
     total: Any, before: Arrays, stacked: bool = False, num_required: int = 1
 ) -> Arrays:
-    """The server's next statistics.
+    """The weighted mean of clients' statistics, of the sum of their summands.
 
-    The weighted mean of the clients'; where summands are stacked, for robust
-    rules, the median of each number over the clients, which fewer than half
-    of them can't move beyond what the others sent, whatever the rule.
-
-    Args:
-        total: The sum, or the stack, of what `summand` made.
-        before: The server's statistics.
-        stacked: Whether it is a stack.
-        num_required: Where fewer clients count, all stays as it was.
-
-    Example: of two clients, one of three times the other's weight.
-
-    >>> one = summand([ops.array([1.0])], ops.array(3.0))
-    >>> other = summand([ops.array([5.0])], ops.array(1.0))
-    >>> total = keras.tree.map_structure(lambda a, b: a + b, one, other)
-    >>> float(average(total, [ops.array([9.0])])[0][0])
-    2.0
+    Of a stack, for robust rules, the median of each number, which fewer than
+    half of the clients can't move beyond what the others sent. `before` where
+    fewer than `num_required` clients count.
     """
     if not before:
         return []

@@ -155,13 +155,7 @@ class LocalTraining(Configurable):
         algorithm: Algorithm,
         personal: PersonalVariables,
     ) -> LocalTrainer:
-        """The pure functions of this training for one model.
-
-        Args:
-            model: The model's pure functions.
-            algorithm: What is done besides.
-            personal: Which variables clients don't share.
-        """
+        """The pure functions of this training for one model."""
         if self.dp is None:
             return LocalTrainer(self, model, algorithm, personal)
         return PrivateTrainer(self, model, algorithm, personal)

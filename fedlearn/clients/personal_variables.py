@@ -13,11 +13,6 @@ IsPersonal = Callable[[keras.Variable], bool]
 class PersonalVariables:
     """Positions of what each client keeps to itself, and of what is shared.
 
-    Args:
-        model: Whose variables.
-        is_personal: From a variable, trained or changed by a layer, to
-            whether it is personal.
-
     Attributes:
         trainable: Personal ones of `model.trainable_variables`.
         shared: The others.
@@ -50,12 +45,7 @@ class PersonalVariables:
             )
 
     def of(self, trainable: Arrays, non_trainable: Any) -> Arrays:
-        """What is personal among the values of a model's variables.
-
-        Args:
-            trainable: One array for each trainable variable.
-            non_trainable: From positions to arrays, a list or dict.
-        """
+        """What is personal among the values of a model's variables."""
         return [
             *(trainable[i] for i in self.trainable),
             *(non_trainable[i] for i in self.state),
@@ -73,11 +63,7 @@ class PersonalVariables:
 
 
 def placed(values: Arrays, positions: Sequence[int], new: Arrays) -> Arrays:
-    """`values` with others at some positions.
-
-    >>> placed([1, 2, 3], (0, 2), [7, 8])
-    [7, 2, 8]
-    """
+    """`values` with `new` ones at some positions."""
     values = list(values)
     for i, value in zip(positions, new, strict=True):
         values[i] = value

@@ -30,10 +30,8 @@ _EXAMPLE_SEED = 0x64704578
 class PrivateTrainer(LocalTrainer):
     """The pure functions of a `LocalTraining` with `dp` for one model.
 
-    Raises:
-        ValueError: If a gradient of one example by itself means nothing for
-            the model, or something else than gradients would leave the
-            client.
+    Refuses a model whose gradient of one example means nothing, or with which
+    something else than gradients would leave the client.
     """
 
     per_example = True
@@ -72,8 +70,7 @@ class PrivateTrainer(LocalTrainer):
     def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
         """Positions of the examples of each step of a round, int32.
 
-        Poisson batches are of any length from 0 to `num_examples`, and as
-        many as `num_steps` says whatever is drawn.
+        As many as `num_steps` says, whatever is drawn.
         """
         if self.dp.batches == "shuffled":
             return super().batches(num_examples, seed)
@@ -98,8 +95,7 @@ class PrivateTrainer(LocalTrainer):
     ) -> tuple[Arrays, Variables]:
         """The sum of examples' clipped gradients with noise, divided.
 
-        Of a batch of any length, also none; rows after the first `num_real`
-        change nothing.
+        Rows after the first `num_real`, which may be 0, change nothing.
         """
         if num_real is None:
             num_real = ops.shape(keras.tree.flatten(batch)[0])[0]
@@ -169,11 +165,7 @@ class PrivateTrainer(LocalTrainer):
         return grads, metrics, local
 
     def _local_of_each(self, local: Arrays, num_rows: Any) -> Arrays:
-        """Random seeds of layers, another for each row; counters as they are.
-
-        With one seed for all, a Dropout layer would drop the same units of
-        every example.
-        """
+        """Layers' seeds, another for each row, lest all drop the same units."""
         random = self.model.random_seeds
         values = []
         for value, is_seed in zip(local, random, strict=True):
@@ -231,21 +223,10 @@ class PrivateTrainer(LocalTrainer):
 
 
 def clipped_sum(grads: Arrays, real: Any, clip_norm: float) -> Arrays:
-    """The sum of examples' gradients, each clipped to a norm, in float32.
+    """The sum of the real examples' gradients, each clipped to an L2 norm.
 
-    A gradient that isn't finite, or whose norm isn't, adds nothing.
-
-    Args:
-        grads: One array for each variable, with a leading axis over examples.
-        real: Which examples count, bool of shape `(num_examples,)`.
-        clip_norm: The largest L2 norm over all variables together.
-
-    Example:
-
-    >>> grads = [ops.convert_to_tensor([[3.0, 4.0], [0.3, 0.4]])]
-    >>> (total,) = clipped_sum(grads, ops.ones(2, "bool"), clip_norm=1.0)
-    >>> total.shape[0], round(float(total[0]), 6), round(float(total[1]), 6)
-    (2, 0.9, 1.2)
+    Float32. A gradient whose norm isn't finite adds nothing. `grads` have a
+    leading axis over examples.
     """
     rows = [
         ops.reshape(
@@ -293,11 +274,7 @@ def _at_least_two_rows(batch: tuple) -> tuple:
 
 
 def _normal(seed: Any, step: Any, size: int) -> Any:
-    """Normal numbers of a client's step, the same on every backend.
-
-    From two words of 32 bits for each two of them; to rounding of the
-    logarithm and cosine.
-    """
+    """Normal numbers of a client's step, the same on every backend."""
     words = ops.cast(seed, "uint32")
     key = threefry.threefry_2x32(
         (words[0], words[1]),

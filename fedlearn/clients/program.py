@@ -21,11 +21,8 @@ from fedlearn.messages.message import Message
 class ClientState(NamedTuple):
     """What a client keeps from round to round.
 
-    Attributes:
-        encoders: Of the aggregator's encoders.
-        algorithm: Of the algorithm.
-        personal: Values of the variables that are personal: trainable ones,
-            then those that layers change.
+    `personal` has the values of trainable variables, then of those that layers
+    change.
     """
 
     encoders: Any = ()
@@ -34,14 +31,7 @@ class ClientState(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a client's training came to, before it is encoded.
-
-    Attributes:
-        update: What goes through the aggregator.
-        statistics: Layers' statistics that are averaged.
-        metrics: The variables of the model's metrics.
-        client_state: What the client keeps; of the encoders, as before.
-    """
+    """What a client's training came to, before it is encoded."""
 
     update: Arrays
     statistics: Arrays
@@ -52,11 +42,7 @@ class Result(NamedTuple):
 class Accepted(NamedTuple):
     """What the server makes of a client's message.
 
-    Attributes:
-        summand: What is added up.
-        metrics: As in the message.
-        num_examples: As in the message.
-        finite: Whether all of it is; else the client is left out.
+    Where not all of it is `finite`, the client is left out.
     """
 
     summand: Any
@@ -70,16 +56,8 @@ class ClientProgram:
 
     A round at a client is `start`, then `step` for each of `batches`, then
     `send`; what is sent the server takes in with `accept`.
-    Executors choose how: one client after another, many at once, in other
-    processes.
-
-    Args:
-        trainer: The client's training.
-        aggregator: Built, whose messages clients send.
 
     Attributes:
-        model: The model's pure functions.
-        batch_size: The length of a full batch.
         per_example: Whether `step` may be given rows that don't count,
             whatever the model. Its batches have any length, also 0.
         weighs_examples: Whether `step` gives examples weights of their own.
@@ -108,13 +86,7 @@ class ClientProgram:
     def start(
         self, broadcast: Received, seed: Any, client_state: Any = ()
     ) -> Carry:
-        """What the first step starts from.
-
-        Args:
-            broadcast: What the server sent.
-            seed: Of `seed_words`.
-            client_state: A `ClientState`; `()` for one that is seen first.
-        """
+        """What the first step starts from; `()` for a client seen first."""
         client_state = client_state or self.fresh(broadcast)
         trainable, non_trainable = self.trainer.personal.put(
             broadcast.trainable,
@@ -173,13 +145,7 @@ class ClientProgram:
     ) -> tuple[Message, ClientState]:
         """What the client sends, and what it keeps.
 
-        Args:
-            broadcast: What the server sent.
-            carry: After the last step.
-            num_examples: How many examples the client has, int32.
-            seed: Of `seed_words`.
-            client_state: As for `start`: what is kept again if the update
-                isn't finite.
+        If the update isn't finite, that is what it had.
         """
         result = self.finish(broadcast, carry, client_state)
         return self.encode(broadcast, result, num_examples, seed, client_state)
@@ -213,12 +179,6 @@ class ClientProgram:
     # At the server.
 
     def accept(self, params: Any, message: Message) -> Accepted:
-        """What the server makes of a message.
-
-        Args:
-            params: Of the broadcast.
-            message: From `send`.
-        """
         num_metrics = len(message.told) - len(self.statistics)
         statistics = message.told[num_metrics:]
         num_examples = ops.cast(ops.maximum(message.num_examples, 0), "float32")
@@ -249,11 +209,7 @@ class ClientProgram:
         return message._replace(update=self.aggregator.to_wire(message.update))
 
     def bytes_up(self, message: Message | None = None) -> int:
-        """How many bytes a message is.
-
-        Args:
-            message: Of NumPy arrays; None where all are of one length.
-        """
+        """How many bytes a message is; any, where all are of one length."""
         if message is not None:
             return len(wire.pack(self.to_wire(message)))
         return self._specs()[2]
@@ -261,9 +217,8 @@ class ClientProgram:
     def message_spec(self, on_the_wire: bool = True) -> Message:
         """Shapes and dtypes of a client's message.
 
-        Args:
-            on_the_wire: Whether as it is sent, where lengths that vary are
-                None; else as compiled functions see it.
+        As it is sent, lengths that vary are None; else as compiled functions
+        see it.
         """
         spec, sent_spec, _ = self._specs()
         return sent_spec if on_the_wire else spec
@@ -314,8 +269,7 @@ class ClientProgram:
     def from_wire(self, message: Message) -> Message:
         """A message as compiled functions take it, of one that came.
 
-        Raises:
-            ValueError: If it isn't of `message_spec`.
+        Raises ValueError if it isn't of `message_spec`.
         """
         spec = self.message_spec(on_the_wire=False)
         return message._replace(
@@ -323,11 +277,7 @@ class ClientProgram:
         )
 
     def fresh(self, broadcast: Any) -> ClientState:
-        """What a client keeps that is seen first.
-
-        Args:
-            broadcast: With the server's `trainable` and `non_trainable`.
-        """
+        """What a client keeps that is seen first."""
         personal = self.trainer.personal
         return ClientState(
             self.aggregator.init_memory(),
@@ -339,8 +289,8 @@ class ClientProgram:
 def all_finite(tree: Any) -> Any:
     """Whether all floats of a pytree are finite, a bool scalar.
 
-    NaN and infinities stay in a sum, and a sum is one pass over the weights.
-    (Finite numbers of 1e30 can overflow it: no update either.)
+    By their sum: one pass, and numbers of 1e30 that overflow it are no update
+    either.
     """
     finite = ops.convert_to_tensor(True)
     for array in keras.tree.flatten(tree):

@@ -48,16 +48,10 @@ class Executor(Configurable):
 def ended(
     program: ClientProgram, broadcast: Received, *args: Any
 ) -> tuple[Accepted, tuple]:
-    """What comes after a client's steps, at the client and at the server.
+    """What the server accepts, and what is looked at on the host.
 
-    Args:
-        program: What a client does.
-        broadcast: What it was sent.
-        *args: The others of `ClientProgram.send`.
-
-    Returns:
-        What the server accepts, and what is looked at on the host: what the
-        client keeps, and its message where its length is not that of others.
+    That is what the client keeps, and its message where its length is not that
+    of others.
     """
     message, kept = program.send(broadcast, *args)
     sent = message if program.varies_in_length else ()
@@ -85,11 +79,7 @@ def counted(program: ClientProgram, accepted: Accepted) -> tuple:
 
 
 class Total:
-    """Adds up what clients come to, in the order in which it comes.
-
-    Args:
-        program: What a client does.
-    """
+    """Adds up what clients come to, in the order in which it comes."""
 
     def __init__(self, program: ClientProgram):
         self._program = program
@@ -99,12 +89,10 @@ class Total:
     def __call__(
         self, parts: Iterable[tuple[tuple, Sequence[str], Sequence[tuple]]]
     ) -> Update:
-        """The total.
+        """The total of parts, each of one client or some.
 
-        Args:
-            parts: Of one client or some: the sums of their update (of
-                `counted`), their ids, and for each what is for the host (of
-                `ended`).
+        A part is the sum of `counted`, the clients' ids, and for each what
+        `ended` left for the host.
         """
         program, stacks = self._program, []
         total: Any = None
@@ -132,11 +120,7 @@ class Total:
 
 @contextlib.contextmanager
 def naming(client_ids: Sequence[str]) -> Iterator[None]:
-    """Says whose examples TensorFlow found an invalid value in.
-
-    Raises:
-        ValueError: Instead of TensorFlow's InvalidArgumentError.
-    """
+    """Turns TensorFlow's InvalidArgumentError into a ValueError with ids."""
     try:
         yield
     except Exception as error:

@@ -11,14 +11,11 @@ from fedlearn.keras_model import keras_internals
 def multiplications(model: keras.Model) -> float:
     """About how many multiplications a forward pass takes for one example.
 
-    Every kernel is counted once for each position that it is applied at: a
-    convolution's for each output pixel, a recurrent layer's for each time
-    step. Where a layer's output shape isn't known, as in a subclassed model,
-    it is counted for one position, and a convolution as infinitely many.
+    Every kernel counts once for each position that it is applied at: an output
+    pixel, a time step. Where a layer's output shape isn't known, as in a
+    subclassed model, it is counted for one position, and a convolution as
+    infinitely many.
 
-    Example:
-
-    >>> import keras
     >>> layers = [keras.Input((28, 28, 1)), keras.layers.Conv2D(8, 3)]
     >>> multiplications(keras.Sequential(layers))  # 26 * 26 * 3 * 3 * 8
     48672.0
@@ -40,10 +37,7 @@ def convolves(model: keras.Model) -> bool:
 
 
 def has_plain_layers(model: keras.Model) -> bool:
-    """Whether all layers are Keras's own and of simple operations.
-
-    None is recurrent, holds a function of the user's, or changes images.
-    """
+    """Whether none is recurrent, changes images or has code of the user's."""
     return all(
         type(layer).__module__.startswith("keras.")
         and not isinstance(layer, _NOT_PLAIN)

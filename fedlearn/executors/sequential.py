@@ -55,13 +55,7 @@ class Sequential(Executor):
 def client_rounds(
     program: ClientProgram, end: Callable[..., Any]
 ) -> Callable[[Received, Client, int], Any]:
-    """The rounds of single clients, compiled: `(broadcast, client, seed)`.
-
-    Args:
-        program: What a client does.
-        end: What comes after its steps, with the arguments of
-            `ClientProgram.send`.
-    """
+    """The compiled rounds of single clients, with `end` after their steps."""
     loop = _loop_in_graph if backend.LOOPS_IN_GRAPH else _loop_on_host
     return loop(program, end)
 
@@ -122,13 +116,11 @@ def _loop_on_host(program, end):
 class Steps:
     """Single compiled steps, with few programs for batches of any length.
 
-    On JAX every new batch length is a new program, which takes a second or
-    more to compile. Where it is known to be exact, a smaller batch is filled
-    up, to the next power of two with copies of its first row: then there are
-    as many programs as such powers. Never further, as taking the copies off
-    again costs digits and time. Rows that are left out by the step itself
-    cost none; there are at most four lengths up to a full batch's. Else there
-    are as many programs as lengths.
+    On JAX every new batch length is a program that takes a second or more to
+    compile. Where it is known to be exact, a smaller batch is filled up to the
+    next power of two with copies of its first row, and no further, as taking
+    them off again costs digits and time. Rows that the step itself leaves out
+    cost neither: then there are at most four lengths.
 
     What happens to a batch depends on its length alone, and not on who came
     before.

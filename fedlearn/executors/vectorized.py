@@ -57,10 +57,9 @@ class _Phase(NamedTuple):
     """Steps that some lanes take together, with batches of one size.
 
     Attributes:
-        lanes: Which lanes, int32 of shape `(L,)`; None for all of them.
-        positions: Rows of the block's examples, int32 of shape `(L, S, b)`.
-        active: Whether a lane takes a step, bool of shape `(L, S)`; None if
-            all do.
+        lanes: Which lanes, of shape `(L,)`; None for all of them.
+        positions: Rows of the block's examples, of shape `(L, S, b)`.
+        active: Whether a lane takes a step, of shape `(L, S)`; None if all do.
     """
 
     lanes: np.ndarray | None
@@ -247,11 +246,9 @@ def _groups(sizes: Sequence[int]) -> list[list[int]]:
 def num_vector_steps(
     sizes: Sequence[int], lengths: Mapping[int, Sequence[int]]
 ) -> int:
-    """How many steps a cohort takes, with all lanes of a step as one.
+    """How many steps clients of such sizes take, with all lanes as one.
 
-    Args:
-        sizes: The clients' numbers of examples.
-        lengths: For each of these, how long its batches are in a round.
+    `lengths` has a client's batches for each size.
     """
     total = 0
     for members in _groups(sizes):
@@ -277,9 +274,8 @@ def _lane_limit(broadcast: Any) -> int:
 def _phases(batches: list[list[np.ndarray]]) -> list[_Phase]:
     """The steps of a block's lanes, in an order that keeps each lane's own.
 
-    Each lane's batches are full ones, with a smaller one at the end of each
-    epoch. Lanes run their full batches of an epoch together, then each
-    smaller one with those of its size.
+    Lanes run their full batches of an epoch together, then each its smaller
+    last one with those of the same size.
     """
     full = max((len(b) for lane in batches for b in lane), default=0)
     queues = [collections.deque(lane) for lane in batches]
@@ -326,10 +322,10 @@ def _take_full(queue: collections.deque, full: int) -> list[np.ndarray]:
 
 
 def _wider(phase: _Phase, lanes: int, grow: Callable[[int], int]) -> _Phase:
-    """A phase with lanes and steps more, whose results are thrown away.
+    """A phase with more lanes and steps, whose results are thrown away.
 
-    So that few programs serve many rounds where every length is a program of
-    its own. No example is ever added to a batch.
+    Few programs then serve many rounds, where every length is a program of its
+    own. No example is ever added to a batch.
     """
     positions, active = phase.positions, phase.active
     if phase.lanes is not None:

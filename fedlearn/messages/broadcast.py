@@ -37,15 +37,7 @@ class Broadcast(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A broadcast as a client has it, decoded and put together.
-
-    Attributes:
-        trainable: One array for each of `model.trainable_variables`.
-        non_trainable: One for each of `model.non_trainable_variables`.
-        learning_rate: As in `Broadcast`.
-        params: As in `Broadcast`.
-        algorithm: As in `Broadcast`.
-    """
+    """A broadcast as a client has it, decoded: a value for each variable."""
 
     trainable: Arrays
     non_trainable: Arrays

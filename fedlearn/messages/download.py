@@ -14,13 +14,7 @@ from fedlearn.keras_model.functional_model import Arrays
 class Download:
     """Encoded weights: made at the server, decoded by each client.
 
-    Args:
-        encoders: From left to right; without any, weights stay as they are.
-        spec: Of the weights.
-
-    Raises:
-        ValueError: If one of `encoders` does what a broadcast has no place
-            for.
+    Refuses encoders that do what a broadcast has no place for.
     """
 
     def __init__(self, encoders: Sequence[Encoder], spec: Spec):
@@ -41,15 +35,9 @@ class Download:
         )
 
     def send(self, weights: Arrays, seed: np.ndarray) -> Any:
-        """What is sent of weights.
+        """What is sent of the server's weights.
 
-        Args:
-            weights: The server's.
-            seed: An int32 array of shape `(2,)`, of this round.
-
-        Returns:
-            `weights`; or, where there are encoders, NumPy arrays, and the
-            seed by which they can be decoded.
+        With encoders NumPy arrays, and the seed that decodes them.
         """
         if not self._chain.encoders:
             return weights

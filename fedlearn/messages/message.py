@@ -9,11 +9,10 @@ class Message(NamedTuple):
     """What a client sends to the server at the end of its round.
 
     Attributes:
-        update: Its update as the aggregator's encoders make it.
-        told: What is sent as it is: the variables of the model's metrics over
-            local training, then layers' statistics that are averaged.
-        num_examples: How many examples it has, int32; -1 if its update isn't
-            finite, so that the server leaves it out.
+        update: As the aggregator's encoders make it.
+        told: What is sent as it is: the variables of metrics, then layers'
+            statistics that are averaged.
+        num_examples: -1 if the update isn't finite: the client is left out.
     """
 
     update: Any

@@ -24,13 +24,8 @@ def pack(tree: Any) -> bytes:
 
     Args:
         tree: Nested tuples, lists and dicts (with string keys) of NumPy
-            arrays or scalars. Of a NamedTuple with defaults, fields at the
-            end that are `()` aren't sent.
-
-    Raises:
-        TypeError: If there is something else in it.
-
-    Example:
+            arrays or scalars; anything else is a TypeError. Of a NamedTuple
+            with defaults, fields at the end that are `()` aren't sent.
 
     >>> unpack(pack({"a": (np.arange(3, dtype="int32"),)}))
     {'a': (array([0, 1, 2], dtype=int32),)}
@@ -45,7 +40,7 @@ def pack(tree: Any) -> bytes:
 
 
 def unpack(data: bytes, like: Any = None) -> Any:
-    """The message of some bytes, as `pack` took it.
+    """The message of some bytes; a ValueError if they aren't one, whole.
 
     Whoever made the bytes may mean harm: with `like`, a message of another
     structure costs nothing, whatever its header says.
@@ -55,17 +50,6 @@ def unpack(data: bytes, like: Any = None) -> Any:
         like: What is expected: a pytree of anything with a `shape`, whose
             unknown lengths are None, and a `dtype`. Without it any structure
             is read, and a NamedTuple comes back as a tuple.
-
-    Raises:
-        ValueError: If the bytes aren't one whole message, or another one than
-            expected.
-
-    Example:
-
-    >>> unpack(pack([np.zeros(9)]), like=[np.zeros((3, 3))])
-    Traceback (most recent call last):
-        ...
-    ValueError: The message is another one than expected: it has float64 of ...
     """
     if data[:4] != _MAGIC or len(data) < 8:
         raise ValueError("These bytes aren't a fedlearn message.")
