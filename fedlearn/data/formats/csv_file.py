@@ -165,23 +165,12 @@ def _table(path: str | os.PathLike[str], delimiter: str, decimal: str) -> Table:
             _check_commas(values, path, name, lines)
         return values, missing
 
-    def ids(name: Any) -> np.ndarray:
-        # An id may well be "na"; only no id at all is a gap.
-        cells = column(name)
-        if empty := [k for k, cell in enumerate(cells) if not cell]:
-            raise ValueError(
-                f"{path}: column {name!r} ({len(empty):,}, first in line "
-                f"{lines[empty[0]]}) has rows without a client id. Expected "
-                "one in every row."
-            )
-        return np.array(cells, object)
-
     return Table(
         str(path),
         header,
         len(rows),
         read,
-        ids,
+        lambda name: np.array(column(name), object),
         place=lambda row: f" in line {lines[row]}",
     )
 
@@ -198,11 +187,6 @@ def read_csv(
         )
     ids: tuple[str, ...] = ()
     if isinstance(path, (str, os.PathLike)):
-        if roles.client is None:
-            raise TypeError(
-                "client is missing. Expected the name of the column of "
-                "client ids, or a list of files, one a client."
-            )
         paths = [path]
     elif isinstance(path, Mapping):
         ids = table_ids(path, roles.client, "files")

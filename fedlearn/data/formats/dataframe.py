@@ -1,6 +1,5 @@
 """Data frames, of any library with `columns` and `to_numpy`."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,19 +28,7 @@ def _values(
     return objects, np.fromiter(map(is_missing, objects), bool, len(values))
 
 
-def _ids(column: Any, name: Any) -> np.ndarray:
-    ids = np.asarray(column.to_numpy())
-    gaps = sum(map(is_missing, ids)) if ids.dtype.kind not in "biu" else 0
-    if gaps:
-        raise ValueError(
-            f"Column {name!r} (client) has {gaps:,} missing values. Expected "
-            "an id in every row; drop those rows first, as with "
-            f"df.dropna(subset=[{name!r}])."
-        )
-    return ids
-
-
-def _table(df: Any) -> Table:
+def _table(df: Any, name: str) -> Table:
     if not hasattr(df, "columns"):
         raise TypeError(
             f"from_dataframe got a {type(df).__name__}. Expected a data "
@@ -49,11 +36,11 @@ def _table(df: Any) -> Table:
         )
     columns = list(df.columns)
     return Table(
-        "The data frame",
+        name,
         columns,
         len(df[columns[0]].to_numpy()) if columns else 0,
         read=lambda name, class_names: _values(df[name]),
-        ids=lambda name: _ids(df[name], name),
+        ids=lambda name: np.asarray(df[name].to_numpy()),
         categories=lambda name: categories_of(df[name]),
     )
 
@@ -63,16 +50,7 @@ def read_dataframe(
 ) -> tuple[ClientColumns, tuple[str, ...] | None]:
     """See `FederatedDataset.from_dataframe`."""
     if not isinstance(df, Mapping) or hasattr(df, "columns"):
-        if roles.client is None:
-            raise TypeError(
-                "client is missing. Expected the name of the column of "
-                "client ids, or a dict from client id to data frame."
-            )
-        return read_tables([_table(df)], (), roles)
-    frames = [_table(frame) for frame in df.values()]
+        return read_tables([_table(df, "The data frame")], (), roles)
+    tables = [_table(frame, f"Client {str(i)!r}") for i, frame in df.items()]
     ids = table_ids(df, roles.client, "data frames")
-    tables = [
-        dataclasses.replace(frame, name=f"Client {i!r}")
-        for i, frame in zip(ids, frames, strict=True)
-    ]
     return read_tables(tables, ids, roles)

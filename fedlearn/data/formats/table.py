@@ -18,7 +18,7 @@ from fedlearn.data.class_names import (
     listed,
     number_classes,
 )
-from fedlearn.data.client_id import as_client_ids, client_of_rows
+from fedlearn.data.client_id import as_client_ids, client_of_rows, is_missing
 from fedlearn.data.sources import ClientColumns, group_rows
 
 Name = Hashable
@@ -118,6 +118,12 @@ def read_tables(
         raise TypeError(
             "label is missing. Expected the name of the column of labels."
         )
+    if roles.client is None and not owners:
+        raise TypeError(
+            "client is missing. Expected the name of the column of client "
+            "ids; or a dict from client id to data frame, or a list of files, "
+            "one a client."
+        )
     for table in tables:
         check_columns(table.name, table.columns, roles)
     table = tables[0] if len(tables) == 1 else _joined(tables)
@@ -137,7 +143,7 @@ def read_tables(
         client_ids = tuple(owners)
         codes = np.repeat(np.arange(len(tables)), [t.num_rows for t in tables])
     else:
-        client_ids, codes = client_of_rows(table.ids(roles.client))
+        client_ids, codes = client_of_rows(_ids(table, roles.client))
     x = {
         key: _matrix({n: columns[n] for n in group}, roles)
         for key, group in groups.items()
@@ -146,6 +152,20 @@ def read_tables(
     element = (x if isinstance(roles.features, Mapping) else x[""], y)
     checked = el.as_element(element, table.name)
     return group_rows(checked, codes, client_ids), class_names
+
+
+def _ids(table: Table, name: Name) -> np.ndarray:
+    ids = table.ids(name)
+    gaps = [k for k, i in enumerate(ids.tolist()) if i == "" or is_missing(i)]
+    if gaps:
+        place = table.place(gaps[0])
+        raise ValueError(
+            f"{table.name}: column {name!r} (client) has {len(gaps):,} missing "
+            f"values{', first' if place else ''}{place}. Expected an id in "
+            "every row; drop those rows first, as with "
+            f"df.dropna(subset=[{name!r}])."
+        )
+    return ids
 
 
 def _joined(tables: Sequence[Table]) -> Table:

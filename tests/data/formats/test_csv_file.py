@@ -93,7 +93,11 @@ def test_quotes_blank_lines_bom_and_delimiter(read):
             r"'a' \(2, first in line 3\)",
         ),
         ("who,a,y\nu,1,nan\n", ValueError, r"'y' \(1, first in line 2\)"),
-        ("who,a,y\n,1,0\n", ValueError, r"'who' \(1, first in line 2\)"),
+        (
+            "who,a,y\n,1,0\n",
+            ValueError,
+            r"'who' .*has 1 .*, first in line 2",
+        ),
         ("who,a,y\nu,1_0,0\n", ValueError, "'1_0' in line 2"),
         (
             'who,a,y\nu,"1,000",0\n',
