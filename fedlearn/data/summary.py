@@ -83,21 +83,15 @@ def label_distances(
     if len(names) == 1:
         return distances, np.zeros(len(sizes))
 
+    from scipy import stats  # comes with scikit-learn
+
     distinct, where = np.unique(sizes, return_inverse=True)
-    steps = np.log(np.arange(1, distinct[-1] + 1))
-    log_factorial = np.concatenate([[0], np.cumsum(steps)])
     expected = np.empty(len(distinct))
     for k, n in enumerate(distinct.tolist()):
         # For binomial X, E|X - np| = 2 m (1 - p) P(X = m) with m = [np] + 1.
         m = np.floor(n * shares).astype(np.int64) + 1
-        log_probability = (
-            log_factorial[n]
-            - log_factorial[m]
-            - log_factorial[n - m]
-            + m * np.log(shares)
-            + (n - m) * np.log1p(-shares)
-        )
-        expected[k] = (m * (1 - shares) * np.exp(log_probability)).sum() / n
+        chance = stats.binom.pmf(m, n, shares)
+        expected[k] = (m * (1 - shares) * chance).sum() / n
     expected *= np.sqrt((each.sum() - distinct) / (each.sum() - 1))
     return distances, expected[where]
 
@@ -105,8 +99,8 @@ def label_distances(
 def _heterogeneity(labels: _LabelCounts) -> dict[str, float]:
     distances, by_chance = label_distances(labels.values, labels.counts)
     low, middle, high = np.quantile(distances, [0.25, 0.5, 0.75])
-    _, codes = np.unique(np.concatenate(labels.values), return_inverse=True)
-    pooled = np.bincount(codes, np.concatenate(labels.counts))
+    values, counts = map(np.concatenate, (labels.values, labels.counts))
+    pooled = np.bincount(np.unique(values, return_inverse=True)[1], counts)
     return {
         "label_entropy_pooled": entropy(pooled),
         "label_entropy_mean": float(np.mean([*map(entropy, labels.counts)])),

@@ -5,22 +5,16 @@ import tempfile
 from pathlib import Path
 
 
-def _chosen(cache_dir: str | os.PathLike[str] | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir)
-    # A variable that is set to nothing is as good as unset.
-    if own := os.environ.get("FEDLEARN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras", "fedlearn")
-
-
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder for fetched data files, which is made if need be.
 
     By default the environment variable `FEDLEARN_CACHE` says which, else it
     is `fedlearn` in Keras's own folder (`KERAS_HOME`, or `~/.keras`).
     """
-    folder = _chosen(cache_dir)
+    # A variable that is set to nothing is as good as unset.
+    own = os.environ.get("FEDLEARN_CACHE")
+    keras_home = os.environ.get("KERAS_HOME") or "~/.keras"
+    folder = Path(cache_dir or own or Path(keras_home, "fedlearn"))
     try:
         folder = folder.expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True)

@@ -234,11 +234,10 @@ class CompactFile(ClientColumns):
             ) from error
         try:
             super().__init__(*self._contents())
-        except FormatError:
-            self._file.close()
-            raise
         except Exception as error:
             self._file.close()
+            if isinstance(error, FormatError):
+                raise
             raise FormatError(
                 f"{self.path} is damaged: {error}. Make it again."
             ) from error
