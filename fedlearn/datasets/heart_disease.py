@@ -21,7 +21,6 @@ cite      Janosi, Steinbrunn, Pfisterer and Detrano, 'Heart Disease', UCI
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +80,7 @@ def load_data(
     """740 patients of four hospitals, who may have heart disease.
 
     `x` has shape `(n, 13)` and dtype `float32` (see `COLUMNS`); `y` has shape
-    `(n,)` and dtype `int64`, 1 for heart disease. Of the hospitals cleveland,
-    hungarian, switzerland and va, 199, 172, 30 and 85 patients are for
-    training, 104, 89, 16 and 45 for testing.
+    `(n,)` and dtype `int64`, 1 for heart disease.
 
     Args:
         normalize: Subtract from each column the mean of the hospital's train
@@ -161,33 +158,30 @@ def _sites(
     source: str | os.PathLike[str] | None,
     cache_dir: str | os.PathLike[str] | None,
     seed: int,
-) -> Mapping[str, _Site]:
+) -> dict[str, _Site]:
     if source == "synthetic":
         train, test = stand_in.draw("heart_disease").values()
         return {site: _joined(train[site], test[site]) for site in SITES}
+    first = SITES[0]
     if source is None:
         folder = cache_folder(cache_dir) / "heart_disease"
-        paths = {site: file.fetch(folder) for site, file in _FILES.items()}
+        path, *_ = [file.fetch(folder) for file in _FILES.values()]
     else:
-        first = SITES[0]
         names = [_FILES[first].name, f"{first}.csv"]
         path = locate(source, names, "heart_disease")
         if path.name not in names:
             return _read_csv(path, None, seed)
-        paths = {
-            site: path.with_name(path.name.replace(first, site))
-            for site in SITES
-        }
     sites: dict[str, _Site] = {}
-    for site, path in paths.items():
-        if not path.exists():
+    for site in SITES:
+        own = path.with_name(path.name.replace(first, site))
+        if not own.exists():
             raise FileNotFoundError(
-                f"There is no {path}. Expected a file for each hospital."
+                f"There is no {own}. Expected a file for each hospital."
             )
-        if path.suffix == ".csv":
-            sites |= _read_csv(path, site, seed)
+        if own.suffix == ".csv":
+            sites |= _read_csv(own, site, seed)
         else:
-            sites[site] = _read_uci(path, site, seed)
+            sites[site] = _site(_read_uci(own), site, seed)
     return sites
 
 
@@ -196,36 +190,26 @@ def _joined(train: Any, test: Any) -> _Site:
     return x, y, np.arange(len(y)) < len(train["y"])
 
 
-def _drawn_split(total: int, site: str, seed: int) -> np.ndarray:
-    is_train = np.zeros(total, bool)
-    order = seeds.permutation(total, seed, "heart_disease", site)
-    is_train[order[: int(_TRAIN_FRACTION * total)]] = True
-    return is_train
+def _site(values: np.ndarray, site: str, seed: int) -> _Site:
+    """A hospital's columns, with the outcome last, divided by the seed."""
+    is_train = np.zeros(len(values), bool)
+    order = seeds.permutation(len(values), seed, "heart_disease", site)
+    is_train[order[: int(_TRAIN_FRACTION * len(values))]] = True
+    # The original's outcome counts vessels: 0 means healthy.
+    y = (values[:, -1] > 0).astype(np.int64)
+    return values[:, :-1].astype(np.float32), y, is_train
 
 
 def _loaded(path: Path, dtype: type, converters: Any = None) -> np.ndarray:
     if not path.stat().st_size:
         raise FormatError(f"{path} is empty.")
+    kind = {"delimiter": ",", "encoding": "utf-8-sig", "quotechar": '"'}
+    more: Any = {**kind, "comments": None, "converters": converters}
     try:
-        return np.loadtxt(
-            path,
-            dtype,
-            comments=None,
-            delimiter=",",
-            converters=converters,
-            ndmin=2,
-            encoding="utf-8-sig",
-            quotechar='"',
-        )
+        return np.loadtxt(path, dtype, ndmin=2, **more)
     except ValueError as error:  # also of bytes that are no UTF-8
         what = str(error).split(";")[0].rstrip(".")
         raise FormatError(f"{path}: {what}.") from error
-
-
-def _x_and_y(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # The original's outcome counts vessels: 0 means healthy.
-    y = (values[:, -1] > 0).astype(np.int64)
-    return values[:, :-1].astype(np.float32), y
 
 
 def _read_csv(path: Path, site: str | None, seed: int) -> dict[str, _Site]:
@@ -249,16 +233,15 @@ def _read_csv(path: Path, site: str | None, seed: int) -> dict[str, _Site]:
         )
     sites = {}
     for name in SITES:
-        mine = whose == name
-        if mine.any():
-            split = _drawn_split(int(mine.sum()), name, seed)
+        if (mine := whose == name).any():
+            x, y, is_train = _site(values[mine], name, seed)
             if "split" in cells:
-                split = cells["split"][mine] == "train"
-            sites[name] = (*_x_and_y(values[mine]), split)
+                is_train = cells["split"][mine] == "train"
+            sites[name] = x, y, is_train
     return sites
 
 
-def _read_uci(path: Path, site: str, seed: int) -> _Site:
+def _read_uci(path: Path) -> np.ndarray:
     values = _loaded(
         path, float, lambda cell: np.nan if cell == "?" else float(cell)
     )
@@ -276,8 +259,7 @@ def _read_uci(path: Path, site: str, seed: int) -> _Site:
     pains = [pain == kind for kind in (2, 3, 4)]
     ecgs = [ecg == kind for kind in (1, 2)]
     columns = [age, sex, *pains, pressure, chol, sugar, *ecgs, *others]
-    x, y = _x_and_y(np.stack(columns, axis=1))
-    return x, y, _drawn_split(len(x), site, seed)
+    return np.stack(columns, axis=1)
 
 
 def task(**arguments: Any) -> Task:

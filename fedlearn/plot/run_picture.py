@@ -68,31 +68,23 @@ def run_picture(
             figure.add_artist(
                 Line2D([_LEFT, _RIGHT], [y, y], color=style.FAINT, lw=1.2)
             )
-        panels = figure.add_gridspec(
-            2,
-            3,
-            left=_LEFT,
-            right=_RIGHT - 0.033,  # the labels' bars stick out
-            top=0.705,
-            bottom=0.07,
-            wspace=0.19,
-            hspace=0.52,
-            width_ratios=(1, 1, 0.95),
-        )
+        room = {"left": _LEFT, "top": 0.705, "bottom": 0.07}
+        room["right"] = _RIGHT - 0.033  # the labels' bars stick out
+        gaps = {"wspace": 0.19, "hspace": 0.52, "width_ratios": (1, 1, 0.95)}
+        panels = figure.add_gridspec(2, 3, **room, **gaps)
+
+        def at(*place):
+            return figure.add_subplot(panels[place])
+
         first = next(iter(metrics(evaluation)), None)
-        _metric(figure.add_subplot(panels[0, 0]), history, "loss")
+        _metric(at(0, 0), history, "loss")
         if first:
-            _metric(figure.add_subplot(panels[0, 1]), history, first)
-        draw_per_client(
-            evaluation, first or "loss", figure.add_subplot(panels[1, 0])
-        )
-        _traffic(figure.add_subplot(panels[1, 1]), history)
+            _metric(at(0, 1), history, first)
+        draw_per_client(evaluation, first or "loss", at(1, 0))
+        _traffic(at(1, 1), history)
         if privacy:
-            _epsilon(figure.add_subplot(panels[0, 2]), history, privacy)
-        _labels(
-            figure.add_subplot(panels[1, 2] if privacy else panels[:, 2]),
-            dataset,
-        )
+            _epsilon(at(0, 2), history, privacy)
+        _labels(at(1 if privacy else slice(None), 2), dataset)
         png = io.BytesIO()
         figure.savefig(png, format="png", metadata={"Software": "fedlearn"})
     return png.getvalue()
