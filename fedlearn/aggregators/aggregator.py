@@ -284,7 +284,7 @@ class Aggregator(Buildable):
 
 
 def layout(tree: Any) -> Any:
-    """The structure, with a text such as `float32[3, 2]` for each array.
+    """The structure, with a text for each array.
 
     >>> layout(({"a": np.zeros((3, 2), "float32")}, np.zeros((), "int8")))
     ({'a': 'float32[3, 2]'}, 'int8[]')

@@ -24,8 +24,8 @@ from fedlearn.encoders.encoder import Value
 def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
     """The updates that Krum chooses: one for each of them, zero for others.
 
-    Each time the one with the smallest score among those left is taken away,
-    until `m - 2 f` of the `m` that count are chosen.
+    The one with the smallest score among those left goes first, until `m - 2 f`
+    of the `m` that count are chosen.
     """
     counts = ops.cast(weight > 0, weight.dtype)
 
@@ -38,14 +38,7 @@ def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
 
 
 def mean_around_median(values: Value, weight: Any, num_left_out: int) -> Value:
-    """The mean of each coordinate's values, but those far from its median.
-
-    `num_left_out` are left out, the farthest.
-
-    >>> stack = ops.array([[0.0], [4.0], [5.0], [9.0], [5.0]])
-    >>> float(mean_around_median([stack], ops.ones(5), 2)[0][0])
-    4.666666507720947
-    """
+    """The mean of each coordinate's values but the farthest from its median."""
     num_rows = num_counted(weight)
     width = num_rows - num_left_out
     return [

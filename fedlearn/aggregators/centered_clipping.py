@@ -25,13 +25,6 @@ def centered_clip(
 
     `v <- v + (1/m) sum_i (x_i - v) min(1, tau / ||x_i - v||)`, some times;
     with `tau="median"` as far as the median of `||x_i - v||`, anew each time.
-
-    Example: the first update pulls as far as it is, the second by 1.
-
-    >>> stack = ops.array([[0.5], [100.0]])
-    >>> center = [ops.array([0.0])]
-    >>> float(centered_clip([stack], ops.ones(2), center, 1.0, 1)[0][0])
-    0.75
     """
     counts = ops.cast(weight > 0, norms.wide_dtype(values))
     shares = counts / ops.maximum(ops.sum(counts), 1.0)

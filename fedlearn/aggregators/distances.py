@@ -35,13 +35,7 @@ class Gram(NamedTuple):
 
 
 def gram(values: Value, weight: Any) -> Gram:
-    """The inner products of all pairs of updates.
-
-    >>> found = gram([ops.array([[1.0], [2.0], [4.0]])], ops.ones(3))
-    >>> distances = squared_distances(found.products) * found.unit**2
-    >>> ops.convert_to_numpy(ops.sqrt(distances)).tolist()
-    [[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]]
-    """
+    """The inner products of all pairs of updates."""
     # Around zero at first, to see who is in the middle. By those few digits
     # that may be somebody a bit outside, by what they hide: some 3e-4 of an
     # update's norm in float32, and then a thousand times smaller distances

@@ -23,25 +23,11 @@ from fedlearn.encoders.encoder import Value
 
 
 def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
-    """How far each update is from those closest to it, of shape `(n,)`.
+    """The sum of an update's squared distances to those closest to it.
 
-    The sum of an update's squared distances to the `m - f - 2` closest of the
-    `m` that count (at least to the closest one). Infinite for rows that don't
-    count, and only for those.
-
-    Args:
-        distances: Squared distances of all pairs, of shape `(n, n)`, in any
-            unit.
-        weight: Of shape `(n,)`; zero for rows that don't count.
-        num_byzantine: `f`, how many clients may be malicious.
-
-    Example: the last of five points is far from all.
-
-    >>> x = ops.array([[0.0], [1.0], [2.0], [4.0], [100.0]])
-    >>> distances = squared_distances(ops.matmul(x, ops.transpose(x)))
-    >>> scores = krum_scores(distances, ops.ones(5), 1)
-    >>> ops.convert_to_numpy(scores).tolist()
-    [5.0, 2.0, 5.0, 13.0, 18820.0]
+    To the `m - f - 2` closest of the `m` that count (at least one), of
+    distances of shape `(n, n)` in any unit. Infinite for rows that don't
+    count, of `weight` zero, and only for those.
     """
     num_neighbours = num_counted(weight) - num_byzantine - 2
     return _sum_of_closest(distances, weight, ops.maximum(num_neighbours, 1))

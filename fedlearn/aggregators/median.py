@@ -11,11 +11,6 @@ def coordinate_median(values: Value, weight: Any) -> Value:
     """The median of each coordinate over the rows that count.
 
     For an even number of rows the mean of the two in the middle.
-
-    >>> from keras import ops
-    >>> stack = ops.array([[1.0], [5.0], [1e30], [0.0]])
-    >>> float(coordinate_median([stack], ops.array([1.0, 1, 1, 0]))[0][0])
-    5.0
     """
     num_rows = num_counted(weight)
     return [middle(sorted_rows(v, weight), num_rows) for v in values]

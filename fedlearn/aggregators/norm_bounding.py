@@ -14,12 +14,7 @@ from fedlearn.encoders.encoder import Value
 
 
 def mean_within_median_norm(values: Value, weight: Any) -> Value:
-    """The mean of updates, the longer half scaled down to the median norm.
-
-    >>> stack = ops.array([[1.0], [-2.0], [100.0]])
-    >>> round(float(mean_within_median_norm([stack], ops.ones(3))[0][0]), 4)
-    0.3333
-    """
+    """The mean of updates, the longer half scaled down to the median norm."""
     lengths = norms.l2_of_rows(values)
     factors = norms.clip_factors(lengths, median_of(lengths, weight))
     counts = ops.cast(weight > 0, lengths.dtype)

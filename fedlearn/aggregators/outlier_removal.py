@@ -14,13 +14,7 @@ from fedlearn.encoders.encoder import Value
 
 
 def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
-    """Which updates that count are at most `factor` times the median norm long.
-
-    >>> stack = ops.array([[1.0], [2.0], [-3.0], [50.0]])
-    >>> ordinary = is_ordinary([stack], ops.ones(4), 3.0)
-    >>> ops.convert_to_numpy(ordinary).tolist()
-    [True, True, True, False]
-    """
+    """Which updates count and are at most `factor` median norms long."""
     lengths = norms.l2_of_rows(values)
     median = median_of(lengths, weight)
     # An infinite median is no reason to let an infinite norm pass.

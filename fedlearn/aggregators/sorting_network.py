@@ -22,19 +22,8 @@ def sort_columns(stack: Any) -> Any:
     as a sorting network says, with neither branches nor columns laid out side
     by side; that is faster by an order of magnitude where a compiler joins
     the steps (XLA). Without it, for few columns, or where the number of rows
-    isn't known when the graph is made, it is `ops.sort`.
-
-    Args:
-        stack: Float32 of shape `(n, d)`, without NaN.
-
-    Returns:
-        An array of the same shape.
-
-    Example:
-
-    >>> rows = sort_columns(ops.array([[3.0, 1.0], [2.0, 5.0], [1.0, 0.0]]))
-    >>> ops.convert_to_numpy(rows).tolist()
-    [[1.0, 0.0], [2.0, 1.0], [3.0, 5.0]]
+    isn't known when the graph is made, it is `ops.sort`. Takes float32 of
+    shape `(n, d)`, without NaN.
     """
     num_rows, num_columns = stack.shape
     compiled = _compiler()
@@ -56,15 +45,9 @@ def stages(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
     programming", volume 3, algorithm 5.2.2M. Rows that are compared in one
     stage are all different; there are about `log2(n)**2 / 2` stages.
 
-    Returns:
-        `(partners, keeps_smaller)` of shape `(num_stages, n)`: the row that a
-        row is compared with (itself if with none), int32; and whether it
-        becomes the smaller of the two.
-
-    Example: rows 0 and 2, 1 and 3; then 0 and 1, 2 and 3; then 1 and 2.
-
-    >>> stages(4)[0].tolist()
-    [[2, 3, 0, 1], [1, 0, 3, 2], [0, 2, 1, 3]]
+    `(partners, keeps_smaller)` of shape `(num_stages, n)`: the row that a row
+    is compared with (itself if with none), int32; and whether it becomes the
+    smaller of the two.
     """
     partners, keeps_smaller = [], []
     largest = 1 << ((num_rows - 1).bit_length() - 1)

@@ -149,13 +149,8 @@ def noise_split(
     A Gaussian mechanism with multiplier `z_sum` on the updates and one with
     `z_count` on the count give away together what one with `z` does, where
     `z**-2 = z_sum**-2 + z_count**-2`. With `z_count = 2 * sigma_b` this is
-    Andrew et al. 2021, theorem 1.
-
-    Raises:
-        ValueError: If the count alone gives away more than the round may.
-
-    >>> round(noise_split(1.0, 10.0), 4)
-    1.005
+    Andrew et al. 2021, theorem 1. Raises ValueError if the count alone gives
+    away more than the round may.
     """
     checks.number("noise_multiplier", noise_multiplier)
     checks.number("count_noise_multiplier", count_noise_multiplier)

@@ -1,9 +1,8 @@
 """Small integers, close together in bytes.
 
 Values that share bytes stand `num_bytes` or so apart, and not beside each
-other: value `i` is in lane `i // length`, and each lane of a group has its own
-place in the bytes. So a whole lane is shifted into place at once, and packing
-a million values takes a few passes over contiguous memory.
+other: each lane of a group has its own place in the bytes. So a whole lane is
+shifted into place at once, in a few passes over contiguous memory.
 """
 
 import math
@@ -21,22 +20,13 @@ def _group(bits: int) -> tuple[int, int]:
 
 
 def packed_size(size: int, bits: int) -> int:
-    """The number of bytes of `size` values of `bits` bits.
-
-    At most `bits` bytes more than `size * bits / 8`.
-    """
+    """Bytes of `size` values: at most `bits` more than `size * bits / 8`."""
     num_lanes, num_bytes = _group(bits)
     return -(-size // num_lanes) * num_bytes
 
 
 def pack(values: Any, bits: int) -> Any:
-    """Packs integers of 1 to 8 bits: uint8 values below `2**bits`.
-
-    Example: 1, 2 and 3 in four bits each.
-
-    >>> [int(b) for b in pack(np.array([1, 2, 3], np.uint8), 4)]
-    [49, 2]
-    """
+    """Packs integers of 1 to 8 bits: uint8 values below `2**bits`."""
     values = ops.convert_to_tensor(values)
     num_lanes, num_bytes = _group(bits)
     lanes = _lanes(values, num_lanes)
@@ -83,11 +73,7 @@ def packed_trits_size(size: int) -> int:
 
 
 def pack_trits(values: Any) -> Any:
-    """Packs uint8 values of 0, 1 or 2, five a byte: 3**5 is 243.
-
-    >>> [int(b) for b in pack_trits(np.array([2, 1, 0, 0, 1, 2], np.uint8))]
-    [11, 19]
-    """
+    """Packs uint8 values of 0, 1 or 2, five a byte: 3**5 is 243."""
     lanes = _lanes(ops.convert_to_tensor(values), 5)
     packed = lanes[4]
     for lane in (3, 2, 1, 0):

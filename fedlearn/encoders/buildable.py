@@ -21,11 +21,7 @@ class Buildable(Configurable):
     spec: list[keras.KerasTensor]
 
     def build(self, spec: list[keras.KerasTensor]) -> Self:
-        """This one for values of a spec; itself it stays as it is.
-
-        Args:
-            spec: A `keras.KerasTensor` for each array.
-        """
+        """This one for values of a spec; itself it stays as it is."""
         built = copy.copy(self)
         built.spec = list(spec)
         return built

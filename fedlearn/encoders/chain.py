@@ -181,11 +181,7 @@ class Chain:
                 )
 
     def build(self, spec: Spec) -> Self:
-        """This chain for updates of a spec; itself it stays as it is.
-
-        Raises:
-            ValueError: If a link gets what is no list of float arrays.
-        """
+        """This chain for updates of a spec; itself it stays as it is."""
         built, before = copy.copy(self), ""
         encoders: list[Encoder] = []
         for encoder in self.encoders:

@@ -1,11 +1,10 @@
 """Tables of discrete distributions, and samples that are drawn from them.
 
-A sampler with loops until something is accepted can't be vectorised. A table
-of the distribution function can: one random 32-bit word for each sample is
-looked up in it. So probabilities are multiples of `2**-32`, and what is
-rarer than that doesn't come: fine for research; for a product against
-somebody who counts on the last bits, take an exact sampler (Canonne, Kamath
-and Steinke 2020, arXiv:2004.00010).
+A sampler with loops until something is accepted can't be vectorised; looking up
+random 32-bit words in a table of the distribution function can. So
+probabilities are multiples of `2**-32`, and what is rarer doesn't come: fine
+for research; against somebody who counts on the last bits, take an exact
+sampler (Canonne, Kamath and Steinke 2020, arXiv:2004.00010).
 """
 
 import math
@@ -20,9 +19,8 @@ _MAX_STD = 1e5
 def discrete_gaussian(std: float) -> np.ndarray:
     """The probabilities of the discrete Gaussian on 0, 1, 2, ..., float64.
 
-    `P(k)` is proportional to `exp(-k**2 / (2 std**2))` on all integers
-    (Canonne et al. 2020). Its standard deviation is a little smaller than
-    `std` where `std` is below 1.
+    `P(k)` is proportional to `exp(-k**2 / (2 std**2))` on all integers. Below 1
+    its standard deviation is a little smaller than `std`.
     """
     k = np.arange(_reach(std))
     p = np.exp(-0.5 * (k / std) ** 2)
@@ -32,11 +30,9 @@ def discrete_gaussian(std: float) -> np.ndarray:
 def skellam(variance: float) -> np.ndarray:
     """The probabilities of the symmetric Skellam distribution on 0, 1, 2, ...
 
-    Of the difference of two independent Poisson numbers of mean
-    `variance / 2`: `exp(-variance) I_k(variance)`, with the modified Bessel
-    functions `I_k`. They come from the recurrence
-    `I_(k-1) = I_(k+1) + (2 k / variance) I_k` from above, where it is stable
-    (Miller's algorithm).
+    `exp(-variance) I_k(variance)`, with the modified Bessel functions, which
+    come from `I_(k-1) = I_(k+1) + (2 k / variance) I_k` from above, where it is
+    stable (Miller's algorithm).
     """
     reach = _reach(math.sqrt(variance))
     p = np.zeros(2 * reach + 2)
@@ -61,14 +57,10 @@ def _reach(std: float) -> int:
 
 
 def thresholds(half: np.ndarray) -> np.ndarray:
-    """The distribution function of a symmetric distribution, as a table.
+    """The distribution function of a symmetric distribution, of `m` entries.
 
-    Args:
-        half: The probabilities of 0, 1, 2, ...
-
-    Returns:
-        `2 m` increasing int32 values, for `-m` to `m - 1`: the first words
-        that stand for a larger integer. See `lookup`.
+    `2 m` increasing int32 values, for `-m` to `m - 1`: the first words that
+    stand for a larger integer.
     """
     # Of -m, ..., -1, summed from the tail, where the numbers are small.
     below = np.cumsum(half[:0:-1])
@@ -80,14 +72,6 @@ def thresholds(half: np.ndarray) -> np.ndarray:
 
 
 def lookup(table: np.ndarray, words: Any) -> Any:
-    """Int32 samples, of a table of `thresholds` and random int32 words.
-
-    Example: of the four values of the two lowest bits.
-
-    >>> table = thresholds(np.array([0.5, 0.25]))
-    >>> [int(k) for k in lookup(table, np.array([-(2**31), -1, 0, 2**31 - 1],
-    ...                                         np.int32))]
-    [-1, 0, 0, 1]
-    """
+    """Int32 samples, of a table of `thresholds` and random int32 words."""
     above = ops.searchsorted(ops.convert_to_tensor(table), words, side="right")
     return ops.cast(above, "int32") - np.int32(len(table) // 2)

@@ -114,16 +114,14 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
         raise NotImplementedError
 
     def zcdp(self, plan: Plan, size: int) -> tuple[float, float]:
-        """`(rho, xi)`, for a Rényi divergence of at most `rho a + xi` at each
-        integer order `a` of 2 or more."""
+        """`(rho, xi)`: the Rényi divergence is at most `rho a + xi`.
+
+        At each integer order `a` of 2 or more.
+        """
         raise NotImplementedError
 
     def plan(self, size: int) -> Plan:
-        """The numbers of a round for updates of `size` numbers.
-
-        Raises:
-            ValueError: If there are too few bits for the sum.
-        """
+        """The numbers of a round for updates of `size` numbers."""
         granularity = self.granularity
         if granularity is None:
             granularity = finest_granularity(
@@ -244,7 +242,7 @@ def sum_of_squares(vector: Any) -> Any:
 
     A sum of `m` numbers of at least 0 has a relative error of at most
     `(m - 1) * 2**-24`, in whatever order a backend adds them up. So no more
-    than 32 are added at once. See `summing_error`.
+    than 32 are added at once.
     """
     terms = ops.square(vector)
     while terms.shape[0] > 1:
@@ -269,13 +267,8 @@ def summing_error(size: int) -> float:
 def rounded_norm(norm: float, size: int, beta: float) -> float:
     """A bound on the L2 norm of a vector that was rounded at random.
 
-    Kairouz, Liu and Steinke 2021, "The distributed discrete Gaussian
-    mechanism for federated learning with secure aggregation"
-    (arXiv:2102.06387), theorem 1: the smaller of what always holds, and what
-    holds but for a probability of `beta`.
-
-    >>> rounded_norm(3.0, 16, beta=0.0)
-    7.0
+    Kairouz, Liu and Steinke 2021 (arXiv:2102.06387), theorem 1: the smaller of
+    what always holds, and what holds but for a probability of `beta`.
     """
     always = norm + math.sqrt(size)
     if beta == 0:
@@ -289,10 +282,7 @@ def rounded_norm(norm: float, size: int, beta: float) -> float:
 
 
 def integer_l1(l2: float, size: int) -> float:
-    """A bound on the L1 norm of integers, of one on their L2 norm.
-
-    No integer is larger than its square.
-    """
+    """A bound on integers' L1 norm: none is larger than its square."""
     return l2 * min(math.sqrt(size), l2)
 
 
@@ -317,10 +307,7 @@ def finest_granularity(
     most `c n / sqrt(size)`; rounding and noise add theirs. Six deviations on
     each side are to be in the range of the integers. (Kairouz et al. 2021,
     section 4, take four: then one in 16000 numbers wraps around if all clients
-    agree.)
-
-    Raises:
-        ValueError: If there are too few bits for any steps.
+    agree.) Raises ValueError if there are too few bits for any steps.
     """
 
     def overflows(granularity: float) -> bool:

@@ -41,10 +41,10 @@ class DistributedDiscreteGaussian(DiscreteNoise):
 def distributed_discrete_gaussian_zcdp(
     l1: float, l2: float, local_std: float, num_clients: int, size: int
 ) -> tuple[float, float]:
-    """What a sum of discrete Gaussians on integers guarantees.
+    """What a sum of discrete Gaussians on integers guarantees, `(rho, xi)`.
 
     Kairouz et al. 2021, proposition 14, for shares of a deviation of half a
-    step or more: with `s` the deviation of the sum,
+    step or more (else a ValueError): with `s` the deviation of the sum,
     `sqrt(num_clients) * local_std`, and
 
         t = 10 sum_(k=1)^(num_clients-1) exp(-2 pi^2 local_std^2 k / (k + 1)),
@@ -53,16 +53,9 @@ def distributed_discrete_gaussian_zcdp(
 
         (a / 2) (l2 / s)^2 + t size,
         (a / 2) ((l2 / s)^2 + 2 t l1 / s + t^2 size),
-        (a / 2) (l2 / s + t sqrt(size))^2.
+        (a / 2) (l2 / s + t sqrt(size))^2,
 
-    `l1` and `l2` are the largest norms of a client's integers, of which there
-    are `size`. Returns `(rho, xi)`, for a divergence of at most `rho a + xi`.
-
-    Raises:
-        ValueError: If there are several shares, of less than half a step.
-
-    >>> distributed_discrete_gaussian_zcdp(1.0, 1.0, 4.0, 4, 10)[0] * 64 * 2
-    1.0
+    `rho a + xi`. `l1` and `l2` are the largest norms of a client's integers.
     """
     if num_clients > 1 and local_std < 0.5:
         raise ValueError(

@@ -1,8 +1,4 @@
-"""All variables as one vector, and back.
-
-A vector has one scale, one rotation and one padding where a list of variables
-would have many.
-"""
+"""All variables as one vector, with one scale, one rotation and one padding."""
 
 import math
 from typing import Any
@@ -24,11 +20,7 @@ def spec_of_size(num_elements: int) -> Spec:
 
 
 def flatten(value: Value, num_zeros: int = 0) -> Any:
-    """A value's elements and `num_zeros` more, a float32 vector.
-
-    >>> flatten([ops.ones((2, 3)), ops.zeros((), "float16")]).shape == (7,)
-    True
-    """
+    """A value's elements and `num_zeros` more, a float32 vector."""
     flat = [
         ops.cast(ops.reshape(ops.convert_to_tensor(v), (-1,)), "float32")
         for v in value
@@ -59,10 +51,7 @@ def num_kept(size: int, fraction: float) -> int:
 
 
 def largest_magnitude(vector: Any) -> Any:
-    """The largest magnitude in a float32 vector; 0 of an empty one.
-
-    NaN if there is a NaN.
-    """
+    """Of a float32 vector; 0 of an empty one, NaN if there is a NaN."""
     if vector.shape[0] == 0:
         return ops.zeros((), "float32")
     # Cheaper than a pass of `abs`.

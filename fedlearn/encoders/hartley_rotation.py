@@ -14,11 +14,7 @@ _FEWEST = 32
 
 
 def block_shape(size: int, block_size: int) -> tuple[int, int, int]:
-    """`(num_blocks, rows, columns)` of a vector's blocks, with its padding.
-
-    >>> block_shape(650, 8192), block_shape(10_001, 8192)
-    ((1, 26, 25), (2, 76, 66))
-    """
+    """`(num_blocks, rows, columns)` of a vector's blocks, with its padding."""
     num_blocks = -(-size // block_size)
     length = -(-size // max(num_blocks, 1))
     length = max(length, min(block_size, _FEWEST))

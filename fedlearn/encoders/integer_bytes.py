@@ -1,4 +1,4 @@
-"""Integers modulo a power of two, and as bytes of so many bits, on the host.
+"""Integers as bytes of so many bits, on the host.
 
 They are added before they are decoded: what is compiled adds them as they are,
 and packs nothing. `bit_packing` packs in what is compiled.
@@ -39,11 +39,7 @@ def centred(integers: Any, bits: int) -> Any:
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:
-    """The lowest `bits` bits (1 to 32) of integers, one number after another.
-
-    >>> pack(np.array([1, 2, 3, 4], np.int32), 12).size
-    6
-    """
+    """The lowest `bits` bits (1 to 32) of integers, one after another."""
     words = np.ascontiguousarray(integers, "<u4").reshape(-1, 1)
     places = np.unpackbits(
         words.view(np.uint8), axis=1, count=bits, bitorder="little"
@@ -52,14 +48,9 @@ def pack(integers: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, bits: int, like: np.ndarray) -> np.ndarray:
-    """The integers that `pack` packed, of the shape and dtype of `like`.
+    """The integers that were packed, of the shape and dtype of `like`.
 
-    Raises:
-        ValueError: If there are more bytes than that, or fewer.
-
-    >>> integers = np.array([1, 2, 3, 4], np.int32)
-    >>> unpack(pack(integers, 12), 12, integers)
-    array([1, 2, 3, 4], dtype=int32)
+    Raises ValueError if there are more bytes than that, or fewer.
     """
     size = int(np.prod(like.shape, dtype=np.int64))
     packed = np.asarray(packed, np.uint8)

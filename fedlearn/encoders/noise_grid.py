@@ -41,12 +41,8 @@ def steps_dtype(array: Any) -> str:
 def to_steps(noise: np.ndarray, dtype: str) -> np.ndarray:
     """Noise, in units of its deviation, as a whole number of steps.
 
-    Raises:
-        ValueError: If noise is more than 64 deviations, which happens where
-            noise that is correlated over rounds isn't scaled to about 1.
-
-    >>> int(to_steps(np.float64(-0.5), "int32"))
-    -8388608
+    Raises ValueError for more than 64 deviations, which come where noise that
+    is correlated over rounds isn't scaled to about 1.
     """
     steps = np.rint(noise * STEPS_PER_DEVIATION)
     if dtype == "int32" and (np.abs(steps) >= _LARGEST_STEPS).any():
@@ -70,11 +66,8 @@ def standard_deviation(noise_multiplier: float, bound: Any, size: int) -> Any:
     A client moves the value by a vector of norm `bound`, and the rounded one
     by `bound + step * sqrt(size)` at most, where `step` is the deviation over
     `STEPS_PER_DEVIATION`. With a noise multiplier of 1 and a million numbers
-    that is 0.006 % more.
-
-    Raises:
-        ValueError: If there is so much noise, or so many numbers, that the
-            steps would be as long as what they hide.
+    that is 0.006 % more. Raises ValueError if the steps would be as long as
+    what they hide.
     """
     multiplier = max(noise_multiplier, _LEAST_MULTIPLIER)
     rounding = multiplier * math.sqrt(size) / STEPS_PER_DEVIATION

@@ -142,13 +142,10 @@ class TreeNoise(GaussianNoise):
 
 
 class TreeStep(NamedTuple):
-    """How the node that a round completes gets its noise.
+    """How the node over `2**level` rounds, completed by one, gets its noise.
 
-    Attributes:
-        level: The node is over `2**level` rounds.
-        of_nodes: Weights of the nodes that stand at each level before the
-            round, float64 of shape `(num_levels,)`.
-        of_new: The weight of a new standard normal number.
+    `of_nodes` has weights of the nodes that stand at each level before the
+    round, `of_new` is that of a new standard normal number.
     """
 
     level: int
@@ -185,10 +182,5 @@ def node_variance(level: int) -> float:
 
     It is also the weight of the node's own noise: with that of variance 1 and
     two children of variance `v`, the best average has `2 v / (2 v + 1)`.
-
-    Example:
-
-    >>> [round(node_variance(level), 4) for level in (0, 1, 2, 20)]
-    [1.0, 0.6667, 0.5714, 0.5]
     """
     return 1 / (2 - 2.0**-level)

@@ -30,9 +30,6 @@ class LabelCheck:
     that it is known for a loss of one's own around Keras's, for
     `ignore_class`, for masks, and for several outputs. Of a loss made of
     other operations nothing is known.
-
-    Args:
-        model: A compiled model.
     """
 
     def __init__(self, model: keras.Model):
@@ -42,10 +39,7 @@ class LabelCheck:
     def check(self, batch: tuple, outputs: Any, client_id: str) -> None:
         """Raises ValueError for labels that are out of range, or NaN.
 
-        Args:
-            batch: `(x, y)` or `(x, y, sample_weight)`, NumPy arrays.
-            outputs: The model's outputs for some of them, or their shapes.
-            client_id: For the error.
+        `outputs` are the model's for some of the batch, or their shapes.
         """
         arrays = keras.tree.flatten(batch[1])
         key = tuple((a.shape[1:], a.dtype) for a in arrays)

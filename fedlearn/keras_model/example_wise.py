@@ -1,13 +1,11 @@
 """Which models compute each example by itself, by construction.
 
-A batch of such a model is no more than its examples: its loss is the mean of
-theirs, and what a metric adds is the sum of what they add. Then a batch can be
-filled up with copies of an example, and what they bring taken off again,
-exactly.
+Then a batch's loss is the mean of its examples', what a metric adds is the sum
+of what they add, and a batch can be filled up with copies of an example that
+are taken off again, exactly.
 
 Only what is known by its exact class counts. That two ways agree on some
-examples is no proof: of copies of one example the mean over a batch is that
-example, so that a loss or a layer that joins a batch would agree as well.
+examples is no proof: a layer that joins a batch would agree on copies as well.
 """
 
 from collections.abc import Mapping
@@ -53,22 +51,8 @@ def is_example_wise(model: keras.Model, training: bool = True) -> bool:
     False of what isn't known: a subclassed model, a layer, loss, activation
     or metric that isn't Keras's own, a `Lambda`, an operation such as
     `x - keras.ops.mean(x, axis=0)` between layers, masks, and layers that
-    look at the batch (BatchNormalization) or at chance (Dropout).
-
-    Args:
-        model: A compiled model, whose metrics exist.
-        training: Whether it is to train, or to be evaluated.
-
-    Example:
-
-    >>> def model(*layers):
-    ...     model = keras.Sequential([keras.Input((2,)), *layers])
-    ...     model.compile("sgd", "mse")
-    ...     return model
-    >>> is_example_wise(model(keras.layers.Dense(1)))
-    True
-    >>> is_example_wise(model(keras.layers.Lambda(lambda x: x)))
-    False
+    look at the batch (BatchNormalization) or, in `training`, at chance
+    (Dropout). The model's metrics must exist.
     """
     return (
         type(model).compute_loss is keras.Model.compute_loss
@@ -171,13 +155,6 @@ def labels_match(model: keras.Model, y: Any, outputs: Any) -> bool:
     Where an output or its labels lack an axis, Keras's losses and metrics may
     compute along the examples, or each example with the labels of all others:
     outputs of shape `(n,)`, or `(n, 1, 1)` with labels of shape `(n,)`.
-
-    Args:
-        model: A compiled model.
-        y: Labels, a pytree of what has a `shape`.
-        outputs: The model's outputs for them, likewise.
-
-    Example:
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> one, two = keras.KerasTensor((5,)), keras.KerasTensor((5, 1))

@@ -27,12 +27,10 @@ class Variables(NamedTuple):
     """What local training changes: the values of a model's variables.
 
     Attributes:
-        trainable: One float array for each of `model.trainable_variables`.
-        state: One float array for each variable that layers update while they
-            train, such as BatchNormalization's moving statistics.
-        local: One integer array for each counter or random seed of a layer.
-            They can't be averaged and never leave the client.
-        metrics: One array for each of `model.metrics_variables`.
+        state: Floats that layers update while they train, such as
+            BatchNormalization's moving statistics.
+        local: Integer counters and random seeds of layers. They can't be
+            averaged and never leave the client.
     """
 
     trainable: Arrays
@@ -44,20 +42,10 @@ class Variables(NamedTuple):
 class FunctionalModel:
     """The pure functions of a compiled `keras.Model`.
 
-    The model itself is only read: its variables keep their values whatever is
-    computed here, because everything runs in a `keras.StatelessScope`.
-
-    Args:
-        model: A compiled model whose weights exist.
-        frozen_statistics: Whether layers that keep statistics leave them as
-            they are, and use them in training too, as in inference.
-
-    Attributes:
-        roles: Which of `model.non_trainable_variables` a step changes.
-
-    Raises:
-        ValueError: If the model isn't compiled, has no weights yet, or
-            overrides `train_step` or `test_step`.
+    The model is only read: all runs in a `keras.StatelessScope`. It is refused
+    if it isn't compiled, has no weights yet, or overrides `train_step` or
+    `test_step`. With `frozen_statistics` layers that keep statistics leave them
+    as they are, and use them in training too, as in inference.
     """
 
     def __init__(self, model: keras.Model, frozen_statistics: bool = False):
@@ -117,13 +105,8 @@ class FunctionalModel:
     def build(self, spec: tuple) -> None:
         """Creates the metrics, and checks the model, without any example.
 
-        Args:
-            spec: What has a `shape`, without the axis of examples, and a
-                `dtype`, for each array of `(x,)`, `(x, y)` or
-                `(x, y, sample_weight)`: as `FederatedDataset.element_spec`.
-
-        Raises:
-            ValueError: If the model can't be run on such examples.
+        `spec` is as `FederatedDataset.element_spec`. Raises ValueError if the
+        model can't be run on such examples.
         """
         batch = keras.tree.map_structure(_one_row, tuple(spec))
         self._trial.run_on_shapes(batch, "`spec`")
@@ -134,12 +117,8 @@ class FunctionalModel:
 
         Keras creates a model's metrics when it first sees labels. The model
         is tried on each new combination of shapes and dtypes, so that what it
-        can't take is an error that names the client, and not one from inside
-        a compiled round.
-
-        Raises:
-            ValueError: If the model can't be run on the examples, or its
-                losses can't take the labels.
+        can't take is a ValueError that names the client, and not an error from
+        inside a compiled round.
         """
         outputs = self._trial.run(batch, client_id)
         self._see(batch)
@@ -164,12 +143,8 @@ class FunctionalModel:
     ) -> Variables:
         """The variables at the start of local training or of evaluation.
 
-        Args:
-            trainable: Values of `model.trainable_variables`.
-            non_trainable: Values of `model.non_trainable_variables`.
-            seed: An int32 array of shape `(2,)`, not negative, from which
-                the layers' random seeds are made, or None to keep those
-                given.
+        Layers' random seeds are made of `seed`, two int32 of at least 0; None
+        keeps those that are given.
         """
         local = [non_trainable[i] for i in self.roles.local]
         for number, is_seed in enumerate(self.random_seeds):
@@ -216,10 +191,8 @@ class FunctionalModel:
             optimizer: Scales the loss where it asks for that (mixed
                 precision in float16), at `optimizer_values`.
 
-        Returns:
-            A scalar, and `variables` with new `state`, `local` and `metrics`;
-            where the backend's own `fit` keeps what a layer assigns to its
-            trainable weights, with that in `trainable`.
+        `trainable` of the result is new only where the backend's own `fit`
+        keeps what a layer assigns to its trainable weights.
         """
         weights = self.model.trainable_variables
         changing = (self._state, self._local, self.metrics_variables)
@@ -295,9 +268,8 @@ class FunctionalModel:
     def metrics_result(self, metrics: Arrays) -> dict[str, Any]:
         """Metric values by Keras's names from the metrics' variables.
 
-        A metric of several values has one name for each: those of a dict are
-        the dict's keys, as in Keras's own logs, and those of an array
-        `name_0`, `name_1`, ....
+        Of a metric of several values a dict's keys are names, as in Keras's
+        logs, and an array's are `name_0`, `name_1`, ....
         """
         mapping = zip(self.metrics_variables, metrics, strict=True)
         with StatelessScope(mapping):
@@ -308,9 +280,9 @@ class FunctionalModel:
 
     @functools.cached_property
     def count_batch(self) -> Callable[..., Arrays]:
-        """`(trainable, non_trainable, metrics, batch) -> metrics`, compiled.
+        """Compiled, what `keras.Model.test_step` does to the metrics.
 
-        What `keras.Model.test_step` does to the metrics.
+        Of `(trainable, non_trainable, metrics, batch)`.
         """
 
         def count(trainable, non_trainable, metrics, batch):
@@ -360,18 +332,12 @@ def _flatten_result(result: Any, name: str, flat: dict[str, Any]) -> None:
 
 
 class _AssigningScope(StatelessScope):
-    """A scope in which layers may assign weights that are trained.
+    """A scope in which layers may assign `weights` that are trained.
 
     Where a backend assigns in place, the gradient with respect to a weight is
     that with respect to all values that it has in a step, and none flows
     through what is assigned. Elsewhere it flows, as in the backend's `fit`.
-
-    Args:
-        mapping: Pairs of a variable and its value.
-        weights: The variables of `mapping` that are trained.
-
-    Attributes:
-        foreign: What was assigned in the scope and isn't in `mapping`.
+    `foreign` is what was assigned and isn't in `mapping`.
     """
 
     def __init__(self, mapping: Sequence[Any], weights: Sequence[Any]):

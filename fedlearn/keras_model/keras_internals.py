@@ -72,13 +72,7 @@ def single_losses(
 ) -> list[tuple[Any, Any, Any]]:
     """The loss function of each output, with its labels and its output.
 
-    Args:
-        model: A compiled model.
-        y: Labels in the structure in which a client has them.
-        y_pred: The model's outputs.
-
-    Returns:
-        Nothing where the losses aren't known, or the structures don't fit.
+    Nothing where the losses aren't known, or the structures don't fit.
     """
     compiled = getattr(model, "_compile_loss", None)
     if compiled is None or not compiled.built:

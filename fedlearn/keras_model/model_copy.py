@@ -16,18 +16,8 @@ from fedlearn.optimizers.functional import fresh_optimizer
 def copy(model: keras.Model) -> keras.Model:
     """A model of the same structure and compilation, with its own variables.
 
-    Its weights are freshly initialised; the caller assigns them.
-
-    Raises:
-        ValueError: If the model can't be made again from its configuration.
-
-    Example:
-
-    >>> import keras
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    >>> model.compile(loss="mse")
-    >>> copy(model) is model
-    False
+    They are freshly initialised. Raises ValueError if the model can't be made
+    again from its configuration.
     """
     try:
         with _uncompiled(model):
@@ -85,10 +75,9 @@ def _remedy(model: keras.Model) -> str:
 
 @contextlib.contextmanager
 def _uncompiled(model: keras.Model) -> Iterator[None]:
-    """Lets Keras clone a model without its compilation.
+    """Lets Keras clone a model without its compilation, which is replaced.
 
-    It would make loss and metrics of their configurations, some of which
-    can't be read back, such as a function's; and they are replaced.
+    Some losses and metrics can't be read back from their configurations.
     """
     layers = keras_internals.layers(model)
     compiled = [part for part in layers if getattr(part, "compiled", False)]
@@ -104,9 +93,8 @@ def _uncompiled(model: keras.Model) -> Iterator[None]:
 def refresh(model: keras.Model) -> None:
     """Makes anew what layers have computed of their variables' values.
 
-    A Normalization layer computes with a copy of the mean and variance that
-    it was adapted to. What a file would restore is restored here, so that a
-    model predicts what it will after it was saved and loaded.
+    As a file would: a Normalization layer computes with a copy of the mean and
+    variance that it was adapted to.
     """
     base = keras.Layer.load_own_variables
     for layer in keras_internals.layers(model):

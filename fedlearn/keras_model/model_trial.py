@@ -18,8 +18,7 @@ _NUM_ROWS = 5
 class ModelTrial:
     """Runs a model on the first examples of each combination of shapes.
 
-    Args:
-        model: The `FunctionalModel`; none of its variables changes.
+    None of its variables changes.
     """
 
     def __init__(self, model: Any):
@@ -29,14 +28,10 @@ class ModelTrial:
         self._metrics_known: set[Any] = set()
 
     def run(self, batch: tuple, client_id: str) -> Any:
-        """Checks that the model takes the examples; creates its metrics.
+        """The model's outputs for some examples, or their shapes.
 
-        Returns:
-            The model's outputs for some of them, or their shapes.
-
-        Raises:
-            ValueError: If the model can't be run on them, or has a metric
-                that can't be merged over clients.
+        Creates its metrics. Raises ValueError if the model can't be run on
+        the examples, or has a metric that can't be merged over clients.
         """
         key = _key(batch)
         outputs = self.run_on_shapes(batch, f"client {client_id!r}")
@@ -47,12 +42,7 @@ class ModelTrial:
         return outputs
 
     def run_on_shapes(self, batch: tuple, whose: str) -> Any:
-        """As `run`, but metrics aren't checked: the examples are made up.
-
-        Args:
-            batch: At least one example.
-            whose: For errors.
-        """
+        """As `run`, but metrics aren't checked: the examples are made up."""
         key = _key(batch)
         if key not in self._outputs:
             outputs, loss = self._try(batch, whose)
@@ -149,10 +139,7 @@ class ModelTrial:
         ]
 
     def _doubtful_metrics(self, batch: tuple, outputs: Any) -> dict[int, str]:
-        """Names of the metrics that may not be sums, by id of variable.
-
-        Keras's own are, where each label stands beside its output.
-        """
+        """Names of metrics that may not be sums, by id of variable."""
         _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         _, compiled = keras_internals.compiled_metrics(self._model)
         if y is None or labels_match(self._model, y, outputs):
@@ -175,10 +162,10 @@ def _key(batch: tuple) -> tuple:
 
 
 def _batch_size(model: keras.Model, batch: tuple) -> int:
-    """How many examples to try: what could be taken for no other axis.
+    """How many examples to try: a number that is no other axis's length.
 
-    With one example, or with as many as there are columns, labels would be
-    broadcast that can't be in other batches.
+    With one, or as many as there are columns, labels would be broadcast that
+    can't be in other batches.
     """
     inputs = keras.tree.flatten(getattr(model, "inputs", None))
     if inputs and inputs[0] is not None and inputs[0].shape[0] is not None:

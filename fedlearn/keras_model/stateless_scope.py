@@ -14,15 +14,6 @@ class StatelessScope(keras.StatelessScope):
     `a.assign(b)` the scope has the variable `b` itself as `a`'s value. Read
     later it is what `b` holds by then, and read after the scope's end what
     `b` held before its beginning.
-
-    Example:
-
-    >>> a, b = (keras.Variable([1.0]), keras.Variable([2.0]))
-    >>> with StatelessScope() as scope:
-    ...     _ = a.assign(b)
-    ...     _ = b.assign([3.0])
-    >>> float(scope.get_current_value(a)[0])
-    2.0
     """
 
     def add_update(self, update: tuple[Any, Any]) -> None:
@@ -34,8 +25,8 @@ class StatelessScope(keras.StatelessScope):
 def current(tree: Any) -> Any:
     """A pytree with arrays of the backend where it has variables.
 
-    What is computed in a `StatelessScope` may be a variable as it is, such as
-    the `result` of many a metric. It must be read before the scope ends.
+    What is computed in a `StatelessScope` may be a variable, such as the
+    `result` of many a metric. It must be read before the scope ends.
     """
     return keras.tree.map_structure(
         lambda leaf: (
@@ -50,13 +41,7 @@ def current(tree: Any) -> Any:
 class OnShapes(keras.Operation):
     """A function run on `keras.KerasTensor`s: nothing is computed.
 
-    Running a model would compile every one of its operations by itself on
-    JAX.
-
-    Args:
-        fn: Of one argument, a pytree of backend arrays.
-
-    Example:
+    Running a model would compile each of its operations by itself on JAX.
 
     >>> shapes = OnShapes(lambda x: keras.ops.sum(x, axis=0))
     >>> shapes(keras.KerasTensor((5, 3))).shape

@@ -37,15 +37,12 @@ class Roles(NamedTuple):
 
 
 def roles(model: keras.Model) -> Roles:
-    """The roles of a model's variables.
+    """The roles of a compiled model's variables.
 
     A step is traced on shapes alone, and what gets a new value in it changes.
     How layers list their variables doesn't tell: a Normalization layer's mean
     and a frozen layer's moving statistics stand in the same lists as those of
     a layer that trains.
-
-    Args:
-        model: A compiled model whose weights exist.
     """
     changed = _changed(model)
     state, local, frozen = [], [], []

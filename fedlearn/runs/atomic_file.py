@@ -8,14 +8,8 @@ from typing import Any
 def write(path: Any, data: bytes, durable: bool = True) -> None:
     """Writes a file under another name beside it, and renames it.
 
-    A kill leaves at most the half `path.partial`, which the next write of
-    the same file overwrites.
-
-    Args:
-        path: Where to; folders that aren't there are made.
-        data: All of it.
-        durable: Whether it survives a loss of power too: file and folder are
-            flushed.
+    A kill leaves at most the half `path.partial`, which the next write
+    overwrites. `durable`: it survives a loss of power, too.
     """
     path = os.path.abspath(os.fspath(path))
     folder = os.path.dirname(path)

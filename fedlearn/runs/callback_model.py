@@ -14,8 +14,7 @@ class CallbackModel:
     """The model with the server's optimizer.
 
     ReduceLROnPlateau, LearningRateScheduler and TensorBoard look at
-    `model.optimizer`, and in federated training that is the server's. The
-    model itself keeps the optimizer that it was compiled with, so that what
+    `model.optimizer`. The model itself keeps its own, so that what
     ModelCheckpoint saves loads as the user compiled it.
     """
 

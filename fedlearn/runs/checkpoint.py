@@ -25,13 +25,8 @@ _OF_THE_RUN = ("_model", "params")
 class Restored(NamedTuple):
     """What a checkpoint holds.
 
-    Attributes:
-        state: The server's state.
-        schedule: What the schedule remembers.
-        history: Lists of metrics, by name.
-        per_client: Such lists of each validation client, where kept.
-        callbacks: What callbacks remember, from `callback_state`.
-        stopped: Whether a callback had ended the run.
+    `per_client` has a `history` for each validation client, `callbacks` what
+    `callback_state` gave; `stopped`: a callback had ended the run.
     """
 
     state: ServerState
@@ -46,10 +41,10 @@ class Checkpoint:
     """One file in a folder, replaced atomically.
 
     Args:
-        folder: Where; made if it isn't there.
-        identity: What must be equal for a run to go on from the checkpoint,
-            as plain JSON; see `fedlearn.runs.run_identity`.
-        versions: What is told, where it differs, by a warning.
+        folder: Made if it isn't there.
+        identity: What must be equal for a run to go on, as plain JSON; see
+            `fedlearn.runs.run_identity`.
+        versions: What is told by a warning where it differs.
     """
 
     FILE = "checkpoint.fedlearn"
@@ -69,11 +64,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: Any) -> Written | None:
-        """What is in the folder, of whatever run; None if there is nothing.
-
-        Raises:
-            ValueError: If it is damaged.
-        """
+        """What is in the folder, of whatever run; None if there is nothing."""
         path = os.path.join(os.fspath(folder), cls.FILE)
         return state_file.read(path) if os.path.exists(path) else None
 
@@ -87,16 +78,7 @@ class Checkpoint:
     def restored(
         self, written: Written, like: ServerState, client_state: Any = ()
     ) -> Restored:
-        """What `read` found, if it is of this run.
-
-        Args:
-            written: From `read`.
-            like: A state of the process.
-            client_state: What a client keeps that is seen first.
-
-        Raises:
-            ValueError: If it is of another run.
-        """
+        """What `read` found; a ValueError if it is of another run."""
         facts = written.facts if isinstance(written.facts, dict) else {}
         theirs = facts.get("identity")
         if not isinstance(theirs, dict):
@@ -197,8 +179,7 @@ def callback_state(
 ) -> list[dict[str, Any]]:
     """What callbacks count and compare: their numbers, and lists of arrays.
 
-    EarlyStopping's patience, ReduceLROnPlateau's cooldown and
-    ModelCheckpoint's best value go on where they were.
+    So EarlyStopping's patience and ModelCheckpoint's best value go on.
     """
     states = []
     for callback in callbacks:

@@ -27,18 +27,10 @@ _NAME = re.compile("[0-9a-f]{64}")
 class ClientStates(Mapping[str, Any]):
     """An immutable mapping from client ids to pytrees of NumPy arrays.
 
-    States beyond `memory` bytes are in files, those first that were updated
-    longest ago; each is written once, and read when it is asked for. Where
-    they are changes nothing in a run.
-
-    Args:
-        states: A mapping to begin with.
-        folder: Where the files are; None for a temporary folder
-            (`tempfile.gettempdir()`) that goes away with the states.
-        memory: How many bytes of states to keep in memory; None for
-            128 MiB.
-
-    Example:
+    States beyond `memory` bytes (128 MiB) are files in `folder` (a temporary
+    one that goes away with the states), those first that were updated longest
+    ago; each is written once, and read when it is asked for. Where they are
+    changes nothing in a run.
 
     >>> none = ClientStates()
     >>> one = none.updated({"anna": [np.zeros(3)]})
@@ -61,11 +53,7 @@ class ClientStates(Mapping[str, Any]):
         self._make_room()
 
     def updated(self, states: Mapping[str, Any]) -> "ClientStates":
-        """These states with others for some clients; these stay as they are.
-
-        Args:
-            states: From client ids to pytrees of NumPy arrays.
-        """
+        """These states with others for some clients; these stay as they are."""
         entries = self._entries.copy()
         for client_id, state in states.items():
             entries.pop(client_id, None)  # the order is that of updates
@@ -73,11 +61,7 @@ class ClientStates(Mapping[str, Any]):
         return self._with(entries, self._folder)
 
     def kept_in(self, folder: Any) -> "ClientStates":
-        """The same states; from now on new files go to `folder`.
-
-        Args:
-            folder: As for the constructor.
-        """
+        """The same states; from now on new files go to `folder`."""
         return self._with(self._entries, _Folder.at(folder))
 
     def _with(
@@ -129,14 +113,7 @@ class ClientStates(Mapping[str, Any]):
     # Files of states and of checkpoints.
 
     def index(self, folder: Any) -> dict[str, Any]:
-        """Writes what isn't in a folder yet; says what is where, for `read`.
-
-        Args:
-            folder: Where to.
-
-        Returns:
-            As JSON can hold it.
-        """
+        """Writes what isn't in a folder yet; says in JSON what is where."""
         place = _Folder.at(folder)
         layouts: list[Any] = []
         clients, files = {}, []
@@ -153,15 +130,10 @@ class ClientStates(Mapping[str, Any]):
 
     @classmethod
     def read(cls, index: Any, folder: Any) -> "ClientStates":
-        """The states that `index` wrote, for `shaped`; none is read yet.
+        """The states of an `index`, or anybody's; none is read yet.
 
-        Args:
-            index: From `index`, or anybody's.
-            folder: Where they are.
-
-        Raises:
-            LookupError, TypeError, ValueError, AttributeError: If the index
-                isn't one.
+        Raises LookupError, TypeError, ValueError or AttributeError if it is no
+        index.
         """
         states = cls(folder=folder)
         for client_id, (name, number) in index["clients"].items():
@@ -173,15 +145,11 @@ class ClientStates(Mapping[str, Any]):
         return states
 
     def shaped(self, like: Any) -> "ClientStates":
-        """The states with the structure that a process needs.
+        """The states with the structure of `like`.
 
-        Args:
-            like: A state of it.
-
-        Raises:
-            ValueError: If one has other arrays; if a file isn't there or is
-                damaged. Those that don't fit into memory are read, and their
-                checksums compared, when they are needed.
+        Raises ValueError if one has other arrays, or its file is damaged or
+        not there. Those that don't fit into memory are read, and their
+        checksums compared, when they are needed.
         """
         states = ClientStates(memory=self._memory)
         states._folder, room = self._folder, self._memory
@@ -211,12 +179,7 @@ def folder_of(path: Any) -> str:
 
 
 def sweep(path: Any, index: Any) -> None:
-    """Removes what no state needs any more, once `path` is written.
-
-    Args:
-        path: Of the file of a state.
-        index: That is in it.
-    """
+    """Removes files that no state needs any more, once `index` is written."""
     folder = folder_of(path)
     if os.path.isdir(folder):
         kept = {name for name, _ in index["clients"].values()}

@@ -25,15 +25,7 @@ class LeftOut:
         self._warned = False
 
     def look(self, clients: Mapping[str, Any], num_rejected: int) -> bool:
-        """Looks among the clients of a round.
-
-        Args:
-            clients: From id to arrays.
-            num_rejected: How many updates of the round were not finite.
-
-        Returns:
-            Whether there are such clients in the round.
-        """
+        """Whether a round has such clients; looks if updates were rejected."""
         known = sum(client_id in self._found for client_id in clients)
         for client_id in clients:
             if known >= num_rejected:
@@ -50,13 +42,10 @@ class LeftOut:
     def tell(
         self, stacklevel: int, more: bool = False, before: str = ""
     ) -> None:
-        """Warns of what was found and not told.
+        """Warns of what was found and not told, after the sentence `before`.
 
-        Args:
-            stacklevel: As of `warnings.warn`, counted from the caller.
-            more: Whether earlier ones were told; else nothing is said if
-                there were.
-            before: A sentence to begin with.
+        Unless `more`, only the first time. `stacklevel` counts from the
+        caller.
         """
         new = [i for i in self._found if i not in self._told]
         if not new or (self._told and not more):

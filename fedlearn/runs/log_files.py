@@ -11,9 +11,8 @@ def go_on(
 ) -> None:
     """Makes the files of `CSVLogger`s go on after so many rounds.
 
-    A kill comes at any moment: the file may have rows of rounds that the
-    checkpoint doesn't have, which are going to be computed, and written,
-    again.
+    After a kill a file may have rows of rounds that the checkpoint doesn't
+    have, which are going to be computed, and written, again.
     """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger):
@@ -25,14 +24,8 @@ def go_on(
 def cut(path: str, num_rounds: int, separator: str = ",") -> None:
     """Takes the rows of later rounds off the end of a CSV file.
 
-    Rows further up, of an earlier run that was written to the same file,
-    stay.
-
-    Args:
-        path: Of a file with a header, whose first column is the round, from
-            0.
-        num_rounds: How many rounds there have been.
-        separator: Between columns.
+    The first column is the round, from 0. Rows further up, of an earlier run
+    that was written to the same file, stay.
     """
     with open(path, "rb+") as file:
         lines = file.readlines()

@@ -77,11 +77,7 @@ def _traffic(
 
 
 def client_bytes(process: "LearningProcess") -> tuple[float | None, float]:
-    """What a client sends and gets in a round, in bytes.
-
-    Returns:
-        `(up, down)`; None for what depends on the update.
-    """
+    """Bytes that a client sends and gets; None if they depend on the update."""
     state = process.initialize() if process.state is None else process.state
     down = process.bytes_down(process.broadcast(state))
     if process.program.varies_in_length:

@@ -53,20 +53,17 @@ def identity(
     sampler: "Sampler | None",
     seed: int,
 ) -> dict[str, Any]:
-    """What must be the same for a resumed run to equal an unbroken one.
+    """What must be the same for a resumed run to equal an unbroken one; JSON.
 
     Not the model's initial weights: a run that goes on takes its weights from
-    its checkpoint, so a script without a seed for Keras may be started again.
-    Not callbacks and validation data either: they are the user's to change.
+    its checkpoint. Not callbacks and validation data: they are the user's to
+    change.
 
     Code is told as far as it can be: of functions and classes that aren't a
     library's own (a custom loss, a layer), the compiled code, what it refers
-    by name in its module, defaults and closures, with the weights of models
+    to by name in its module, defaults and closures, with the weights of models
     that aren't trained (a teacher's). What it reads at run time from files or
     through objects with neither `get_config` nor attributes isn't.
-
-    Returns:
-        Plain values that JSON can hold.
     """
     model = process.functional_model.model
     drawn = data.client_ids if sampler is None else sampler.client_ids
@@ -112,8 +109,6 @@ def versions() -> dict[str, str]:
 
 def differences(was: Any, now: Any) -> list[str]:
     """In words, what differs between two identities; nothing if they agree.
-
-    Example:
 
     >>> differences({"seed": 0, "client": {"epochs": 1}},
     ...             {"seed": 0, "client": {"epochs": 2}})
@@ -175,11 +170,7 @@ def _short(value: Any) -> str:
 def describe(thing: Any, model: keras.Model | None = None) -> Any:
     """A thing as plain values that are equal for things that do the same.
 
-    Args:
-        thing: What.
-        model: The one that is trained, whose weights aren't told.
-
-    Example:
+    `model` is the one that is trained, whose weights aren't told.
 
     >>> describe(keras.regularizers.L2(0.5))
     {'class': 'L2', 'l2': 0.5}
@@ -190,8 +181,7 @@ def describe(thing: Any, model: keras.Model | None = None) -> Any:
 class _Description:
     """Describes one thing and its parts.
 
-    Args:
-        changing: Variables that a run changes; others are constants.
+    `changing` has the variables that a run changes; others are constants.
     """
 
     def __init__(self, changing: Iterable[keras.Variable] = ()):
@@ -509,8 +499,7 @@ def _layer(layer: keras.Layer, model: keras.Model) -> Any:
 def _without_names(value: Any, model: keras.Model) -> Any:
     """Without names that Keras makes up, by how many there were before.
 
-    Layers have their number where a configuration refers to them, which it
-    does as `[name, node, tensor]`.
+    A reference to a layer, `[name, node, tensor]`, has its number instead.
     """
     layers = keras_internals.layers(model)
     numbers = {layer.name: f"layer {i}" for i, layer in enumerate(layers)}

@@ -21,13 +21,7 @@ _PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}
 class RunPrivacy:
     """The guarantees of a run: for clients, for single examples, or none.
 
-    Args:
-        process: What is trained.
-        data: Of all clients.
-        sampler: Who takes part; None for everyone in every round.
-
-    Raises:
-        ValueError: If noise and sampling don't go together.
+    Raises ValueError if noise and sampling don't go together.
     """
 
     def __init__(
@@ -64,15 +58,10 @@ class RunPrivacy:
                 callback.set_guarantee(*self.guarantees)
 
     def check_earlier_rounds(self, state: "ServerState", known: bool) -> None:
-        """Whether the rounds of a state to go on from can be counted.
+        """Raises ValueError if a state's rounds are known to have been others.
 
-        Args:
-            state: It.
-            known: Whether it is the process's own; else the rounds are
-                counted as if they had been like this run's.
-
-        Raises:
-            ValueError: If they are known to have been others.
+        Unless it is `known` to be the process's own, they count as if they had
+        been like this run's.
         """
         if not self.guarantees or not int(state.round_num):
             return
@@ -155,8 +144,8 @@ def draws_by_poisson(
 ) -> bool:
     """Whether `clients_per_round` is a number on average, each by a coin.
 
-    Where there is noise, but for such that takes rounds of a fixed size: that
-    clients share, or that is on sums which wrap around.
+    Noise that clients share, or that is on sums which wrap around, takes rounds
+    of a fixed size.
     """
     aggregator = process.aggregator
     if not aggregator.noise or not 0 < clients_per_round <= population:

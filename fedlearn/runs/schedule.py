@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
 
 class Turn(NamedTuple):
-    """One change of the server's weights.
-
-    Attributes:
-        state: The server's state.
-        kept: What the schedule remembers.
-        metrics: As of `LearningProcess.next`.
-        clients: Those whose updates are in it.
-    """
+    """One change of the server's weights, by these `clients`' updates."""
 
     state: "ServerState"
     kept: Any
@@ -45,11 +38,7 @@ class Schedule(abc.ABC):
     sampler: Sampler | None = None
 
     def initialize(self) -> Any:
-        """What it remembers before the first turn.
-
-        Returns:
-            Nested dicts, lists and tuples of arrays, as is what `next` gives.
-        """
+        """What it remembers at first: nested dicts, lists, tuples of arrays."""
         return ()
 
     @abc.abstractmethod
@@ -62,20 +51,12 @@ class Schedule(abc.ABC):
     ) -> Turn:
         """The turn that follows a state. Changes nothing that it is given.
 
-        Args:
-            process: Whose halves are called.
-            state: Its `round_num` counts the turns before.
-            kept: What it remembers.
-            data: Of all clients.
+        `state.round_num` counts the turns before; `kept` is what it remembers.
         """
 
 
 class Rounds(Schedule):
-    """Synchronous rounds: a turn is `next` of the clients that are drawn.
-
-    Args:
-        sampler: Who takes part; None for everyone.
-    """
+    """Synchronous rounds: a turn is `next` of the clients that are drawn."""
 
     def __init__(self, sampler: Sampler | None = None):
         self.sampler = sampler
@@ -102,10 +83,9 @@ def _of_nobody(
 ) -> Turn:
     """A turn in which nobody takes part, as Poisson sampling may draw.
 
-    A round all the same, with its noise, for the server's optimizer and for
-    schedules of rates. Nobody's loss is no number, but it has its place in
-    the history: a plot has a gap there, and a callback that looks for the
-    best value passes it over.
+    A round all the same, with its noise. Nobody's loss is no number, but has
+    its place in the history: a plot has a gap there, and a callback that looks
+    for the best value passes it over.
     """
     broadcast = process.broadcast(state)
     nobody = process.empty_update(broadcast)

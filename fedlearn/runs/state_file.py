@@ -29,18 +29,11 @@ _MAGIC_1 = b"fedlearn state 1\n"
 def save(
     path: Any, state: ServerState, facts: Any = None, schedule: Any = ()
 ) -> None:
-    """Writes a state.
+    """Writes a state, with facts in JSON and what the schedule remembers.
 
     A kill at any moment leaves the old state or the new one, whole: what
     clients keep is there before the file that says what of it is whose. Of
     them only what isn't there yet is written.
-
-    Args:
-        path: Where to.
-        state: What.
-        facts: Anything that JSON can hold, to be given back by `load`.
-        schedule: What the schedule remembers: nested dicts, lists and tuples
-            of arrays.
     """
     index = state.client_states.index(client_states.folder_of(path))
     values = {**state._asdict(), "client_states": {}}
@@ -64,12 +57,9 @@ class Written(NamedTuple):
     """What is in a file that `save` wrote, not yet compared with a process.
 
     Attributes:
-        path: Of the file.
         values: The fields of a `ServerState`, in order, without what clients
             keep.
         clients: What clients keep, not yet `shaped`.
-        facts: What `save` was given.
-        schedule: Likewise.
     """
 
     path: str
@@ -89,16 +79,10 @@ class Written(NamedTuple):
         return int(self.values[ServerState._fields.index("round_num")])
 
     def state(self, like: ServerState, client_state: Any = ()) -> ServerState:
-        """The state, for the process that is to use it.
+        """The state, for a process with states `like` this.
 
-        Args:
-            like: A state of that process; structure, shapes and dtypes are
-                compared.
-            client_state: What a client of it keeps that is seen first.
-
-        Raises:
-            ValueError: If it is the state of another model or another
-                algorithm.
+        `client_state` is what a client keeps that is seen first. Raises
+        ValueError for a state of another model or algorithm.
         """
         state = _fitted(self.path, self.values, like)
         if self.clients and not keras.tree.flatten(client_state):
@@ -118,21 +102,7 @@ class Written(NamedTuple):
 def load(
     path: Any, like: ServerState, client_state: Any = ()
 ) -> tuple[ServerState, Any]:
-    """Reads what `save` wrote.
-
-    Args:
-        path: Where from.
-        like: As for `Written.state`.
-        client_state: As for `Written.state`.
-
-    Returns:
-        `(state, facts)`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, isn't a state, or is the state of
-            another model or another algorithm.
-    """
+    """The state and facts that `save` wrote: `read`, then `Written.state`."""
     written = read(path)
     return written.state(like, client_state), written.facts
 
@@ -140,9 +110,7 @@ def load(
 def read(path: Any) -> Written:
     """Reads what `save` wrote, for a process that is still to be known.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, or isn't a state.
+    Raises FileNotFoundError; ValueError if it is damaged, or isn't a state.
     """
     path = os.fspath(path)
     with open(path, "rb") as file:
@@ -228,10 +196,7 @@ def _fitted(path: str, values: Any, like: ServerState) -> ServerState:
 
 
 def _as(array: np.ndarray, wanted: Any, path: str, name: str) -> Any:
-    """An array in the dtype that a process has it in.
-
-    A state of another backend may have other widths of integers.
-    """
+    """In the dtype a process has: backends' integers differ in width."""
     dtype = keras.backend.standardize_dtype(wanted.dtype)
     fits = array.dtype.name == dtype
     if not fits and array.dtype.kind in "iu" and "int" in dtype:

@@ -19,22 +19,11 @@ _BESIDE_METRICS = ("num_clients", "num_examples", "per_client", "statistics")
 
 
 class Validation:
-    """Evaluations during a run.
+    """Evaluations during a run, as `validation_data` of `fit` asks for.
 
-    Args:
-        data: As `validation_data` of `fit`.
-        frequency: As its `validation_freq`.
-        process: What is trained.
-        clients: What it is trained on, as it was given.
-        class_names: Of the labels that it is trained on.
-
-    Attributes:
-        per_client: The metrics of each client, where they are few.
-
-    Raises:
-        TypeError: If `data` is something else.
-        ValueError: If its labels number classes otherwise than `clients`, or
-            it has clients whose metrics are to be private.
+    `per_client` has the metrics of each client, where they are few. Refuses
+    data whose labels number classes otherwise than those of `clients`, and
+    clients whose metrics are to be private.
     """
 
     def __init__(
@@ -108,8 +97,7 @@ def _check_class_names(ours: tuple[str, ...] | None, data: Any) -> None:
 def _check_private(data: Any, validation: Any) -> None:
     """Raises ValueError if metrics of the clients themselves would be logged.
 
-    They are told by their ids, and by their very arrays. Copies can't be told
-    to be theirs: whoever gives them has to know.
+    They are told by their ids, and by their very arrays; copies aren't.
     """
     ours, theirs = _named(data), _named(validation)
     known = []
