@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from fedlearn import seeds
 from fedlearn.data.client_id import client_of_rows, ids_array
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.pool import Pool, deal, even_cuts
+from fedlearn.partition.pool import Pool, dealt_evenly
 
 
 def by_column(
@@ -17,19 +16,15 @@ def by_column(
 ) -> FederatedDataset:
     """Makes a client of each distinct value of a column, or of several.
 
-    Without `num_clients` the clients are the column's values, as with
-    `FederatedDataset.from_arrays`. With it, whole values are dealt to that
-    many clients at random, to all the same number of values up to one: say,
-    3,500 writers to 100 schools. Examples of one value stay together.
+    Without `num_clients` the clients are the column's values, and their ids,
+    as with `FederatedDataset.from_arrays`. With it, whole values are dealt to
+    that many clients at random, to all the same number of values up to one:
+    say, 3,500 writers to 100 schools.
 
     Args:
-        x, y, seed: See `fl.partition`; without `num_clients` nothing is drawn.
+        x, y, seed: See `fl.partition`.
         values: `(examples,)` strings or integers.
         num_clients: How many clients share the values; None for one a value.
-
-    Returns:
-        A data set whose ids are the values, or numbers with leading zeros if
-        `num_clients` is given.
 
     Raises:
         ValueError: If there are fewer values than clients, or one is missing.
@@ -55,9 +50,5 @@ def by_column(
             f"by_column: values has {len(codes):,} entries, and x and y have "
             f"{pool.total:,} examples. Expected one value for each example."
         )
-    owners = deal(
-        seeds.permutation(len(names), seed, "by_column"),
-        even_cuts(len(names), num_clients),
-        range(num_clients),
-    )
+    owners = dealt_evenly(len(names), num_clients, seed, "by_column")
     return pool.dealt(owners[codes])

@@ -7,7 +7,7 @@ import numpy as np
 from fedlearn import checks, portable_math, seeds
 from fedlearn.data import element as el
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.pool import Pool, deal, even_cuts
+from fedlearn.partition.pool import Pool, dealt_evenly
 
 
 def feature_shift(
@@ -36,8 +36,6 @@ def feature_shift(
       silos: an experimental study", https://arxiv.org/abs/2102.02079, who
       call this level a variance.
 
-    The changed inputs are computed now and kept in memory.
-
     Args:
         x: `(examples, ...)` array of floats; for rotation
             `(examples, height, width)` or
@@ -45,9 +43,6 @@ def feature_shift(
         y, num_clients, seed: See `fl.partition`.
         kind: `"rotation"` or `"noise"`.
         strength: Degrees, of any sign; or a standard deviation, 0 or more.
-
-    Returns:
-        A data set with `x` of the dtype it had.
 
     Raises:
         ValueError: If `x` is no array of floats, or no images where those
@@ -82,8 +77,7 @@ def feature_shift(
             f"feature_shift: strength is {strength!r}. Expected degrees for "
             "a rotation, or a standard deviation of 0 or more for noise."
         )
-    order = seeds.permutation(pool.total, seed, "feature_shift")
-    codes = deal(order, even_cuts(pool.total, num_clients), range(num_clients))
+    codes = dealt_evenly(pool.total, num_clients, seed, "feature_shift")
     shifted = np.empty_like(images)
     for k in range(num_clients):
         rows = np.flatnonzero(codes == k)

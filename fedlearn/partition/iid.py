@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from fedlearn import seeds
 from fedlearn.data.federated_dataset import FederatedDataset
-from fedlearn.partition.pool import Pool, deal, even_cuts
+from fedlearn.partition.pool import Pool, dealt_evenly
 
 
 def iid(x: Any, y: Any, num_clients: int, seed: int = 0) -> FederatedDataset:
@@ -24,6 +23,4 @@ def iid(x: Any, y: Any, num_clients: int, seed: int = 0) -> FederatedDataset:
     [3, 3, 4]
     """
     pool = Pool(x, y, num_clients, "iid")
-    order = seeds.permutation(pool.total, seed, "iid")
-    cuts = even_cuts(pool.total, num_clients)
-    return pool.dealt(deal(order, cuts, range(num_clients)))
+    return pool.dealt(dealt_evenly(pool.total, num_clients, seed, "iid"))

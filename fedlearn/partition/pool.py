@@ -114,6 +114,12 @@ def deal(order: np.ndarray, cuts: np.ndarray, owners: Any) -> np.ndarray:
     return dealt
 
 
+def dealt_evenly(total: int, pieces: int, *key: seeds.Key) -> np.ndarray:
+    """The owner of each of `total` things, which are dealt at random."""
+    order = seeds.permutation(total, *key)
+    return deal(order, even_cuts(total, pieces), range(pieces))
+
+
 def even_cuts(total: int, pieces: int) -> np.ndarray:
     """Ends of pieces of the same size up to one, from 0 to `total`."""
     return np.arange(pieces + 1) * total // pieces
