@@ -6,24 +6,14 @@ from typing import Any
 
 import numpy as np
 
-# float32 has 24 bits for a number's digits.
-FLOAT32_INTEGERS = 1 << 24
+# float32 has 24 bits for a number's digits: it holds all integers up to this.
+_WHOLE = 1 << 24
 
 # Fractions are rounded to float32 everywhere in machine learning, by one part
 # in 17 million; a column that is far from 0 for its spread (time stamps with
 # fractions) loses more than this part of the spread.
 _MOST_LOST = 2.0**-12
 _DIGITS = 2.0**-23
-
-
-def _changed_integers(values: np.ndarray) -> np.ndarray:
-    # The absolute value of the smallest int64 is only right as uint64.
-    size = values.astype(np.uint64)
-    if values.dtype.kind == "i":
-        size = np.where(values < 0, np.uint64(0) - size, size)
-    # Without the zeros at the end of their binary digits.
-    lowest = size & (np.uint64(0) - size)
-    return size // np.maximum(lowest, np.uint64(1)) > FLOAT32_INTEGERS
 
 
 def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
@@ -38,7 +28,11 @@ def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
     array([False, False,  True])
     """
     if values.dtype.kind in "biu":
-        changed = _changed_integers(values)
+        if values.min(initial=0) >= -_WHOLE and values.max(initial=0) <= _WHOLE:
+            return None
+        # Python compares integers with floats exactly.
+        narrow = values.astype(np.float32).tolist()
+        changed = np.array(narrow, object) != values.astype(object)
     else:
         known = values[np.isfinite(values)]
         with np.errstate(over="ignore"):
