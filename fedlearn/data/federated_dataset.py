@@ -518,11 +518,8 @@ class FederatedDataset(Mapping[str, Any]):
         """
         if not self._client_ids:
             raise ValueError("A data set without clients has no element_spec.")
-        for client_id in self._client_ids:
-            element = self._source.load(client_id)
-            if el.num_examples(element):
-                return el.spec_of(element)
-        return el.spec_of(self._source.load(self._client_ids[0]))
+        filled = (i for i in self._client_ids if self._source.num_examples(i))
+        return el.spec_of(self._source.load(next(filled, self._client_ids[0])))
 
     # -- other data sets from this one --------------------------------------
 

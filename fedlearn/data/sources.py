@@ -80,16 +80,11 @@ class ClientColumns:
 
     def load(self, client_id: str) -> el.Element:
         k = self._index[client_id]
-        return self._read(int(self._offsets[k]), int(self._offsets[k + 1]))
+        return el.take(self._columns, slice(*self._offsets[k : k + 2].tolist()))
 
     def all_examples(self) -> el.Element:
         """Every client's examples, in the order of `client_ids`."""
-        return self._read(0, int(self._offsets[-1]))
-
-    def _read(self, start: int, stop: int) -> el.Element:
-        return el.read_only(
-            el.map_arrays(lambda c: c[start:stop], self._columns)
-        )
+        return el.take(self._columns, slice(int(self._offsets[-1])))
 
 
 def group_rows(
@@ -104,7 +99,7 @@ def group_rows(
     offsets = np.concatenate([[0], np.cumsum(counts)])
     if np.any(codes[1:] < codes[:-1]):
         order = np.argsort(codes, kind="stable")
-        element = el.map_arrays(lambda a: a[order], element)
+        element = el.take(element, order)
     return ClientColumns(client_ids, offsets, element)
 
 
