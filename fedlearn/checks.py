@@ -11,23 +11,12 @@ from fedlearn.advice.did_you_mean import did_you_mean
 def number(
     name: str, value: Any, least: float = 0.0, meaning: str = ""
 ) -> float:
-    """A finite number of at least `least`, as a float.
-
-    Args:
-        name: Of the argument, for the error.
-        value: What was given.
-        least: The smallest that is taken.
-        meaning: What it is, for the error.
-
-    Raises:
-        ValueError: If it is something else.
-
-    Example:
+    """A finite number of at least `least`, as a float; else a ValueError.
 
     >>> number("noise", -1, meaning="its deviation over the clip norm")
     Traceback (most recent call last):
     ValueError: `noise` must be a number of at least 0: its deviation over the \
-clip norm. Received: -1.
+    clip norm. Received: -1.
     """
     if not (_is_real(value) and least <= value < math.inf):
         _refuse(name, value, f"a number of at least {least:g}", meaning)
@@ -35,22 +24,14 @@ clip norm. Received: -1.
 
 
 def positive(name: str, value: Any, meaning: str = "") -> float:
-    """A finite number above 0, as a float; as `number`.
-
-    >>> positive("clip_norm", 2)
-    2.0
-    """
+    """A finite number above 0, as a float; as `number`."""
     if not (_is_real(value) and 0 < value < math.inf):
         _refuse(name, value, "a finite number above 0", meaning)
     return float(value)
 
 
 def whole(name: str, value: Any, least: int = 1, meaning: str = "") -> int:
-    """A whole number of at least `least`, as an int; as `number`.
-
-    >>> whole("rounds", 3.0)
-    3
-    """
+    """A whole number of at least `least`, as an int; as `number`."""
     if not (_is_real(value) and least <= value < math.inf and value % 1 == 0):
         _refuse(name, value, f"a whole number of at least {least}", meaning)
     return int(value)
@@ -92,11 +73,7 @@ mean mean?
 
 
 def instance(name: str, value: Any, kind: type, none: bool = False) -> Any:
-    """An instance of a class, or None where `none` says so.
-
-    Raises:
-        TypeError: If it is something else.
-    """
+    """An instance of a class, or None if `none`; else a TypeError."""
     if not isinstance(value, kind) and not (none and value is None):
         package, _, _ = kind.__module__.rpartition(".")
         raise TypeError(

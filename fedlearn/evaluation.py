@@ -84,15 +84,8 @@ def evaluate_values(
 ) -> dict[str, Any]:
     """`evaluate` for weights that are not in the model's variables.
 
-    Args:
-        model: Whose functions to run.
-        trainable: Values of `model.model.trainable_variables`.
-        non_trainable: Values of `model.model.non_trainable_variables`.
-        cohort: The clients.
-        per_client: As for `evaluate`.
-        batch_size: As for `evaluate`.
-        weights_of: From a client's id to its own `(trainable,
-            non_trainable)`, if clients have them.
+    `weights_of` gives a client's own `(trainable, non_trainable)` by its id,
+    if clients have them.
     """
     if batch_size < 1:
         raise ValueError(
@@ -155,8 +148,8 @@ def _batches(model: Any, data: tuple, batch_size: int) -> Iterator[slice]:
     """Which examples are taken at once.
 
     Where a batch of another length is another program, what is left of the
-    last one is taken in powers of four: a few lengths serve all clients, and
-    none is padded. Not where it would be another loss.
+    last one is taken in powers of four: few lengths serve all clients, none
+    padded. Not where it would be another loss.
     """
     size = len(keras.tree.flatten(data)[0])
     start = 0
@@ -175,12 +168,9 @@ def _batches(model: Any, data: tuple, batch_size: int) -> Iterator[slice]:
 
 
 def _groups(cohort: Cohort, num_rows: int) -> Iterator[tuple[tuple, list[str]]]:
-    """Clients' data and their ids: small ones together, which costs less.
+    """Clients' data and their ids, in groups of `num_rows` examples or more.
 
-    Args:
-        cohort: The clients.
-        num_rows: How many examples a group has at least; 0 for groups of one
-            client each, also of those without examples.
+    That costs less. With 0 each client, also without examples, is by itself.
     """
     waiting: list[Client] = []
     count = 0

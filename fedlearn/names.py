@@ -26,13 +26,7 @@ class Name(NamedTuple):
     options: Mapping[str, Any] = {}
 
     def usage(self, name: str) -> str:
-        """How it is written, for the help and for errors.
-
-        Example:
-
-        >>> Name("m:C", ("rate",), ("size",)).usage("c")
-        'c:RATE[,SIZE]'
-        """
+        """How it is written, for the help and for errors: `c:RATE[,SIZE]`."""
         text = name + ":" * bool(self.needed)
         text += ",".join(n.upper() for n in self.needed)
         for i, number in enumerate(self.more):
@@ -54,8 +48,7 @@ def normal(text: str) -> str:
 def read(text: str, names: Mapping[str, Name]) -> tuple[Name, dict[str, float]]:
     """What a string stands for, and the arguments that its numbers are.
 
-    Raises:
-        ValueError: If there is no such name, or its numbers are wrong.
+    Raises ValueError if there is no such name, or its numbers are wrong.
     """
     name, colon, rest = text.partition(":")
     if name not in names:

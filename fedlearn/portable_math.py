@@ -26,16 +26,7 @@ def _polynomial(x: np.ndarray, coefficients: list[float]) -> np.ndarray:
 
 
 def log(x: np.ndarray) -> np.ndarray:
-    """The natural logarithm of positive finite numbers.
-
-    Args:
-        x: `float64` array, above 0.
-
-    Example:
-
-    >>> log(np.array([1.0, np.e])).tolist()
-    [0.0, 1.0]
-    """
+    """The natural logarithm of positive finite float64 numbers."""
     mantissa, exponent = np.frexp(x)
     small = mantissa < math.sqrt(0.5)
     mantissa = np.where(small, 2 * mantissa, mantissa)
@@ -49,16 +40,7 @@ def log(x: np.ndarray) -> np.ndarray:
 
 
 def exp(x: np.ndarray) -> np.ndarray:
-    """The exponential function.
-
-    Args:
-        x: `float64` array, at most 709; far below 0 it gives 0.
-
-    Example:
-
-    >>> exp(np.array([0.0, -1e6])).tolist()
-    [1.0, 0.0]
-    """
+    """The exponential function of float64 numbers, at most 709."""
     # Below -746 the result is under the smallest float64.
     x = np.maximum(x, -800.0)
     power = np.rint(x / (_LN2_HIGH + _LN2_LOW))
@@ -69,17 +51,9 @@ def exp(x: np.ndarray) -> np.ndarray:
 
 
 def cos_turns(x: np.ndarray) -> np.ndarray:
-    """The cosine of angles in full turns: `cos(2 * pi * x)`.
+    """The cosine of float64 angles in full turns: `cos(2 * pi * x)`.
 
     Exactly 1, 0, -1 and 0 at the quarters of a turn.
-
-    Args:
-        x: `float64` array.
-
-    Example:
-
-    >>> cos_turns(np.array([0.0, 0.25, 0.5, 1.75])).tolist()
-    [1.0, 0.0, -1.0, 0.0]
     """
     # All of these steps are exact: the angle is folded into [0, 1/4] of a
     # turn, and from 1/8 on the sine of the rest takes over.
@@ -100,9 +74,8 @@ def cos_turns(x: np.ndarray) -> np.ndarray:
 
 
 def normals(radii: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Standard normal numbers of uniform ones in (0, 1].
+    """Standard normal numbers of uniform ones in (0, 1], by Box and Muller.
 
-    By Box and Muller 1958, "A note on the generation of random normal
-    deviates"; `fedlearn.threefry.normals` makes such of tensors.
+    `fedlearn.threefry.normals` makes such of tensors.
     """
     return np.sqrt(-2 * log(radii)) * cos_turns(turns)

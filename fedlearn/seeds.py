@@ -47,18 +47,7 @@ def _digest(key: tuple[Key, ...]) -> bytes:
 
 
 def fold(*key: Key) -> int:
-    """An integer seed in [0, 2**64) that stands for `key`.
-
-    Args:
-        *key: Integers and strings that say what the seed is for.
-
-    Example:
-
-    >>> fold(0, "client", "f0042") == fold(0, "client", "f0042")
-    True
-    >>> fold(0, "client", "f0042") == fold(1, "client", "f0042")
-    False
-    """
+    """An integer seed in [0, 2**64) that stands for `key`."""
     return int.from_bytes(_digest(key)[:8], "little")
 
 
@@ -85,47 +74,21 @@ _stream = _Stream()
 
 
 def bits(size: int, *key: Key) -> np.ndarray:
-    """`size` random 64-bit integers.
-
-    Returns:
-        An array of shape `(size,)` and dtype `uint64`.
-
-    Example:
-
-    >>> bits(2, 0, "doc").dtype
-    dtype('uint64')
-    """
+    """`size` random 64-bit integers, uint64."""
     return _stream.read(size, key)
 
 
 def uniform(size: int, *key: Key) -> np.ndarray:
-    """`size` numbers, uniform in [0, 1), with 53 random bits each.
-
-    Returns:
-        An array of shape `(size,)` and dtype `float64`.
-
-    Example:
-
-    >>> bool((uniform(1000, 0, "doc") < 1).all())
-    True
-    """
+    """`size` float64 numbers, uniform in [0, 1), with 53 random bits each."""
     return (bits(size, *key) >> np.uint64(11)) * (1.0 / (1 << 53))
 
 
 def normal(size: int, *key: Key) -> np.ndarray:
-    """`size` numbers from the normal distribution with mean 0, deviation 1.
+    """`size` float64 numbers of the normal distribution with deviation 1.
 
-    From two uniform numbers each, with the logarithm and cosine of
-    `fedlearn.portable_math`: the same bits everywhere. The largest magnitude
-    that can come is 8.57; it is exceeded with probability 1e-17.
-
-    Returns:
-        An array of shape `(size,)` and dtype `float64`.
-
-    Example:
-
-    >>> bool(abs(normal(1000, 0, "doc").mean()) < 0.2)
-    True
+    With the logarithm and cosine of `fedlearn.portable_math`: the same bits
+    everywhere. The largest magnitude that can come is 8.57; it is exceeded with
+    probability 1e-17.
     """
     # Number i is made of numbers 2i and 2i + 1, so a longer draw begins the
     # same. 1 - u is never 0.
@@ -134,18 +97,10 @@ def normal(size: int, *key: Key) -> np.ndarray:
 
 
 def permutation(size: int, *key: Key) -> np.ndarray:
-    """A uniformly random order of `range(size)`.
+    """A uniformly random order of `range(size)`, int64.
 
     Sorting by 64 random bits makes every order equally likely, up to ties,
     whose probability is below `size**2 / 2**65`.
-
-    Returns:
-        An array of shape `(size,)` and dtype `int64`.
-
-    Example:
-
-    >>> sorted(permutation(4, 0, "doc").tolist())
-    [0, 1, 2, 3]
     """
     return np.argsort(bits(size, *key), kind="stable")
 
@@ -155,11 +110,6 @@ def generator(*key: Key) -> np.random.Generator:
 
     Reproducible on every machine for one version of NumPy; use `bits`,
     `uniform` or `permutation` where versions must agree too.
-
-    Example:
-
-    >>> generator(0, "doc").normal(size=3).shape
-    (3,)
     """
     key_bits = np.frombuffer(_digest(key), np.uint64)
     return np.random.Generator(np.random.Philox(key=key_bits))

@@ -46,11 +46,7 @@ class Configurable:
         _register()
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor by name, as they are.
-
-        Raises:
-            TypeError: If one isn't kept as an attribute of its name.
-        """
+        """The arguments of the constructor by name, as they are."""
         _register()
         config = {}
         for name in _arguments(type(self)):
@@ -188,14 +184,7 @@ def getter(
 def make(
     text: str, names: Mapping[str, Name], argument: str, **arguments: Any
 ) -> Any:
-    """The object that a string stands for; see `get`.
-
-    Example:
-
-    >>> from fedlearn.names import ENCODERS
-    >>> make("eden:2", ENCODERS, "encoder")
-    Eden(bits=2)
-    """
+    """The object that a string stands for, such as `"eden:2"`."""
     text = normal(text)
     try:
         name, numbers = read(text, names)
@@ -221,8 +210,6 @@ def make(
 
 def shown(value: Any) -> str:
     """As `repr`, with Keras's optimizers and models by what they are.
-
-    Example:
 
     >>> import keras
     >>> shown(keras.optimizers.SGD(0.5, momentum=0.9))

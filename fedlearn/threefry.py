@@ -23,21 +23,7 @@ _BYTE_SIGNS = np.where(
 
 
 def threefry_2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> Any:
-    """The block cipher itself.
-
-    Args:
-        key: Two uint32 arrays.
-        counter: Two uint32 arrays of shapes that broadcast with the key's.
-
-    Returns:
-        Two uint32 arrays.
-
-    Example: a known answer of the authors' library.
-
-    >>> zero = ops.zeros((), "uint32")
-    >>> [hex(int(word)) for word in threefry_2x32((zero, zero), (zero, zero))]
-    ['0x6b200159', '0x99ba4efe']
-    """
+    """The block cipher itself, of two uint32 arrays by a key of two."""
     key_0, key_1 = key
     parity = ops.bitwise_xor(ops.bitwise_xor(key_0, key_1), _word(_PARITY))
     keys = (key_0, key_1, parity)
@@ -63,21 +49,10 @@ def _rotate(word: Any, distance: int) -> Any:
 
 
 def random_bits(seed: Any, num_words: int, stream: int = 0) -> Any:
-    """Uniformly random 32-bit words.
+    """`num_words` random uint32 words, at most 2**33; more begin the same.
 
-    Args:
-        seed: An int32 array of shape `(2,)`.
-        num_words: How many, at most 2**33.
-        stream: A number of at most 32 bits that tells apart what is drawn
-            from one seed.
-
-    Returns:
-        A uint32 array of shape `(num_words,)`; a longer one begins the same.
-
-    Example:
-
-    >>> [hex(int(word)) for word in random_bits([0, 0], 3)]
-    ['0x6b200159', '0x99ba4efe', '0x508efb2c']
+    `seed` is int32 of shape `(2,)`; `stream`, a number of 32 bits, tells apart
+    what is drawn from one.
     """
     seed = ops.cast(ops.convert_to_tensor(seed), "uint32")
     count = (num_words + 1) // 2
@@ -88,21 +63,7 @@ def random_bits(seed: Any, num_words: int, stream: int = 0) -> Any:
 
 
 def random_signs(seed: Any, size: int, stream: int = 0) -> Any:
-    """Independent signs, 32 of each random word, its lowest bit first.
-
-    Args:
-        seed: An int32 array of shape `(2,)`.
-        size: How many.
-        stream: As in `random_bits`.
-
-    Returns:
-        A float32 array of shape `(size,)` of 1 and -1.
-
-    Example:
-
-    >>> [int(sign) for sign in random_signs([0, 0], 8)]
-    [-1, 1, 1, -1, -1, 1, -1, 1]
-    """
+    """Independent float32 signs, 32 of each of `random_bits`, lowest first."""
     words = random_bits(seed, -(-size // 32), stream)
     shifts = ops.convert_to_tensor(np.array([0, 8, 16, 24], np.uint32))
     bytes_ = ops.bitwise_and(
@@ -114,17 +75,9 @@ def random_signs(seed: Any, size: int, stream: int = 0) -> Any:
 
 
 def normals(radii: Any, turns: Any) -> Any:
-    """Two standard normal numbers of each pair of uniform ones.
+    """Two standard normal numbers of each pair of float32 ones in (0, 1].
 
-    By Box and Muller 1958, "A note on the generation of random normal
-    deviates".
-
-    Args:
-        radii: Float32 numbers in (0, 1], of shape `(size,)`.
-        turns: The same; other ones.
-
-    Returns:
-        Of shape `(2 * size,)`.
+    Box and Muller 1958, "A note on the generation of random normal deviates".
     """
     radii = ops.sqrt(-2.0 * ops.log(radii))
     angles = np.float32(2 * np.pi) * turns

@@ -342,7 +342,7 @@ def _as_in_model(
 ) -> "ServerState":
     """`state` with weights that the user gave the model since the last `fit`.
 
-    Keras would train on from them. Those that another process left in a model
+    Keras would train on from them; those that another process left in a model
     that both share are no one's wish.
     """
     if _IN_MODEL.get(process.model) is not state:

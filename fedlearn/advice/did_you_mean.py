@@ -25,19 +25,12 @@ _IN_FULL = {
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """`" Did you mean ...?"` for the nearest known names, or `""`.
 
-    Args:
-        name: What was typed.
-        known: What there is.
-        prefix: Put before the name, such as `"--"`.
-
-    Example:
+    `prefix` is put before each name, such as `"--"`.
 
     >>> did_you_mean("fedadm", ["fedavg", "fedadam"])
     ' Did you mean fedadam?'
     >>> did_you_mean("client_lr", ["client_learning_rate", "client_optimizer"])
     ' Did you mean client_learning_rate?'
-    >>> did_you_mean("xyzzy", ["fedavg", "fedadam"])
-    ''
     """
     lower = {k.lower(): k for k in known}
     name = name.lower().replace("-", "_")

@@ -113,15 +113,8 @@ def answers(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Makes a function answer arguments that it hasn't, but Keras's has.
 
-    Args:
-        words: From an argument to where it belongs.
-
-    Example:
-
     >>> @answers({"epochs": "say `rounds`"})
     ... def fit(rounds): return rounds
-    >>> fit(rounds=3)
-    3
     >>> fit(epochs=3)
     Traceback (most recent call last):
     TypeError: fit() has no argument `epochs`: say `rounds`.

@@ -11,17 +11,7 @@ _OF_KERAS = (*_BACKENDS, "torch", "openvino")
 def explanation(error: ModuleNotFoundError) -> str | None:
     """Why the import of Keras failed, and the way out.
 
-    Args:
-        error: What it raised.
-
-    Returns:
-        A text, or None where it isn't a backend that is missing.
-
-    Example:
-
-    >>> error = ModuleNotFoundError("No module named 'x'", name="x")
-    >>> explanation(error) is None
-    True
+    None where it isn't a backend that is missing.
     """
     missing = (error.name or "").partition(".")[0]
     if missing not in _OF_KERAS:

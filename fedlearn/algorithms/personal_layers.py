@@ -85,11 +85,7 @@ class FedBN(FedPer):
 
 
 class PersonalLayers(Algorithm):
-    """What FedPer does besides Federated Averaging.
-
-    Args:
-        personal: As for `FedPer`.
-    """
+    """What FedPer does besides Federated Averaging."""
 
     def __init__(self, personal: Personal):
         if isinstance(personal, type):

@@ -78,11 +78,7 @@ class Scaffold(FederatedAveraging):
 
 
 class ControlVariates(Algorithm):
-    """What SCAFFOLD does besides Federated Averaging.
-
-    Args:
-        population: The number of all clients.
-    """
+    """What SCAFFOLD does besides Federated Averaging."""
 
     def __init__(self, population: int):
         self.population = checks.whole("population", population)

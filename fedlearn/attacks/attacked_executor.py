@@ -125,12 +125,7 @@ class Told(NamedTuple):
 
 
 class Malicious(ClientProgram):
-    """A client that trains as all do, and sends something else.
-
-    Args:
-        program: What all do.
-        attack: What is sent instead.
-    """
+    """A client that trains as all do, and sends something else."""
 
     def __init__(self, program: ClientProgram, attack: Attack):
         super().__init__(program.trainer, program.aggregator)

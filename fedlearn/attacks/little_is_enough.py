@@ -16,15 +16,6 @@ def largest_z(num_honest: Any, num_malicious: Any) -> Any:
     honest ones must be farther out for the malicious to be in the majority.
     The result is the `z` with `Phi(z) = (n - m - s) / (n - m)` (algorithm 3
     of the paper), and at least 0.
-
-    Args:
-        num_honest: `n - m`, a float32 scalar.
-        num_malicious: `m`, a float32 scalar.
-
-    Example: the paper's 50 clients with 24 malicious.
-
-    >>> round(float(largest_z(ops.array(26.0), ops.array(24.0))), 2)
-    1.43
     """
     total = num_honest + num_malicious
     needed = ops.floor(total / 2 + 1) - num_malicious

@@ -37,21 +37,8 @@ def poison(
 ) -> FederatedDataset:
     """The data set with malicious clients' arrays changed, lazily.
 
-    Args:
-        dataset: Of all clients.
-        malicious: Ids of clients of `dataset`.
-        fn: As for `FederatedDataset.map`; keeps the number of examples.
-
-    Raises:
-        KeyError: If a malicious client isn't in `dataset`.
-
-    Example:
-
-    >>> ds = FederatedDataset.from_clients(
-    ...     {"a": ([[1.0]], [1]), "b": ([[1.0]], [1])})
-    >>> bad = poison(ds, ["b"], lambda client: (-client[0], client[1]))
-    >>> float(bad["a"][0][0, 0]), float(bad["b"][0][0, 0])
-    (1.0, -1.0)
+    `fn` as for `FederatedDataset.map`; it keeps the number of examples.
+    Raises KeyError if a malicious client isn't in `dataset`.
     """
     ids = as_client_ids(malicious)
     for client_id in ids:

@@ -9,11 +9,7 @@ class CompileClock:
     """Adds up the seconds of tracing and compiling in this process.
 
     Functions are traced when they are first called with new shapes, in the
-    middle of a round: without this, the first round would look slower than
-    the others are.
-
-    Attributes:
-        seconds: Since the process began.
+    middle of a round: without this, the first would look slower than others.
     """
 
     def __init__(self) -> None:
@@ -26,7 +22,7 @@ class CompileClock:
             self.seconds += seconds
 
     def traces(self, function: Callable) -> Callable:
-        """`function`, which only runs while it is traced, timed.
+        """`function` timed, which only runs while it is traced.
 
         Functions that are traced inside of it count once.
         """

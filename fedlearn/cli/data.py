@@ -61,8 +61,6 @@ def task_of_run(config: Mapping[str, Any], flags: Any) -> Task:
 def title(flags: Mapping[str, Any]) -> str:
     """The data set and which variant of it, for people.
 
-    Example:
-
     >>> title({"dataset": "emnist", "source": "/data/emnist.sqlite"})
     'emnist (emnist.sqlite)'
     """

@@ -41,15 +41,6 @@ def run(argv: Sequence[str] | None = None) -> None:
 
     The exit code is 0; 2 for a mistake of the user, which is told in one
     line; 130 after Ctrl-C.
-
-    Args:
-        argv: The command line; by default that of this process.
-
-    Example:
-
-    >>> run(["fedlearn", "trian"])
-    Traceback (most recent call last):
-    SystemExit: 2
     """
     _, *words = sys.argv if argv is None else argv
     if len(words) == 2 and words[0] == "help" and words[1] in COMMANDS:

@@ -70,8 +70,6 @@ def load_file(path: str, needs: str = "") -> "keras.Model":
 def is_code(name: Any) -> bool:
     """Whether a model's name is code, which runs when it is loaded.
 
-    Example:
-
     >>> is_code("my_models:build"), is_code("digits_cnn"), is_code("m.keras")
     (True, False, False)
     """
@@ -113,8 +111,7 @@ def how_to_load(model: "keras.Model") -> str:
 def import_keras(debug: bool = False) -> None:
     """Imports Keras and its backend, without what they log meanwhile.
 
-    TensorFlow logs about missing GPUs and CPU instructions before it reads
-    its log level.
+    TensorFlow logs about missing GPUs before it reads its log level.
     """
     if "keras" in sys.modules:
         return

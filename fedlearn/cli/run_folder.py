@@ -23,8 +23,6 @@ class RunFolder:
 
     Each file is replaced as a whole: readers see the old one or the new one.
 
-    Example:
-
     >>> with tempfile.TemporaryDirectory() as path:
     ...     folder = RunFolder(path)
     ...     folder.write_history({"loss": [3, 2], "val_loss": [1]}, 2)

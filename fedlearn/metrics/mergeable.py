@@ -61,11 +61,9 @@ def is_sum(metric: keras.metrics.Metric) -> bool:
 
 
 def check_metric(metric: keras.metrics.Metric) -> None:
-    """Refuses a metric whose variables, or result, nobody can compute.
+    """Raises ValueError for a metric that nobody can compute.
 
-    Raises:
-        ValueError: If it has no variables, or its result asks in Python what
-            they hold.
+    It has no variables, or its result asks in Python what they hold.
     """
     if not metric.variables:
         raise _not_mergeable(
@@ -87,22 +85,18 @@ def check_updates(
     names: dict[int, str],
     batch: Any,
 ) -> bool:
-    """Refuses metrics that aren't sums over the examples of a batch.
+    """Raises ValueError for metrics that aren't sums over a batch's examples.
 
     Args:
         update: What a batch does to the metrics' variables.
         variables: The variables.
         names: By the id of each variable that is to be checked, its metric's
             name.
-        batch: A pytree of arrays with the same number of rows, at least
-            four, which should differ.
+        batch: A pytree of arrays with at least four rows, which should differ.
 
     Returns:
         Whether anything could be learned: False if what comes out isn't
         finite.
-
-    Raises:
-        ValueError: If some variable isn't a sum.
     """
     zeros = [np.zeros(v.shape, v.dtype) for v in variables]
 

@@ -13,8 +13,6 @@ def name_classes(
 
     A metric of the model that is itself called `recall_0` keeps its name.
 
-    Example:
-
     >>> metrics = {"loss": 0.5, "recall_0": 1.0, "recall_1": 0.5}
     >>> name_classes(metrics, ["cat", "dog"], ["recall"])
     {'loss': 0.5, 'recall_cat': 1.0, 'recall_dog': 0.5}

@@ -233,12 +233,7 @@ class FedYogi(FedAdam):
 class Yogi(FedYogi):
     """`FedYogi` with the `beta_2` of Zaheer et al. 2018, for gradients.
 
-    Args:
-        learning_rate: As in `FedAdam`, as are all other arguments.
-        beta_1: Float in [0, 1).
-        beta_2: Float in [0, 1).
-        *args: As in `FedAdam`.
-        **kwargs: As in `FedAdam`.
+    The arguments are those of `FedAdam`.
 
     Example:
 

@@ -1,8 +1,4 @@
-"""Any Keras optimizer as pure functions of its variables' values.
-
-With `fedlearn.keras_model.keras_internals` the only place that uses names of
-Keras that are private.
-"""
+"""Any Keras optimizer as pure functions of its variables' values."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -59,10 +55,9 @@ def _stateless_class(cls: Any) -> type:
 
 
 class FunctionalOptimizer:
-    """The pure functions of a `keras.optimizers.Optimizer`.
+    """The pure functions of a copy of a `keras.optimizers.Optimizer`.
 
-    The optimizer that is given is copied, see `fresh_optimizer`, and never
-    changed.
+    Refuses one that accumulates gradients, or averages the weights.
 
     Args:
         optimizer: Any Keras optimizer.
@@ -72,10 +67,6 @@ class FunctionalOptimizer:
             this optimizer, as Keras does. "rounds": nothing here; the
             learning rate is a variable, set by `with_learning_rate`, since a
             client's own count of steps starts anew in each round.
-
-    Raises:
-        ValueError: If the optimizer accumulates gradients, or averages the
-            weights.
     """
 
     def __init__(
@@ -121,9 +112,7 @@ class FunctionalOptimizer:
     def initial_values(self, trainable: list[Any] | None = None) -> list[Any]:
         """Values of a fresh optimizer, as arrays of the backend.
 
-        Args:
-            trainable: What the model's variables hold. An optimizer that
-                keeps averages of the weights starts from these.
+        One that keeps averages of the weights starts from `trainable`.
         """
         values = [ops.convert_to_tensor(v) for v in self._initial]
         if trainable is not None:
@@ -163,16 +152,7 @@ class FunctionalOptimizer:
     def apply(
         self, values: list[Any], grads: list[Any], trainable: list[Any]
     ) -> tuple[list[Any], list[Any]]:
-        """One step.
-
-        Args:
-            values: The optimizer's variables.
-            grads: One gradient for each of `trainable`, of its shape.
-            trainable: The weights.
-
-        Returns:
-            `(trainable, values)` after the step.
-        """
+        """One step; `(trainable, values)` after it."""
         trainable, values = self.optimizer.stateless_apply(
             values, grads, trainable
         )
@@ -211,18 +191,13 @@ def fresh_optimizer(
     """An optimizer like another, not built yet.
 
     From its configuration, and what that doesn't say: which variables
-    `exclude_from_weight_decay` named, and numbers and texts that were set as
-    attributes.
+    `exclude_from_weight_decay` named (`new_variables` stand for `variables`, in
+    order), and numbers and texts that were set as attributes.
 
     Args:
-        optimizer: What to copy; it isn't changed.
-        variables: What it optimises.
-        new_variables: What the copy will, in the same order.
         rate: The copy's learning rate; None for that of the optimizer.
         stateless: Whether the copy takes `stateless_apply` where Keras's own
             doesn't.
-
-    Example:
 
     >>> kernel, bias = keras.Variable([1.0]), keras.Variable([1.0])
     >>> source = keras.optimizers.SGD(weight_decay=0.1)

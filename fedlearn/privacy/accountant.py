@@ -27,17 +27,13 @@ _RELATIONS = {
 def epsilon(
     composition: Composition, delta: float, accountant: AccountantName
 ) -> float:
-    """Epsilon at a delta.
+    """Epsilon at a delta; a ValueError if the accountant can't have it.
 
     By `"pld"`, privacy loss distributions (Koskela et al. 2020,
     https://arxiv.org/abs/1906.03049): tight, takes seconds, and some 300 MB
     at most; or `"rdp"`, Rényi divergences (Mironov 2017,
     https://arxiv.org/abs/1702.07476): an upper bound some percent higher,
     takes milliseconds.
-
-    Raises:
-        ValueError: If an argument is out of range or the accountant can't
-            account for the event.
     """
     check_delta(delta)
     check_accountant(accountant)
@@ -64,8 +60,7 @@ def best_epsilon(
 ) -> tuple[float, AccountantName]:
     """The lowest epsilon that can be had, and which accountant gave it.
 
-    Both bound it from above. PLD's is the lower one, as a rule; where it
-    can't account, or would take too long, RDP's it is.
+    PLD's, as a rule; RDP's where that can't account, or would take too long.
     """
     by_rdp = OneEventRdp().epsilon(composition, delta)
     if tightest(composition) == "rdp":
@@ -239,8 +234,8 @@ def _composed(make: Any, composition: Composition) -> Any:
 def _quiet_about_orders() -> Iterator[None]:
     """Without dp-accounting's warnings of orders that it leaves out.
 
-    At high sampling rates a series doesn't converge for dozens of fractional
-    orders. Epsilon then comes of the others: an upper bound as before.
+    At high sampling rates dozens don't converge; the others still give an upper
+    bound.
     """
     logger = logging.getLogger("absl")
     logger.addFilter(_is_no_left_out_order)

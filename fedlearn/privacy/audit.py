@@ -122,10 +122,7 @@ def _between(
 ) -> float:
     """The least epsilon with `P(A) <= exp(epsilon) * Q(A) + delta` for all A.
 
-    Args:
-        p: The mean and the deviation of a Gaussian.
-        q: Of another.
-        delta: The probability that may be left over.
+    `p` and `q` are the means and deviations of two Gaussians.
     """
     from scipy import optimize
 

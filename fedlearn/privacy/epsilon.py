@@ -137,13 +137,7 @@ def calibrate_noise_multiplier(
     Args:
         epsilon: Above 0.
         rounds: Number of rounds, 1 or more.
-        delta: This and the others as for `compute_epsilon`.
-        population: See there.
-        clients_per_round: See there.
-        sampler: See there.
-        accountant: See there.
-        min_separation: See there.
-        mechanism: See there.
+        delta: This and all others as for `compute_epsilon`.
 
     Raises:
         ValueError: If an argument is out of range, the accountant can't

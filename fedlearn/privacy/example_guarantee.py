@@ -174,12 +174,8 @@ class ExampleGuarantee:
     ) -> ExampleStatement:
         """Epsilon after some rounds, with all that it takes to mean something.
 
-        Args:
-            rounds: Number of rounds.
-            accountant: `None` or `"pld"` for the tightest that there is: PLD,
-                or RDP with so little noise that PLD would take too long. The
-                statement names it.
-            delta: Another than that of the guarantee.
+        Args as for `epsilon`; without an `accountant` the tightest is taken:
+        PLD, or RDP with so little noise that PLD would take too long.
         """
         accountant, delta = self._checked(accountant or "pld", delta)
         largest, client = self._largest(rounds, accountant, delta)
@@ -265,8 +261,7 @@ class ExampleGuarantee:
 class _Participations:
     """How often each client took part in the first rounds.
 
-    Counted on from the last count, in either direction: one round costs one
-    draw of the sampler.
+    Counted on from the last count: one round costs one draw of the sampler.
     """
 
     def __init__(self, sampler: "Sampler | None") -> None:
@@ -357,8 +352,7 @@ def composition_dp_sgd(
 ) -> Composition:
     """What the steps of one client release of one example.
 
-    Args and errors as for `compute_epsilon_dp_sgd`; of shuffled batches the
-    last pass may be cut short.
+    Of shuffled batches the last pass may be cut short.
     """
     checks.one_of("batches", batches, ("poisson", "shuffled"))
     checks.whole("steps", steps, least=0)

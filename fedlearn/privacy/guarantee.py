@@ -157,13 +157,9 @@ class Guarantee:
     ) -> Statement:
         """Epsilon after some rounds, with all that it takes to mean something.
 
-        Args:
-            rounds: Number of rounds.
-            accountant: `None` for the tightest that there is: PLD, or RDP
-                where PLD can't account: with the sampler `Uniform`, noise
-                that clients share, or so little noise that PLD would take
-                too long. The statement names it.
-            delta: Another than that of the guarantee.
+        Args as for `epsilon`; without an `accountant` the tightest is taken:
+        PLD, or RDP where PLD can't account: with the sampler `Uniform`, noise
+        that clients share, or so little noise that PLD would take too long.
         """
         composition = self.composition(rounds)
         delta = self.delta if delta is None else check_delta(delta)

@@ -23,11 +23,7 @@ class Mechanism(abc.ABC):
 
 
 def check_noise_multiplier(value: float) -> float:
-    """The value, as a float.
-
-    Raises:
-        ValueError: If it is negative or no number.
-    """
+    """The value as a float; a ValueError if it is negative or no number."""
     return checks.number(
         "noise_multiplier",
         value,
@@ -133,13 +129,7 @@ class CohortSize(NamedTuple):
 
 
 class Sized(Mechanism):
-    """A mechanism that holds for rounds of certain sizes only.
-
-    Args:
-        released: A `Mechanism`.
-        *sizes: Those of all links; each must hold.
-
-    Example:
+    """A mechanism that holds for rounds of certain sizes only: all of `sizes`.
 
     >>> mechanism = Sized(Gaussian(1.0), CohortSize(0, 20, "It wraps around."))
     >>> mechanism.compose(Participation("poisson", 100, 10), 1)

@@ -4,11 +4,7 @@ from typing import Any
 
 
 def require_dp_accounting() -> Any:
-    """The module `dp_accounting`, with `rdp` and `pld` imported.
-
-    Raises:
-        ImportError: If it isn't installed; the message says how to.
-    """
+    """The module `dp_accounting`; an ImportError says how to install it."""
     try:
         import dp_accounting
         import dp_accounting.pld

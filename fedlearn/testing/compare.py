@@ -37,12 +37,8 @@ def require_close(
 ) -> None:
     """Raises `Broken` if two pytrees differ by more than rounding.
 
-    Args:
-        actual: A pytree of arrays.
-        expected: Another.
-        tolerance: Of the largest magnitude in all of `expected`: encoders
-            may join arrays to one vector.
-        what: What they are, for the message.
+    `tolerance` is of the largest magnitude in all of `expected`: encoders may
+    join arrays to one vector.
     """
     require_same_layout(actual, expected, what)
     pairs = list(_pairs(actual, expected))

@@ -29,19 +29,10 @@ def check_rules(
     skip: Sequence[str],
     make_trial: Callable[[], Any],
 ) -> None:
-    """Runs rules one after another.
+    """Gives each rule's `check` what `make_trial` makes, one after another.
 
-    Args:
-        subject: The component, for what is said about it.
-        rules: Which.
-        skip: The names of those to leave out.
-        make_trial: Makes what each rule's `check` is given.
-
-    Raises:
-        AssertionError: At the first rule that is broken.
-        ValueError: If `skip` names no rule.
-
-    Example:
+    Raises AssertionError at the first rule that is broken; ValueError if
+    `skip` names no rule.
 
     >>> def positive(number):
     ...     if number <= 0:
