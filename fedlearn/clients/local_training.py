@@ -50,7 +50,9 @@ class LocalTraining(Configurable):
             * `"average"`: clients send them, exact, and the server takes
               their mean, as it does of weights; with a rule that looks at
               clients side by side (`Median`, `Krum`, ...), their median.
-              Refused with noise and with secure sums.
+              Refused with noise and with secure sums. In a round they go no
+              further than a client's steps take them: where those are few,
+              take `BatchNormalization(momentum=0.9)`, not Keras's 0.99.
             * `"local"`: each client keeps its own from round to round, in
               `state.client_states`, and shares the rest: SiloBN (Andreux et
               al. 2020, "Siloed federated learning for multi-centric

@@ -3,8 +3,7 @@
 Each function gives an example to at most one client, and returns a
 `FederatedDataset` whose ids are numbers with leading zeros, so that they sort
 ("00" to "49"). A client's examples keep the order of the pooled arrays. The
-random draws come from `fedlearn.seeds`: the same seed divides alike wherever
-it is run. They have in common:
+same seed divides alike wherever it is run. They have in common:
 
 Args:
     x: `(examples, ...)` array, or a dict, tuple or list of them.
