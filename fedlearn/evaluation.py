@@ -1,5 +1,3 @@
-"""Federated evaluation of any compiled Keras model."""
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""Federated learning as pure functions: a process and its halves."""
-
 import importlib
 import os
 from collections.abc import Callable, Mapping

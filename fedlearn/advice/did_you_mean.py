@@ -1,5 +1,3 @@
-"""The nearest of some names, for errors."""
-
 import difflib
 from collections.abc import Iterable
 

@@ -1,5 +1,3 @@
-"""What to do where Keras can't import its backend."""
-
 import importlib.util
 import os
 

@@ -1,5 +1,3 @@
-"""The interface of everything that makes one update of many."""
-
 from typing import Any, Literal, Self
 
 import keras

@@ -1,5 +1,3 @@
-"""Krum's selection, then a trimmed mean, of El Mhamdi et al. 2018."""
-
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Updates clipped around the last aggregate, of Karimireddy et al. 2021."""
-
 from typing import Any, Literal
 
 from keras import ops

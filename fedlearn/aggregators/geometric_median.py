@@ -1,5 +1,3 @@
-"""The geometric median of updates, of Pillutla et al. 2022."""
-
 import math
 from typing import Any, Literal
 

@@ -1,5 +1,3 @@
-"""The update that is closest to its neighbours, of Blanchard et al. 2017."""
-
 import math
 from typing import Any
 

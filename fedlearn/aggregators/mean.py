@@ -1,5 +1,3 @@
-"""The mean of clients' updates, of McMahan et al. 2017."""
-
 import math
 from typing import Any, Literal, Self
 

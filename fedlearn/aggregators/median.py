@@ -1,5 +1,3 @@
-"""The median of each coordinate, of Yin et al. 2018."""
-
 from typing import Any
 
 from fedlearn.aggregators.robust_rule import RobustRule, num_counted

@@ -1,5 +1,3 @@
-"""The mean of updates clipped in norm, of Sun et al. 2019."""
-
 from typing import Any, Literal
 
 from keras import ops

@@ -1,5 +1,3 @@
-"""The mean of updates without those that are far too long."""
-
 from typing import Any
 
 from keras import ops

@@ -1,5 +1,3 @@
-"""The mean with central differential privacy, put together rightly."""
-
 from typing import Any, Literal
 
 from fedlearn import checks

@@ -1,5 +1,3 @@
-"""What rules that look at each client's update by itself have in common."""
-
 from typing import Any, Literal
 
 import keras

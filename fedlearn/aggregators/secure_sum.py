@@ -1,5 +1,3 @@
-"""The mean by a modular sum, as secure aggregation computes it."""
-
 import math
 from typing import Any
 

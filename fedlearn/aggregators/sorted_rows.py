@@ -1,5 +1,3 @@
-"""Updates sorted by coordinate, those that don't count at the end."""
-
 import math
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""The trimmed mean of each coordinate, of Yin et al. 2018."""
-
 from typing import Any
 
 from keras import ops

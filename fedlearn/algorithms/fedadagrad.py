@@ -1,5 +1,3 @@
-"""FedAdagrad: Adagrad at the server."""
-
 from typing import Any
 
 import keras

@@ -1,5 +1,3 @@
-"""FedAdam: Adam at the server."""
-
 from typing import Any
 
 import keras

@@ -1,5 +1,3 @@
-"""FedAvgM: momentum at the server."""
-
 from typing import Any
 
 import keras

@@ -1,5 +1,3 @@
-"""Federated Averaging."""
-
 from fedlearn.process import LearningProcess
 
 

@@ -1,5 +1,3 @@
-"""FedProx: clients are pulled towards the server's model."""
-
 from typing import Any
 
 import keras

@@ -1,5 +1,3 @@
-"""FedYogi: Yogi at the server."""
-
 from typing import Any
 
 import keras

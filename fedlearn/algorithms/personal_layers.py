@@ -1,5 +1,3 @@
-"""Layers that stay at the client: FedPer and FedBN."""
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

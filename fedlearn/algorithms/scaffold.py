@@ -1,5 +1,3 @@
-"""SCAFFOLD: local steps that don't drift apart."""
-
 from typing import Any
 
 import keras

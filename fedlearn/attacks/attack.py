@@ -1,5 +1,3 @@
-"""What malicious clients send instead of their updates."""
-
 from typing import Any, NamedTuple
 
 from fedlearn.encoders.encoder import Value

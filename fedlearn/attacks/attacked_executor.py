@@ -1,5 +1,3 @@
-"""An executor some of whose clients are malicious."""
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

@@ -1,5 +1,3 @@
-"""Clients that teach the model a secret sign."""
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""Noise in the place of updates."""
-
 from typing import Any
 
 from fedlearn import backend, threefry

@@ -1,5 +1,3 @@
-"""Minus the honest mean, of Xie et al. 2020."""
-
 from typing import Any
 
 from fedlearn.attacks.attack import Attack

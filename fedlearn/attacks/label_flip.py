@@ -1,5 +1,3 @@
-"""Clients whose labels are wrong."""
-
 from collections.abc import Iterable
 from typing import Any
 

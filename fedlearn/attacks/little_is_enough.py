@@ -1,5 +1,3 @@
-"""A small step in the wrong direction, of Baruch et al. 2019."""
-
 import math
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""Which clients are malicious."""
-
 from collections.abc import Iterable
 
 from fedlearn import seeds

@@ -1,5 +1,3 @@
-"""A data set in which some clients' examples are changed."""
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""Updates scaled up, to replace the model."""
-
 from typing import Any
 
 from fedlearn.attacks.attack import Attack

@@ -1,5 +1,3 @@
-"""Updates turned round."""
-
 from typing import Any
 
 from fedlearn.attacks.attack import Attack

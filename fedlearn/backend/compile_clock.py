@@ -1,5 +1,3 @@
-"""How much time has gone into tracing and compiling."""
-
 import functools
 import time
 from collections.abc import Callable

@@ -1,5 +1,3 @@
-"""An end to training where its epsilon would be too high."""
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

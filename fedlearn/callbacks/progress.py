@@ -1,5 +1,3 @@
-"""The progress of `fit` on the terminal or in a notebook."""
-
 import sys
 import time
 from collections.abc import Mapping

@@ -1,5 +1,3 @@
-"""The folder of a run and its files."""
-
 import csv
 import io
 import json

@@ -1,5 +1,3 @@
-"""The interface of every algorithm that is more than Federated Averaging."""
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

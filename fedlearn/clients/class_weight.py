@@ -1,5 +1,3 @@
-"""Weights of examples by their class, as Keras's `fit(class_weight=...)`."""
-
 import math
 import numbers
 import re

@@ -1,5 +1,3 @@
-"""The clients of one round, read when they are needed."""
-
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

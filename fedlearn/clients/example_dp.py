@@ -1,5 +1,3 @@
-"""DP-SGD's arguments."""
-
 from typing import Literal
 
 from fedlearn import checks

@@ -1,5 +1,3 @@
-"""Minibatch training for one model: the functions of `LocalTraining`."""
-
 from typing import Any
 
 import keras

@@ -1,5 +1,3 @@
-"""Minibatch training on one client's examples."""
-
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 

@@ -1,5 +1,3 @@
-"""Which of a model's variables stay at a client."""
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""DP-SGD for one model: the pure functions of `LocalTraining(dp=...)`."""
-
 import inspect
 import math
 from typing import Any

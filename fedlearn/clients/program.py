@@ -1,5 +1,3 @@
-"""A client's round as pure functions, for executors to compile."""
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,5 +1,3 @@
-"""What is configured first, and then built for values of some shapes."""
-
 import copy
 from typing import Any, Self
 

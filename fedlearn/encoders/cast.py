@@ -1,5 +1,3 @@
-"""Numbers in half the bytes."""
-
 from typing import Any, Literal
 
 import keras

@@ -1,5 +1,3 @@
-"""Encoders one after another, as optax chains gradient transformations."""
-
 import copy
 import math
 from collections.abc import Sequence

@@ -1,5 +1,3 @@
-"""Integers with noise of each client's own, for sums that nobody may see."""
-
 import math
 from typing import Any, NamedTuple, Self
 

@@ -1,5 +1,3 @@
-"""One bit a number."""
-
 from fedlearn.encoders.eden import Eden
 
 

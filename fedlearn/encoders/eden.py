@@ -1,5 +1,3 @@
-"""Rotate, round to what is best for normal numbers, scale without bias."""
-
 import math
 from typing import Any
 

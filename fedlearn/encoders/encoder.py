@@ -1,5 +1,3 @@
-"""The interface of everything that changes an update on its way."""
-
 import math
 from typing import Any, Literal
 

@@ -1,5 +1,3 @@
-"""Messages without the bits that can be guessed."""
-
 import bz2
 import zlib
 from collections.abc import Callable

@@ -1,5 +1,3 @@
-"""What a message left out is added to the next one."""
-
 from typing import Any, Self
 
 from keras import ops

@@ -1,5 +1,3 @@
-"""Integers modulo a power of two, which only their sum is decoded from."""
-
 import math
 from typing import Any
 

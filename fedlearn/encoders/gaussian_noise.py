@@ -1,5 +1,3 @@
-"""Noise that the server adds to the sum."""
-
 import math
 from typing import Any, Self
 

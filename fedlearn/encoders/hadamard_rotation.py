@@ -1,5 +1,3 @@
-"""A random rotation that spreads every coordinate over many."""
-
 import functools
 import math
 from typing import Any

@@ -1,5 +1,3 @@
-"""Matrices of low rank."""
-
 import math
 from typing import Any
 

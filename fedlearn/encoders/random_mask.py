@@ -1,5 +1,3 @@
-"""Numbers at random places that client and server both know."""
-
 from typing import Any
 
 import numpy as np

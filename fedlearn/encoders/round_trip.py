@@ -1,5 +1,3 @@
-"""What encoders do to a value, and how many bytes it takes."""
-
 from typing import Any
 
 import keras

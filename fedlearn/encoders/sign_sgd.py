@@ -1,5 +1,3 @@
-"""Signs, and how large numbers are on average."""
-
 from typing import Any
 
 import keras

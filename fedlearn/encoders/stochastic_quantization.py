@@ -1,5 +1,3 @@
-"""Quantization by norms: QSGD."""
-
 from typing import Any
 
 import keras

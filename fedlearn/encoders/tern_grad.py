@@ -1,5 +1,3 @@
-"""Every number is one of three."""
-
 from typing import Any
 
 import keras

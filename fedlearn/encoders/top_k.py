@@ -1,5 +1,3 @@
-"""Only the largest numbers."""
-
 from typing import Any
 
 import keras

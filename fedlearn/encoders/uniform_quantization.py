@@ -1,5 +1,3 @@
-"""Numbers on an evenly spaced grid of a few bits."""
-
 from typing import Any
 
 import keras

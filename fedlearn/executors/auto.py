@@ -1,5 +1,3 @@
-"""The choice of a plan."""
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

@@ -1,5 +1,3 @@
-"""The interface of everything that runs the clients of a round."""
-
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any

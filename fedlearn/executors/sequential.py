@@ -1,5 +1,3 @@
-"""One client after another, each of any length."""
-
 from collections.abc import Callable
 from typing import Any
 

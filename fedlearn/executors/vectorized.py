@@ -1,5 +1,3 @@
-"""Many clients at once, one a lane, exact for any lengths."""
-
 import collections
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,5 +1,3 @@
-"""Whether a client's labels are ones that the model's losses can take."""
-
 from typing import Any, NamedTuple
 
 import keras

@@ -1,5 +1,3 @@
-"""A compiled Keras model as pure functions of its variables' values."""
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

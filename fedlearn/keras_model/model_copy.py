@@ -1,5 +1,3 @@
-"""A compiled copy of a compiled Keras model."""
-
 import contextlib
 from collections.abc import Iterator
 from copy import deepcopy

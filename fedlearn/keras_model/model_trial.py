@@ -1,5 +1,3 @@
-"""What the first examples of a shape tell of a model."""
-
 from typing import Any
 
 import keras

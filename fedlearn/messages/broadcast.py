@@ -1,5 +1,3 @@
-"""What the server sends to every client of a round."""
-
 from typing import Any, NamedTuple
 
 from fedlearn.keras_model.functional_model import Arrays

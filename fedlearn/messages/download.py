@@ -1,5 +1,3 @@
-"""What happens to weights on their way to clients."""
-
 from collections.abc import Sequence
 from typing import Any
 

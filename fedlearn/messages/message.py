@@ -1,5 +1,3 @@
-"""What a client sends to the server."""
-
 from typing import Any, NamedTuple
 
 from fedlearn.keras_model.functional_model import Arrays

@@ -1,5 +1,3 @@
-"""What a process remembers from round to round."""
-
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np

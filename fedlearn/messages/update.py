@@ -1,5 +1,3 @@
-"""What a client's round adds to the total."""
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self

@@ -1,5 +1,3 @@
-"""Metrics with a value for each class, by the classes' names."""
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""How a metric is spread over clients."""
-
 from collections.abc import Mapping
 
 import numpy as np

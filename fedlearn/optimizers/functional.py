@@ -1,5 +1,3 @@
-"""Any Keras optimizer as pure functions of its variables' values."""
-
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any

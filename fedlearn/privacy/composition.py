@@ -1,5 +1,3 @@
-"""What a run released, as an accountant reads it."""
-
 from typing import Any, Literal, NamedTuple
 
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting

@@ -1,5 +1,3 @@
-"""Epsilon of a plan, and the noise for an epsilon: before a run."""
-
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,3 @@
-"""What a run may promise its clients."""
-
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fedlearn import checks

@@ -1,5 +1,3 @@
-"""How often, and how randomly, a client takes part in a run."""
-
 import dataclasses
 from typing import Any, Literal
 

@@ -1,5 +1,3 @@
-"""A private run before it is run: noise, epsilon and bytes."""
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 

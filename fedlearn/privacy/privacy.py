@@ -1,5 +1,3 @@
-"""What a private run says once for all of its noise."""
-
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.privacy.accountant import check_delta

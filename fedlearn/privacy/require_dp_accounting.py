@@ -1,5 +1,3 @@
-"""The package that the accounting is done with, imported where it is used."""
-
 from typing import Any
 
 

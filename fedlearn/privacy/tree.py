@@ -1,5 +1,3 @@
-"""Noise summed in a binary tree: DP-FTRL."""
-
 import math
 
 from fedlearn.privacy.composition import Composition

@@ -1,5 +1,3 @@
-"""Files that are either the old one or the new one, whole."""
-
 import contextlib
 import os
 from typing import Any

@@ -1,5 +1,3 @@
-"""The model as callbacks see it."""
-
 from typing import TYPE_CHECKING, Any
 
 import keras

@@ -1,5 +1,3 @@
-"""What clients keep from round to round, in memory and on disk."""
-
 import contextlib
 import hashlib
 import os

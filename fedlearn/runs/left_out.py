@@ -1,5 +1,3 @@
-"""Which clients are left out of rounds because of what their data hold."""
-
 import warnings
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,3 @@
-"""Files that callbacks write a row a round to, when a run goes on."""
-
 import os
 from collections.abc import Iterable
 

@@ -1,5 +1,3 @@
-"""What a run of `fit` promises its clients, and says of it."""
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 

@@ -1,5 +1,3 @@
-"""Who takes part in a run, and when."""
-
 import abc
 import math
 from collections.abc import Mapping

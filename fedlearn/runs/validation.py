@@ -1,5 +1,3 @@
-"""What `fit` evaluates after rounds."""
-
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 

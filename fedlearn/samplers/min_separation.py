@@ -1,5 +1,3 @@
-"""Nobody again before some rounds have passed."""
-
 from collections.abc import Iterable
 
 from fedlearn import seeds

@@ -1,5 +1,3 @@
-"""Each client by its own coin."""
-
 from collections.abc import Iterable
 
 import numpy as np

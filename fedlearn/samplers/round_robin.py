@@ -1,5 +1,3 @@
-"""Everyone in turn."""
-
 from collections.abc import Iterable
 
 from fedlearn import seeds

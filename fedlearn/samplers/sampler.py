@@ -1,5 +1,3 @@
-"""What every sampler is."""
-
 import abc
 import operator
 from collections.abc import Iterable, Mapping

@@ -1,5 +1,3 @@
-"""A fixed number of clients, all sets equally likely."""
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""What every aggregator must do, as a battery of rules."""
-
 import functools
 from collections.abc import Sequence
 from typing import Any

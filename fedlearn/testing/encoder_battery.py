@@ -1,5 +1,3 @@
-"""What every encoder must do, as a battery of rules."""
-
 import math
 from collections.abc import Sequence
 from typing import Any
