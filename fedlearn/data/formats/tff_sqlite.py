@@ -118,7 +118,7 @@ class TffSqlite:
 
     def _counts(self, split: str | None) -> dict[str, int]:
         path, then = self._path, "GROUP BY client_id"
-        what = "client_id, SUM(num_examples) FROM client_metadata"
+        what = "client_id, COALESCE(SUM(num_examples), 0) FROM client_metadata"
         listed = dict(self._select(what, split, then))
         ids = checked_ids(listed, path)
         found = dict(
