@@ -180,9 +180,9 @@ from fedlearn.messages.update import Update
 
 folder = pathlib.Path(sys.argv[1])
 config = json.loads((folder / "process.json").read_text())
-read = lambda name: wire.from_bytes((folder / name).read_bytes())
+read = lambda name: wire.unpack((folder / name).read_bytes())
 write = lambda name, tree: (folder / name).write_bytes(
-    wire.to_bytes(keras.tree.map_structure(np.asarray, tree)))
+    wire.pack(keras.tree.map_structure(np.asarray, tree)))
 
 # A coordinator: it reads no client, neither before nor after.
 process = fl.LearningProcess.from_config(config)
@@ -211,7 +211,7 @@ def test_a_process_made_again_in_another_computes_the_same(tmp_path):
     x, y = zoo.points(10)
     seed = process.client_seed(state, "a")
     update = process.client_update(broadcast, (x, y), seed)
-    arrays = wire.to_bytes(keras.tree.map_structure(np.asarray, tuple(update)))
+    arrays = wire.pack(keras.tree.map_structure(np.asarray, tuple(update)))
     (tmp_path / "process.json").write_text(json.dumps(process.get_config()))
     (tmp_path / "total").write_bytes(arrays)
     np.savez(tmp_path / "data.npz", x=x, y=y)

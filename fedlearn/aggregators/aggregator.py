@@ -220,26 +220,6 @@ class Aggregator(Buildable):
         ]
         return {"value": value, "weight": weight, "stats": stats}
 
-    def scale(self, summand: Any, factor: Any) -> Any:
-        """A summand that counts `factor` times as much.
-
-        Raises:
-            ValueError: If it has integers, which are added modulo a number.
-        """
-
-        def scaled(array: Any) -> Any:
-            dtype = keras.backend.standardize_dtype(array.dtype)
-            if not keras.backend.is_float_dtype(dtype):
-                raise ValueError(
-                    f"An update of {type(self).__name__} with these encoders "
-                    "is made of integers that are added modulo a power of two,"
-                    " and can't be scaled. Scale it at the client, before it "
-                    "is encoded."
-                )
-            return array * ops.cast(factor, dtype)
-
-        return keras.tree.map_structure(scaled, summand)
-
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
         """What is random at the server this round: noise, as NumPy arrays.
 

@@ -120,11 +120,6 @@ class RobustRule(Aggregator):
             "stats": stats,
         }
 
-    def scale(self, summand: Any, factor: Any) -> Any:
-        # Of a rule all updates count the same; this one is shorter.
-        value = super().scale(summand["value"], factor)
-        return {**summand, "value": value}
-
     def finish(
         self, state: Any, total: Any, params: Any, noise: Any
     ) -> tuple[Value, Any, dict[str, Any]]:

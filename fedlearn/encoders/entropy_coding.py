@@ -79,7 +79,7 @@ class EntropyCoding(Encoder, Wire):
     def to_wire(self, encoded: Any) -> Any:
         """A message's bytes, compressed, a uint8 array."""
         coder = _METHODS[self.method][0]()
-        coded = coder.compress(wire.to_bytes(encoded)) + coder.flush()
+        coded = coder.compress(wire.pack(encoded)) + coder.flush()
         return np.frombuffer(coded, np.uint8)
 
     def from_wire(self, sent: Any, spec: Any = None) -> Any:
@@ -114,7 +114,7 @@ class EntropyCoding(Encoder, Wire):
                     f"{limit}, of the shapes and dtypes {expected[8:start]!r}. "
                     "Do client and server have the same model and encoders?"
                 )
-        return wire.from_bytes(data)
+        return wire.unpack(data)
 
     def _inflate(self, sent: bytes, limit: int) -> bytes:
         coder = _METHODS[self.method][1]()
@@ -130,7 +130,7 @@ class EntropyCoding(Encoder, Wire):
 
 def _plain(spec: Any) -> bytes:
     """The bytes of a message of zeros."""
-    return wire.to_bytes(
+    return wire.pack(
         keras.tree.map_structure(
             lambda s: np.zeros(
                 tuple(s.shape), keras.backend.standardize_dtype(s.dtype)

@@ -70,8 +70,8 @@ def round_trip(
         backend.jit(encode)(arrays, state, round_seed, _words(seed, "client"))
     )
     encoded, stats = message
-    data = wire.to_bytes((chain.to_wire(encoded), stats))
-    received, _ = wire.from_bytes(data)
+    data = wire.pack((chain.to_wire(encoded), stats))
+    received, _ = wire.unpack(data)
     received = chain.from_wire(received, encoded)
     decoded = backend.jit(decode)(
         received, state, round_seed, chain.draw(state, rng)

@@ -217,7 +217,3 @@ def _dtype(name: str) -> np.dtype:
 
 def _is_sent(dtype: np.dtype) -> bool:
     return dtype.kind in "fiub" or hasattr(ml_dtypes, dtype.name)
-
-
-# The names before.
-to_bytes, from_bytes = pack, unpack

@@ -206,7 +206,7 @@ class _Entry:
             assert file is not None
             return folder.put(file.read())
         arrays = keras.tree.flatten(self.state)
-        return folder.put(wire.to_bytes([np.asarray(a) for a in arrays]))
+        return folder.put(wire.pack([np.asarray(a) for a in arrays]))
 
     @property
     def is_there(self) -> bool:
@@ -217,7 +217,7 @@ class _Entry:
         if self.state is not _AWAY:
             return self.state
         assert self.file is not None
-        arrays = wire.from_bytes(self.file.read())
+        arrays = wire.unpack(self.file.read())
         return keras.tree.pack_sequence_as(self.structure, arrays)
 
 

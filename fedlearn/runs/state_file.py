@@ -37,7 +37,7 @@ def save(
     """
     index = state.client_states.index(client_states.folder_of(path))
     values = {**state._asdict(), "client_states": {}}
-    message = wire.to_bytes(
+    message = wire.pack(
         {
             "state": backend.to_numpy(tuple(values.values())),
             "clients": _json(index),
@@ -131,7 +131,7 @@ def read(path: Any) -> Written:
         )
     try:
         old = data.startswith(_MAGIC_1)
-        return Written(path, *_parts(path, wire.from_bytes(data[start:]), old))
+        return Written(path, *_parts(path, wire.unpack(data[start:]), old))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} holds no state that this version can read: {error}."

@@ -203,7 +203,7 @@ def _few(trial: _Trial) -> None:
 
 def _wire(trial: _Trial) -> None:
     built, first = trial.built, trial.clients[0]
-    sent = wire.from_bytes(wire.to_bytes(built.to_wire(first["message"])))
+    sent = wire.unpack(wire.pack(built.to_wire(first["message"])))
     message = built.from_wire(sent, first["message"])
     message = keras.tree.map_structure(ops.convert_to_tensor, message)
     params = built.params(trial.shared["state"], trial.shared["seed"])

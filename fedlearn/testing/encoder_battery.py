@@ -256,8 +256,8 @@ def _sums(trial: _Trial) -> None:
 def _wire(trial: _Trial) -> None:
     trip, chain = trial.clients[0], Chain()
     chain.encoders = (trial.built,)
-    sent = wire.to_bytes((chain.to_wire(trip["encoded"]), trip["stats"]))
-    encoded, _ = wire.from_bytes(sent)
+    sent = wire.pack((chain.to_wire(trip["encoded"]), trip["stats"]))
+    encoded, _ = wire.unpack(sent)
     encoded = chain.from_wire(encoded, trip["encoded"])
     encoded, params = keras.tree.map_structure(
         ops.convert_to_tensor, (encoded, trip["params"])

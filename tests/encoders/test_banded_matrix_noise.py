@@ -95,7 +95,7 @@ def test_a_saved_state_goes_on_with_the_same_noise():
         noise = again.draw(state, rng)
         np.testing.assert_allclose(deviations(noise), expected, rtol=1e-5)
         state, _ = encoder.update(state, (), noise)
-        state = wire.from_bytes(wire.to_bytes(backend.to_numpy(state)))
+        state = wire.unpack(wire.pack(backend.to_numpy(state)))
 
 
 def test_no_noise_is_none():

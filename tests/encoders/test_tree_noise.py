@@ -123,8 +123,8 @@ def test_a_saved_state_goes_on_with_the_same_tree():
         noise = again.draw(state, rng)
         np.testing.assert_array_equal(deviations(noise), expected)
         state, _ = tree.update(state, (), noise)
-        message = wire.to_bytes(backend.to_numpy(state))
-        state = wire.from_bytes(message)
+        message = wire.pack(backend.to_numpy(state))
+        state = wire.unpack(message)
 
 
 def test_a_tree_that_is_full_is_an_error():

@@ -221,7 +221,7 @@ def test_a_state_of_an_unknown_version(process, state, tmp_path):
         {"state": (), "clients": {}, "facts": facts},
         {"state": np.zeros(7), "clients": np.zeros(3), "facts": facts},
     ):
-        message = wire.to_bytes(tree)
+        message = wire.pack(tree)
         path = tmp_path / "odd"
         path.write_bytes(
             b"fedlearn state 2\n" + hashlib.sha256(message).digest() + message
@@ -264,7 +264,7 @@ def test_a_state_of_the_version_before(tmp_path):
 
     process = with_feedback()
     state, _ = process.next(process.initialize(), [zoo.line(8), zoo.line(4)])
-    message = wire.to_bytes(
+    message = wire.pack(
         {
             "state": tuple(backend.to_numpy(state._replace(client_states={}))),
             "clients": dict(state.client_states),
