@@ -550,8 +550,9 @@ class LearningProcess(Configurable):
         Raises:
             ValueError: If it isn't of `message_spec`.
         """
+        read = self._program.from_wire(message)
         num_bytes = len(wire.pack(message))
-        sums = self._accept(broadcast.params, self._program.from_wire(message))
+        sums = self._accept(broadcast.params, read)
         states = {}
         if client_id is not None and keras.tree.flatten(client_state or ()):
             states[client_id] = client_state
@@ -802,7 +803,9 @@ class LearningProcess(Configurable):
             algorithm,
             aggregate[: len(shared)],
             aggregate[len(shared) :],
-            ops.cast(num_clients, "float32"),
+            self.aggregator.num_counted(
+                summand["update"], ops.cast(num_clients, "float32")
+            ),
         )
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.

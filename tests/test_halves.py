@@ -158,6 +158,24 @@ def test_what_a_client_sends_is_checked_before_it_is_read():
         wire.unpack(hostile, like=spec)
 
 
+def test_another_message_than_the_servers_is_refused_by_accept():
+    process = process_of("mean")
+    broadcast = process.broadcast(process.initialize())
+    message, _ = process.client_message(broadcast, CLIENTS["client_0"], 1)
+    first, *others = message.told
+    for told in (others, [*message.told, first], [np.zeros(5, "f4"), *others]):
+        with pytest.raises(ValueError, match="message has told="):
+            process.accept(broadcast, message._replace(told=told))
+    for count in (np.float32(3.5), np.zeros(2, "int32")):
+        with pytest.raises(ValueError, match="message has num_examples="):
+            process.accept(broadcast, message._replace(num_examples=count))
+    with pytest.raises(ValueError, match="Received: list"):
+        process.accept(broadcast, wire.unpack(wire.pack(list(message))))
+    unbuilt = process_of("mean")
+    with pytest.raises(ValueError, match=r"process\.build\(spec\)"):
+        unbuilt.accept(broadcast, message)
+
+
 def test_a_scaled_update_counts_as_much_in_a_mean():
     process = process_of("mean")
     state = process.initialize()

@@ -250,6 +250,16 @@ class Aggregator(Buildable):
         state, metrics = self.chain.update(state, total["stats"], noise)
         return self.aggregate(value, total["weight"]), state, metrics
 
+    def num_counted(self, total: Any, num_clients: Any) -> Any:
+        """As how many clients the aggregate counts, a float32 scalar.
+
+        Args:
+            total: As for `finish`.
+            num_clients: How many are in it, also those without examples.
+        """
+        del total
+        return num_clients
+
     def aggregate(self, value: Value, weight: Any) -> Value:
         """What is made of the sum of updates.
 

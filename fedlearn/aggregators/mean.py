@@ -116,6 +116,13 @@ class Mean(Aggregator):
             return ops.cast(num_examples > 0, "float32")
         return num_examples
 
+    def num_counted(self, total: Any, num_clients: Any) -> Any:
+        if self.weighting != "uniform":
+            return num_clients
+        if self.denominator is None:
+            return total["weight"]
+        return ops.cast(self.denominator, "float32")
+
     def aggregate(self, value: Value, weight: Any) -> Value:
         # Zero where nobody had an example: nothing was learned.
         weight = ops.maximum(weight, 1e-30)

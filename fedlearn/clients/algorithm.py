@@ -174,7 +174,9 @@ class Algorithm(Configurable):
             state: What it kept.
             mean: The aggregate of updates.
             extra: That of the arrays of `extra_spec`.
-            num_clients: How many clients are in it, a float32 scalar.
+            num_clients: As how many clients it counts, a float32 scalar: in
+                an unweighted mean those that have examples, or its fixed
+                denominator, so that mean times this is the sum.
 
         Returns:
             `(update, state, metrics)`: what the server's optimizer gets, what

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.aggregators.aggregator import Aggregator
+from fedlearn.aggregators.aggregator import Aggregator, layout
 from fedlearn.clients import layer_statistics
 from fedlearn.clients.algorithm import Carry, Local
 from fedlearn.clients.local_trainer import LocalTrainer
@@ -270,6 +270,22 @@ class ClientProgram:
         Raises ValueError if it isn't of `message_spec`.
         """
         spec = self.message_spec(on_the_wire=False)
+        if not isinstance(message, Message):
+            raise ValueError(
+                "Expected a Message, as `wire.unpack(data, like=process."
+                f"message_spec)` makes. Received: {type(message).__name__}."
+            )
+        for name in ("told", "num_examples"):
+            found, expected = (
+                layout(getattr(m, name)) for m in (message, spec)
+            )
+            if found != expected:
+                raise ValueError(
+                    f"A client's message has {name}={found}, and {expected} "
+                    "was expected. Do client and server have the same model, "
+                    "and does the server know its metrics, by "
+                    "`process.build(spec)`?"
+                )
         return message._replace(
             update=self.aggregator.from_wire(message.update, spec.update)
         )

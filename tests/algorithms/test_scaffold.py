@@ -142,6 +142,30 @@ def test_a_client_without_examples_keeps_its_variate():
     zoo.assert_equal([variates(after)["0"]], [variates(state)["0"]])
 
 
+@pytest.mark.parametrize(
+    "aggregator",
+    [
+        None,
+        ag.Mean(weighting="uniform", denominator=3.0),
+        ag.SecureSum(clients_per_round=3, bits=24, value_range=20.0),
+    ],
+)
+def test_the_servers_variate_is_the_mean_of_all_clients(aggregator):
+    process = process_of(population=7, aggregator=aggregator)
+    x, y = q.CLIENTS["0"]
+    everyone = {
+        **q.CLIENTS,
+        "empty": (x[:0], y[:0]),
+        "bad": (np.full_like(x, np.nan), y),
+    }
+    state = process.initialize()
+    for cohort in [("0", "1", "empty"), ("2", "bad"), ("3", "0", "bad")] * 2:
+        state, _ = process.next(state, {i: everyone[i] for i in cohort})
+    mean = np.sum(list(variates(state).values()), axis=0) / 7
+    assert np.abs(mean).max() > 0.05
+    np.testing.assert_allclose(q.flat(state.algorithm), mean, atol=1e-4)
+
+
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     process = process_of()
     state = run(process, 2)
