@@ -72,20 +72,15 @@ class LearningProcess(Configurable):
 
     Args:
         model: A compiled `keras.Model` with weights.
-        client: What a client computes: a `fedlearn.LocalTraining`, or a
-            string as for `fedlearn.clients.get`.
-        server_optimizer: A Keras optimizer, or a string as for
-            `fedlearn.optimizers.get`, that gets minus the aggregate of the
-            clients' updates as gradient.
-        aggregator: How updates become one: an aggregator, or a string as for
-            `fedlearn.aggregators.get`.
-        executor: `"auto"`, `"sequential"`, `"vectorized"`, or an instance of
-            `fedlearn.executors.Executor`.
+        client: This and the next ones as for `FederatedAveraging`.
+        server_optimizer: It gets minus the aggregate of the clients' updates
+            as gradient.
+        aggregator: How updates become one.
+        executor: How clients are run.
         broadcast_encoders: What happens to the trainable weights on their way
             to the clients, who start from what is decoded; the server's own
             stay as they are.
-        privacy: A `fedlearn.privacy.Privacy`: delta, where noise comes from,
-            and which metrics are told; None for its defaults.
+        privacy: Delta, where noise comes from, and which metrics are told.
         algorithm: What is done besides Federated Averaging, a
             `fedlearn.algorithms.Algorithm`.
 
@@ -720,14 +715,7 @@ class LearningProcess(Configurable):
         return self.aggregator.spec
 
     def cohort(self, clients: Any) -> Cohort:
-        """The clients of a round, checked against the model as they are read.
-
-        Args:
-            clients: As in `next`.
-
-        Raises:
-            ValueError: If there is none.
-        """
+        """The `clients` of a round, as in `next`, checked as they are read."""
         return Cohort(clients, self._functional)
 
     def _is_personal(self, keeps_statistics: bool) -> IsPersonal:
@@ -755,10 +743,7 @@ class LearningProcess(Configurable):
     def _weights_of(
         self, state: ServerState
     ) -> Callable[[str], tuple[Arrays, Arrays]] | None:
-        """From a client's id to the weights that it predicts with.
-
-        None where all clients predict with the server's.
-        """
+        """Clients' own weights by id; None where all use the server's."""
         overridden = type(self.algorithm).own_weights
         personal = self._personal.trainable or self._personal.state
         if not personal and overridden is Algorithm.own_weights:
@@ -837,15 +822,12 @@ class LearningProcess(Configurable):
         return np.random.Generator(np.random.Philox(key=key))
 
     def empty_update(self, broadcast: Broadcast) -> Update:
-        """The sum of no clients' updates.
+        """The sum of no clients' updates, who would have got `broadcast`.
 
         For a round in which nobody takes part, and whose noise has to be
         added all the same: that there was nobody must not show. A rule that
         looks at updates side by side gets as many as it needs, none of which
         counts.
-
-        Args:
-            broadcast: What they would have been sent.
         """
         nobody = self._program.nothing()
         summand, metrics, *counts = self._accept(broadcast.params, nobody)

@@ -9,20 +9,10 @@ from fedlearn.algorithms.federated_averaging import FederatedAveraging
 class FedAdagrad(FederatedAveraging):
     """Federated averaging with Adagrad at the server.
 
-    Of the mean of clients' changes, delta, the server keeps the momentum m
-    and `v <- v + delta^2`, and moves by
-    `m / (sqrt(v) + epsilon)` (Reddi et al. 2021, "Adaptive federated
-    optimization", algorithm 2, https://arxiv.org/abs/2003.00295), with the
-    constants of its section 5: see `fedlearn.optimizers.FedAdagrad`.
-
-    Args:
-        model: A compiled `keras.Model`.
-        client: As for `FederatedAveraging`.
-        server_optimizer: None for `optimizers.FedAdagrad` with
-            `server_learning_rate`.
-        server_learning_rate: The paper searches 0.001 to 10; this one learns
-            `datasets.digits` well.
-        **arguments: The others of `FederatedAveraging`.
+    As `FedAdam`, with the same arguments, but `v <- v + delta^2`: see
+    `fedlearn.optimizers.FedAdagrad` (Reddi et al. 2021, "Adaptive federated
+    optimization", algorithm 2 and the constants of section 5,
+    https://arxiv.org/abs/2003.00295).
 
     Example:
 

@@ -187,12 +187,7 @@ class Algorithm(Configurable):
     # In evaluation.
 
     def own_weights(self, shared: Arrays, client_state: Any) -> Arrays:
-        """The weights that a client predicts with, of those that are shared.
-
-        Args:
-            shared: The server's.
-            client_state: What the client keeps.
-        """
+        """The weights that a client predicts with, of the server's `shared`."""
         return shared
 
 

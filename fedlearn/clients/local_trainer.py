@@ -84,12 +84,8 @@ class LocalTrainer:
     ) -> Carry:
         """One step of the client's optimizer on one batch.
 
-        Args:
-            broadcast: What the server sent.
-            carry: From the step before.
-            batch: `b` rows.
-            num_real: How many of them count, a scalar, where the last are
-                copies of the first; None if all do.
+        `num_real` of its rows count, where the last are copies of the first;
+        None if all do.
         """
 
         taken: list[bool] = []

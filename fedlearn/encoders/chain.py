@@ -25,10 +25,8 @@ Encoders = str | Sequence[str | Encoder]
 def links(encoders: Encoders) -> tuple[Encoder, ...]:
     """The encoders that are given, some of them perhaps by name.
 
-    Args:
-        encoders: A list of encoders, or of strings as for
-            `fedlearn.encoders.get`; or one string that joins several with
-            `+`.
+    A list of encoders, or of strings as for `fedlearn.encoders.get`; or one
+    string that joins several with `+`.
 
     >>> rotation, quantization = links("rotation+uniform:4")
     >>> quantization.bits

@@ -57,10 +57,10 @@ def _reach(std: float) -> int:
 
 
 def thresholds(half: np.ndarray) -> np.ndarray:
-    """The distribution function of a symmetric distribution, of `m` entries.
+    """The distribution function of a symmetric distribution, as a table.
 
-    `2 m` increasing int32 values, for `-m` to `m - 1`: the first words that
-    stand for a larger integer.
+    Of the probabilities of 0, 1, 2, ...: increasing int32 values for `-m` to
+    `m - 1`, the first words that stand for a larger integer.
     """
     # Of -m, ..., -1, summed from the tail, where the numbers are small.
     below = np.cumsum(half[:0:-1])

@@ -45,12 +45,6 @@ def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
 
     Either of the two is a line in `a`. Between integers nothing is claimed.
     Returns `(rho, xi)`, for a divergence of at most `rho a + xi`.
-
-    Example: much noise is as good as Gaussian noise, `rho = l2^2 / (2 v)`.
-
-    >>> rho, xi = skellam_zcdp(l1=1e4, l2=100.0, variance=1e6)
-    >>> round(rho, 4), round(xi, 3)
-    (0.005, 0.0)
     """
     rho = l2**2 / (2 * variance)
     lines = [

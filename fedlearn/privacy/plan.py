@@ -18,24 +18,17 @@ if TYPE_CHECKING:
 class Plan(NamedTuple):
     """What a private run will take, and what makes that very run.
 
+    The fields are the arguments of `plan`, as they were chosen, and these.
+
     Attributes:
-        noise_multiplier: The noise's standard deviation over the clip norm.
         epsilon_rdp: Epsilon of all rounds by Rényi divergences: what `fit`
             logs in the last one.
         best: The statement by the tightest accountant that can be had: PLD,
             or RDP where noise or sampling rule that out. It names it.
-        rounds: Number of rounds.
-        delta: That belongs to epsilon.
-        population: Number of clients.
-        clients_per_round: How many take part; with `"poisson"` on average.
-        sampler_name: How they are drawn.
-        clip_norm: The largest norm of an update, or `"adaptive"`.
+        sampler_name: `sampler`.
         bytes_up: What a client sends in a round; None if no model was given,
             or if messages differ in length.
         bytes_down: What a client gets in a round; None if no model was given.
-        encoders: What happens to a clipped update on the wire.
-        min_separation: With that sampler, the least distance of two rounds of
-            one client.
     """
 
     noise_multiplier: float
@@ -58,11 +51,7 @@ class Plan(NamedTuple):
         return self.best.epsilon
 
     def aggregator(self, **arguments: Any) -> "PrivateMean":
-        """The aggregator of the run.
-
-        Args:
-            **arguments: Further ones of `fedlearn.aggregators.PrivateMean`.
-        """
+        """The aggregator, with more arguments of `PrivateMean` if given."""
         from fedlearn.aggregators import PrivateMean
 
         return PrivateMean(
@@ -74,11 +63,7 @@ class Plan(NamedTuple):
         )
 
     def privacy(self, **arguments: Any) -> Privacy:
-        """The run's `fedlearn.privacy.Privacy`, with the plan's delta.
-
-        Args:
-            **arguments: Further ones, such as `secure_noise=True`.
-        """
+        """The run's `Privacy`, with the plan's delta and further arguments."""
         return Privacy(self.delta, **arguments)
 
     def sampler(self, clients: Any, seed: int = 0) -> "Sampler | None":
