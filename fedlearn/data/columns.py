@@ -96,8 +96,9 @@ class NumberColumn:
             with np.errstate(invalid="ignore", over="ignore"):
                 places = np.rint(rows * 255).astype(np.uint8)
             if np.array_equal(_bits(table[places]), bits):
-                self._used[places] = True
                 return places
+            for some in self._blocks():
+                self._used[self.values[some]] = True
         new = np.setdiff1d(bits, _bits(table)[self._used])
         free = np.flatnonzero(~self._used)[: len(new)]
         if len(free) < len(new):
@@ -111,11 +112,15 @@ class NumberColumn:
     def _widen(self, dtype: np.dtype, create: Create) -> None:
         shape = self.values.shape
         wide = create(shape, dtype)
-        step = max(1, _COPY_BYTES // max(1, math.prod(shape[1:])))
-        for start in range(0, self._end, step):
-            rows = slice(start, min(start + step, self._end))
-            wide[rows] = self[rows]
+        for some in self._blocks():
+            wide[some] = self[some]
         self.values, self.table = wide, None
+
+    def _blocks(self) -> Iterator[slice]:
+        """Slices of all examples so far, each of some megabytes."""
+        step = _COPY_BYTES // max(1, math.prod(self.values.shape[1:])) or 1
+        for start in range(0, self._end, step):
+            yield slice(start, min(start + step, self._end))
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """The examples of a slice."""

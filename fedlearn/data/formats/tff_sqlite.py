@@ -201,7 +201,7 @@ def read_tff_sqlite(
     with open_tff_sqlite(path) as file:
         counts, chunks = file.read(split)
         offsets = np.cumsum([0, *counts.values()])
-        columns = fill_columns(chunks, np.empty, int(offsets[-1]))
+        columns = fill_columns(chunks, np.zeros, int(offsets[-1]))
     return ClientColumns(tuple(counts), offsets, columns)
 
 
