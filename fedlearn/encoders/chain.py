@@ -248,7 +248,7 @@ class Chain:
         """What is added to other clients', of one client's message."""
         value = self._decode(value, params, self.num_decoded_on_sum)
         if self.clips_again:
-            bound = self._sensitivity(params, self.noise_at)
+            bound = self.noise_bound(params)
             value = norms.scale_down(value, norms.l2(value), bound)
         return value
 
@@ -292,8 +292,10 @@ class Chain:
 
     def noise_bound(self, params: Any) -> Any:
         """The largest L2 norm of a client's part of what noise is added to."""
-        # What is clipped again, is so to the bound before the noise.
-        stop = self.noise_at if self.clips_again else None
+        # What is clipped again, is so to the bound that noise has or sets.
+        stop = None
+        if self.clips_again and self.noise_at is not None:
+            stop = self.noise_at + 1
         return self._sensitivity(params, stop)
 
     def _sensitivity(self, params, stop):

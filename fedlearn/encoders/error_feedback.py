@@ -3,7 +3,14 @@ from typing import Any, Self
 from keras import ops
 
 from fedlearn.encoders.chain import Chain, Encoders
-from fedlearn.encoders.encoder import Encoder, Memory, Spec, Value, Wire
+from fedlearn.encoders.encoder import (
+    Encoder,
+    Memory,
+    Noise,
+    Spec,
+    Value,
+    Wire,
+)
 
 
 class ErrorFeedback(Encoder, Memory):
@@ -34,8 +41,8 @@ class ErrorFeedback(Encoder, Memory):
 
     Raises:
         TypeError: If an element isn't an `Encoder`.
-        ValueError: If a link adds noise at the server, keeps a state there,
-            or makes messages of differing lengths.
+        ValueError: If a link adds noise, keeps a state at the server, or
+            makes messages of differing lengths.
 
     Example:
 
@@ -61,6 +68,12 @@ class ErrorFeedback(Encoder, Memory):
         self.encoders = self._chain.encoders
         for encoder in self.encoders:
             name = type(encoder).__name__
+            if isinstance(encoder, Noise):
+                raise ValueError(
+                    f"ErrorFeedback can't contain {name}, which adds noise: "
+                    "what a client keeps would take it off again. Put it "
+                    "before ErrorFeedback."
+                )
             if encoder.decodes == "sum":
                 raise ValueError(
                     f"ErrorFeedback can't contain {name}, which is decoded "

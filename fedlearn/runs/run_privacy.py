@@ -115,6 +115,13 @@ class RunPrivacy:
                 "as if they had had this noise, these clients and this "
                 "sampling. If they hadn't, epsilon is another."
             )
+        if process.privacy.delta is None:
+            at = " and ".join(f"{g.delta:.3g}" for g in self.guarantees)
+            told.append(
+                f"epsilon is at delta {at}, as nobody gave one. "
+                "privacy=Privacy(delta=...) sets another; of a plan it is "
+                "privacy=plan.privacy()."
+            )
         if not process.privacy.secure_noise:
             way_out = (
                 "clients of a deployment draw their shares themselves."

@@ -166,6 +166,29 @@ def test_what_keeps_norms_is_decoded_with_the_noise(between, on_sum):
     assert Chain([*noise, *between, OwnScale()]).num_decoded_on_sum == on_sum
 
 
+class ClipsForTheServer(fl.encoders.GaussianNoise):
+    """Clips, and lets the server add the noise."""
+
+    bound = "sets"
+
+    def encode(self, value, params, seed):
+        return fl.encoders.Clip(1.0).encode(value, params, seed)[0], ()
+
+    def sensitivity(self, bound, params):
+        return 1.0
+
+
+def test_a_bound_that_noise_sets_itself_holds_after_rounding():
+    chain = Chain([ClipsForTheServer(1.0), OwnScale()]).build(
+        [keras.KerasTensor((2,))]
+    )
+    params = chain.params(chain.init(), np.array([1, 2], np.int32))
+    assert chain.noise_bound(params) == 1.0
+    longer = {"scaled": [ops.array([0.6, 0.8])], "scales": [ops.array(3.0)]}
+    (summand,) = zoo.numpy(chain.decode_summand(longer, params))
+    np.testing.assert_allclose(summand, [0.6, 0.8], rtol=1e-6)
+
+
 def test_what_rounding_adds_is_clipped_before_the_rotation_back():
     spec = [keras.KerasTensor((5, 5), "float32")]
     chain = Chain(

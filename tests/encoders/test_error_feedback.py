@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 import fedlearn as fl
-from fedlearn.encoders import Encoder, Wire
+from fedlearn.encoders import Encoder, Noise, Wire
 from fedlearn.encoders.error_feedback import ErrorFeedback
 from tests import zoo
 
@@ -160,6 +160,12 @@ def test_what_cannot_be_inside():
 
     with pytest.raises(ValueError, match="Put it before ErrorFeedback"):
         ErrorFeedback([Sum()])
+
+    class Hides(Truncate, Noise):
+        noise, bound, decodes = "clients", "sets", "either"
+
+    with pytest.raises(ValueError, match="can't contain Hides, which adds"):
+        ErrorFeedback([Hides()])
     with pytest.raises(ValueError, match="can't contain Whole"):
         ErrorFeedback([Whole()])
     with pytest.raises(ValueError, match="keeps a state at the server"):

@@ -57,6 +57,25 @@ def test_it_says_once_who_takes_part(capsys):
     assert said.count("by its own coin") == 1
 
 
+def test_a_delta_that_nobody_gave_is_told(capsys):
+    plan = privacy.plan(
+        noise_multiplier=1.0,
+        rounds=3,
+        population=20,
+        clients_per_round=5,
+        delta=1e-3,
+        clip_norm=1.0,
+    )
+    run(plan.aggregator(), verbose=2)
+    said = capsys.readouterr().out
+    assert f"at delta {20**-1.1:.3g}, as nobody gave one" in said
+    assert "privacy=plan.privacy()" in said
+    run(plan.aggregator(), terms={"delta": plan.delta}, verbose=2)
+    said = capsys.readouterr().out
+    assert "nobody gave one" not in said
+    assert "at delta 0.001" in said
+
+
 def test_a_sampler_that_is_given_keeps_its_own_accounting():
     sampler = fl.samplers.Uniform(IDS, 5)
     history = run(
