@@ -132,6 +132,7 @@ def test_not_utf8(read):
         (["a", "z"], ValueError, r"'z' \(features\)"),
         (["a", "y"], ValueError, "'y'.*label column"),
         ([], ValueError, "no feature"),
+        (["a", "a"], ValueError, "named twice"),
     ],
 )
 def test_bad_features(read, features, error, match):
