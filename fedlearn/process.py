@@ -232,8 +232,10 @@ class LearningProcess(Configurable):
 
     @property
     def spec(self) -> Any:
-        """A `keras.KerasTensor`, without the axis of examples, for each array
-        of `(x, y)` or so; None before `build` and before a client was read.
+        """A `keras.KerasTensor` for each array of `(x, y)` or so.
+
+        Without the axis of examples; None before `build` and before a client
+        was read.
         """
         examples = self._functional.no_examples
         if examples is None:

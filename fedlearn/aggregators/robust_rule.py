@@ -85,11 +85,7 @@ class RobustRule(Aggregator):
         return ()
 
     def step(self, state: Any, value: Value, weight: Any) -> tuple[Value, Any]:
-        """`aggregate`, of a rule that has a state.
-
-        Returns:
-            `(aggregate, state)`.
-        """
+        """`(aggregate, state)`: `aggregate`, of a rule that has a state."""
         return self.aggregate(value, weight), state
 
     def weight(self, num_examples: Any) -> Any:

@@ -12,6 +12,7 @@ from fedlearn.clients.algorithm import (
     check_mean,
     zeros,
 )
+from fedlearn.process import LearningProcess
 
 
 class Scaffold(FederatedAveraging):
@@ -81,7 +82,7 @@ class ControlVariates(Algorithm):
     def __init__(self, population: int):
         self.population = checks.whole("population", population)
 
-    def check(self, process: Any) -> None:
+    def check(self, process: LearningProcess) -> None:
         check_mean(process, "SCAFFOLD", "adds up control variates")
         if getattr(process.client, "proximal", 0):
             raise ValueError(

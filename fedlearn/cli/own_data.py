@@ -37,8 +37,7 @@ _MOST_CLASSES, _FEW_CLASSES = 1000, 20
 
 
 def check(flags: Any) -> None:
-    """Raises a UsageError where flags contradict each other, or one is
-    missing, and sets `dataset`."""
+    """Sets `dataset`; a UsageError if flags are missing or don't agree."""
     if flags.data is None:
         for name in FLAGS:
             if getattr(flags, name) is not None:

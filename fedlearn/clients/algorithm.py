@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 from keras import ops
@@ -14,6 +14,9 @@ from fedlearn.keras_model.functional_model import Arrays, Variables
 from fedlearn.messages.broadcast import Received
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.serialization import Configurable
+
+if TYPE_CHECKING:
+    from fedlearn.process import LearningProcess
 
 
 class Carry(NamedTuple):
@@ -86,7 +89,7 @@ class Algorithm(Configurable):
 
     # Once, when the process is made.
 
-    def check(self, process: Any) -> None:
+    def check(self, process: "LearningProcess") -> None:
         """Raises ValueError for a process that this can't work in."""
 
     def personal_variables(self, model: keras.Model) -> IsPersonal | None:
@@ -196,7 +199,7 @@ def zeros(spec: Spec) -> Arrays:
     return [ops.zeros(s.shape, s.dtype) for s in spec]
 
 
-def check_mean(process: Any, name: str, why: str) -> None:
+def check_mean(process: "LearningProcess", name: str, why: str) -> None:
     """Raises ValueError where the server doesn't get all updates' mean."""
     aggregator = process.aggregator
     if not isinstance(aggregator, Mean):

@@ -197,9 +197,7 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
     def dp_event(self) -> Any:
         """What is proven of a run, a `fedlearn.privacy.SharedNoise`.
 
-        Raises:
-            ValueError: If it isn't built: rounding counts for more, the more
-                numbers there are.
+        Only once it is built: the more numbers, the more rounding counts.
         """
         if self.noise_multiplier == 0:
             return Gaussian(0.0)

@@ -75,8 +75,9 @@ class LabelCheck:
             )
 
     def _loss(self, one: tuple, outputs: Any, filled: int | None = None) -> Any:
-        """The loss of an example, with 0 for NaN in one of the labels' arrays;
-        for a made-up prediction, and None if it fails.
+        """The loss of an example, with 0 for NaN in one of the labels' arrays.
+
+        Of a made-up prediction, and None if it fails.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(one)
         arrays = keras.tree.flatten(y)

@@ -2,8 +2,7 @@
 
 With a strategy matrix `C`, lower triangular, the noise of the rounds is
 `C^-1 w`, `w` independent and Gaussian: what a round adds in noise, later
-ones take back in part. `C` is Toeplitz with the coefficients `c` in its
-first column, so it takes `len(c) - 1` past draws to make the next.
+ones take back in part. `C` is told by `c`, its first column.
 """
 
 import math
