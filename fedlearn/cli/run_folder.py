@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli.flags import UsageError, define
 from fedlearn.cli.model import is_code
+from fedlearn.cli.train_help import HELP
 
 if TYPE_CHECKING:
     import keras
@@ -110,15 +111,13 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """What the run was; its `flags` are as checked as those of a command
         line."""
-        from fedlearn.cli import train  # which imports this module
-
         config = self.read_json(self.CONFIG)
         found = config.get("flags") if isinstance(config, dict) else None
         if not isinstance(found, dict) or not {
             *("algorithm", "dataset", "model")
         } <= set(found):
             raise self._changed(self.CONFIG, "has no flags of a run")
-        known = define(train.HELP)
+        known = define(HELP)
         for name, value in found.items():
             if name not in known or value is None:
                 continue
