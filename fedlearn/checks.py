@@ -18,21 +18,21 @@ def number(
     ValueError: `noise` must be a number of at least 0: its deviation over the \
     clip norm. Received: -1.
     """
-    if not (_is_real(value) and least <= value < math.inf):
+    if not (is_real(value) and least <= value < math.inf):
         _refuse(name, value, f"a number of at least {least:g}", meaning)
     return float(value)
 
 
 def positive(name: str, value: Any, meaning: str = "") -> float:
     """A finite number above 0, as a float; as `number`."""
-    if not (_is_real(value) and 0 < value < math.inf):
+    if not (is_real(value) and 0 < value < math.inf):
         _refuse(name, value, "a finite number above 0", meaning)
     return float(value)
 
 
 def whole(name: str, value: Any, least: int = 1, meaning: str = "") -> int:
     """A whole number of at least `least`, as an int; as `number`."""
-    if not (_is_real(value) and least <= value < math.inf and value % 1 == 0):
+    if not (is_real(value) and least <= value < math.inf and value % 1 == 0):
         _refuse(name, value, f"a whole number of at least {least}", meaning)
     return int(value)
 
@@ -46,7 +46,7 @@ def fraction(
     Traceback (most recent call last):
     ValueError: `fraction` must be above 0 and below 1. Received: 1.
     """
-    if not (_is_real(value) and 0 < value <= 1 and (one or value < 1)):
+    if not (is_real(value) and 0 < value <= 1 and (one or value < 1)):
         end = "at most 1" if one else "below 1"
         _refuse(name, value, f"above 0 and {end}", meaning)
     return float(value)
@@ -83,7 +83,8 @@ def instance(name: str, value: Any, kind: type, none: bool = False) -> Any:
     return value
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether it is a real number, and no bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 

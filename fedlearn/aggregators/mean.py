@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.encoders.chain import Encoders
@@ -65,7 +66,9 @@ class Mean(Aggregator):
                 "`weighting` must be 'num_examples' or 'uniform'. Received: "
                 f"{weighting!r}."
             )
-        if denominator is not None and not 0 < denominator < math.inf:
+        if denominator is not None and not (
+            checks.is_real(denominator) and 0 < denominator < math.inf
+        ):
             raise ValueError(
                 "`denominator` must be a positive number, or None for the "
                 f"sum of the weights. Received: {denominator!r}."

@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+from fedlearn import checks
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders import chain
@@ -53,6 +54,7 @@ class SecureSum(Mean):
         value_range: float | None = None,
         modulus_bits: int | None = None,
     ):
+        checks.positive("clients_per_round", clients_per_round)
         self.clients_per_round = clients_per_round
         self.bits = bits
         self.value_range = value_range

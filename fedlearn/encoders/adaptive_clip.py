@@ -64,7 +64,7 @@ class AdaptiveClip(Encoder):
         clients_per_round: float | None = None,
         count_noise_multiplier: float | None = None,
     ):
-        if not 0 <= target_quantile <= 1:
+        if not (checks.is_real(target_quantile) and 0 <= target_quantile <= 1):
             raise ValueError(
                 "`target_quantile` must be in [0, 1]. Received: "
                 f"{target_quantile!r}."

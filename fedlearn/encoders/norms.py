@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.encoders.encoder import Value
 
 _FLOAT32 = np.finfo(np.float32)
@@ -161,7 +161,8 @@ def check_bound(name: str, value: Any) -> None:
     Bounds are float32 at clients: one that is subnormal there may be taken for
     zero, and one that is too large for infinite.
     """
-    if not float(_FLOAT32.tiny) <= value <= float(_FLOAT32.max):
+    least, most = float(_FLOAT32.tiny), float(_FLOAT32.max)
+    if not (checks.is_real(value) and least <= value <= most):
         raise ValueError(
             f"`{name}` must be a positive number that float32 holds, "
             f"{_FLOAT32.tiny:.3g} to {_FLOAT32.max:.3g}. Received: {value!r}."

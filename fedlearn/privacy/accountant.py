@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
@@ -160,7 +161,7 @@ class OneEventRdp:
 
 def check_delta(delta: float) -> float:
     """The value, if it is above 0 and below 1; else a ValueError."""
-    if not 0 < delta < 1:
+    if not (checks.is_real(delta) and 0 < delta < 1):
         raise ValueError(
             f"delta is {delta!r}. Expected above 0 and below 1, and well "
             "below 1 / (number of clients)."

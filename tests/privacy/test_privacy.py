@@ -31,6 +31,28 @@ def test_it_belongs_to_the_process():
         fl.FederatedAveraging(zoo.regression(), privacy=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Privacy(delta="1e-5"), "delta is '1e-5'"),
+        (lambda: Clip("1.0"), "`norm` must be"),
+        (
+            lambda: fl.encoders.AdaptiveClip(target_quantile="0.5"),
+            "`target_quantile` must be",
+        ),
+        (lambda: Mean(denominator="3"), "`denominator` must be"),
+        (
+            lambda: SecureSum(clients_per_round="3", value_range=1.0),
+            "`clients_per_round` must be",
+        ),
+    ],
+    ids=["delta", "norm", "quantile", "denominator", "clients"],
+)
+def test_a_text_for_a_number_is_refused_by_name(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
 def test_a_delta_is_that_of_a_guarantee():
     for delta in (0, 1, 2.0):
         with pytest.raises(ValueError, match="above 0 and below 1"):
