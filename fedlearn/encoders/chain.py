@@ -21,6 +21,14 @@ from fedlearn.names import ENCODERS
 Encoders = str | Sequence[str | Encoder]
 """How encoders are given; see `links`."""
 
+# How encoders said once what they are; not to be passed over in silence.
+_ONCE = {
+    "noises": "Noise",
+    "decode_sum": "Noise",
+    "encode_stateful": "Memory",
+    "variable_length": "Wire",
+}
+
 
 def links(encoders: Encoders) -> tuple[Encoder, ...]:
     """The encoders that are given, some of them perhaps by name.
@@ -85,6 +93,13 @@ class Chain:
 
     def __init__(self, encoders: Encoders = ()):
         self.encoders = links(encoders)
+        for encoder in self.encoders:
+            for name, base in _ONCE.items():
+                if hasattr(encoder, name):
+                    raise TypeError(
+                        f"{type(encoder).__name__}.{name} says nothing any "
+                        f"more. Inherit from fedlearn.encoders.{base} too."
+                    )
         for encoder in self.encoders[:-1]:
             if _varies(encoder):
                 raise ValueError(
