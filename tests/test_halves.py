@@ -5,9 +5,11 @@ import functools
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import fedlearn as fl
 from fedlearn import aggregators as ag
+from fedlearn import backend
 from fedlearn import encoders as en
 from fedlearn.messages import wire
 from tests import zoo
@@ -215,6 +217,20 @@ def _ragged():
         f"client_{i}": zoo.line(n, seed=i)
         for i, n in enumerate((13, 2, 7, 16, 1))
     }
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="JAX compiles each length"
+)
+def test_graphs_do_not_depend_on_what_was_run_before():
+    def unknown_lengths(data):
+        lengths = [a.shape[0] for a in keras.tree.flatten(data)]
+        return ops.convert_to_tensor([n is None for n in lengths])
+
+    x, y = np.ones((3, 2), "float32"), np.ones(3, "int32")
+    compiled = backend.jit(unknown_lengths, free=(0,))
+    for data in ((x, y), (x, y, np.ones(3, "float32")), ({"a": x}, y)) * 2:
+        assert np.all(backend.to_numpy(compiled(data)))
 
 
 @pytest.mark.parametrize("executor", ["sequential", "vectorized", "auto"])

@@ -22,15 +22,24 @@ ASSIGNS_IN_PLACE = True
 def jit(
     fn: Callable, free: Sequence[int] = (), loose: Sequence[int] = ()
 ) -> Callable:
-    compiled = tf.function(
-        clock.traces(fn), reduce_retracing=True, autograph=False
-    )
-    # Each process has functions of its own, traced once or twice each; the
-    # warning counts them all together by name.
-    compiled._omit_frequent_tracing_warning = True
-    if not free and not loose:
+    def function():
+        compiled = tf.function(
+            clock.traces(fn), reduce_retracing=True, autograph=False
+        )
+        # Each process has functions of its own, traced once or twice each;
+        # the warning counts them all together by name.
+        compiled._omit_frequent_tracing_warning = True
         return compiled
-    traced = False
+
+    if not free and not loose:
+        return function()
+    # One for each kind of arguments, such as data with and without sample
+    # weights: a graph of known lengths rounds differently than one of unknown
+    # ones, and which it is must not depend on what came before.
+    functions: dict[str, Any] = {}
+
+    def kind(value):
+        return keras.backend.standardize_dtype(value.dtype), len(value.shape)
 
     def spec(position, value):
         known = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))
@@ -41,17 +50,19 @@ def jit(
         return known
 
     def call(*args):
-        nonlocal traced
-        if not traced:
+        varying = [args[i] for i in (*free, *loose)]
+        key = repr(keras.tree.map_structure(kind, varying))
+        if key not in functions:
             # Traced once with unknown lengths, so that the next client, of
             # another length, finds this graph and isn't traced again.
             specs = (
                 keras.tree.map_structure(lambda v, i=i: spec(i, v), arg)
                 for i, arg in enumerate(args)
             )
+            compiled = function()
             compiled.get_concrete_function(*specs)
-            traced = True
-        return compiled(*args)
+            functions[key] = compiled
+        return functions[key](*args)
 
     return call
 
