@@ -39,7 +39,8 @@ def jit(
     functions: dict[str, Any] = {}
 
     def kind(value):
-        return keras.backend.standardize_dtype(value.dtype), len(value.shape)
+        # Texts of any length are of one kind.
+        return tf.as_dtype(value.dtype).name, len(value.shape)
 
     def spec(position, value):
         known = tf.TensorSpec.from_tensor(tf.convert_to_tensor(value))

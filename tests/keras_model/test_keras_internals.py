@@ -15,6 +15,7 @@ ALLOWED = {"keras_model/keras_internals.py", "optimizers/functional.py"}
 # Of other libraries, and of Python.
 FOREIGN = {
     "_asdict",
+    "_field_defaults",
     "_fields",
     "_make",
     "_omit_frequent_tracing_warning",
