@@ -112,6 +112,8 @@ def test_the_rate_is_that_of_the_task():
     assert isinstance(model.optimizer, keras.optimizers.Adam)
 
 
+# On JAX nearly all of its time is compilation.
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", sorted(set(datasets.list()) - {"digits"}))
 def test_every_data_set_has_a_model_that_fits(name):
     module = getattr(datasets, name)
@@ -130,6 +132,8 @@ def test_every_data_set_has_a_model_that_fits(name):
     assert model.input_shape == (None, *length)
 
 
+# On JAX nearly all of its time is compilation.
+@pytest.mark.backend_free
 def test_a_data_set_trains():
     task = datasets.digits.task(num_clients=5)
     process = fl.FederatedAveraging(

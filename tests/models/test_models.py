@@ -76,6 +76,8 @@ def test_number_of_parameters(name, kwargs, count):
     assert models.get(name, **kwargs).count_params() == count
 
 
+# On JAX nearly all of its time is compilation.
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs_are_probabilities(name):
     _, input_shape, output_shape = SMALL[name]
@@ -177,6 +179,8 @@ def test_layers_do_not_share_their_random_numbers():
     assert abs(correlation) < 0.025
 
 
+# On JAX nearly all of its time is compilation.
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", SMALL)
 def test_keras_file_round_trip(name, tmp_path):
     model = small(name)

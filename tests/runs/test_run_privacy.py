@@ -33,6 +33,8 @@ def run(aggregator, data=DATA, terms=(), **arguments):
     return made(aggregator, **dict(terms)).fit(data, 3, **arguments)
 
 
+# Epsilons are counted on the host.
+@pytest.mark.backend_free
 @pytest.mark.parametrize("accountant", ["rdp", "pld"])
 def test_the_planned_epsilon_is_the_real_one(accountant):
     plan = dict(rounds=3, delta=1e-2, population=20, clients_per_round=5)
@@ -178,6 +180,8 @@ def test_a_second_fit_may_draw_by_another_seed_where_rounds_are_independent():
     assert history.privacy.rounds == 4
 
 
+# Epsilons are counted on the host.
+@pytest.mark.backend_free
 def test_a_second_fit_counts_the_steps_that_the_first_really_took():
     def fit(process, data, seed):
         sampler = fl.samplers.Uniform(data, 2, seed=seed)
