@@ -98,19 +98,23 @@ class PersonalLayers(Algorithm):
         wanted: Any = self.personal
         if callable(wanted):
             found = {id(v) for v in model.variables if wanted(v.path)}
+            missing = set() if found else {wanted}
         else:
             names = {wanted} if isinstance(wanted, str) else set(wanted)
-            found = {
-                id(variable)
-                for layer in keras_internals.layers(model)
-                if names
-                & {layer.name, *(c.__name__ for c in type(layer).__mro__)}
-                for variable in layer.variables
-            }
-        if not found:
+            found, missing = set(), set(names)
+            for layer in keras_internals.layers(model):
+                called = {
+                    layer.name,
+                    *(c.__name__ for c in type(layer).__mro__),
+                }
+                if names & called and layer.variables:
+                    found |= {id(v) for v in layer.variables}
+                    missing -= called
+        if missing or not found:  # a misspelt one beside others, too
             layers = [layer.name for layer in model.layers]
             raise ValueError(
-                f"No variable of the model is personal by {self.personal!r}. "
+                f"No variable of the model is personal by {self.personal!r}"
+                f"{f', in it {sorted(map(str, missing))}' * bool(found)}. "
                 f"Its layers are {layers}, and paths are like "
                 f"{model.variables[0].path!r}."
             )

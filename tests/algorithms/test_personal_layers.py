@@ -234,3 +234,14 @@ def test_they_are_made_again_from_their_configs(kind):
     copy = fl.LearningProcess.from_config(config)
     assert type(copy).__name__ == kind
     assert copy.algorithm == process.algorithm
+
+
+def test_one_misspelt_layer_among_others_is_told():
+    layers = [
+        keras.layers.Dense(n, name=name)
+        for n, name in ((2, "head"), (1, "out"))
+    ]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"in it \['haed'\]"):
+        fl.algorithms.FedPer(model, personal=["out", "haed"])
