@@ -3,8 +3,9 @@
 Before a run: `plan`, which makes the aggregator and the sampler too;
 `calibrate_noise_multiplier`, `compute_epsilon`, `describe`.
 During one: a `Guarantee` of a `Mechanism` (`Gaussian`, `Tree`,
-`BandedMatrix`) and a sampler gives epsilon after each round. The accounting is
-that of dp-accounting, the extra `privacy`.
+`BandedMatrix`) and a sampler gives epsilon after each round. Over several
+queries and runs: a `Ledger`. The accounting is that of dp-accounting, the
+extra `privacy`.
 
 A Gaussian on the sum of a Poisson sample of 100 in 10,000 clients:
 
@@ -36,6 +37,7 @@ from fedlearn.privacy.example_guarantee import (
     compute_epsilon_dp_sgd,
 )
 from fedlearn.privacy.guarantee import Guarantee, Statement
+from fedlearn.privacy.ledger import Ledger
 from fedlearn.privacy.mechanism import (
     CohortSize,
     Gaussian,
@@ -59,6 +61,7 @@ __all__ = [
     "ExampleStatement",
     "Gaussian",
     "Guarantee",
+    "Ledger",
     "Mechanism",
     "Participation",
     "Plan",

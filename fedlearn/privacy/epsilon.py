@@ -168,7 +168,9 @@ def calibrate_noise_multiplier(
     if accountant is not None:
         check_supports(accountant, with_noise(1.0).composition(rounds))
 
-    enough = _search(lambda z: spent(z, "rdp"), epsilon, start=1.0, step=2.0)
+    enough = least_noise(
+        lambda z: spent(z, "rdp"), epsilon, start=1.0, step=2.0
+    )
     if (
         accountant == "rdp"
         or tightest(with_noise(enough).composition(rounds)) == "rdp"
@@ -176,10 +178,12 @@ def calibrate_noise_multiplier(
         return enough
     # PLD asks for some percent less, and takes seconds: it is never tried far
     # from the answer.
-    return _search(lambda z: spent(z, None), epsilon, start=enough, step=1.1)
+    return least_noise(
+        lambda z: spent(z, None), epsilon, start=enough, step=1.1
+    )
 
 
-def _search(
+def least_noise(
     spent: Callable[[float], float], budget: float, start: float, step: float
 ) -> float:
     """The least noise with which no more than the budget is spent."""

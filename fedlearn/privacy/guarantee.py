@@ -35,6 +35,7 @@ class Statement(NamedTuple):
         sampling: How clients take part.
         mechanism: What noise is added.
         accountant: `"pld"` or `"rdp"`.
+        composition: What was released, for a `fedlearn.privacy.Ledger`.
     """
 
     epsilon: float
@@ -44,6 +45,7 @@ class Statement(NamedTuple):
     sampling: str
     mechanism: str
     accountant: str
+    composition: Composition | None = None
 
     def __str__(self) -> str:
         return (
@@ -170,4 +172,5 @@ class Guarantee:
             self.participation.description,
             repr(self.mechanism),
             name,
+            composition,
         )
