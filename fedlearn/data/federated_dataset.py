@@ -213,8 +213,7 @@ class FederatedDataset(Mapping[str, Any]):
         (array([[30.],
                [50.]], dtype=float32), array([0, 1]))
         """
-        from fedlearn.data.formats.dataframe import read_dataframe
-        from fedlearn.data.formats.table import Roles
+        from fedlearn.data.formats.dataframe import Roles, read_dataframe
 
         roles = Roles(client, label, features, missing, class_names)
         return cls(*read_dataframe(df, roles))
@@ -293,7 +292,7 @@ class FederatedDataset(Mapping[str, Any]):
         array([0, 1])
         """
         from fedlearn.data.formats.csv_file import read_csv
-        from fedlearn.data.formats.table import Roles
+        from fedlearn.data.formats.dataframe import Roles
 
         roles = Roles(client, label, features, missing, class_names)
         return cls(*read_csv(path, roles, delimiter, decimal))

@@ -4,18 +4,23 @@ Not with pandas, which fills rows that are cut short, rounds integers that
 stand beside fractions, and can't say in which line a value was.
 """
 
+import contextlib
 import csv
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fedlearn.data.formats.dataframe import (
+    Roles,
+    Table,
+    read_tables,
+    table_ids,
+)
 from fedlearn.data.formats.format_error import FormatError
-from fedlearn.data.formats.table import Roles, Table, read_tables, table_ids
 from fedlearn.data.sources import ClientColumns
 
 # What other programs write for "no value".
@@ -23,10 +28,8 @@ _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
 _BOOLEANS = {"true": True, "false": False}
 
 
-def read_cells(
-    path: str | os.PathLike[str], delimiter: str
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """The header, the rows, and the line that each row ends on."""
+def _table(path: str | os.PathLike[str], delimiter: str) -> Table:
+    """The cells of a file, without blanks around them."""
     rows: list[list[str]] = []
     lines: list[int] = []
     # utf-8-sig: spreadsheets put a byte order mark before the first name.
@@ -59,120 +62,85 @@ def read_cells(
     while rows[0] and not any(row[-1] for row in rows):
         for row in rows:
             row.pop()
-    return rows[0], rows[1:], lines[1:]
+    header, *rows = rows
+
+    def read(name: Any) -> np.ndarray:
+        at = header.index(name)
+        return np.array([row[at] for row in rows], object)
+
+    return Table(str(path), header, read, lines[1:])
 
 
-def _number(cell: str, decimal: str) -> int | float | None:
-    """A cell as a number; None if it is none."""
+def _number(cell: str, decimal: str) -> int | float | str:
+    """A cell as a number, or as it is."""
     # Python reads 1_000 as a number; no program writes it into a CSV.
-    if "_" in cell or (decimal != "." and "." in cell):
-        return None
-    try:
+    if "_" in cell or (decimal == "," and "." in cell):
+        return cell
+    with contextlib.suppress(ValueError):
         return int(cell)
-    except ValueError:
-        pass
-    try:
+    with contextlib.suppress(ValueError):
         number = float(cell.replace(decimal, "."))
-    except ValueError:
-        return None
-    # Neither 1e400 nor -nan, which isn't among the missing.
-    return number if math.isfinite(number) or "inf" in cell.lower() else None
+        # Neither 1e400 nor -nan, which isn't among the missing.
+        if math.isfinite(number) or "inf" in cell.lower():
+            return number
+    return cell
 
 
 def _plain(cells: list[str], decimal: str) -> np.ndarray | None:
-    """What `_number` gives for all, quickly; None where one needs a look."""
+    """Numbers, quickly; None where a cell is none, or may be changed."""
     text = "".join(cells)
-    if "_" in text or (decimal != "." and "." in text):
+    if "_" in text or (decimal == "," and "." in text):
         return None
+    if decimal == "," and "," in text:
+        cells = [cell.replace(",", ".") for cell in cells]
     for dtype in (np.int64, np.float64):
-        try:
-            found = np.array(cells, object).astype(dtype)
-        except (ValueError, OverflowError):
-            if decimal != "." and "," in text:
-                cells = [cell.replace(decimal, ".") for cell in cells]
-            continue
-        # Integers among floats may be changed from here on.
-        return found if (np.abs(found) < 1 << 53).all() else None
+        with contextlib.suppress(ValueError, OverflowError):
+            numbers = np.array(cells, object).astype(dtype)
+            # Among floats, integers of more digits may be changed.
+            if (np.abs(numbers) < 1 << 53).all():
+                return numbers
     return None
 
 
-def _typed(
-    cells: list[str], decimal: str, class_names: Sequence[str]
+def _numbers(
+    who: str, cells: np.ndarray, class_names: Sequence[str], decimal: str
 ) -> np.ndarray:
-    """Integers if all are, booleans, other numbers, or objects.
-
-    Names of classes are texts, whatever they look like.
-    """
-    if cells and set(cells) <= set(class_names):
-        return np.array(cells, object)
-    plain = _plain(cells, decimal)
-    if plain is not None:
-        return plain
-    if all(cell.lower() in _BOOLEANS for cell in cells):
-        return np.array([_BOOLEANS[cell.lower()] for cell in cells], bool)
-    found: list[Any] = [_number(cell, decimal) for cell in cells]
-    if None in found:
-        pairs = zip(found, cells, strict=True)
-        found = [c if v is None or class_names else v for v, c in pairs]
-    out = np.empty(len(cells), object)
-    out[:] = found
-    return out
-
-
-def _check_commas(
-    values: np.ndarray, path: Any, name: Any, lines: list[int]
-) -> None:
-    """Raises for what a program of many a country writes."""
-    row = next((k for k, v in enumerate(values) if isinstance(v, str)), None)
-    if row is None:
-        return
-    cell = values[row]
-    grouped = re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell)
-    if grouped or ("," in cell and _number(cell, ",") is not None):
-        raise ValueError(
-            f"{path}: column {name!r} holds {cell!r} in line {lines[row]}. "
-            + (
-                "If the comma stands between thousands, write numbers "
-                "without it; if it begins a fraction, pass decimal=','."
-                if grouped
-                else "If that is a number, pass decimal=','."
-            )
-        )
-
-
-def _table(path: str | os.PathLike[str], delimiter: str, decimal: str) -> Table:
-    header, rows, lines = read_cells(path, delimiter)
-
-    def column(name: Any) -> list[str]:
-        at = header.index(name)
-        return [row[at] for row in rows]
-
-    def read(
-        name: Any, class_names: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        cells = np.array(column(name), object)
-        # The longest of them has four letters: most aren't worth a look.
-        missing = np.array(
-            [
-                len(c) < 5 and c.lower() in _MISSING and c not in class_names
-                for c in cells
-            ]
-        )
-        found = _typed(cells[~missing].tolist(), decimal, class_names)
-        values = np.zeros(len(cells), found.dtype)
-        values[~missing] = found
-        if found.dtype.kind == "O" and decimal == ".":
-            _check_commas(values, path, name, lines)
-        return values, missing
-
-    return Table(
-        str(path),
-        header,
-        len(rows),
-        read,
-        lambda name: np.array(column(name), object),
-        place=lambda row: f" in line {lines[row]}",
+    """What cells say: integers or floats if all are, or objects."""
+    # The longest word for none has four letters: most aren't worth a look.
+    missing = np.array(
+        [
+            c is None
+            or (len(c) < 5 and c.lower() in _MISSING and c not in class_names)
+            for c in cells.tolist()
+        ],
+        bool,
     )
+    known = cells[~missing].tolist()
+    distinct = set(known)
+    found: list[Any] = []
+    # Names of classes are texts, whatever they look like.
+    if class_names and distinct <= set(class_names):
+        found = known
+    elif {cell.lower() for cell in distinct} <= _BOOLEANS.keys():
+        found = [_BOOLEANS[cell.lower()] for cell in known]
+    elif (plain := _plain(known, decimal)) is not None:
+        if len(known) == len(cells):
+            return plain
+        found = plain.tolist()
+    else:
+        numbers = {cell: _number(cell, decimal) for cell in distinct}
+        found = [numbers[cell] for cell in known]
+    texts = {cell for cell in found if isinstance(cell, str)}
+    for cell in texts - {*class_names} if decimal == "." else ():
+        if not isinstance(_number(cell.replace(",", ""), "."), str):
+            raise ValueError(
+                f"{who} holds {cell!r}. If the comma begins a fraction, pass "
+                "decimal=','; if it stands between thousands, write numbers "
+                "without it."
+            )
+    out = np.full(len(cells), None, object)
+    out[~missing] = known if texts and class_names else found
+    return out
 
 
 def read_csv(
@@ -202,5 +170,12 @@ def read_csv(
                     f"Two of the files have one name: {sorted(ids)}. Expected "
                     "one a client; pass a dict from client id to file."
                 )
-    tables = [_table(each, delimiter, decimal) for each in paths]
-    return read_tables(tables, ids, roles)
+
+    def convert(
+        name: Any, cells: np.ndarray, class_names: Sequence[str]
+    ) -> np.ndarray:
+        who = str(paths[0]) if len(paths) == 1 else "The files"
+        return _numbers(f"{who}: column {name!r}", cells, class_names, decimal)
+
+    tables = [_table(each, delimiter) for each in paths]
+    return read_tables(tables, ids, roles, convert)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedlearn.data import element as el
 from fedlearn.data.class_names import is_text, number_classes
-from fedlearn.data.formats.table import (
+from fedlearn.data.formats.dataframe import (
     Roles,
     check_columns,
     feature_columns,

@@ -75,7 +75,7 @@ def test_quotes_blank_lines_bom_and_delimiter(read):
         (
             'who,a,y\nu,1,0\nu,"1,5",0\n',
             ValueError,
-            r"'a' holds '1,5' in line 3.*decimal=','",
+            "column 'a' holds '1,5'.*decimal=','",
         ),
         (
             "who,a,y\nu,true,0\nu,1,0\n",
@@ -96,13 +96,13 @@ def test_quotes_blank_lines_bom_and_delimiter(read):
         (
             "who,a,y\n,1,0\n",
             ValueError,
-            r"'who' .*has 1 .*, first in line 2",
+            r"'who' \(client\) .* \(1, first in line 2\)",
         ),
         ("who,a,y\nu,1_0,0\n", ValueError, "'1_0' in line 2"),
         (
             'who,a,y\nu,"1,000",0\n',
             ValueError,
-            "'1,000' in line 2.*stands between thousands",
+            "'1,000'.*stands between thousands",
         ),
         (",who,a,y\n0,u,1,0\n", ValueError, "no name.*index=False"),
         ("who,a,y\nu,1e400,0\n", ValueError, "'1e400' in line 2"),
@@ -129,10 +129,10 @@ def test_not_utf8(read):
     ("features", "error", "match"),
     [
         ("a", TypeError, r"\['a'\]"),
-        (["a", "z"], ValueError, r"'z' \(features\)"),
-        (["a", "y"], ValueError, "'y'.*label column"),
+        (["a", "z"], ValueError, "features has 'z'.*: 'a'"),
+        (["a", "y"], ValueError, "features has 'y'.*: 'a'"),
         ([], ValueError, "no feature"),
-        (["a", "a"], ValueError, "named twice"),
+        (["a", "a"], ValueError, "each once"),
     ],
 )
 def test_bad_features(read, features, error, match):
@@ -210,15 +210,6 @@ def test_what_spreadsheets_write(read):
     assert ds["u"][0].tolist() == [[1.0]]
 
 
-def test_names_that_differ_in_case_only(write):
-    paths = write(basel="Age,y\n1,0\n", bern="age_,y\n1,1\n")
-    with pytest.raises(ValueError, match=r"both .*'Age' and 'age_'.*the same"):
-        FederatedDataset.from_csv(paths, label="y", missing="mean")
-    paths = write(basel="A,a,y\n1,2,0\n", bern="A,y\n1,1\n")
-    ds = FederatedDataset.from_csv(paths, label="y", missing="mean")
-    assert ds["bern"][0].tolist() == [[1.0, 2.0, 1.0]]
-
-
 def test_large_integers(read):
     ds = read(f"who,a,y\nu,{2**24 + 1},0\nu,{2**24},1\n")
     assert ds["u"][0].dtype == np.int64
@@ -270,7 +261,7 @@ def test_a_file_for_each_client(write):
 
 def test_files_whose_columns_differ(write):
     paths = write(basel="a,b,y\n1,2,0\n3,5,1\n", bern="y,a\n1,1\n")
-    with pytest.raises(ValueError, match=r"bern\.csv has no 'b'.*missing="):
+    with pytest.raises(ValueError, match=r"'b' \(1, .*bern\.csv\).*missing="):
         FederatedDataset.from_csv(paths, label="y")
     ds = FederatedDataset.from_csv(paths, label="y", missing="mean")
     assert ds["bern"][0].tolist() == [[1.0, 3.5, 1.0]]

@@ -55,8 +55,8 @@ def test_the_frame_stays_as_it_is():
         ({"v": [1.0, np.nan, np.nan]}, r"'v' \(2\).*fillna"),
         ({"u": pd.array([1, None, 3], dtype="Int64")}, r"'u' \(1\)"),
         ({"y": [1.0, np.nan, 0.0]}, r"'y' \(1\)"),
-        ({"who": ["a", None, "b"]}, r"'who' \(client\) has 1 missing"),
-        ({"who": [1.0, np.nan, np.nan]}, r"'who' \(client\) has 2 missing"),
+        ({"who": ["a", None, "b"]}, r"'who' \(client\) .*\(1\)"),
+        ({"who": [1.0, np.nan, np.nan]}, r"'who' \(client\) .*\(2\)"),
     ],
 )
 def test_bad_columns(columns, match):
@@ -238,7 +238,7 @@ def test_columns_that_differ_are_named():
     frames[2] = frames[2].rename(columns={"chol": "cholesterol"})
     with pytest.raises(
         ValueError,
-        match=r"Client 'one' has no 'cholesterol'; Client '2' has no 'chol'",
+        match=r"'chol' \(1, first of Client '2'\), 'cholesterol' \(2, .* 'one'",
     ):
         FederatedDataset.from_dataframe(frames, label="y")
     ds = FederatedDataset.from_dataframe(frames, label="y", features=["age"])
@@ -282,9 +282,9 @@ def test_texts_of_labels_in_several_frames():
 
 
 def test_which_arguments_go_together():
-    with pytest.raises(TypeError, match="client is missing"):
+    with pytest.raises(TypeError, match="client or label is missing"):
         FederatedDataset.from_dataframe(frame(), label="y")
-    with pytest.raises(TypeError, match="label is missing"):
+    with pytest.raises(TypeError, match="client or label is missing"):
         FederatedDataset.from_dataframe(frame(), "who")
     with pytest.raises(ValueError, match="keys are the clients"):
         FederatedDataset.from_dataframe(sites(), "age", "y")
@@ -370,7 +370,7 @@ def test_fills_that_will_not_do(missing, match):
 
 def test_a_table_that_lacks_a_column_which_is_not_filled():
     tables = {"p": frame(), "q": frame().drop(columns="v")}
-    with pytest.raises(ValueError, match="Client 'q' has no 'v'"):
+    with pytest.raises(ValueError, match=r"'v' \(3, first of Client 'q'\)"):
         FederatedDataset.from_dataframe(
             tables, label="y", features=["u", "v"], missing={"u": 0}
         )
