@@ -44,14 +44,19 @@ class Local(NamedTuple):
         broadcast: What the server sent; `broadcast.algorithm` is the
             algorithm's own.
         optimizer: The pure functions of the client's optimizer.
-        gradient: In a step, `(weights, variables, optimizer) -> (gradients,
-            variables)` of its batch, clipped and with noise where the
-            client's `dp` says so; None otherwise.
+        gradient: Of the batch, `(weights, variables, optimizer) ->
+            (gradients, variables)`, clipped and with noise where the client's
+            `dp` says so; None at the start and the end.
+        loss: Of the batch, `(weights, variables) -> loss`, in inference and
+            without FedProx's term.
+        num_examples: The batch's, a float32 scalar.
     """
 
     broadcast: Received
     optimizer: FunctionalOptimizer
     gradient: Callable[..., tuple[Arrays, Variables]] | None = None
+    loss: Callable[..., Any] | None = None
+    num_examples: Any = None
 
 
 class Contribution(NamedTuple):
@@ -87,6 +92,11 @@ class Algorithm(Configurable):
     [9.0]
     """
 
+    @property
+    def looks(self) -> bool:
+        """Whether a subclass has `look`."""
+        return type(self).look is not Algorithm.look
+
     # Once, when the process is made.
 
     def check(self, process: "LearningProcess") -> None:
@@ -121,8 +131,17 @@ class Algorithm(Configurable):
     # At a client; compiled.
 
     def start(self, local: Local, carry: Carry, client_state: Any) -> Any:
-        """`carry.memory` of the first step."""
+        """`carry.memory` of the first step, or of the first `look`."""
         return ()
+
+    def look(self, local: Local, carry: Carry) -> Any:
+        """The next `carry.memory`, of a batch that no step is taken on.
+
+        A subclass that has this sees all of a client's examples once, in
+        their order and in batches, at the weights that the client begins
+        with, before its first step.
+        """
+        return carry.memory
 
     def step(self, local: Local, carry: Carry) -> Carry:
         """One step on one batch."""

@@ -87,7 +87,17 @@ class LocalTrainer:
         `num_real` of its rows count, where the last are copies of the first;
         None if all do.
         """
+        local = self._local(broadcast, carry, batch, num_real)
+        return self.algorithm.step(local, carry)
 
+    def look(
+        self, broadcast: Received, carry: Carry, batch: tuple, num_real: Any
+    ) -> Carry:
+        """What `step` is given, of the pass before, and no step."""
+        local = self._local(broadcast, carry, batch, num_real)
+        return carry._replace(memory=self.algorithm.look(local, carry))
+
+    def _local(self, broadcast, carry, batch, num_real):
         taken: list[bool] = []
 
         def gradient(weights, variables, optimizer):
@@ -101,8 +111,17 @@ class LocalTrainer:
             now = carry._replace(variables=variables, optimizer=optimizer)
             return self.gradient(broadcast, now, weights, batch, num_real)
 
-        local = Local(broadcast, self.optimizer, gradient)
-        return self.algorithm.step(local, carry)
+        def loss(weights, variables):
+            args = weights, variables, broadcast, batch, None, False
+            if num_real is None:
+                return self._loss(*args)[0]
+            return self._padded_loss(*args, num_real=num_real)[0]
+
+        count = num_real
+        if count is None:
+            count = ops.shape(keras.tree.flatten(batch)[0])[0]
+        count = ops.cast(count, "float32")
+        return Local(broadcast, self.optimizer, gradient, loss, count)
 
     def gradient(
         self,
@@ -124,11 +143,18 @@ class LocalTrainer:
         if num_real is None:
             (_, variables), grads = self._grad(*args)
         else:
-            (_, variables), grads = self._padded_grad(*args, num_real)
+            (_, variables), grads = self._padded_grad(*args, True, num_real)
         return grads, variables
 
     def _padded_loss(
-        self, trainable, variables, broadcast, batch, optimizer, num_real
+        self,
+        trainable,
+        variables,
+        broadcast,
+        batch,
+        optimizer,
+        training,
+        num_real,
     ):
         size = ops.cast(ops.shape(keras.tree.flatten(batch)[0])[0], "float32")
         real = ops.maximum(ops.cast(num_real, "float32"), 1.0)
@@ -138,10 +164,10 @@ class LocalTrainer:
             metrics=[ops.zeros_like(m) for m in variables.metrics]
         )
         loss, after = self._loss(
-            trainable, variables, broadcast, batch, optimizer
+            trainable, variables, broadcast, batch, optimizer, training
         )
         one, after_one = self._loss(
-            trainable, none, broadcast, first, optimizer
+            trainable, none, broadcast, first, optimizer, training
         )
         metrics = [
             m - ops.cast(copies, m.dtype) * m_one
@@ -153,18 +179,26 @@ class LocalTrainer:
         )
         return loss, after._replace(metrics=metrics)
 
-    def _loss(self, trainable, variables, broadcast, batch, optimizer_values):
-        optimizer = self.optimizer.optimizer
+    def _loss(
+        self,
+        trainable,
+        variables,
+        broadcast,
+        batch,
+        optimizer_values,
+        training=True,
+    ):
+        optimizer: Any = self.optimizer.optimizer if training else None
         loss, variables = self.model.loss(
             trainable,
             variables,
             self.model.frozen(broadcast.non_trainable),
             class_weights.weighted(batch, self.config.class_weight),
-            training=True,
+            training=training,
             optimizer=optimizer,
             optimizer_values=optimizer_values,
         )
-        if self.config.proximal:
+        if self.config.proximal and training:
             distance = self._distance(trainable, broadcast, loss.dtype)
             mapping = zip(optimizer.variables, optimizer_values, strict=True)
             with keras.StatelessScope(mapping):

@@ -42,6 +42,12 @@ class PrivateTrainer(LocalTrainer):
         personal: PersonalVariables,
     ):
         assert config.dp is not None
+        if algorithm.looks:
+            raise ValueError(
+                f"{type(algorithm).__name__} looks at the examples before the "
+                "first step, and what `dp` guarantees is of the steps. Train "
+                "without `dp`, or with another algorithm."
+            )
         _check_examples_stand_alone(model)
         super().__init__(config, model, algorithm, personal)
         if isinstance(

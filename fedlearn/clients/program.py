@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -52,10 +52,11 @@ class Accepted(NamedTuple):
 class ClientProgram:
     """A client's round as pure functions, for executors to compile.
 
-    A round at a client is `start`, then `step` for each of `batches`, then
-    `send`; what is sent the server takes in with `accept`.
+    A round at a client is `start`, then each of `steps` for its batches of
+    `passes`, then `send`; what is sent the server takes in with `accept`.
 
     Attributes:
+        steps: `step`; before it `look`, where the algorithm has that.
         per_example: Whether `step` may be given rows that don't count,
             whatever the model. Its batches have any length, also 0.
         weighs_examples: Whether `step` gives examples weights of their own.
@@ -69,6 +70,9 @@ class ClientProgram:
         self.model = trainer.model
         self.batch_size = trainer.config.batch_size
         self.per_example = trainer.per_example
+        self.steps: tuple[Callable[..., Carry], ...] = (self.step,)
+        if trainer.algorithm.looks:
+            self.steps = (self.look, self.step)
         self.weighs_examples = trainer.config.class_weight is not None
         self.stacked = aggregator.reduction == "stack"
         self.varies_in_length = aggregator.varies_in_length
@@ -80,6 +84,12 @@ class ClientProgram:
     def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
         """Positions of the examples of each step, int32, on the host."""
         return self.trainer.batches(num_examples, seed)
+
+    def passes(self, num_examples: int, seed: int) -> list[list[np.ndarray]]:
+        """`batches`, and before it those of `look`: for each of `steps`."""
+        order, size = np.arange(num_examples, dtype=np.int32), self.batch_size
+        looks = [order[i : i + size] for i in range(0, num_examples, size)]
+        return [looks, self.batches(num_examples, seed)][-len(self.steps) :]
 
     def start(
         self, broadcast: Received, seed: Any, client_state: Any = ()
@@ -105,6 +115,16 @@ class ClientProgram:
     ) -> Carry:
         """One step; see `LocalTrainer.step`."""
         return self.trainer.step(broadcast, carry, batch, num_real)
+
+    def look(
+        self,
+        broadcast: Received,
+        carry: Carry,
+        batch: tuple,
+        num_real: Any = None,
+    ) -> Carry:
+        """One batch of the pass before; see `LocalTrainer.look`."""
+        return self.trainer.look(broadcast, carry, batch, num_real)
 
     def finish(
         self, broadcast: Received, carry: Carry, client_state: Any = ()

@@ -62,29 +62,34 @@ def _loop_in_graph(program, end):
     def client_round(
         broadcast, data, order, bounds, num_examples, seed, client_state
     ):
-        def body(step, carry):
-            positions = order[bounds[step] : bounds[step + 1]]
-            batch = keras.tree.map_structure(
-                lambda a: ops.take(a, positions, axis=0), data
-            )
-            return program.step(broadcast, carry, batch)
+        def run_pass(step, order, bounds, carry):
+            def body(i, carry):
+                positions = order[bounds[i] : bounds[i + 1]]
+                batch = keras.tree.map_structure(
+                    lambda a: ops.take(a, positions, axis=0), data
+                )
+                return step(broadcast, carry, batch)
+
+            return backend.loop(ops.shape(bounds)[0] - 1, body, carry)
 
         carry = program.start(broadcast, seed, client_state)
-        num_steps = ops.shape(bounds)[0] - 1
-        carry = backend.loop(num_steps, body, carry)
+        for args in zip(program.steps, order, bounds, strict=True):
+            carry = run_pass(*args, carry)
         return end(broadcast, carry, num_examples, seed, client_state)
 
     compiled = backend.jit(client_round, free=(1, 2, 3))
 
     def run(broadcast, client, seed):
-        batches = program.batches(client.num_examples, seed)
-        lengths = [0, *(len(b) for b in batches)]
-        order = np.concatenate(batches) if batches else np.zeros(0, np.int32)
+        passes = program.passes(client.num_examples, seed)
+        nothing = np.zeros(0, np.int32)
         return compiled(
             broadcast,
             client.data,
-            order,
-            np.cumsum(lengths, dtype=np.int32),
+            [np.concatenate([nothing, *batches]) for batches in passes],
+            [
+                np.cumsum([0, *map(len, batches)], dtype=np.int32)
+                for batches in passes
+            ],
             np.asarray(client.num_examples, np.int32),
             seed_words(seed),
             client.state,
@@ -95,14 +100,16 @@ def _loop_in_graph(program, end):
 
 def _loop_on_host(program, end):
     start = backend.jit(program.start)
-    steps = Steps(program)
+    steps = [Steps(program, step) for step in program.steps]
     end = backend.jit(end)
 
     def run(broadcast, client, seed):
         words = ops.convert_to_tensor(seed_words(seed))
         carry = start(broadcast, words, client.state)
-        for positions in program.batches(client.num_examples, seed):
-            carry = steps(broadcast, carry, client.data, positions)
+        passes = program.passes(client.num_examples, seed)
+        for step, batches in zip(steps, passes, strict=True):
+            for positions in batches:
+                carry = step(broadcast, carry, client.data, positions)
         num_examples = ops.convert_to_tensor(
             np.asarray(client.num_examples, np.int32)
         )
@@ -124,9 +131,9 @@ class Steps:
     before.
     """
 
-    def __init__(self, program: ClientProgram):
+    def __init__(self, program: ClientProgram, step: Callable[..., Any]):
         self._program = program
-        self._step = backend.jit(program.step)
+        self._step = backend.jit(step)
         self._example_wise: bool | None = None
 
     def __call__(self, broadcast, carry, data, positions):

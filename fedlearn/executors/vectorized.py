@@ -73,9 +73,7 @@ class _Runner:
         # to round are rounded up there. TensorFlow's graphs don't care.
         self._rounds_up = not backend.LOOPS_IN_GRAPH
         self._start = backend.jit(self._start_fn, free=(1, 2))
-        self._all = backend.jit(self._all_fn, free=(1, 2), loose=(3,))
-        self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
-        self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
+        self._steps = [_Steps(step) for step in program.steps]
         self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4, 5))
         self._add = Total(program)
 
@@ -118,10 +116,10 @@ class _Runner:
     def _run_block(self, broadcast, clients, seeds):
         sizes = [c.num_examples for c in clients]
         offsets = np.cumsum([0, *sizes])
-        batches = [
+        passes = [
             [
-                positions + np.int32(offset)
-                for positions in self._program.batches(size, seed)
+                [positions + np.int32(offset) for positions in batches]
+                for batches in self._program.passes(size, seed)
             ]
             for seed, size, offset in zip(seeds, sizes, offsets, strict=False)
         ]
@@ -134,27 +132,28 @@ class _Runner:
         )
         num_examples = np.asarray(sizes, np.int32)
         real = np.ones(len(clients), bool)
-        phases = _phases(batches)
-        uniform = all(p.lanes is None and p.active is None for p in phases)
+        phases = [
+            (steps, phase)
+            for steps, batches in zip(
+                self._steps, zip(*passes, strict=True), strict=True
+            )
+            for phase in _phases(list(batches))
+        ]
+        uniform = all(p.lanes is None and p.active is None for _, p in phases)
         grow = _step_up if self._rounds_up and not uniform else int
         # TensorFlow's rule for adding a convolution's bias confuses a single
         # lane with none: there are always two.
         width = max(2, grow(len(clients)))
         if width > len(clients) or grow is _step_up:
-            phases = [_wider(phase, width, grow) for phase in phases]
+            phases = [(s, _wider(phase, width, grow)) for s, phase in phases]
             rows = grow(int(offsets[-1]))
             data = keras.tree.map_structure(lambda a: _pad(a, rows), data)
             words, num_examples, real, states = keras.tree.map_structure(
                 lambda a: _pad(a, width), (words, num_examples, real, states)
             )
         carry = self._start(broadcast, words, states)
-        for lanes, positions, active in phases:
-            if lanes is None and active is None:
-                carry = self._all(broadcast, carry, data, positions)
-            elif lanes is None:
-                carry = self._masked(broadcast, carry, data, positions, active)
-            else:
-                carry = self._some(broadcast, carry, data, positions, lanes)
+        for steps, phase in phases:
+            carry = steps(broadcast, carry, data, phase)
         return self._finish(broadcast, carry, num_examples, words, real, states)
 
     # Compiled.
@@ -171,11 +170,54 @@ class _Runner:
 
         return backend.vmap(one)(words, states)
 
+    def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
+        accepted, asides = backend.vmap(
+            lambda c, n, w, s: ended(self._program, broadcast, c, n, w, s)
+        )(carry, num_examples, words, states)
+        counts = ops.logical_and(real, accepted.finite)
+
+        def keep(a):
+            mask = ops.reshape(counts, (-1,) + (1,) * (len(a.shape) - 1))
+            return ops.where(mask, a, ops.zeros_like(a))
+
+        def add(a):
+            return ops.sum(keep(a), axis=0)
+
+        reduce = keep if self._program.stacked else add
+        num_clients = ops.cast(counts, "int32")
+        rejected = ops.logical_and(real, ops.logical_not(counts))
+        sums = (
+            keras.tree.map_structure(reduce, accepted.summand),
+            keras.tree.map_structure(add, accepted.metrics),
+            ops.sum(num_clients),
+            ops.sum(num_clients * num_examples),
+            ops.sum(ops.cast(rejected, "int32")),
+        )
+        return sums, asides
+
+
+class _Steps:
+    """Compiled steps of one kind, in lanes."""
+
+    def __init__(self, step: Callable[..., Any]):
+        self._one = step
+        self._all = backend.jit(self._all_fn, free=(1, 2), loose=(3,))
+        self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
+        self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
+
+    def __call__(self, broadcast, carry, data, phase: _Phase):
+        lanes, positions, active = phase
+        if lanes is not None:
+            return self._some(broadcast, carry, data, positions, lanes)
+        if active is not None:
+            return self._masked(broadcast, carry, data, positions, active)
+        return self._all(broadcast, carry, data, positions)
+
     def _step(self, broadcast, carry, data, positions):
         batch = keras.tree.map_structure(
             lambda a: ops.take(a, positions, axis=0), data
         )
-        step = backend.vmap(lambda c, b: self._program.step(broadcast, c, b))
+        step = backend.vmap(lambda c, b: self._one(broadcast, c, b))
         return step(carry, batch)
 
     def _all_fn(self, broadcast, carry, data, positions):
@@ -206,31 +248,6 @@ class _Runner:
         return keras.tree.map_structure(
             lambda a, p: ops.scatter_update(a, lanes[:, None], p), carry, part
         )
-
-    def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
-        accepted, asides = backend.vmap(
-            lambda c, n, w, s: ended(self._program, broadcast, c, n, w, s)
-        )(carry, num_examples, words, states)
-        counts = ops.logical_and(real, accepted.finite)
-
-        def keep(a):
-            mask = ops.reshape(counts, (-1,) + (1,) * (len(a.shape) - 1))
-            return ops.where(mask, a, ops.zeros_like(a))
-
-        def add(a):
-            return ops.sum(keep(a), axis=0)
-
-        reduce = keep if self._program.stacked else add
-        num_clients = ops.cast(counts, "int32")
-        rejected = ops.logical_and(real, ops.logical_not(counts))
-        sums = (
-            keras.tree.map_structure(reduce, accepted.summand),
-            keras.tree.map_structure(add, accepted.metrics),
-            ops.sum(num_clients),
-            ops.sum(num_clients * num_examples),
-            ops.sum(ops.cast(rejected, "int32")),
-        )
-        return sums, asides
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
