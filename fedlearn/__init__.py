@@ -25,6 +25,7 @@ Parts to choose from:
     algorithms    by their papers: `FedAvg`, `FedProx`, `FedAdam`, ...
     callbacks     for `fit`, beside Keras's own: `PrivacyBudget`
     clients       what clients compute: `LocalTraining`, `ExampleDP`
+    conditions    how long clients take
     encoders      what happens to updates on their way: clip, noise, compress
     executors     how the clients of a round are run
     metrics       Keras metrics that text models need
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         attacks,
         callbacks,
         clients,
+        conditions,
         data,
         datasets,
         encoders,
@@ -123,6 +125,7 @@ __all__ = [
     "attacks",
     "callbacks",
     "clients",
+    "conditions",
     "data",
     "datasets",
     "encoders",

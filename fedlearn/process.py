@@ -29,6 +29,7 @@ from fedlearn.clients.personal_variables import (
 )
 from fedlearn.clients.program import ClientProgram, ClientState, seed_words
 from fedlearn.data.class_names import listed
+from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.evaluation import evaluate_values
@@ -353,15 +354,8 @@ class LearningProcess(Configurable):
             ValueError: If there is no client, or if the model can't take a
                 client's examples.
         """
-        cohort = Cohort(clients, self._functional, self._state_of(state))
-        self._check_class_names(cohort)
-        self._class_names = cohort.class_names or self._class_names
         broadcast = self.broadcast(state)
-        client_seeds = [self.client_seed(state, i) for i in cohort.ids]
-        if self._runner is None:
-            self._runner = self.executor.bind(self._program)
-        received = self.receive(broadcast)
-        total = self._runner(received, cohort, client_seeds)
+        total = self.cohort_update(state, broadcast, clients)
         return self.server_update(state, broadcast, total)
 
     @keras_words.answers(keras_words.EVALUATE)
@@ -603,6 +597,27 @@ class LearningProcess(Configurable):
             broadcast, message, client_id, None if client_id is None else kept
         )
         return update if client_state is None else (update, kept)
+
+    def cohort_update(
+        self, state: ServerState, broadcast: Broadcast, clients: Any
+    ) -> Update:
+        """The sum of what clients add to the round's total.
+
+        The executor runs them; `client_update` of each, added up, gives the
+        same up to rounding.
+
+        Args:
+            state: Of the round before; what clients kept is read from it.
+            broadcast: From `broadcast`.
+            clients: As for `next`.
+        """
+        cohort = Cohort(clients, self._functional, self._state_of(state))
+        self._check_class_names(cohort)
+        self._class_names = cohort.class_names or self._class_names
+        client_seeds = [self.client_seed(state, i) for i in cohort.ids]
+        if self._runner is None:
+            self._runner = self.executor.bind(self._program)
+        return self._runner(self.receive(broadcast), cohort, client_seeds)
 
     def server_update(
         self, state: ServerState, broadcast: Broadcast, total: Update
@@ -915,10 +930,13 @@ class LearningProcess(Configurable):
 
     fit = training.fit
 
-    def schedule(self, sampler: Sampler | None) -> Schedule:
+    def schedule(
+        self, data: FederatedDataset, sampler: Sampler | None
+    ) -> Schedule:
         """Who takes part in the rounds of `fit`, and when.
 
         Args:
+            data: All clients.
             sampler: That `fit` was given, or made; None for everyone in every
                 round.
         """

@@ -138,7 +138,7 @@ def fit(
     if seed is None:
         seed = int((written or state).seed)
     sampler = chosen_sampler(process, data, sampler, clients_per_round, seed)
-    schedule = process.schedule(sampler)
+    schedule = process.schedule(data, sampler)
     kept = schedule.initialize()
     privacy = RunPrivacy(process, data, schedule.sampler)
     privacy.give_to(callbacks)

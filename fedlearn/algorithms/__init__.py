@@ -3,6 +3,7 @@
 from fedlearn.algorithms.fedadagrad import FedAdagrad
 from fedlearn.algorithms.fedadam import FedAdam
 from fedlearn.algorithms.fedavgm import FedAvgM
+from fedlearn.algorithms.fedbuff import FedBuff
 from fedlearn.algorithms.federated_averaging import FedAvg, FederatedAveraging
 from fedlearn.algorithms.fedprox import FedProx
 from fedlearn.algorithms.fedyogi import FedYogi
@@ -17,6 +18,7 @@ __all__ = [
     "FedAvg",
     "FedAvgM",
     "FedBN",
+    "FedBuff",
     "FedPer",
     "FedProx",
     "FedYogi",

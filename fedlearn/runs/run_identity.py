@@ -84,7 +84,7 @@ def identity(
             "executor": describe(process.executor),
             "plan": process.executor.plan(process.program),
             "sampler": None if sampler is None else describe(sampler),
-            "schedule": _schedule(process.schedule(sampler)),
+            "schedule": _schedule(process.schedule(data, sampler)),
             "privacy": describe(process.privacy),
             "seed": int(seed),
             "backend": keras.backend.backend(),

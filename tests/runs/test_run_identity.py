@@ -547,7 +547,7 @@ def test_an_algorithm_and_its_schedule_are_told():
 
     def buffered(size):
         class Buffered(fl.FederatedAveraging):
-            def schedule(self, sampler):
+            def schedule(self, data, sampler):
                 return Waiting(size)
 
         return Buffered(zoo.regression())
