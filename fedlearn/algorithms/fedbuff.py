@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -244,14 +245,10 @@ class Buffered(Schedule):
 
         def fill() -> None:
             nonlocal starts
-            free = [
-                i
-                for i in data.client_ids
-                if i not in under_way and i not in buffer
-            ]
-            while free and len(under_way) < self.concurrency:
+            free = len(data) - len(buffer)
+            while len(under_way) < min(self.concurrency, free):
                 key = seeds.fold(int(state.seed), "start", starts)
-                client_id = free.pop(key % len(free))
+                client_id = _drawn(data, {*under_way, *buffer}, key)
                 due = clock + self._seconds(client_id, key)
                 under_way[client_id] = _Trip(due, starts, now)
                 starts += 1
@@ -308,3 +305,13 @@ class Buffered(Schedule):
         if isinstance(self.durations, Mapping):
             return float(self.durations[client_id])
         return self.durations
+
+
+def _drawn(data: "FederatedDataset", busy: set[str], seed: int) -> str:
+    """One of the clients that aren't busy, each as likely."""
+    for attempt in itertools.count():
+        position = seeds.fold(seed, "who", attempt) % len(data)
+        client_id = data.client_ids[position]
+        if client_id not in busy:
+            break
+    return client_id
