@@ -32,8 +32,7 @@ Examples:
   fedlearn datasets describe heart_disease --summary   # and its clients
 
 Flags:
-  --summary
-      describe: also load the data, and count clients, examples and labels.
+  --summary           describe: also count clients, examples and labels.
 {DEBUG_HELP}
 Which data, with describe --summary; --cache_dir also with list and fetch:
 {PLACES_HELP}{VARIANTS_HELP}"""
@@ -41,86 +40,66 @@ Which data, with describe --summary; --cache_dir also with list and fetch:
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
     """Lists, describes or fetches data sets."""
-    action = arguments[0] if arguments else "list"
-    name = arguments[1] if len(arguments) > 1 else None
-    _check(flags, action, name)
-    if name is None:
-        print("\n".join(_table(flags.cache_dir)))
-    elif action == "describe":
-        datasets.describe(name)
-        if flags.summary:
-            flags.dataset = name
-            parts = cli_data.find(name).load_data(**cli_data.arguments(flags))
-            names = ("train", *["heldout"] * (len(parts) - 2), "test")
-            for part, data in zip(names, parts, strict=True):
-                print(f"\n{cli_data.title(vars(flags))}, {part}:")
-                data.summary()
-    else:
-        _fetch(flags, name)
-
-
-def _check(flags: Any, action: str, name: str | None) -> None:
-    if action in datasets.list():
-        raise UsageError(
-            f"what about {action}? Say fedlearn datasets describe {action}, or "
-            f"fedlearn datasets fetch {action}."
-        )
+    action, name, *_ = [*arguments, *["list", ""][len(arguments) :], ""]
     if action not in _ACTIONS:
         raise UsageError(
             f"there is no fedlearn datasets {action}. Expected one of "
-            f"{', '.join(_ACTIONS)}.{did_you_mean(action, _ACTIONS)}"
+            f"{', '.join(_ACTIONS)}; describe and fetch with a data set's "
+            f"name.{did_you_mean(action, _ACTIONS)}"
         )
-    if action == "list" and name is not None:
+    if (action == "list") == bool(name):
+        what = f"unexpected {name!r}" if name else "NAME is missing"
         raise UsageError(
-            f"unexpected {name!r}. Say fedlearn datasets describe {name}."
+            f"{what}. Say fedlearn datasets list, or fedlearn datasets "
+            "describe NAME, or fetch NAME."
         )
-    if action != "list" and name is None:
+    used = {"debug", "summary"} if action == "describe" else {"cache_dir"}
+    odd = flags.given - used - ({*VARIANTS} if flags.summary else {"debug"})
+    if odd:
         raise UsageError(
-            f"NAME is missing: fedlearn datasets {action} NAME. fedlearn "
-            "datasets lists them."
+            f"--{min(odd)} is for fedlearn datasets describe NAME --summary, "
+            "which loads the data."
         )
-    if name is not None:
-        cli_data.find(name)
-    if flags.summary and action != "describe":
-        raise UsageError("--summary is for fedlearn datasets describe NAME.")
-    for flag in VARIANTS:
-        fits = flags.summary or (flag == "cache_dir" and action != "describe")
-        if flag in flags.given and not fits:
-            raise UsageError(
-                f"--{flag} is for fedlearn datasets describe NAME --summary, "
-                "which loads the data."
-            )
+    if action == "list":
+        print("\n".join(_table(flags.cache_dir)))
+        return
+    module = cli_data.find(name)
+    if action == "fetch":
+        _fetch(flags, name)
+        return
+    datasets.describe(name)
+    if flags.summary:
+        flags.dataset = name
+        parts = module.load_data(**cli_data.arguments(flags))
+        names = ("train", *["heldout"] * (len(parts) - 2), "test")
+        for part, data in zip(names, parts, strict=True):
+            print(f"\n{cli_data.title(vars(flags))}, {part}:")
+            data.summary()
 
 
 def _table(cache_dir: str | None) -> Iterator[str]:
     cache = cache_folder(cache_dir)
-    rows = [("name", "fetch", "cached", "what")]
     for name in datasets.list():
         module = cli_data.find(name)
         sizes = [file.size for file in module.FILES]
         there = [(cache / name / f.name).is_file() for f in module.FILES]
+        cost = "unknown" if None in sizes else in_bytes(sum(sizes))
+        cached = "yes" if all(there) else "partly" if any(there) else "no"
         if not sizes:
             cost, cached = "nothing", "-"
-        else:
-            cost = "unknown" if None in sizes else in_bytes(sum(sizes))
-            cached = "yes" if all(there) else "partly" if any(there) else "no"
         title = (module.__doc__ or "").partition(".\n")[0]
-        rows.append((name, cost, cached, title))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        yield "  " + "  ".join(f"{c:{w}}" for c, w in cells).rstrip()
-    yield f"\n  The cache: {cache}"
+        yield f"  {name:14} {cost:8} {cached:7} {title}"
+    yield f"\n  (name, bytes to fetch, whether they are in {cache})"
     yield "  More about one: fedlearn datasets describe NAME"
 
 
 def _fetch(flags: Any, name: str) -> None:
-    folder, place = datasets.fetch(name, flags.cache_dir), ""
+    folder = datasets.fetch(name, flags.cache_dir)
     if folder is None:
         print(f"{name} needs no fetching.")
-    else:
-        files = (path for path in folder.rglob("*") if path.is_file())
-        taken = in_bytes(sum(path.stat().st_size for path in files))
-        print(f"{name} is in {folder} ({taken}).")
-        place = f" --cache_dir={flags.cache_dir}" if flags.cache_dir else ""
+        return
+    files = (path for path in folder.rglob("*") if path.is_file())
+    taken = in_bytes(sum(path.stat().st_size for path in files))
+    place = f" --cache_dir={flags.cache_dir}" if flags.cache_dir else ""
+    print(f"{name} is in {folder} ({taken}).")
     print(f"To train on it: fedlearn train --dataset={name}{place}")

@@ -8,7 +8,7 @@ from fedlearn.cli import model as cli_model
 from fedlearn.cli import summary
 from fedlearn.cli.flags import DATA_HELP, DEBUG_HELP, PLACES_HELP
 from fedlearn.cli.run_folder import RunFolder
-from fedlearn.cli.units import counted, metric
+from fedlearn.cli.units import counted
 
 HELP = f"""\
 Usage: fedlearn evaluate RUN [FLAGS]
@@ -52,16 +52,13 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     model = cli_model.load_file(folder.file(folder.MODEL), needs)
     result = evaluation.evaluate(model, test, per_client=True)
     folder.write_json(folder.EVALUATION, result)
-    pooled = [f"{n} {metric(result[n])}" for n in result["statistics"]]
-    lines = [
-        f"{folder.file(folder.MODEL)} on the test examples of "
-        f"{cli_data.title(config['flags'])}:",
-        "",
-        f"  {counted(int(result['num_examples']), 'example')}, pooled: "
-        f"{', '.join(pooled)}",
-        "",
+    pooled = [f"{n} {result[n]:.4g}" for n in result["statistics"]]
+    print(
+        f"{folder.file(folder.MODEL)} on the test data of "
+        f"{cli_data.title(config['flags'])}, "
+        f"{counted(int(result['num_examples']), 'example')}, pooled: "
+        f"{', '.join(pooled)}\n",
         *summary.per_client(result),
-        "",
-        f"  Each client's metrics: {folder.file(folder.EVALUATION)}",
-    ]
-    print("\n".join(lines))
+        f"\n  Each client's metrics: {folder.file(folder.EVALUATION)}",
+        sep="\n",
+    )

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,33 +89,18 @@ def number(name: str, check: Callable[..., Any], **limits: Any) -> Kind:
 
 
 def choice(name: str, choices: Iterable[str]) -> Kind:
-    """One of some words, in upper or lower case.
-
-    >>> choice("missing", ["mean", "zero"]).parse("ZERO")
-    'zero'
-    """
+    """One of some words, in upper or lower case."""
     words = tuple(choices)
     return Kind(lambda text: checks.one_of(name, text.lower(), words))
 
 
-def place(words: Sequence[str] = ()) -> Kind:
-    """A file or folder; `words` and addresses are taken as they are.
-
-    As an absolute path, so that a run that goes on in another working folder
-    finds it too.
-
-    >>> place().parse("/data/../data/emnist/")
-    '/data/emnist'
-    """
-
-    def parse(text: str) -> str:
-        if not text:
-            raise ValueError("expected a file or folder.")
-        if text in words or "://" in text:
-            return text
-        return os.path.abspath(os.path.expanduser(text))
-
-    return Kind(parse)
+def place(text: str) -> str:
+    """A file or folder, absolute: a run goes on in another working folder."""
+    if not text:
+        raise ValueError("expected a file or folder.")
+    if text == "synthetic" or "://" in text:
+        return text
+    return os.path.abspath(os.path.expanduser(text))
 
 
 def named(names: Mapping[str, Name], joined: bool = False) -> Kind:
@@ -140,50 +125,30 @@ def wrapped(text: str) -> str:
     return "\n      ".join(lines)
 
 
+_POSITIVE = "alpha client_learning_rate dp_clip_norm dp_delta dp_epsilon"
+_WHOLE = "batch_size clients_per_round epochs num_clients rounds"
+_WORDS: Mapping[str, Iterable[str]] = {
+    "algorithm": ALGORITHMS,
+    "client_optimizer": OPTIMIZERS,
+    "dp_accountant": ("rdp", "pld"),
+    "executor": EXECUTORS,
+    "missing": ("mean", "median", "zero"),
+    "server_optimizer": OPTIMIZERS,
+    "statistics": ("average", "local", "frozen"),
+    "task": ("words", "tags"),
+}
 KINDS = {
     "aggregator": named(AGGREGATORS),
-    "cache_dir": place(),
     "compress": named(ENCODERS, joined=True),
-    "data": place(),
-    "source": place(words=("synthetic",)),
-    **{
-        name: number(name, checks.positive)
-        for name in (
-            "alpha",
-            "client_learning_rate",
-            "dp_clip_norm",
-            "dp_delta",
-            "dp_epsilon",
-            "server_learning_rate",
-        )
-    },
-    **{
-        name: number(name, checks.whole)
-        for name in (
-            "batch_size",
-            "clients_per_round",
-            "epochs",
-            "num_clients",
-            "rounds",
-        )
-    },
     "proximal": number("proximal", checks.number),
     "seed": number("seed", checks.whole, least=0),
+    "server_learning_rate": number("server_learning_rate", checks.positive),
     "validation_freq": number("validation_freq", checks.whole, least=0),
     "verbose": number("verbose", checks.one_of, choices=(0, 1, 2)),
-    **{
-        name: choice(name, words)
-        for name, words in {
-            "algorithm": ALGORITHMS,
-            "client_optimizer": OPTIMIZERS,
-            "dp_accountant": ("rdp", "pld"),
-            "executor": EXECUTORS,
-            "missing": ("mean", "median", "zero"),
-            "server_optimizer": OPTIMIZERS,
-            "statistics": ("average", "local", "frozen"),
-            "task": ("words", "tags"),
-        }.items()
-    },
+    **{name: Kind(place) for name in ("cache_dir", "data", "source")},
+    **{name: number(name, checks.positive) for name in _POSITIVE.split()},
+    **{name: number(name, checks.whole) for name in _WHOLE.split()},
+    **{name: choice(name, words) for name, words in _WORDS.items()},
 }
 
 # Where the data are: after a run they may have been moved.
@@ -203,30 +168,17 @@ DATA_HELP = """\
 """
 # What only some data sets take, as arguments of `load_data`.
 VARIANTS = (
-    "source",
-    "cache_dir",
-    "only_digits",
-    "task",
-    "target",
-    "num_clients",
-    "alpha",
+    *("source", "cache_dir", "only_digits", "task", "target"),
+    *("num_clients", "alpha"),
 )
 VARIANTS_HELP = """\
-  --[no]only_digits
-      emnist: only the digits, or letters too. By default only digits.
-  --task=TASK
-      stackoverflow: predict the next of the words, or the tags of a post. By
-      default words.
-  --target=ATTRIBUTE
-      celeba: what to predict, such as eyeglasses. By default smiling.
-  --num_clients=N
-      digits, synthetic: among how many clients they are divided. By default
-      50 and 30.
-  --alpha=X
-      digits: how alike clients are; small values give each client few digits.
-      synthetic: how much they differ. By default 1.0.
+  --[no]only_digits   emnist: only the digits (the default), or letters too.
+  --task=TASK         stackoverflow: predict the next of the words, or tags.
+  --target=ATTRIBUTE  celeba: what to predict, such as eyeglasses; or smiling.
+  --num_clients=N     digits, synthetic: among how many they are divided.
+  --alpha=X           digits: how alike clients are; small: few digits each.
+                      synthetic: how much they differ. By default 1.0.
 """
 DEBUG_HELP = """\
-  --debug
-      Show tracebacks and what backends log.
+  --debug             Show tracebacks and what backends log.
 """

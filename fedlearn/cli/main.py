@@ -43,14 +43,27 @@ def run(argv: Sequence[str] | None = None) -> None:
     line; 130 after Ctrl-C.
     """
     _, *words = sys.argv if argv is None else argv
+    try:
+        _run(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # ends the line of a progress bar
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read has had enough, as in `fedlearn train --help | head`.
+        # What is left in the buffer must go somewhere when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _run(words: Sequence[str]) -> None:
     if len(words) == 2 and words[0] == "help" and words[1] in COMMANDS:
         words = [words[1], "--help"]
     if not words or words[0] in (*_ASKS, "help"):
-        print(_HELP)
-        sys.exit(0)
+        return print(_HELP)
     if words[0] == "--version":
-        print(f"fedlearn {fedlearn.__version__}")
-        sys.exit(0)
+        return print(f"fedlearn {fedlearn.__version__}")
     if words[0] not in COMMANDS:
         what = "flag" if words[0].startswith("-") else "command"
         hint = did_you_mean(words[0], COMMANDS)
@@ -59,9 +72,20 @@ def run(argv: Sequence[str] | None = None) -> None:
     command = importlib.import_module(f"fedlearn.cli.{words[0]}")
     before = words[: words.index("--")] if "--" in words else words
     if any(word in _ASKS for word in before):
-        print(command.HELP)
-        sys.exit(0)
-    sys.exit(_call(command, words[0], *parse(command, words)))
+        return print(command.HELP)
+    values, arguments = parse(command, words)
+    try:
+        return command.main(values, arguments)
+    except BrokenPipeError:
+        raise
+    except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
+        if values.debug:
+            raise
+        if isinstance(error, UsageError):
+            _fail(f"fedlearn {words[0]}", str(error))
+        # What the library raises about arguments. Should it be a fault of
+        # the library after all, --debug shows where.
+        _fail("fedlearn", f"{error}\n(--debug shows where this comes from.)")
 
 
 def parse(command: Any, words: Sequence[str]) -> tuple[Values, list[str]]:
@@ -87,31 +111,6 @@ def parse(command: Any, words: Sequence[str]) -> tuple[Values, list[str]]:
     values = Values(**{name: known[name].value for name in names})
     values.given = {name for name in names if known[name].present}
     return values, rest
-
-
-def _call(
-    command: Any, name: str, values: Values, arguments: Sequence[str]
-) -> int:
-    try:
-        command.main(values, arguments)
-        sys.stdout.flush()
-        return 0
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # ends the line of a progress bar
-        return 130
-    except BrokenPipeError:
-        # Whoever read has had enough, as in `fedlearn datasets | head -1`.
-        # What is left in the buffer must go somewhere when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (UsageError, ValueError, TypeError, OSError, ImportError) as error:
-        if values.debug:
-            raise
-        if isinstance(error, UsageError):
-            _fail(f"fedlearn {name}", str(error))
-        # What the library raises about arguments. Should it be a fault of
-        # the library after all, --debug shows where.
-        _fail("fedlearn", f"{error}\n(--debug shows where this comes from.)")
 
 
 def _fail(program: str, text: str) -> NoReturn:

@@ -1,11 +1,8 @@
 """The model that a flag names, and the backend it needs."""
 
-import contextlib
 import importlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fedlearn.advice.did_you_mean import did_you_mean
@@ -46,11 +43,10 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
 
 
 def load_file(path: str, needs: str = "") -> "keras.Model":
-    """A model from a `.keras` file, which may come from anywhere.
+    """A model from a `.keras` file, of which no code is run.
 
-    No code in it or named by it is run: classes that it needs beside those
-    of Keras and fedlearn have to be registered by now, because the command
-    line itself named their module.
+    Classes that it needs beside those of Keras and fedlearn have to be
+    registered by now.
     """
     import keras
 
@@ -68,11 +64,7 @@ def load_file(path: str, needs: str = "") -> "keras.Model":
 
 
 def is_code(name: Any) -> bool:
-    """Whether a model's name is code, which runs when it is loaded.
-
-    >>> is_code("my_models:build"), is_code("digits_cnn"), is_code("m.keras")
-    (True, False, False)
-    """
+    """Whether a model's name is code, which runs when it is loaded."""
     return ":" in str(name) and not str(name).endswith(".keras")
 
 
@@ -99,15 +91,6 @@ def function(name: str) -> Any:
     return found
 
 
-def how_to_load(model: "keras.Model") -> str:
-    """What loads the file of a model where nobody has imported fedlearn."""
-    from fedlearn.metrics import mergeable
-
-    metrics = mergeable.metrics_of(model)
-    own = any(type(m).__module__.startswith("fedlearn.") for m in metrics)
-    return f"keras.models.load_model{'(..., compile=False)' if own else ''}"
-
-
 def import_keras(debug: bool = False) -> None:
     """Imports Keras and its backend, without what they log meanwhile.
 
@@ -116,31 +99,21 @@ def import_keras(debug: bool = False) -> None:
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.nullcontext() if debug else _without_stderr():
-        try:
-            import keras
-        except ModuleNotFoundError as error:
-            from fedlearn.advice.missing_backend import explanation
-
-            raise ImportError(explanation(error) or str(error)) from error
-        # A first operation starts the devices, which is logged too.
-        keras.ops.convert_to_numpy(keras.ops.ones((1,)) + 1)
-
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
     # C++ writes to the descriptor, not to `sys.stderr`.
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            file.seek(0)
-            os.write(saved, file.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+    try:
+        if not debug:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        import keras
+
+        # A first operation starts the devices, which is logged too.
+        keras.ops.convert_to_numpy(keras.ops.ones((1,)) + 1)
+    except ModuleNotFoundError as error:
+        from fedlearn.advice.missing_backend import explanation
+
+        raise ImportError(explanation(error) or str(error)) from error
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

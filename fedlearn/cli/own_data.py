@@ -1,6 +1,5 @@
 """A CSV file of the user's own, as training and test data."""
 
-import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ from fedlearn.datasets.task import Task
 NAME, MODEL = "csv", "tabular"
 
 HELP = """\
-  --client=COLUMN
-      --data: whose a row is.
+  --client=COLUMN     --data: whose a row is; not of a file for each client.
   --label=COLUMN
       --data: what to predict: texts, True and False or whole numbers are
       classes, other numbers amounts.
-  --features=COLUMNS
-      --data: what to predict from, as in age,chol. By default all others.
+  --features=COLUMNS  --data: to predict from, as in age,chol; or all others.
   --missing=HOW
       --data: fill missing values with mean, median or zero, and add a column
       that says where. By default they are an error.
@@ -52,29 +49,13 @@ def check(flags: Any) -> None:
             "of data. Leave one of them out."
         )
     flags.dataset = NAME
-    if flags.label is None:
-        raise UsageError("--data needs --label, the column to predict.")
-    if os.path.isdir(flags.data):
-        if flags.client is not None:
-            raise UsageError(
-                f"{flags.data} is a folder, with a file for each client. "
-                "Leave --client out."
-            )
-    elif flags.client is None:
+    by_default = flags.model in (None, MODEL)
+    if flags.dp_epsilon and (by_default or flags.missing in ("mean", "median")):
         raise UsageError(
-            "--data needs --client, the column that says whose a row is; or a "
-            "folder with a .csv file for each client."
-        )
-    if flags.dp_epsilon is not None and flags.model in (None, MODEL):
-        raise UsageError(
-            "--dp_epsilon with --data needs --model: the model that is chosen "
-            "otherwise scales its inputs by the mean and variance of all "
-            "clients' rows, which no noise hides."
-        )
-    if flags.dp_epsilon is not None and flags.missing in ("mean", "median"):
-        raise UsageError(
-            f"--missing={flags.missing} is computed of all clients' rows, "
-            "which no noise of --dp_epsilon hides. Take --missing=zero."
+            "--dp_epsilon with --data needs --model, and no --missing but "
+            "zero: the model that is chosen otherwise is scaled by the mean "
+            "and variance of all clients' rows, and gaps are filled by them, "
+            "which no noise hides."
         )
 
 
@@ -85,19 +66,26 @@ def task(flags: Any, class_names: Any = None) -> Task:
         path = sorted(Path(path).glob("*.csv"))
         if not path:
             raise UsageError(f"{flags.data} holds no .csv files.")
-    try:
-        data = FederatedDataset.from_csv(
+    features = flags.features.split(",") if flags.features else None
+
+    def read(decimal: str) -> FederatedDataset:
+        return FederatedDataset.from_csv(
             path,
             flags.client,
             flags.label,
-            flags.features.split(",") if flags.features else None,
+            features,
             delimiter=flags.delimiter or ",",
-            decimal="," if flags.delimiter == ";" and _commas(path) else ".",
+            decimal=decimal,
             missing=flags.missing or "error",
             class_names=class_names,
         )
+
+    try:
+        data = read(".")
     except (TypeError, ValueError) as error:
-        raise UsageError(_as_flags(str(error))) from error
+        if flags.delimiter != ";" or "decimal=','" not in str(error):
+            raise UsageError(_as_flags(str(error))) from error
+        data = read(",")
     data = _with_class_names(data)
     train, test = data.split_examples(0.8, seed=0)
     x, y = train.pooled()
@@ -120,27 +108,10 @@ def task(flags: Any, class_names: Any = None) -> Task:
     return Task(train, test, MODEL, sizes)
 
 
-def _commas(path: Any) -> bool:
-    """Whether numbers of a file with semicolons are written as 1,5."""
-    first = path[0] if isinstance(path, list) else path
-    with open(first, encoding="utf-8-sig", errors="replace") as file:
-        rows = list(itertools.islice(file, 1, 1000))
-    cells = [cell.strip() for row in rows for cell in row.split(";")]
-
-    def count(mark: str, other: str) -> int:
-        return sum(
-            cell.count(mark) == 1
-            and other not in cell
-            and cell.replace(mark, "").lstrip("+-").isdigit()
-            for cell in cells
-        )
-
-    return count(",", ".") > count(".", ",")
-
-
 def _as_flags(message: str) -> str:
     """An error of `from_csv` in the words of the command line."""
     for said, flag in (
+        ("client or label is missing", "--data needs --client and --label"),
         ("features=[...]", "--features=NAME,NAME"),
         ("missing='mean' (or 'median', 'zero')", "--missing=mean"),
         ("decimal=','", "--delimiter=';'"),

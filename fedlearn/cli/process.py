@@ -9,16 +9,8 @@ from fedlearn.cli.flags import UsageError
 from fedlearn.datasets.task import Task
 from fedlearn.names import ALGORITHMS
 
-# Unbiased, by making what they send larger: the error may be more than the
-# update, and feeding it back would make it larger still.
-_UNBIASED = ("mask", "qsgd", "terngrad")
 # What some algorithms are at the server.
-_SERVERS = {
-    "fedavgm": "sgd",
-    "fedadam": "fedadam",
-    "fedyogi": "fedyogi",
-    "fedadagrad": "fedadagrad",
-}
+_SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
 
 
 def process(
@@ -81,21 +73,18 @@ def process(
 
 def check(flags: Any) -> None:
     """Raises a UsageError where flags contradict each other."""
-    if flags.proximal is not None and flags.algorithm != "fedprox":
+    for name, algorithm in (("proximal", "fedprox"), ("personal", "fedper")):
+        if getattr(flags, name) is not None and flags.algorithm != algorithm:
+            raise UsageError(
+                f"--{name} is for --algorithm={algorithm}, not "
+                f"{flags.algorithm}."
+            )
+    if flags.algorithm == "fedper" and not flags.personal:
+        raise UsageError("--algorithm=fedper needs --personal=LAYERS.")
+    if flags.algorithm in _SERVERS and flags.server_optimizer is not None:
         raise UsageError(
-            f"--proximal is for --algorithm=fedprox, not {flags.algorithm}."
-        )
-    if (flags.personal is None) == (flags.algorithm == "fedper"):
-        raise UsageError(
-            "--algorithm=fedper needs --personal, and no other takes it: the "
-            "layers that stay at each client, such as --personal=head."
-        )
-    server = _SERVERS.get(flags.algorithm)
-    if server is not None and flags.server_optimizer not in (None, server):
-        raise UsageError(
-            f"--algorithm={flags.algorithm} means the server optimizer "
-            f"{server}. Leave out --server_optimizer, or choose "
-            "--algorithm=fedavg with it."
+            f"--algorithm={flags.algorithm} is a server optimizer itself. "
+            "Leave --server_optimizer out, or choose --algorithm=fedavg."
         )
     private = sorted(name for name in flags.given if name.startswith("dp_"))
     if flags.dp_epsilon is None and private:
@@ -184,22 +173,8 @@ def encoders(flags: Any) -> list[Any]:
             "--error_feedback is for what --compress leaves out. Add "
             "--compress, such as --compress=topk:0.01."
         )
-    names = [part.partition(":")[0] for part in flags.compress.split("+")]
-    if unbiased := [name for name in _UNBIASED if name in names]:
-        raise UsageError(
-            f"--error_feedback can't be with --compress={unbiased[0]}: its "
-            "errors cancel in the mean of clients, and are too large to be "
-            "sent later. Leave out --error_feedback, or take topk, sign or "
-            "powersgd."
-        )
     # Entropy coding leaves nothing out, and has to come last.
     inner = [link for link in links if not isinstance(link, EntropyCoding)]
-    if not inner:
-        raise UsageError(
-            f"--error_feedback has nothing to send later: {flags.compress} "
-            "leaves nothing out. Leave out --error_feedback, or put topk, "
-            "sign or powersgd before it."
-        )
     return [ErrorFeedback(inner), *links[len(inner) :]]
 
 

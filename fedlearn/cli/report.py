@@ -15,7 +15,7 @@ from fedlearn.cli.flags import (
     UsageError,
 )
 from fedlearn.cli.run_folder import RunFolder
-from fedlearn.cli.units import duration, in_bytes
+from fedlearn.cli.units import in_bytes
 from fedlearn.plot import style
 from fedlearn.plot.run_picture import metrics, run_picture
 
@@ -75,12 +75,8 @@ def _subtitle(config, history):
         [
             f"{model if len(model) <= 30 else '…' + model[-29:]}, "
             f"{config['num_parameters']:,} parameters",
-            f"{len(history['round']):,} rounds of "
-            f"{'about ' if config.get('privacy') else ''}"
-            f"{flags['clients_per_round']:,} of {config['num_clients']:,} "
-            "clients",
-            f"{flags['epochs']} {'pass' if flags['epochs'] == 1 else 'passes'} "
-            f"in batches of {flags['batch_size']}",
+            f"{len(history['round']):,} rounds of {summary.cohort(config)}",
+            f"{flags['epochs']} epochs in batches of {flags['batch_size']}",
             f"client {config['optimizers']['client']}, "
             f"server {config['optimizers']['server']}",
             *filter(None, [summary.aggregation(flags)]),
@@ -95,20 +91,16 @@ def _facts(config, history, evaluation):
     if name and evaluation.get(name) is not None:
         spread = evaluation["statistics"][name]
         share = style.is_share(name, [spread["min"], spread["max"]])
-
-        def text(value):
-            return f"{100 * value:.1f}%" if share else f"{value:.4g}"
-
-        yield text(evaluation[name]), f"test {name.replace('_', ' ')}"
-        yield text(spread["decile_1"]), "10th percentile of clients"
-        yield text(spread["min"]), "worst client"
+        form = ".1%" if share else ".4g"
+        yield f"{evaluation[name]:{form}}", f"test {name.replace('_', ' ')}"
+        yield f"{spread['decile_1']:{form}}", "10th percentile of clients"
+        yield f"{spread['min']:{form}}", "worst client"
     if evaluation.get("loss") is not None:
         yield f"{evaluation['loss']:.3g}", "test loss"
     if plan := config.get("privacy"):
         budget = f"of {plan['epsilon']:g}, at delta {plan['delta']:.2g}"
         yield f"ε {plan['spent']:.3g}", budget
-    if config.get("seconds"):
-        yield duration(config["seconds"]), "training time"
+    yield summary.duration(config), "training time"
     if history.get("bytes_up"):
         for direction in ("up", "down"):
             total = np.nansum(history[f"bytes_{direction}"])

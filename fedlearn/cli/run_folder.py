@@ -4,7 +4,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,6 @@ class RunFolder:
     """Where a run keeps what it was, what it did and what came of it.
 
     Each file is replaced as a whole: readers see the old one or the new one.
-
-    >>> with tempfile.TemporaryDirectory() as path:
-    ...     folder = RunFolder(path)
-    ...     folder.write_history({"loss": [3, 2], "val_loss": [1]}, 2)
-    ...     folder.read_history()
-    {'round': [1.0, 2.0], 'loss': [3.0, 2.0], 'val_loss': [nan, 1.0]}
     """
 
     CONFIG = "config.json"
@@ -74,17 +67,19 @@ class RunFolder:
     ) -> None:
         """Writes metrics as Keras keeps them: a row a round."""
         # Columns of all rounds: validation may come later than the first.
-        columns: dict[str, dict[int, float]] = {}
+        rows: list[dict[str, float]] = [
+            {"round": i + 1} for i in range(max(map(len, history.values())))
+        ]
         for name, values in history.items():
             every = validation_freq if name.startswith("val_") else 1
-            columns[name] = {
-                (i + 1) * every: value for i, value in enumerate(values)
-            }
+            for row, value in zip(
+                rows[every - 1 :: every], values, strict=False
+            ):
+                row[name] = value
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["round", *columns])
-        for i in range(1, 1 + max(map(len, history.values()))):
-            writer.writerow([i, *(c.get(i, "") for c in columns.values())])
+        writer = csv.DictWriter(text, ["round", *history], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         self.write(self.HISTORY, text.getvalue().encode())
 
     def write_model(self, model: "keras.Model") -> None:
@@ -93,11 +88,9 @@ class RunFolder:
         # warns when it loads such a one.
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        with tempfile.TemporaryDirectory() as scratch:
-            path = os.path.join(scratch, self.MODEL)
-            model.save(path)
-            with open(path, "rb") as file:
-                self.write(self.MODEL, file.read())
+        partial = self.file("partial.keras")
+        model.save(partial)
+        os.replace(partial, self.file(self.MODEL))
 
     def read_json(self, name: str) -> Any:
         """Reads a file of plain values."""
@@ -109,8 +102,7 @@ class RunFolder:
                 raise self._changed(name, f"isn't JSON ({error})") from error
 
     def read_config(self) -> dict[str, Any]:
-        """What the run was; its `flags` are as checked as those of a command
-        line."""
+        """What the run was, its `flags` checked as those of a command line."""
         config = self.read_json(self.CONFIG)
         found = config.get("flags") if isinstance(config, dict) else None
         if not isinstance(found, dict) or not {
@@ -138,15 +130,10 @@ class RunFolder:
         self.need(self.HISTORY)
         with open(self.file(self.HISTORY), encoding="utf-8") as file:
             table = list(csv.DictReader(file))
-        try:
-            return {
-                name: [float(row[name] or "nan") for row in table]
-                for name in (table[0] if table else ())
-            }
-        except (TypeError, ValueError) as error:
-            raise self._changed(
-                self.HISTORY, f"isn't a table of numbers ({error})"
-            ) from error
+        return {
+            name: [float(row[name] or "nan") for row in table]
+            for name in (table[0] if table else ())
+        }
 
     def _changed(self, name: str, what: str) -> UsageError:
         return UsageError(
@@ -157,18 +144,13 @@ class RunFolder:
         """Raises an error with the way out if a file is not there."""
         if os.path.isfile(self.file(name)):
             return
-        if not os.path.isdir(self.path):
+        if not os.path.isfile(self.file(self.CONFIG)):
             parent, own = os.path.split(self.path.rstrip("/"))
-            near = [p.name for p in pathlib.Path(parent).glob("*")]
+            near = [p.name for p in pathlib.Path(parent).glob("*/")]
             raise UsageError(
-                f"there is no folder {self.path}. Expected the folder of a "
-                "run, as fedlearn train --output_dir makes it."
+                f"{self.path} isn't the folder of a run, as fedlearn train "
+                f"--output_dir makes it: there is no {self.CONFIG} in it."
                 + did_you_mean(own, near, os.path.join(parent, ""))
-            )
-        if name == self.CONFIG:
-            raise UsageError(
-                f"{self.path} isn't the folder of a run: there is no "
-                f"{self.CONFIG} in it."
             )
         model = self.read_config()["flags"]["model"]
         raise UsageError(

@@ -1,13 +1,23 @@
 """What a run came to, as tables on the terminal."""
 
+import datetime
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedlearn.cli import data as cli_data
-from fedlearn.cli.units import counted, duration, in_bytes, metric
-from fedlearn.metrics.per_client import DECILES
+from fedlearn.cli.units import counted, in_bytes
 from fedlearn.names import ALGORITHMS
+
+_SPREAD = {
+    "mean": "mean",
+    "std": "std",
+    "min": "min",
+    "decile_1": "10%",
+    "decile_5": "50%",
+    "decile_9": "90%",
+    "max": "max",
+}
 
 
 def title(flags: Mapping[str, Any]) -> str:
@@ -21,11 +31,7 @@ def title(flags: Mapping[str, Any]) -> str:
 
 
 def aggregation(flags: Mapping[str, Any]) -> str:
-    """How updates become one, for people; empty for a plain mean.
-
-    >>> aggregation({"aggregator": "krum:2", "compress": "eden:2"})
-    'krum:2, eden:2'
-    """
+    """How updates become one, for people; empty for a plain mean."""
     words = []
     # Runs of earlier versions lack some.
     if flags.get("aggregator", "mean") != "mean":
@@ -36,28 +42,19 @@ def aggregation(flags: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def begin(config: Mapping[str, Any]) -> Iterator[str]:
-    """What is going to be trained."""
-    flags, plan = config["flags"], config["privacy"]
-    algorithm, _, data = title(flags).partition(" on ")
-    yield (
-        f"{algorithm} with {flags['model']} ({config['num_parameters']:,} "
-        f"parameters) on {data}: {counted(flags['rounds'], 'round')}, each "
-        f"with {_cohort(config)} of {config['num_clients']} clients; "
-        f"{config['backend']}"
-    )
-    if plan:
-        yield (
-            f"Noise of {plan['noise_multiplier']:.4g} times the clip norm "
-            f"keeps epsilon at {plan['epsilon']:g}, delta {plan['delta']:.3g} "
-            f"(found with {plan['accountant'].upper()}, Poisson sampling)"
-        )
-
-
-def _cohort(config):
+def cohort(config: Mapping[str, Any]) -> str:
+    """How many clients of how many take part in a round."""
     # Privacy draws each client by its own coin: the number varies.
-    about = "about " if config.get("privacy") else ""
-    return f"{about}{config['flags']['clients_per_round']}"
+    return (
+        f"{'about ' if config.get('privacy') else ''}"
+        f"{config['flags']['clients_per_round']:,} of "
+        f"{counted(config['num_clients'], 'client')}"
+    )
+
+
+def duration(config: Mapping[str, Any]) -> str:
+    """How long a run has trained, as hours:minutes:seconds."""
+    return str(datetime.timedelta(seconds=round(config.get("seconds", 0))))
 
 
 def lines(
@@ -65,111 +62,62 @@ def lines(
     history: Mapping[str, Sequence[float]],
     evaluation: Mapping[str, Any],
 ) -> Iterator[str]:
-    """A line with the facts of a run, and tables of what came of it."""
+    """The facts of a run, and tables of what came of it."""
     facts = [
         title(config["flags"]),
-        f"{counted(len(history['round']), 'round')} of {_cohort(config)} of "
-        f"{counted(config['num_clients'], 'client')}",
+        f"{counted(len(history['round']), 'round')} of {cohort(config)}",
         aggregation(config["flags"]),
+        f"trained in {duration(config)}",
     ]
-    if config.get("seconds"):
-        facts.append(f"trained in {duration(config['seconds'])}")
     yield ", ".join(filter(None, facts))
     yield ""
-    yield from _aligned(
-        ["", "train", "test"],
-        *(
-            [
-                name,
-                metric(history[name][-1]) if history.get(name) else "-",
-                _metric(evaluation.get(name)),
-            ]
-            for name in evaluation["statistics"]
-        ),
-    )
-    yield "  (train: the clients of the last round, while they trained;"
-    yield "   test: all test clients, with the final model)"
+    # The clients of the last round, while they trained; and all test clients,
+    # with the final model.
+    yield _row("", "last round", "test")
+    for name in evaluation["statistics"]:
+        trained = history.get(name, [None])[-1]
+        yield _row(name, _number(trained), _number(evaluation.get(name)))
     yield ""
-    both: Any = [history.get("bytes_up"), history.get("bytes_down")]
-    if all(both):
-        sent = num_sent(history)
-        yield from _aligned(
-            ["bytes", "up", "down"],
-            ["a client a round", *(in_bytes(sum(b) / sent) for b in both)],
-            ["in all", *(in_bytes(sum(b)) for b in both)],
+    for direction in ("up", "down"):
+        if sent := sum(history.get(f"bytes_{direction}", ())):
+            each = in_bytes(sent / num_sent(history))
+            yield f"  {in_bytes(sent)} {direction}, {each} a client a round"
+    if plan := config.get("privacy"):
+        yield from textwrap.wrap(
+            f"Epsilon {plan['spent']:.4g} ({plan['spent_with'].upper()}) at "
+            f"delta {plan['delta']:.3g}, for a client with all of its data; "
+            f"clip norm {plan['clip_norm']}, noise of "
+            f"{plan['noise_multiplier']:.4g} times it, found with "
+            f"{plan['accountant'].upper()} for a budget of "
+            f"{plan['epsilon']:g} in {counted(plan['rounds'], 'round')}.",
+            width=78,
+            initial_indent="  ",
+            subsequent_indent="  ",
         )
-        yield ""
-    if config.get("privacy"):
-        text = _privacy(config["privacy"])
-        yield from (f"  {line}" for line in textwrap.wrap(text, 76))
-        yield ""
+    yield ""
     yield from per_client(evaluation)
     yield ""
 
 
 def num_sent(history: Mapping[str, Sequence[float]]) -> float:
-    """How many messages clients sent in all; at least 1, to divide by.
-
-    >>> num_sent({"num_clients": [3.0, 2.0], "num_rejected": [0.0, 1.0]})
-    6.0
-    """
+    """How many messages clients sent in all; at least 1, to divide by."""
     # Private runs may keep to themselves who was rejected.
     rejected = history.get("num_rejected", ())
     return max(sum(history["num_clients"]) + sum(rejected), 1.0)
 
 
-def _privacy(plan):
-    """What a private run promises, and of what budget."""
-    norm = plan["clip_norm"]
-    return (
-        f"Privacy: epsilon {plan['spent']:.4g} "
-        f"({plan['spent_with'].upper()}) at delta {plan['delta']:.3g}, for a "
-        "client with all of its data, there or not; each takes part by its "
-        "own coin (Poisson sampling); clip norm "
-        f"{norm if norm == 'adaptive' else format(norm, 'g')}, noise of "
-        f"{plan['noise_multiplier']:.4g} times it, found with "
-        f"{plan['accountant'].upper()} for a budget of {plan['epsilon']:g} in "
-        f"{counted(plan['rounds'], 'round')}."
-    )
-
-
 def per_client(evaluation: Mapping[str, Any]) -> Iterator[str]:
     """How metrics are spread over the test clients."""
-    spread = evaluation["statistics"]
-    if not spread:
-        yield "  no client has test examples"
-        return
-    columns = ("mean", "std", "min", "max")
-    yield from _aligned(
-        [f"over {counted(int(evaluation['num_clients']), 'client')}", *columns],
-        *([n, *(_metric(v[c]) for c in columns)] for n, v in spread.items()),
-    )
-    yield ""
-    yield from _aligned(
-        ["deciles", *(f"{i}0%" for i in range(1, 10))],
-        *([n, *(_short(v[d]) for d in DECILES)] for n, v in spread.items()),
-        gap=2,
-        first=9,
-    )
+    over = f"over {counted(int(evaluation['num_clients']), 'client')}"
+    yield _row(over, *_SPREAD.values())
+    for name, spread in evaluation["statistics"].items():
+        yield _row(name, *(_number(spread[column]) for column in _SPREAD))
 
 
-def _metric(value: float | None) -> str:
-    return metric(float("nan") if value is None else value)
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.4g}"
 
 
-def _short(value: float | None) -> str:
-    # Nine deciles in 80 columns leave 5 characters each.
-    if value is None:
-        return "nan"
-    return f"{value:.3f}" if 5e-4 <= abs(value) < 10 else f"{value:.3g}"
-
-
-def _aligned(*table, gap=4, first=17):
-    """Columns: the first to the left, the others to the right."""
-    first = max(first, *(len(row[0]) for row in table))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for name, *cells in table:
-        yield f"  {name:{first}}" + "".join(
-            " " * gap + f"{cell:>{width}}"
-            for cell, width in zip(cells, widths[1:], strict=True)
-        )
+def _row(name: str, *cells: str) -> str:
+    width = 12 if len(cells) < 3 else 8
+    return f"  {name:<19}" + "".join(f"{cell:>{width}}" for cell in cells)

@@ -25,7 +25,6 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     del arguments
     folder, before = _open(flags)
     process.check(flags)
-    started = time.time()
     task = cli_data.task(flags)
     population = len(task.train)
     flags.model = flags.model or task.model
@@ -47,7 +46,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     config = {
         "fedlearn": fedlearn.__version__,
         "started": before.get("started")
-        or time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "flags": {
             name: value
             for name, value in vars(flags).items()
@@ -56,10 +55,11 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         "backend": backend,
         "versions": {
             "python": platform.python_version(),
-            **{p: importlib.metadata.version(p) for p in ("keras", "numpy")},
-            backend: importlib.metadata.version(backend),
+            **{
+                package: importlib.metadata.version(package)
+                for package in ("keras", "numpy", backend)
+            },
         },
-        "executor": repr(made.executor),
         "num_clients": population,
         "class_names": task.train.class_names,
         "num_parameters": int(model.count_params()),
@@ -73,27 +73,24 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
     }
     folder.write_json(folder.CONFIG, config)
     if flags.verbose:
-        print("\n".join(summary.begin(config)), flush=True)
+        print(
+            f"{summary.title(config['flags'])} with {flags.model} "
+            f"({config['num_parameters']:,} parameters), {flags.rounds:,} "
+            f"rounds with {summary.cohort(config)} each; {backend}",
+            flush=True,
+        )
     _fit(made, task, flags, folder, config)
     folder.write_model(made.model)
     evaluation = made.evaluate(made.state, task.test, per_client=True)
     folder.write_json(folder.EVALUATION, evaluation)
-    files = {
-        folder.MODEL: f"a model for {cli_model.how_to_load(made.model)}",
-        folder.HISTORY: "metrics, a row a round",
-        folder.EVALUATION: "metrics of each test client",
-        folder.CONFIG: "flags and versions",
-        folder.CHECKPOINT: "what --resume goes on from",
-    }
-    lines = [
+    print(
         "",
         *summary.lines(config, folder.read_history(), evaluation),
-        f"  Files in {folder.path}:",
-        *(f"    {name:19} {what}" for name, what in files.items()),
-        "",
+        f"  The model, for keras.models.load_model(..., compile=False): "
+        f"{folder.file(folder.MODEL)}",
         f"  Next: fedlearn report {folder.path}",
-    ]
-    print("\n".join(lines))
+        sep="\n",
+    )
 
 
 def _fit(made, task, flags, folder, config) -> None:
@@ -139,15 +136,12 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
                 "--resume needs --output_dir, the folder of the run to go on "
                 "with."
             )
-        data = flags.data and os.path.basename(flags.data)
-        data = os.path.splitext(data)[0] if data else flags.dataset
-        flags.output_dir = name = os.path.join(
-            "runs", f"{data}-{flags.algorithm}"
-        )
-        number = 1
+        data = os.path.splitext(os.path.basename(flags.data or ""))[0]
+        name = f"{data or flags.dataset}-{flags.algorithm}"
+        flags.output_dir, number = os.path.join("runs", name), 1
         while not RunFolder(flags.output_dir).is_empty:
             number += 1
-            flags.output_dir = f"{name}-{number}"
+            flags.output_dir = os.path.join("runs", f"{name}-{number}")
     folder = RunFolder(flags.output_dir)
     if folder.is_empty:
         own_data.check(flags)

@@ -8,7 +8,14 @@ from fedlearn.cli.flags import (
     VARIANTS_HELP,
     wrapped,
 )
-from fedlearn.names import AGGREGATORS, ALGORITHMS, ENCODERS, EXECUTORS, usages
+from fedlearn.names import (
+    AGGREGATORS,
+    ALGORITHMS,
+    ENCODERS,
+    EXECUTORS,
+    OPTIMIZERS,
+    usages,
+)
 
 HELP = f"""\
 Usage: fedlearn train [FLAGS]
@@ -29,9 +36,7 @@ Examples:
   fedlearn train --aggregator=krum:2       # two may be malicious
 
 Data and model, with defaults after the = where they aren't in capitals:
-  --dataset=digits
-      What to train on; fedlearn datasets lists what there is. digits, 1,797
-      images of 8 x 8 pixels, need no download.
+  --dataset=digits    What to train on; fedlearn datasets lists what there is.
 {PLACES_HELP}{VARIANTS_HELP}  --model=MODEL
       A model of fl.models, such as digits_cnn or logistic_regression; or a
       .keras file; or module:function, a function that returns a model. By
@@ -42,25 +47,19 @@ Data of your own:
 Algorithm:
   --algorithm=fedavg
       {wrapped("One of " + ", ".join(ALGORITHMS))}
-  --rounds=50
-      How many rounds, counted from the beginning of the run.
+  --rounds=50         How many rounds, counted from the beginning of the run.
   --clients_per_round=N
       How many clients take part in a round, drawn at random. By default 10,
       or all if there are fewer.
-  --proximal=X
-      fedprox: mu, the pull towards the server's model. By default 0.1.
-  --personal=LAYERS
-      fedper: names of layers that each client keeps to itself, as in out,head.
+  --proximal=X        fedprox: mu, the pull towards the server's model, or 0.1.
+  --personal=LAYERS   fedper: layers that stay at each client, as in out,head.
 
 At the clients:
-  --batch_size=N
-      Examples a step. By default what is usual for the data set, such as 10.
-  --epochs=5
-      Passes of a client over its examples in a round.
+  --batch_size=N      Examples a step. By default what is usual for the data.
+  --epochs=5          Passes of a client over its examples in a round.
   --client_optimizer=NAME
-      One of sgd, adam, adamw, adagrad, adadelta, adamax, nadam, rmsprop, lion,
-      yogi, fedadagrad, fedadam, fedyogi. By default sgd, or what a compiled
-      model comes with.
+      {wrapped("One of " + ", ".join(OPTIMIZERS))}
+      By default sgd, or what a compiled model comes with.
   --client_learning_rate=X
       Its learning rate. By default, for sgd, what is usual for the data set,
       such as 0.1; for others Keras's own.
@@ -75,7 +74,8 @@ On the wire:
       {wrapped(usages(ENCODERS))}
   --error_feedback
       A client adds to an update what earlier messages left out: for topk,
-      sign and powersgd, where clients come back.
+      sign and powersgd, where clients come back. What is unbiased (mask,
+      qsgd, terngrad) diverges with it.
 
 At the server:
   --aggregator=mean
@@ -83,7 +83,7 @@ At the server:
       {wrapped(usages(AGGREGATORS))}
   --server_optimizer=NAME
       The same choice as at the clients. By default sgd; fedavgm, fedadam,
-      fedyogi and fedadagrad are their server optimizer.
+      fedyogi and fedadagrad are server optimizers.
   --server_learning_rate=X
       Its learning rate. By default the algorithm's own, or 1 for sgd and
       Keras's own for others.
@@ -93,8 +93,7 @@ Differential privacy:
       Train with differential privacy for clients: clip updates, add the least
       noise with which all rounds keep to this epsilon, and let each client
       take part by its own coin.
-  --dp_delta=X
-      The delta of the guarantee. By default clients**-1.1.
+  --dp_delta=X        The delta of the guarantee. By default clients**-1.1.
   --dp_clip_norm=X
       The largest L2 norm of an update. By default one that follows the median
       of the updates' norms.
@@ -103,8 +102,7 @@ Differential privacy:
       pld, less noise, after a minute.
   --dp_private_metrics
       Leave out the metrics of clients' training, which are exact.
-  --dp_secure_noise
-      Draw noise from the operating system's entropy, not from the seed.
+  --dp_secure_noise   Draw noise from the system's entropy, not from the seed.
 
 The run:
   --output_dir=FOLDER
@@ -115,11 +113,7 @@ The run:
   --validation_freq=1
       Evaluate on the test clients after every so many rounds; 0: only at the
       end.
-  --seed=0
-      Of the initial weights and all that is random in training; data are
-      divided the same way for every seed.
-  --executor=auto
-      How the clients of a round are run: {", ".join(EXECUTORS)}.
-  --verbose=1
-      1: a progress bar; 2: a line a round; 0: neither.
+  --seed=0            Of the initial weights and all that is random.
+  --executor=auto     How clients are run: {", ".join(EXECUTORS)}.
+  --verbose=1         1: a progress bar; 2: a line a round; 0: neither.
 {DEBUG_HELP}"""

@@ -48,19 +48,9 @@ def test_error_feedback_is_round_all_that_leaves_something_out():
     assert len(feedback.encoders) == 2
 
 
-@pytest.mark.parametrize(
-    ("compress", "message"),
-    [
-        (None, "Add --compress, such as --compress=topk"),
-        ("huffman", "huffman leaves nothing out"),
-        ("mask:0.1", "--compress=mask: its errors cancel"),
-        ("rotation+terngrad", "--compress=terngrad: its errors cancel"),
-        ("qsgd:1,512", "take topk, sign or powersgd"),
-    ],
-)
-def test_what_error_feedback_is_not_for(compress, message):
-    with pytest.raises(UsageError, match=message):
-        encoders(compress, error_feedback=True)
+def test_error_feedback_needs_something_that_leaves_out():
+    with pytest.raises(UsageError, match="Add --compress, such as"):
+        encoders(None, error_feedback=True)
 
 
 @pytest.mark.parametrize(

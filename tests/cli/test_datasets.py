@@ -163,9 +163,9 @@ def test_a_damaged_file(fedlearn, hospitals, cache):
     ("words", "message"),
     [
         (("lst",), "Did you mean list?"),
-        (("emnist",), "Say fedlearn datasets describe emnist"),
-        (("describe",), "NAME is missing: fedlearn datasets describe NAME"),
-        (("fetch",), "NAME is missing: fedlearn datasets fetch NAME"),
+        (("emnist",), "describe and fetch with a data set's name"),
+        (("describe",), "NAME is missing. Say fedlearn datasets list"),
+        (("fetch",), "NAME is missing."),
         (("describe", "emnits"), "Did you mean emnist?"),
         (("fetch", "shakespear"), "Did you mean shakespeare?"),
         (("list", "emnist"), "unexpected 'emnist'"),

@@ -135,16 +135,21 @@ def test_a_folder_of_files(fedlearn, tmp_path):
     args = ("train", f"--data={folder}", *RUN, "--label=y")
     code, _, err = fedlearn(*args, f"--output_dir={tmp_path}/one")
     assert code == 0, err
-    code, _, err = fedlearn(*args, f"--output_dir={tmp_path}/2", "--client=x")
-    assert code != 0
-    assert "Leave --client out" in err
+    for name in ("a", "b"):
+        rows = "x,y,who\n1,0,u\n2,1,v\n3,1,u\n4,0,v\n"
+        (folder / f"{name}.csv").write_text(rows)
+    code, out, err = fedlearn(
+        *args, f"--output_dir={tmp_path}/2", "--client=who"
+    )
+    assert code == 0, err
+    assert "2 of 2 clients" in out
 
 
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        (("--client=hospital",), "--data needs --label"),
-        (("--label=outcome",), "--data needs --client"),
+        (("--client=hospital",), "--data needs --client and --label"),
+        (("--label=outcome",), "--data needs --client and --label"),
         (("--client=hospital", "--label=no"), "no column 'no' (label)"),
         (
             ("--client=hospital", "--label=outcome", "--dataset=digits"),

@@ -43,7 +43,7 @@ def test_a_run_leaves_its_files(finished):
 
 def test_it_ends_with_a_table(finished):
     out = (finished / "stdout.txt").read_text()
-    for text in ("FedAvg on digits, 2 rounds of 3 of 30 clients", "deciles"):
+    for text in ("FedAvg on digits, 2 rounds of 3 of 30 clients", "90%"):
         assert text in out
     assert "model.keras" in out
     assert f"fedlearn report {finished}" in out
