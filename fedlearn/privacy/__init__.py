@@ -1,7 +1,7 @@
 """What a run tells about a client: epsilon, and the noise for a budget.
 
 Before a run: `plan`, which makes the aggregator and the sampler too;
-`calibrate_noise_multiplier`, `compute_epsilon`, `describe`.
+`calibrate_noise_multiplier`, `compute_epsilon`.
 During one: a `Guarantee` of a `Mechanism` (`Gaussian`, `Tree`,
 `BandedMatrix`) and a sampler gives epsilon after each round. Over several
 queries and runs: a `Ledger`. The accounting is that of dp-accounting, the
@@ -29,7 +29,6 @@ from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.epsilon import (
     calibrate_noise_multiplier,
     compute_epsilon,
-    describe,
 )
 from fedlearn.privacy.example_guarantee import (
     ExampleGuarantee,
@@ -76,7 +75,6 @@ __all__ = [
     "composed",
     "compute_epsilon",
     "compute_epsilon_dp_sgd",
-    "describe",
     "mean_squared_error",
     "optimal_coefficients",
     "plan",

@@ -4,13 +4,12 @@ from typing import Any
 
 from fedlearn import checks
 from fedlearn.privacy.accountant import (
+    ACCOUNTANTS,
+    Accountant,
     AccountantName,
-    check_accountant,
     check_delta,
-    check_supports,
-    tightest,
 )
-from fedlearn.privacy.guarantee import Guarantee, Statement
+from fedlearn.privacy.guarantee import Guarantee
 from fedlearn.privacy.mechanism import Gaussian
 from fedlearn.privacy.participation import Participation, SamplerName
 
@@ -34,7 +33,7 @@ def compute_epsilon(
     """Epsilon of a run, for a client with all of its data.
 
     Which data sets are neighbours depends on the sampler, see
-    `Participation`; `describe` says it.
+    `Participation`; `Guarantee.statement` and `plan` say it.
 
     Args:
         noise_multiplier: The noise's standard deviation over the clip norm,
@@ -48,7 +47,7 @@ def compute_epsilon(
         accountant: `"pld"`, tight, takes seconds; or `"rdp"`, an upper bound
             that is a bit higher, takes milliseconds. "uniform" needs "rdp",
             and so does very little noise. `None` for the tightest that there
-            is; `describe` names it.
+            is.
         min_separation: With that sampler, the least distance of two rounds
             of one client.
         mechanism: Makes the mechanism of a noise multiplier: `Gaussian`,
@@ -76,42 +75,6 @@ def compute_epsilon(
     part = Participation(sampler, population, clients_per_round, min_separation)
     guarantee = Guarantee(mechanism(noise_multiplier), part, delta)
     return guarantee.epsilon(rounds, accountant)
-
-
-def describe(
-    *,
-    noise_multiplier: float,
-    rounds: int,
-    delta: float,
-    population: int,
-    clients_per_round: float,
-    sampler: SamplerName = "poisson",
-    accountant: AccountantName | None = None,
-    min_separation: int | None = None,
-    mechanism: Callable[[float], Any] = Gaussian,
-) -> Statement:
-    """`compute_epsilon`, with all that it takes to mean something.
-
-    Args and errors as there; `accountant=None` takes the tightest.
-
-    >>> print(
-    ...     describe(
-    ...         noise_multiplier=8.0,
-    ...         rounds=50,
-    ...         delta=1e-3,
-    ...         population=60,
-    ...         clients_per_round=60,
-    ...         sampler="full",
-    ...         accountant="rdp",
-    ...     )
-    ... )
-    epsilon 3.045 at delta 0.001 after 50 rounds, for a client with all of its
-    data (add-or-remove-one: one client is there or not); all 60 clients in
-    every round; Gaussian noise, multiplier 8; accountant RDP
-    """
-    part = Participation(sampler, population, clients_per_round, min_separation)
-    guarantee = Guarantee(mechanism(noise_multiplier), part, delta)
-    return guarantee.statement(rounds, accountant)
 
 
 def calibrate_noise_multiplier(
@@ -152,11 +115,10 @@ def calibrate_noise_multiplier(
     >>> round(noise_multiplier, 3)
     1.022
     """
-    if accountant is not None:
-        check_accountant(accountant)
-    check_delta(delta)
+    checks.one_of("accountant", accountant, ACCOUNTANTS)
     checks.positive("epsilon", epsilon)
     checks.whole("rounds", rounds)
+    check_delta(delta)
     part = Participation(sampler, population, clients_per_round, min_separation)
 
     def with_noise(noise_multiplier: float) -> Guarantee:
@@ -165,16 +127,17 @@ def calibrate_noise_multiplier(
     def spent(noise_multiplier: float, name: AccountantName | None) -> float:
         return with_noise(noise_multiplier).epsilon(rounds, name)
 
-    if accountant is not None:
-        check_supports(accountant, with_noise(1.0).composition(rounds))
+    def refusal(noise_multiplier: float) -> str:
+        return Accountant().refusal(
+            with_noise(noise_multiplier).composition(rounds)
+        )
 
+    if accountant == "pld" and (why := refusal(1.0)):
+        raise ValueError(why)
     enough = least_noise(
         lambda z: spent(z, "rdp"), epsilon, start=1.0, step=2.0
     )
-    if (
-        accountant == "rdp"
-        or tightest(with_noise(enough).composition(rounds)) == "rdp"
-    ):
+    if accountant == "rdp" or refusal(enough):
         return enough
     # PLD asks for some percent less, and takes seconds: it is never tried far
     # from the answer.

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from fedlearn import checks
 from fedlearn.privacy.accountant import (
+    Accountant,
     AccountantName,
-    OneEventRdp,
-    best_epsilon,
-    check_accountant,
     check_delta,
-    epsilon,
 )
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.mechanism import check_noise_multiplier
@@ -127,42 +124,36 @@ class ExampleGuarantee:
             delta = 1 / (10 * max(self.num_examples.values()))
         self.delta = check_delta(delta)
         self._participations = _Participations(sampler)
-        self._curves: dict[Any, OneEventRdp] = {}
+        self._accountant = Accountant()
 
     def epsilon(
         self,
         rounds: int,
-        accountant: AccountantName = "rdp",
+        accountant: AccountantName | None = "rdp",
         delta: float | None = None,
     ) -> float:
         """The largest epsilon of a client after some rounds.
 
         Args:
             rounds: Number of rounds.
-            accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds.
+            accountant: `"rdp"`, milliseconds; `"pld"`, tighter, seconds;
+                `None` for the tightest that there is.
             delta: Another than that of the guarantee.
         """
-        accountant, delta = self._checked(accountant, delta)
-        return self._largest(rounds, accountant, delta)[0]
+        return self.statement(rounds, accountant, delta).epsilon
 
     def by_client(
         self,
         rounds: int,
-        accountant: AccountantName = "rdp",
+        accountant: AccountantName | None = "rdp",
         delta: float | None = None,
     ) -> dict[str, float]:
         """Epsilon for one example of each client that has any, by its id."""
-        accountant, delta = self._checked(accountant, delta)
+        delta = self.delta if delta is None else check_delta(delta)
         times = self._participations.until(rounds)
-
-        @functools.cache
-        def spent(num_examples: int, participations: int) -> float:
-            return self._spent(num_examples, participations, accountant, delta)[
-                0
-            ]
-
+        spent = functools.cache(self._spent)
         return {
-            client: spent(n, times(client))
+            client: spent(n, times(client), accountant, delta)[0]
             for client, n in self.num_examples.items()
         }
 
@@ -177,14 +168,13 @@ class ExampleGuarantee:
         Args as for `epsilon`; without an `accountant` the tightest is taken:
         PLD, or RDP with so little noise that PLD would take too long.
         """
-        accountant, delta = self._checked(accountant or "pld", delta)
-        largest, client = self._largest(rounds, accountant, delta)
+        delta = self.delta if delta is None else check_delta(delta)
+        spent, client, name, times = self._largest(rounds, accountant, delta)
         training, n = self.training, self.num_examples[client]
-        times = self._participations.until(rounds)(client)
         dp = training.dp
         assert dp is not None
         return ExampleStatement(
-            epsilon=largest,
+            epsilon=spent,
             delta=delta,
             rounds=int(rounds),
             client=client,
@@ -198,19 +188,13 @@ class ExampleGuarantee:
                 else "shuffled batches, without amplification"
             ),
             noise_multiplier=dp.noise_multiplier,
-            accountant=self._spent(n, times, accountant, delta)[1],
+            accountant=name,
         )
 
-    def _checked(
-        self, accountant: AccountantName, delta: float | None
-    ) -> tuple[AccountantName, float]:
-        check_accountant(accountant)
-        return accountant, self.delta if delta is None else check_delta(delta)
-
     def _largest(
-        self, rounds: int, accountant: AccountantName, delta: float
-    ) -> tuple[float, str]:
-        """The largest epsilon, and whose it is."""
+        self, rounds: int, accountant: AccountantName | None, delta: float
+    ) -> tuple[float, str, AccountantName, int]:
+        """The largest epsilon, whose, by whom, and how often it took part."""
         times = self._participations.until(rounds)
         # As many steps of a smaller client tell more: one of each number.
         least: dict[Any, tuple[int, int, str]] = {}
@@ -219,26 +203,24 @@ class ExampleGuarantee:
             key = self.training.num_steps(n), times(client)
             least[key] = min(case, least.get(key, case))
         bounds = [
-            (self._spent(n, t, "rdp", delta)[0], n, t, client)
+            (self._spent(n, t, "rdp", delta)[0], client, t, n)
             for n, t, client in least.values()
         ]
-        if accountant == "rdp":
-            return max((bound, client) for bound, _, _, client in bounds)
+        found: Any = (-1.0,)
         # RDP bounds from above what PLD says, in a hundredth of the time: who
         # is below what another has already needn't be asked.
-        largest = (-1.0, "")
-        for bound, n, t, client in sorted(bounds, reverse=True):
-            if bound <= largest[0]:
+        for bound, client, t, n in sorted(bounds, reverse=True):
+            if bound <= found[0]:
                 break
-            spent = self._spent(n, t, accountant, delta)[0]
-            largest = max(largest, (min(bound, spent), client))
-        return largest
+            spent, name = self._spent(n, t, accountant, delta)
+            found = max(found, (spent, client, name, t))
+        return found
 
     def _spent(
         self,
         num_examples: int,
         participations: int,
-        accountant: AccountantName,
+        accountant: AccountantName | None,
         delta: float,
     ) -> tuple[float, AccountantName]:
         """What one client's rounds tell of an example, and who says so."""
@@ -252,10 +234,7 @@ class ExampleGuarantee:
             dp.batches,
         )
         run = run._replace(times=run.times * participations)
-        if accountant == "pld":
-            return best_epsilon(run, delta)
-        curve = self._curves.setdefault(run.event, OneEventRdp())
-        return curve.epsilon(run, delta), accountant
+        return self._accountant.epsilon(run, delta, accountant)
 
 
 class _Participations:
@@ -334,13 +313,10 @@ def compute_epsilon_dp_sgd(
     ... )
     2.66
     """
-    check_delta(delta)
     run = composition_dp_sgd(
         noise_multiplier, steps, num_examples, batch_size, batches
     )
-    if accountant is None:
-        return best_epsilon(run, delta)[0]
-    return epsilon(run, delta, accountant)
+    return Accountant().epsilon(run, delta, accountant)[0]
 
 
 def composition_dp_sgd(

@@ -2,12 +2,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fedlearn import checks
 from fedlearn.privacy.accountant import (
+    Accountant,
     AccountantName,
-    OneEventRdp,
-    best_epsilon,
-    check_accountant,
     check_delta,
-    epsilon,
 )
 from fedlearn.privacy.composition import Composition, Neighbouring
 from fedlearn.privacy.mechanism import as_mechanism
@@ -108,7 +105,7 @@ class Guarantee:
         if delta is None:
             delta = self.participation.population**-1.1
         self.delta = check_delta(delta)
-        self._rdp = OneEventRdp()
+        self._accountant = Accountant()
 
     def composition(self, rounds: int) -> Composition:
         """What the first `rounds` rounds release."""
@@ -133,21 +130,7 @@ class Guarantee:
                 `None` for the tightest that there is.
             delta: Another than that of the guarantee.
         """
-        delta = self.delta if delta is None else check_delta(delta)
-        return self._spent(self.composition(rounds), accountant, delta)[0]
-
-    def _spent(
-        self,
-        composition: Composition,
-        accountant: AccountantName | None,
-        delta: float,
-    ) -> tuple[float, AccountantName]:
-        if accountant is None:
-            return best_epsilon(composition, delta)
-        check_accountant(accountant)
-        if accountant == "rdp":
-            return self._rdp.epsilon(composition, delta), accountant
-        return epsilon(composition, delta, accountant), accountant
+        return self.statement(rounds, accountant, delta).epsilon
 
     def statement(
         self,
@@ -163,7 +146,7 @@ class Guarantee:
         """
         composition = self.composition(rounds)
         delta = self.delta if delta is None else check_delta(delta)
-        spent, name = self._spent(composition, accountant, delta)
+        spent, name = self._accountant.epsilon(composition, delta, accountant)
         return Statement(
             spent,
             delta,

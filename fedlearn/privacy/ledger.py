@@ -3,11 +3,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedlearn import checks
-from fedlearn.privacy.accountant import (
-    OneEventRdp,
-    best_epsilon,
-    check_delta,
-)
+from fedlearn.privacy.accountant import Accountant, check_delta
 from fedlearn.privacy.composition import Composition
 from fedlearn.privacy.epsilon import least_noise
 from fedlearn.privacy.guarantee import Statement
@@ -194,10 +190,10 @@ def _of_one(composition: Composition, delta: float, quick: bool) -> float:
     )
     if gaussian or not quick:  # a closed form, or seconds
         try:
-            return best_epsilon(composition, delta)[0]
+            return Accountant().epsilon(composition, delta)[0]
         except ValueError:  # of parts that only Renyi divergences account for
             pass
-    return OneEventRdp().epsilon(composition, delta)
+    return Accountant().epsilon(composition, delta, "rdp")[0]
 
 
 def _one_more(noise_multiplier: float) -> Entry:

@@ -109,7 +109,7 @@ def test_private_metrics_and_a_norm_of_ones_own(fedlearn, tmp_path):
             "and --aggregator=median isn't that.",
         ),
         (["--dp_epsilon=8", "--dp_accountant=rpd"], "Did you mean rdp?"),
-        (["--dp_epsilon=8", "--dp_delta=2"], "delta is 2.0. Expected above 0"),
+        (["--dp_epsilon=8", "--dp_delta=2"], "`delta` must be above 0 and"),
         (
             ["--dp_epsilon=8", "--rounds=2", "--compress=huffman+drive"],
             "Put it last.",

@@ -64,8 +64,8 @@ def test_sampled_pld():
         ({"epsilon": 0.0}, "`epsilon` must be a finite number above 0"),
         ({"epsilon": float("inf")}, "`epsilon` must be a finite"),
         ({"rounds": 0}, "`rounds` must be a whole"),
-        ({"delta": 2.0}, r"delta is 2\.0"),
-        ({"accountant": "gdp"}, "accountant is 'gdp'"),
+        ({"delta": 2.0}, r"`delta` .* 2\.0"),
+        ({"accountant": "gdp"}, "`accountant` .* 'gdp'"),
         ({"clients_per_round": 10_001}, "population has 10,000"),
         (
             {"sampler": "uniform", "accountant": "pld"},

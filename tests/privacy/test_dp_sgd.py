@@ -122,7 +122,7 @@ def test_errors():
         privacy.ExampleGuarantee(fl.LocalTraining(), SIZES)
     with pytest.raises(ValueError, match="No client has an example"):
         guarantee_of({"a": 0})
-    with pytest.raises(ValueError, match="delta is 2"):
+    with pytest.raises(ValueError, match=r"`delta` .* 2"):
         guarantee_of(delta=2)
     with pytest.raises(ValueError, match="`rounds` must be a whole"):
         guarantee_of().epsilon(-1)
@@ -131,7 +131,7 @@ def test_errors():
         ({"steps": -1}, "`steps` must be a whole"),
         ({"num_examples": 0}, "`num_examples` must be"),
         ({"batches": "uniform"}, "`batches` must be"),
-        ({"delta": 0}, "delta is 0"),
+        ({"delta": 0}, "`delta` .* 0"),
     ):
         with pytest.raises(ValueError, match=match):
             privacy.compute_epsilon_dp_sgd(

@@ -139,9 +139,9 @@ def test_more_costs_more():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"delta": 0.0}, r"delta is 0\.0"),
-        ({"delta": 1}, "delta is 1"),
-        ({"delta": float("nan")}, "delta is nan"),
+        ({"delta": 0.0}, r"`delta` .* 0\.0"),
+        ({"delta": 1}, "`delta` .* 1"),
+        ({"delta": float("nan")}, "`delta` .* nan"),
         ({"noise_multiplier": -1.0}, r"`noise_multiplier` .*-1\.0"),
         ({"noise_multiplier": float("nan")}, r"`noise_multiplier` .*nan"),
         ({"clients_per_round": 51}, "51, but the population has 50"),
@@ -150,7 +150,7 @@ def test_more_costs_more():
         ({"rounds": -1}, "`rounds` must be a whole"),
         ({"rounds": 1.5}, "`rounds` must be a whole"),
         ({"sampler": "magic"}, "'magic', which has no accounting.*'uniform'"),
-        ({"accountant": "moments"}, "accountant is 'moments'"),
+        ({"accountant": "moments"}, "`accountant` .* 'moments'"),
         ({"sampler": "full"}, "all of the 50 clients take part"),
         ({"min_separation": 2}, "and only then"),
         ({"sampler": "min_separation"}, "Give min_separation"),
@@ -161,9 +161,6 @@ def test_more_costs_more():
 def test_errors(changes, match):
     with pytest.raises(ValueError, match=match):
         privacy.compute_epsilon(**SMALL | changes)
-    if "rounds" not in changes:
-        with pytest.raises(ValueError, match=match):
-            privacy.describe(**{"accountant": "rdp"} | SMALL | changes)
 
 
 def test_numbers_of_clients_are_whole():
@@ -176,25 +173,6 @@ def test_numbers_of_clients_are_whole():
     # On average it may be any number.
     some = SMALL | {"clients_per_round": 2.5, "accountant": "rdp"}
     assert privacy.compute_epsilon(**some) > 0
-
-
-def test_describe_names_what_it_takes():
-    statement = privacy.describe(**SMALL)
-    assert statement.epsilon == privacy.compute_epsilon(**SMALL)
-    text = str(statement)
-    for part in (
-        "at delta 0.001 after 7 rounds",
-        "add-or-remove-one",
-        "Poisson sampling of 10 in 50 clients",
-        "multiplier 2",
-        "PLD",
-    ):
-        assert part in text
-    # The tightest that knows the sampling.
-    uniform = privacy.describe(sampler="uniform", **SMALL)
-    assert uniform.accountant == "rdp"
-    assert uniform.neighbouring == "replace-one"
-    assert "exactly 10 in 50 clients" in str(uniform)
 
 
 def test_dp_sgd():

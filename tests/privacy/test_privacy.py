@@ -34,7 +34,7 @@ def test_it_belongs_to_the_process():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Privacy(delta="1e-5"), "delta is '1e-5'"),
+        (lambda: Privacy(delta="1e-5"), "`delta` .*'1e-5'"),
         (lambda: Clip("1.0"), "`norm` must be"),
         (
             lambda: fl.encoders.AdaptiveClip(target_quantile="0.5"),
