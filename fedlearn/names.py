@@ -112,6 +112,9 @@ ALGORITHMS = _named(
     fedyogi=("FedYogi", (), ("server_learning_rate",)),
     fedadagrad=("FedAdagrad", (), ("server_learning_rate",)),
     scaffold=("Scaffold",),
+    feddyn=("FedDyn", (), ("alpha",)),
+    fednova=("FedNova",),
+    fedexp=("FedExP", (), ("epsilon",)),
     fedper=("FedPer",),
     fedbn=("FedBN",),
 )

@@ -4,7 +4,10 @@ from fedlearn.algorithms.fedadagrad import FedAdagrad
 from fedlearn.algorithms.fedadam import FedAdam
 from fedlearn.algorithms.fedavgm import FedAvgM
 from fedlearn.algorithms.fedbuff import FedBuff
+from fedlearn.algorithms.feddyn import FedDyn
 from fedlearn.algorithms.federated_averaging import FedAvg, FederatedAveraging
+from fedlearn.algorithms.fedexp import FedExP
+from fedlearn.algorithms.fednova import FedNova
 from fedlearn.algorithms.fedprox import FedProx
 from fedlearn.algorithms.fedyogi import FedYogi
 from fedlearn.algorithms.personal_layers import FedBN, FedPer
@@ -19,6 +22,9 @@ __all__ = [
     "FedAvgM",
     "FedBN",
     "FedBuff",
+    "FedDyn",
+    "FedExP",
+    "FedNova",
     "FedPer",
     "FedProx",
     "FedYogi",

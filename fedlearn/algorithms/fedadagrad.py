@@ -22,16 +22,16 @@ class FedAdagrad(FederatedAveraging):
     'FedAdagrad'
     """
 
+    sets = ("server_optimizer",)
+
     def __init__(
         self,
         model: keras.Model,
         client: Any = None,
-        server_optimizer: Any = None,
         *,
         server_learning_rate: float = 0.03,
         **arguments: Any,
     ):
         self.server_learning_rate = server_learning_rate
-        if server_optimizer is None:
-            server_optimizer = optimizers.FedAdagrad(server_learning_rate)
-        super().__init__(model, client, server_optimizer, **arguments)
+        optimizer = optimizers.FedAdagrad(server_learning_rate)
+        super().__init__(model, client, optimizer, **arguments)

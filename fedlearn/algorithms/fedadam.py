@@ -18,11 +18,10 @@ class FedAdam(FederatedAveraging):
     Args:
         model: A compiled `keras.Model`.
         client: As for `FederatedAveraging`.
-        server_optimizer: None for `optimizers.FedAdam` with
-            `server_learning_rate`.
         server_learning_rate: The paper searches 0.001 to 10; this one learns
             `datasets.digits` well.
-        **arguments: The others of `FederatedAveraging`.
+        **arguments: The others of `FederatedAveraging`; for other constants
+            use that, with `server_optimizer=optimizers.FedAdam(...)`.
 
     Example:
 
@@ -32,16 +31,16 @@ class FedAdam(FederatedAveraging):
     'FedAdam'
     """
 
+    sets = ("server_optimizer",)
+
     def __init__(
         self,
         model: keras.Model,
         client: Any = None,
-        server_optimizer: Any = None,
         *,
         server_learning_rate: float = 0.05,
         **arguments: Any,
     ):
         self.server_learning_rate = server_learning_rate
-        if server_optimizer is None:
-            server_optimizer = optimizers.FedAdam(server_learning_rate)
-        super().__init__(model, client, server_optimizer, **arguments)
+        optimizer = optimizers.FedAdam(server_learning_rate)
+        super().__init__(model, client, optimizer, **arguments)

@@ -27,11 +27,12 @@ class FedAvgM(FederatedAveraging):
     0.7
     """
 
+    sets = ("server_optimizer",)
+
     def __init__(
         self,
         model: keras.Model,
         client: Any = None,
-        server_optimizer: Any = None,
         *,
         momentum: float = 0.9,
         server_learning_rate: float = 1.0,
@@ -39,8 +40,5 @@ class FedAvgM(FederatedAveraging):
     ):
         self.momentum = momentum
         self.server_learning_rate = server_learning_rate
-        if server_optimizer is None:
-            server_optimizer = keras.optimizers.SGD(
-                server_learning_rate, momentum
-            )
-        super().__init__(model, client, server_optimizer, **arguments)
+        optimizer = keras.optimizers.SGD(server_learning_rate, momentum)
+        super().__init__(model, client, optimizer, **arguments)

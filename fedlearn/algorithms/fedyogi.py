@@ -23,16 +23,16 @@ class FedYogi(FederatedAveraging):
     'FedYogi'
     """
 
+    sets = ("server_optimizer",)
+
     def __init__(
         self,
         model: keras.Model,
         client: Any = None,
-        server_optimizer: Any = None,
         *,
         server_learning_rate: float = 0.05,
         **arguments: Any,
     ):
         self.server_learning_rate = server_learning_rate
-        if server_optimizer is None:
-            server_optimizer = optimizers.FedYogi(server_learning_rate)
-        super().__init__(model, client, server_optimizer, **arguments)
+        optimizer = optimizers.FedYogi(server_learning_rate)
+        super().__init__(model, client, optimizer, **arguments)

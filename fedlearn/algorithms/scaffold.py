@@ -9,6 +9,7 @@ from fedlearn.algorithms.federated_averaging import FederatedAveraging
 from fedlearn.clients.algorithm import (
     Algorithm,
     Contribution,
+    check_gradients,
     check_mean,
     zeros,
 )
@@ -84,18 +85,7 @@ class ControlVariates(Algorithm):
 
     def check(self, process: LearningProcess) -> None:
         check_mean(process, "SCAFFOLD", "adds up control variates")
-        if getattr(process.client, "proximal", 0):
-            raise ValueError(
-                "SCAFFOLD's control variates are gradients of the clients' "
-                "loss, and `proximal` adds something else to it. Use "
-                "LocalTraining without `proximal`."
-            )
-        optimizer = process.program.trainer.optimizer.optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ValueError(
-                "SCAFFOLD corrects gradients, and a LossScaleOptimizer scales "
-                "them. Use float32 or mixed_bfloat16, and the inner optimizer."
-            )
+        check_gradients(process, "SCAFFOLD")
 
     def extra_spec(self, spec):
         return list(spec)

@@ -11,6 +11,10 @@ from fedlearn.names import ALGORITHMS
 
 # What some algorithms are at the server.
 _SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
+# Whose clients count the same, however many examples they have; and those
+# that count all clients.
+_UNIFORM = ("scaffold", "feddyn")
+_COUNTING = ("scaffold", "feddyn")
 
 
 def process(
@@ -45,7 +49,7 @@ def process(
         arguments["server_optimizer"] = optimizers.get(
             server or "sgd", **_given("learning_rate", rate)
         )
-    if flags.algorithm == "scaffold":
+    if flags.algorithm in _COUNTING:
         arguments["population"] = len(task.train)
     arguments |= _given("proximal", flags.proximal)
     if flags.personal:
@@ -148,6 +152,8 @@ def _aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
             encoders=links,
         )
     arguments: dict[str, Any] = {"encoders": links}
+    if flags.aggregator == "mean" and flags.algorithm in _UNIFORM:
+        arguments["weighting"] = "uniform"
     if flags.aggregator.partition(":")[0] == "secure_sum":
         arguments["clients_per_round"] = flags.clients_per_round
     made = aggregators.get(flags.aggregator, **arguments)

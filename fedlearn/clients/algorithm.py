@@ -218,13 +218,18 @@ def zeros(spec: Spec) -> Arrays:
     return [ops.zeros(s.shape, s.dtype) for s in spec]
 
 
-def check_mean(process: "LearningProcess", name: str, why: str) -> None:
+def check_mean(
+    process: "LearningProcess",
+    name: str,
+    why: str,
+    noise: str = "noise would add up in it from round to round",
+) -> None:
     """Raises ValueError where the server doesn't get all updates' mean."""
     aggregator = process.aggregator
     if not isinstance(aggregator, Mean):
         found = f"{type(aggregator).__name__} leaves some of them out"
     elif aggregator.noise is not None:
-        found = "noise would add up in it from round to round"
+        found = noise
     else:
         exact = (EntropyCoding, ErrorFeedback, FixedPoint)
         lossy = [e for e in aggregator.encoders if not isinstance(e, exact)]
@@ -239,3 +244,19 @@ def check_mean(process: "LearningProcess", name: str, why: str) -> None:
         f"and {found}. Use aggregators.Mean or SecureSum, or another "
         "algorithm."
     )
+
+
+def check_gradients(process: "LearningProcess", name: str) -> None:
+    """Raises ValueError where clients' gradients aren't of their loss alone."""
+    if getattr(process.client, "proximal", 0):
+        raise ValueError(
+            f"{name} takes the gradients of the clients' loss, and `proximal` "
+            "adds something else to it. Use LocalTraining without `proximal`."
+        )
+    optimizer = process.program.trainer.optimizer.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            f"{name} takes the gradients of the clients' loss, and a "
+            "LossScaleOptimizer scales them. Use float32 or mixed_bfloat16, "
+            "and the inner optimizer."
+        )

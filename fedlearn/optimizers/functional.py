@@ -118,11 +118,14 @@ class FunctionalOptimizer:
                 values[position] = trainable[number]
         return values
 
-    def learning_rate(self, values: list[Any]) -> float | None:
-        """The learning rate in `values`; None where a schedule sets it."""
+    def learning_rate(self, values: list[Any]) -> Any:
+        """The learning rate in `values`, a scalar; None where there is none.
+
+        That is where a schedule sets it, or several optimizers have their own.
+        """
         if self._rate_position is None:
             return None
-        return float(ops.convert_to_numpy(values[self._rate_position]))
+        return values[self._rate_position]
 
     def with_learning_rate(self, values: list[Any], rate: Any) -> list[Any]:
         """`values` with another learning rate."""

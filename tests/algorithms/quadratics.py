@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from tests import zoo
+
 SIZES = (8, 5, 12, 7)
 
 
@@ -47,3 +49,48 @@ def optimum():
     a = sum(x.T @ x / len(x) for x, _ in parts)
     b = sum(x.T @ y.ravel() / len(x) for x, y in parts)
     return np.linalg.solve(a, b)
+
+
+FULL_BATCH = {"batch_size": 100, "epochs": 5, "shuffle": False}
+EVERYONE = tuple(CLIENTS)
+SOME = [("0", "1", "2"), ("3", "1")] * 3
+
+
+def run(process, cohorts, state=None, clients=CLIENTS):
+    """A round for each of `cohorts`, which are ids; state and metrics."""
+    state = process.initialize(seed=1) if state is None else state
+    for cohort in cohorts:
+        state, metrics = process.next(state, {i: clients[i] for i in cohort})
+    return state, metrics
+
+
+def assert_resumes(process, tmp_path):
+    """A state that was saved leads to the same bits as one that wasn't."""
+    state, _ = run(process, SOME[:2])
+    process.save_state(state, tmp_path / "state")
+    loaded = process.load_state(tmp_path / "state")
+    one, two = (run(process, SOME[:2], s)[0] for s in (state, loaded))
+    zoo.assert_equal(two.trainable, one.trainable)
+    zoo.assert_equal(two.algorithm, one.algorithm)
+    for i in one.client_states:
+        zoo.assert_equal(two.client_states[i], one.client_states[i])
+
+
+def trained(
+    weights,
+    data,
+    rate,
+    batch_size=100,
+    epochs=5,
+    momentum=0.0,
+    corrected=lambda g, y, rows: g,
+):
+    """A client's weights after its steps of SGD, by NumPy."""
+    (x, y), velocity = data, 0.0
+    for _ in range(epochs):
+        for at in range(0, len(y), batch_size):
+            rows = slice(at, at + batch_size)
+            g = corrected(gradient(weights, x[rows], y[rows]), weights, rows)
+            velocity = momentum * velocity - rate * g
+            weights = weights + velocity
+    return weights

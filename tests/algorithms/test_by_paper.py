@@ -71,10 +71,16 @@ def test_momentum_is_hsu_s():
             {"server_learning_rate": 0.2},
         ),
         (
-            lambda m: A.FedYogi(m, server_optimizer=optimizers.FedYogi(0.3)),
-            {"server_learning_rate": 0.05},
+            lambda m: A.FedYogi(m, server_learning_rate=0.3),
+            {"server_learning_rate": 0.3},
         ),
         (lambda m: A.Scaffold(m, population=3), {"population": 3}),
+        (
+            lambda m: A.FedDyn(m, alpha=0.5, population=3),
+            {"alpha": 0.5, "population": 3},
+        ),
+        (lambda m: A.FedNova(m, "fedprox:0.5"), {}),
+        (lambda m: A.FedExP(m, epsilon=0.5), {"epsilon": 0.5}),
         (
             lambda m: A.FedPer(
                 m,

@@ -119,6 +119,7 @@ def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
     ("words", "title"),
     [
         (["--algorithm=scaffold", "--server_learning_rate=0.5"], "Scaffold"),
+        (["--algorithm=feddyn"], "FedDyn"),
         (["--algorithm=fedper", "--personal=logits"], "FedPer"),
         (["--algorithm=fedadam", "--server_learning_rate=0.5"], "FedAdam"),
     ],

@@ -1,0 +1,135 @@
+from typing import Any
+
+import keras
+
+from fedlearn import checks
+from fedlearn.aggregators.mean import Mean
+from fedlearn.algorithms.federated_averaging import FederatedAveraging
+from fedlearn.clients.algorithm import (
+    Algorithm,
+    Contribution,
+    check_gradients,
+    check_mean,
+    zeros,
+)
+from fedlearn.process import LearningProcess
+
+
+class FedDyn(FederatedAveraging):
+    """FedDyn: each client's loss is bent so that all end at one optimum.
+
+    Acar et al. 2021, "Federated learning based on dynamic regularization",
+    arXiv:2111.04263, algorithm 1. With x the server's weights, client k
+    minimises `L_k(y) - <g_k, y> + alpha/2 * ||y - x||^2` and keeps
+    `g_k <- g_k - alpha * (y - x)`, which becomes its gradient at the optimum.
+    The server keeps `h <- h - alpha/m * sum(y - x)`, m clients in all, and
+    moves to `mean(y) - h/alpha`.
+
+    For clients that come back: each keeps as many numbers as the model has
+    weights, in `state.client_states`. Nothing more is sent than in FedAvg.
+
+    Args:
+        model: A compiled `keras.Model`.
+        client: As for `FederatedAveraging`; without `proximal`.
+        alpha: Of the regularizer, above 0. Smaller ones move farther.
+        population: The number of all clients, those of the round and others.
+        aggregator: `Mean` or `SecureSum`; None for `Mean(weighting=
+            "uniform")`, as in the paper.
+        **arguments: The others of `FederatedAveraging`, but for the server's
+            optimizer: the server's step is the algorithm's.
+
+    Raises:
+        ValueError: If the aggregator, its encoders, the server's optimizer or
+            the client's training would lead elsewhere.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> process = FedDyn(model, alpha=0.1, population=100)
+    >>> len(process.update_spec)  # the kernel and the bias
+    2
+    """
+
+    sets = ("algorithm",)
+
+    def __init__(
+        self,
+        model: keras.Model,
+        client: Any = None,
+        *,
+        alpha: float = 0.1,
+        population: int,
+        aggregator: Any = None,
+        **arguments: Any,
+    ):
+        if aggregator is None:
+            aggregator = Mean(weighting="uniform")
+        super().__init__(
+            model,
+            client,
+            aggregator=aggregator,
+            algorithm=DynamicRegularizer(alpha, population),
+            **arguments,
+        )
+        self.alpha = alpha
+        self.population = population
+
+
+class DynamicRegularizer(Algorithm):
+    """What FedDyn does besides Federated Averaging."""
+
+    def __init__(self, alpha: float, population: int):
+        self.alpha = checks.positive("alpha", alpha)
+        self.population = checks.whole("population", population)
+
+    def check(self, process: LearningProcess) -> None:
+        check_mean(process, "FedDyn", "adds up clients' updates")
+        check_gradients(process, "FedDyn")
+        plain = keras.optimizers.SGD(1.0).get_config()
+        given = process.server_optimizer.get_config()
+        if {**plain, "name": None} != {**given, "name": None}:
+            raise ValueError(
+                "FedDyn's server moves to the mean of the clients' weights "
+                "minus h / alpha, and a server optimizer would take another "
+                "step. Leave it out, or use SGD(1.0)."
+            )
+
+    def init(self, spec):
+        return zeros(spec)
+
+    def init_client(self, spec):
+        return zeros(spec)
+
+    def broadcast(self, state):
+        return ()  # h is the server's alone
+
+    def start(self, local, carry, client_state):
+        return list(client_state)
+
+    def corrected(self, local, carry, gradients):
+        return [
+            g - g_k + self.alpha * (y - x)
+            for g, g_k, y, x in zip(
+                gradients,
+                carry.memory,
+                carry.variables.trainable,
+                local.broadcast.trainable,
+                strict=True,
+            )
+        ]
+
+    def finish(self, local, carry, update, client_state):
+        kept = [
+            g_k - self.alpha * u
+            for g_k, u in zip(client_state, update, strict=True)
+        ]
+        return Contribution(update, [], kept)
+
+    def server(self, state, mean, extra, num_clients):
+        share = num_clients / self.population
+        state = [
+            h - self.alpha * share * m for h, m in zip(state, mean, strict=True)
+        ]
+        moves = [m - h / self.alpha for m, h in zip(mean, state, strict=True)]
+        return moves, state, {}
