@@ -76,7 +76,7 @@ def test_per_client_counts_every_client():
     assert sum(bar.get_height() for bar in axes.patches) == 24
     text = [t.get_text() for t in axes.get_legend().get_texts()]
     assert text[0] == "mean 68.8%, std 20.7%"
-    assert text[1] == "median 62.5%"
+    assert text[1:] == ["median 62.5%, and deciles"]
 
 
 @pytest.mark.parametrize(

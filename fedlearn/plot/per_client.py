@@ -131,12 +131,16 @@ def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
     mean, std, median = (
         _text(v, share) for v in (values.mean(), values.std(), deciles[4])
     )
-    line = {"color": style.ORANGE, "linewidth": 1.8}
-    ax.axvline(values.mean(), label=f"mean {mean}, std {std}", **line)
-    line["color"] = style.BLUE
-    ax.axvline(deciles[4], label=f"median {median}", **line)
-    top = {"transform": ax.get_xaxis_transform(), "label": "deciles"}
-    ax.plot(deciles, [0.97] * 9, "|", color=style.BLUE, markersize=9, **top)
+    told = f"median {median}, and deciles"
+    ax.axvline(
+        values.mean(), color=style.ORANGE, label=f"mean {mean}, std {std}"
+    )
+    ax.axvline(deciles[4], color=style.BLUE, label=told)
+    # A mark of their own in the key would look like a further decile.
+    top = ax.get_xaxis_transform()
+    ax.plot(deciles, [0.96] * 9, "|", c=style.BLUE, ms=9, transform=top)
     style.tidy(ax)
+    # Not 2.5, which percent without decimals don't show.
+    ax.xaxis.get_major_locator().set_params(steps=[1, 2, 5, 10])
     ax.margins(y=0.12)
     ax.yaxis.get_major_locator().set_params(integer=True)

@@ -1,5 +1,6 @@
 from typing import TYPE_CHECKING, Any
 
+from fedlearn import checks
 from fedlearn.privacy.accountant import check_delta
 from fedlearn.serialization import Configurable
 
@@ -25,7 +26,7 @@ class Privacy(Configurable):
             then.
 
     Raises:
-        ValueError: If `delta` isn't above 0 and below 1. When a process is
+        ValueError: If an argument is out of range. When a process is
             made: if there is a `delta` and no noise, or secure noise that
             only clients can draw.
 
@@ -42,8 +43,13 @@ class Privacy(Configurable):
         private_metrics: bool = False,
     ):
         self.delta = None if delta is None else check_delta(delta)
-        self.secure_noise = bool(secure_noise)
-        self.private_metrics = bool(private_metrics)
+        for name, value in (
+            ("secure_noise", secure_noise),
+            ("private_metrics", private_metrics),
+        ):
+            checks.one_of(name, value, (False, True))
+        self.secure_noise = secure_noise
+        self.private_metrics = private_metrics
 
     def check(self, aggregator: "Aggregator", client: Any) -> None:
         """Raises ValueError if it asks for what a process can't give."""

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ MEMORY = 128 * 2**20  # bytes
 _ENDING = ".clients"
 _AWAY = object()  # in place of a state that is in a file
 _NAME = re.compile("[0-9a-f]{64}")
+_LOCK = threading.RLock()  # threads share folders and states
 
 
 class ClientStates(Mapping[str, Any]):
@@ -214,8 +216,9 @@ class _Entry:
         return self.file is not None and os.path.exists(self.file.path)
 
     def read(self) -> Any:
-        if self.state is not _AWAY:
-            return self.state
+        state = self.state  # another thread may move it into a file
+        if state is not _AWAY:
+            return state
         assert self.file is not None
         arrays = wire.unpack(self.file.read())
         return keras.tree.pack_sequence_as(self.structure, arrays)
@@ -261,30 +264,34 @@ class _Folder:
         if path is None:
             return cls(None)
         path = os.path.realpath(os.fspath(path))
-        folder = cls.known.get(path)
-        if folder is None:
-            folder = cls.known[path] = cls(path)
-        return folder
+        with _LOCK:
+            folder = cls.known.get(path)
+            if folder is None:
+                folder = cls.known[path] = cls(path)
+            return folder
 
     @property
     def path(self) -> str:
-        if self._path is None:
-            self._path = tempfile.mkdtemp(prefix="fedlearn-")
-            weakref.finalize(self, shutil.rmtree, self._path, True)
-        return self._path
+        with _LOCK:
+            if self._path is None:
+                self._path = tempfile.mkdtemp(prefix="fedlearn-")
+                weakref.finalize(self, shutil.rmtree, self._path, True)
+            return self._path
 
     def file(self, name: str) -> _File:
         """A file of this name, which may not be there."""
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = _File(self, name)
-        return file
+        with _LOCK:
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = _File(self, name)
+            return file
 
     def put(self, data: bytes) -> _File:
         file = self.file(hashlib.sha256(data).hexdigest())
-        if not (file.is_whole and os.path.exists(file.path)):
-            atomic_file.write(file.path, data, durable=False)
-            file.is_whole, file.is_durable = True, False
+        with _LOCK:
+            if not (file.is_whole and os.path.exists(file.path)):
+                atomic_file.write(file.path, data, durable=False)
+                file.is_whole, file.is_durable = True, False
         return file
 
     def flush(self, files: list[_File]) -> None:
@@ -298,13 +305,14 @@ class _Folder:
 
     def sweep(self, kept: set[str] | None = None) -> None:
         """Removes files that no state of this process is in, nor `kept`."""
-        for entry in os.listdir(self.path):
-            name = entry.removesuffix(".partial")
-            if not _NAME.fullmatch(name):
-                continue
-            if entry != name or name not in {*self._files, *(kept or ())}:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self.path, entry))
+        with _LOCK:
+            for entry in os.listdir(self.path):
+                name = entry.removesuffix(".partial")
+                if _NAME.fullmatch(name) and (
+                    entry != name or name not in {*self._files, *(kept or ())}
+                ):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(self.path, entry))
 
 
 def _flatten(states: Any) -> tuple[list, Any, list[str]]:

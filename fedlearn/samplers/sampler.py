@@ -40,6 +40,7 @@ class Sampler(Configurable, abc.ABC):
             self.client_ids = clients.client_ids
         else:
             self.client_ids = as_client_ids(clients)
+        checks.number("clients_per_round", clients_per_round)
         if self.draws not in (None, "poisson"):
             clients_per_round = checks.whole(
                 "clients_per_round", clients_per_round

@@ -35,6 +35,8 @@ def test_it_belongs_to_the_process():
     ("make", "match"),
     [
         (lambda: Privacy(delta="1e-5"), "`delta` .*'1e-5'"),
+        (lambda: Privacy(secure_noise="no"), "`secure_noise` must be False"),
+        (lambda: fl.samplers.Poisson(["a"], "a"), "`clients_per_round` must"),
         (lambda: Clip("1.0"), "`norm` must be"),
         (
             lambda: fl.encoders.AdaptiveClip(target_quantile="0.5"),
@@ -46,7 +48,15 @@ def test_it_belongs_to_the_process():
             "`clients_per_round` must be",
         ),
     ],
-    ids=["delta", "norm", "quantile", "denominator", "clients"],
+    ids=[
+        "delta",
+        "secure",
+        "sampler",
+        "norm",
+        "quantile",
+        "denominator",
+        "clients",
+    ],
 )
 def test_a_text_for_a_number_is_refused_by_name(make, match):
     with pytest.raises(ValueError, match=match):

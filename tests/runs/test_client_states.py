@@ -1,6 +1,7 @@
 import gc
 import os
 import shutil
+from concurrent import futures
 
 import keras
 import numpy as np
@@ -69,6 +70,19 @@ def test_old_states_stay_valid_and_a_temporary_folder_goes_away():
     del first, last
     gc.collect()
     assert not os.path.exists(folder)
+
+
+def test_threads_share_states(tmp_path):
+    def update(number):
+        mine = shared
+        for i in range(20):
+            mine = mine.updated({str(i): state_of(number + i % 3)})
+            zoo.assert_equal(mine[str(i)], state_of(number + i % 3))
+            zoo.assert_equal(mine["first"], state_of(0))
+
+    shared = ClientStates({"first": state_of(0)}, tmp_path, memory=1600)
+    with futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(update, [1, 2, 1, 2, 1, 2, 1, 2]))
 
 
 def test_to_keras_it_is_a_pytree():
