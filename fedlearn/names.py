@@ -115,6 +115,7 @@ ALGORITHMS = _named(
     feddyn=("FedDyn", (), ("alpha",)),
     fednova=("FedNova",),
     fedexp=("FedExP", (), ("epsilon",)),
+    ditto=("Ditto", (), ("strength",)),
     fedper=("FedPer",),
     fedbn=("FedBN",),
 )

@@ -19,7 +19,7 @@ from fedlearn import (
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.clients import layer_statistics
-from fedlearn.clients.algorithm import Algorithm
+from fedlearn.clients.algorithm import Algorithm, Shared
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.personal_variables import (
@@ -611,13 +611,15 @@ class LearningProcess(Configurable):
             broadcast: From `broadcast`.
             clients: As for `next`.
         """
-        cohort = Cohort(clients, self._functional, self._state_of(state))
+        received = self.receive(broadcast)
+        state_of = self._state_of(state, received)
+        cohort = Cohort(clients, self._functional, state_of)
         self._check_class_names(cohort)
         self._class_names = cohort.class_names or self._class_names
         client_seeds = [self.client_seed(state, i) for i in cohort.ids]
         if self._runner is None:
             self._runner = self.executor.bind(self._program)
-        return self._runner(self.receive(broadcast), cohort, client_seeds)
+        return self._runner(received, cohort, client_seeds)
 
     def server_update(
         self, state: ServerState, broadcast: Broadcast, total: Update
@@ -752,29 +754,45 @@ class LearningProcess(Configurable):
     def _shared_of(self, trainable: Arrays) -> Arrays:
         return [trainable[i] for i in self._personal.shared]
 
-    def _state_of(self, state: ServerState) -> Callable[[str], Any]:
-        """From a client's id to what it kept, also if it is seen first."""
-        fresh = backend.to_numpy(self._program.fresh(state))
+    def _state_of(
+        self, state: ServerState, sent: ServerState | Received
+    ) -> Callable[[str], Any]:
+        """From client ids to what is kept; of what is `sent` by new ones."""
+        fresh = backend.to_numpy(self._program.fresh(sent))
         return lambda client_id: state.client_states.get(client_id, fresh)
 
     def _weights_of(
         self, state: ServerState
     ) -> Callable[[str], tuple[Arrays, Arrays]] | None:
         """Clients' own weights by id; None where all use the server's."""
-        overridden = type(self.algorithm).own_weights
-        personal = self._personal.trainable or self._personal.state
-        if not personal and overridden is Algorithm.own_weights:
+        overridden = type(self.algorithm).own_model
+        personal = self._personal
+        if (
+            not (personal.trainable or personal.state)
+            and overridden is Algorithm.own_model
+        ):
             return None
-        state_of = self._state_of(state)
-        shared = self._shared_of(state.trainable)
+        state_of = self._state_of(state, state)
+        shared = Shared(
+            self._shared_of(state.trainable),
+            [state.non_trainable[i] for i in personal.statistics],
+        )
 
         def weights_of(client_id):
             kept = state_of(client_id)
-            own = self.algorithm.own_weights(shared, kept.algorithm)
-            return self._personal.put(
-                placed(state.trainable, self._personal.shared, own),
-                state.non_trainable,
-                [ops.convert_to_tensor(a) for a in kept.personal],
+            own, mine = keras.tree.map_structure(
+                ops.convert_to_tensor,
+                (
+                    self.algorithm.own_model(shared, kept.algorithm),
+                    list(kept.personal),
+                ),
+            )
+            return personal.put(
+                placed(state.trainable, personal.shared, own.weights),
+                placed(
+                    state.non_trainable, personal.statistics, own.statistics
+                ),
+                mine,
             )
 
         return weights_of

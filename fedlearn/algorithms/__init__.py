@@ -1,5 +1,6 @@
 """Federated algorithms by their papers' names, one a file."""
 
+from fedlearn.algorithms.ditto import Ditto
 from fedlearn.algorithms.fedadagrad import FedAdagrad
 from fedlearn.algorithms.fedadam import FedAdam
 from fedlearn.algorithms.fedavgm import FedAvgM
@@ -16,6 +17,7 @@ from fedlearn.clients.algorithm import Algorithm
 
 __all__ = [
     "Algorithm",
+    "Ditto",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",

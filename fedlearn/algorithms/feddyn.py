@@ -98,8 +98,8 @@ class DynamicRegularizer(Algorithm):
     def init(self, spec):
         return zeros(spec)
 
-    def init_client(self, spec):
-        return zeros(spec)
+    def init_client(self, shared):
+        return zeros(shared.weights)
 
     def broadcast(self, state):
         return ()  # h is the server's alone

@@ -93,8 +93,8 @@ class ControlVariates(Algorithm):
     def init(self, spec):
         return zeros(spec)
 
-    def init_client(self, spec):
-        return zeros(spec)
+    def init_client(self, shared):
+        return zeros(shared.weights)
 
     def start(self, local, carry, client_state):
         change = _minus(local.broadcast.algorithm, client_state)

@@ -59,6 +59,18 @@ class Local(NamedTuple):
     num_examples: Any = None
 
 
+class Shared(NamedTuple):
+    """Values of what clients share of a model's variables.
+
+    Attributes:
+        weights: Of those that are trained.
+        statistics: Of those that layers change.
+    """
+
+    weights: Arrays
+    statistics: Arrays
+
+
 class Contribution(NamedTuple):
     """What a client's round comes to, before it is encoded.
 
@@ -118,8 +130,8 @@ class Algorithm(Configurable):
         """What the server keeps before the first round."""
         return ()
 
-    def init_client(self, spec: Spec) -> Any:
-        """What a client keeps that is seen first."""
+    def init_client(self, shared: Shared) -> Any:
+        """What a client keeps that is seen first, and is sent `shared`."""
         return ()
 
     # At the server, before the round.
@@ -208,13 +220,13 @@ class Algorithm(Configurable):
 
     # In evaluation.
 
-    def own_weights(self, shared: Arrays, client_state: Any) -> Arrays:
-        """The weights that a client predicts with, of the server's `shared`."""
+    def own_model(self, shared: Shared, client_state: Any) -> Shared:
+        """What a client predicts with, in place of the server's `shared`."""
         return shared
 
 
 def zeros(spec: Spec) -> Arrays:
-    """Arrays of zeros, of a spec."""
+    """Arrays of zeros, of a spec or like arrays."""
     return [ops.zeros(s.shape, s.dtype) for s in spec]
 
 

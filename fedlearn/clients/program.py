@@ -8,7 +8,7 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.aggregators.aggregator import Aggregator, layout
 from fedlearn.clients import layer_statistics
-from fedlearn.clients.algorithm import Carry, Local
+from fedlearn.clients.algorithm import Carry, Local, Shared
 from fedlearn.clients.local_trainer import LocalTrainer
 from fedlearn.keras_model.functional_model import Arrays
 from fedlearn.messages import wire
@@ -183,7 +183,7 @@ class ClientProgram:
         )
         after = result.client_state._replace(encoders=memory)
         finite = all_finite(
-            (result.update, result.statistics, after.personal, encoded)
+            (result.update, result.statistics, after[1:], encoded)
         )
         message = Message(
             encoded,
@@ -315,7 +315,12 @@ class ClientProgram:
         personal = self.trainer.personal
         return ClientState(
             self.aggregator.init_memory(),
-            self.trainer.algorithm.init_client(personal.spec),
+            self.trainer.algorithm.init_client(
+                Shared(
+                    [broadcast.trainable[i] for i in personal.shared],
+                    [broadcast.non_trainable[i] for i in personal.statistics],
+                )
+            ),
             personal.of(broadcast.trainable, broadcast.non_trainable),
         )
 

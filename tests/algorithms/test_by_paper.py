@@ -93,6 +93,7 @@ def test_momentum_is_hsu_s():
             {"personal": ["BatchNormalization"]},
         ),
         (lambda m: A.FedBN(m, aggregator="median"), {}),
+        (lambda m: A.Ditto(m, strength=0.3), {"strength": 0.3}),
     ],
 )
 def test_it_comes_back_from_its_config(made, kept):

@@ -1,0 +1,149 @@
+"""Ditto: a personal model near a global one that knows nothing of it."""
+
+import keras
+import numpy as np
+import pytest
+
+import fedlearn as fl
+from fedlearn import aggregators as ag
+from tests import zoo
+from tests.algorithms import quadratics as q
+
+EXECUTORS = ["sequential", "vectorized"]
+FULL_BATCH = {**q.FULL_BATCH, "epochs": 2}
+
+
+def process_of(model=None, **kwargs):
+    kwargs.setdefault("client", fl.LocalTraining(**FULL_BATCH))
+    return fl.algorithms.Ditto(model or q.model(), **kwargs)
+
+
+def closed_form(x, y, w, strength):
+    """`(A + strength I)^-1 (A b + strength w)` of a mean squared error."""
+    x = q.with_ones(x)
+    a, ab = 2 * x.T @ x / len(x), 2 * x.T @ y.ravel() / len(x)
+    return np.linalg.solve(a + strength * np.eye(4), ab + strength * w)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("strength", [0.5, 3.0])
+def test_personal_models_end_at_the_closed_form(executor, strength):
+    process = process_of(q.model(0.1), strength=strength, executor=executor)
+    state = q.run(process, [q.EVERYONE] * 150)[0]
+    w = q.flat(state.trainable)
+    for i, (x, y) in q.CLIENTS.items():
+        expected = closed_form(x, y, w, strength)
+        found = q.flat(process.get_model(state, client=i).get_weights())
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert np.abs(found - w).max() > 0.05
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_the_global_model_is_fedavgs_to_the_bit(executor):
+    client = fl.LocalTraining("adam", batch_size=4, epochs=2)
+    make = (fl.FederatedAveraging, fl.algorithms.Ditto)
+    plain, ditto = (
+        kind(zoo.classifier(), client, executor=executor) for kind in make
+    )
+    clients = zoo.clients((8, 5, 4))
+    one, two = (
+        q.run(p, [clients] * 3, clients=clients)[0] for p in (plain, ditto)
+    )
+    zoo.assert_equal(two.trainable, one.trainable)
+    zoo.assert_equal(two.non_trainable, one.non_trainable)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_with_strength_0_clients_train_by_themselves(executor):
+    # Keras's own fit, from the server's weights of a client's first round.
+    process = process_of(
+        zoo.classifier(keras.optimizers.SGD(0.1)),
+        client=fl.LocalTraining(batch_size=4, shuffle=False),
+        strength=0,
+        executor=executor,
+    )
+    cohort = zoo.clients((8, 5, 4))
+    before, _ = q.run(process, [["client_2"]], clients=cohort)
+    state, _ = q.run(process, [cohort] * 3, before, cohort)
+    for i in ("client_0", "client_1"):
+        alone = process.get_model(before)
+        zoo.fit(alone, cohort[i], batch_size=4, epochs=3, shuffle=False)
+        own = process.get_model(state, client=i)
+        # Statistics, too.
+        assert len(own.non_trainable_variables) == 2
+        zoo.assert_close(zoo.weights_of(own), zoo.weights_of(alone), atol=1e-5)
+    new = process.get_model(state, client="new")
+    zoo.assert_equal(zoo.weights_of(new), zoo.weights_in(process, state))
+
+
+def test_evaluation_is_of_personal_models():
+    process = process_of()
+    state, _ = q.run(process, ["012"] * 3)
+    found = process.evaluate(state, q.CLIENTS, per_client=True)["per_client"]
+    for i, (x, y) in q.CLIENTS.items():
+        model = process.get_model(state, client=i)
+        loss = np.mean((model.predict(x, verbose=0) - y) ** 2)
+        assert found[i]["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_what_is_done_to_updates_is_not_done_to_personal_models():
+    rules = (
+        ag.PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=4),
+        ag.Median(),
+    )
+    plain, few = q.run(process_of(), [q.EVERYONE])
+    for rule in rules:
+        other, _ = q.run(process_of(aggregator=rule), [q.EVERYONE])
+        for i in q.CLIENTS:
+            zoo.assert_equal(
+                other.client_states[i].algorithm.weights,
+                plain.client_states[i].algorithm.weights,
+            )
+    _, many = q.run(fl.FederatedAveraging(q.model()), [q.EVERYONE])
+    for name in ("bytes_up", "bytes_down"):
+        assert few[name] == many[name]
+
+
+def test_a_client_begins_with_what_it_was_sent():
+    process = process_of(
+        q.model(1e-9), broadcast_encoders="float16", strength=0
+    )
+    weights = np.full((3, 1), 0.1001, "float32"), np.zeros(1, "float32")
+    state = process.initialize()._replace(trainable=list(weights))
+    state, _ = q.run(process, [q.EVERYONE], state)
+    kept = state.client_states["0"].algorithm.weights
+    sent = np.asarray(weights[0], np.float16).astype(np.float32)
+    np.testing.assert_allclose(kept[0], sent, atol=1e-6)
+
+
+def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
+    q.assert_resumes(process_of(), tmp_path)
+
+
+def test_a_personal_model_that_diverges_is_not_kept():
+    client = fl.LocalTraining(batch_size=1, epochs=2)
+    process = process_of(q.model(1e-3), client=client, strength=1e9)
+    state, metrics = process.next(process.initialize(), [q.CLIENTS["0"]])
+    assert metrics["num_rejected"] == 1
+    for a in state.client_states["0"].algorithm.weights:
+        assert np.isfinite(a).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"strength": -1}, "`strength` must be"),
+        ({"client": "fedprox:0.1"}, "without `proximal`"),
+        (
+            {"client": fl.LocalTraining(statistics="local")},
+            "statistics of their own",
+        ),
+        (
+            {"client": fl.LocalTraining(dp=fl.clients.ExampleDP(1.0, 1.0))},
+            "two gradients of a batch",
+        ),
+    ],
+)
+def test_what_two_models_cannot_take_is_refused(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        process_of(**arguments)
