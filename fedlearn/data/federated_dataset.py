@@ -30,10 +30,18 @@ class FederatedDataset(Mapping[str, Any]):
 
     Build one with a class method `from_...`; or `load` what `save` wrote.
     Clients are sorted as strings ("10" before "2") where rows are grouped by
-    id or read from a file, and else in the order given. A file that isn't
-    there is a `FileNotFoundError`, one that is damaged, cut short or of
-    another kind a `fl.data.FormatError`. New data sets made from one share
-    its arrays.
+    id or read from a file, and else in the order given. An id may be a
+    string, integer, UUID or time stamp, and is kept as a string. Data are read
+    at once and held in memory, except by `load`, `from_files` and
+    `from_tff_hdf5`, which read a client when it is asked for.
+
+    What cannot be honoured is a `ValueError`: no clients or rows, missing
+    ids, columns or values, labels that are NaN, arrays that don't fit
+    together or hold no numbers. A file that isn't there is a
+    `FileNotFoundError`, one that is damaged, cut short or of another kind a
+    `fl.data.FormatError`, a client that isn't there a `KeyError`.
+
+    New data sets made from one share its arrays.
 
     Example:
 
@@ -76,23 +84,17 @@ class FederatedDataset(Mapping[str, Any]):
         """From a dict of each client's arrays.
 
         Args:
-            clients: From client id (a string, integer, UUID or time stamp;
-                kept as a string) to `(x,)`, `(x, y)`,
+            clients: From client id to `(x,)`, `(x, y)`,
                 `(x, y, sample_weight)` or a dict of features, of anything
                 that NumPy makes an array of; NumPy arrays are not copied. A
                 `tf.data.Dataset` or `keras.utils.PyDataset` is read once,
                 now. Clients have the same structure and shapes, but for the
-                number of examples, which may be 0; where their dtypes differ
-                in width, all get the one that holds all exactly.
+                number of examples; where their dtypes differ in width, all
+                get the one that holds all exactly.
             class_names: Names of the labels' classes, in order; by default
                 those that appear, sorted, if labels are texts. Labels that
                 are numbers count the names from 0, unless all names are
                 numbers: then each label is the class of that name.
-
-        Raises:
-            ValueError: If there are no clients, two ids are the same string,
-                arrays don't fit together or hold no numbers, or labels are
-                NaN.
 
         Example:
 
@@ -116,14 +118,10 @@ class FederatedDataset(Mapping[str, Any]):
         Args:
             x: `(examples, ...)` array, or a dict, tuple or list of them.
             y: The same; for a model trained on `x` alone, pass `y=x`.
-            client_ids: `(examples,)` strings, integers, UUIDs or time stamps.
+            client_ids: `(examples,)` ids.
             sample_weight: `(examples,)` numbers, if wanted.
             class_names: As of `from_clients`; of a pandas column of
                 categories, by default those, in their order.
-
-        Raises:
-            ValueError: If the lengths differ, there are no rows, an id is
-                missing, labels are NaN, or an array holds no numbers.
 
         Example:
 
@@ -139,19 +137,15 @@ class FederatedDataset(Mapping[str, Any]):
     def from_tf_datasets(
         cls, datasets: Mapping[Any, Any], batched: bool | None = None
     ) -> "FederatedDataset":
-        """From one `tf.data.Dataset` a client; each is read once, now.
+        """From one `tf.data.Dataset` a client.
 
         Args:
             datasets: From client id to a finite data set of `(x, y)`,
                 `(x, y, sample_weight)` or dicts.
             batched: Whether an element is a batch. By default it is told
-                from the shapes: a scalar component, or first axes of
-                different lengths, mean single examples; first axes all of
-                unknown length mean batches.
-
-        Raises:
-            ValueError: If the shapes do not tell whether a data set is
-                batched, its examples differ in shape, or it is endless.
+                from the shapes, or an error: a scalar component, or first
+                axes of different lengths, mean single examples; first axes
+                all of unknown length mean batches.
         """
         return cls(*read_clients(datasets, None, batched, "from_tf_datasets"))
 
@@ -188,19 +182,13 @@ class FederatedDataset(Mapping[str, Any]):
                 as in `missing={"age": 54.4}`: each column in it gets another
                 one, with gaps or without, so that different tables get the
                 same columns; gaps of others are an error.
-            class_names: Names of all classes, in order, where not all of
-                them appear or another order than the alphabet's (of
-                categories, their own) is meant.
+            class_names: As of `from_arrays`.
 
         Returns:
             A data set of `(x, y)` with `x` of shape `(n, features)`,
             `float32`, and `y` of shape `(n,)`. Columns of integers that
-            `float32` can't hold, such as ids above 2**24, are `int64`.
-
-        Raises:
-            ValueError: If a column is missing, holds no numbers, has missing
-                values, or `float32` would change what it holds; named, with
-                a way out.
+            `float32` can't hold, such as ids above 2**24, are `int64`; an
+            error, where `float32` would change what other columns hold.
 
         Example:
 
@@ -228,8 +216,6 @@ class FederatedDataset(Mapping[str, Any]):
     ) -> "FederatedDataset":
         """From a data set of Hugging Face's library `datasets`.
 
-        All rows are read now, and held in memory.
-
         Args:
             dataset: A `datasets.Dataset` (one split).
             client: Column of client ids.
@@ -241,10 +227,6 @@ class FederatedDataset(Mapping[str, Any]):
             where `x` is an array if one feature is kept, and else a dict.
             Texts are object arrays of `bytes`, labels the numbers of classes
             as of `from_dataframe`.
-
-        Raises:
-            ValueError: If a column is missing, or holds neither numbers nor
-                texts of one shape.
         """
         from fedlearn.data.formats.hugging_face import read_hugging_face
 
@@ -261,7 +243,7 @@ class FederatedDataset(Mapping[str, Any]):
         features: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
         delimiter: str = ",",
         decimal: str = ".",
-        missing: str | Mapping[Any, Any] = "error",
+        missing: str | Mapping[str, Any] = "error",
         class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From a CSV file with a column that says whose a row is.
@@ -280,7 +262,7 @@ class FederatedDataset(Mapping[str, Any]):
             decimal: What stands before a fraction: "." or ",".
 
         Returns:
-            As `from_dataframe`, and so are errors, with the first line.
+            As `from_dataframe`.
 
         Example:
 
@@ -306,8 +288,6 @@ class FederatedDataset(Mapping[str, Any]):
     ) -> "FederatedDataset":
         """From a folder with a file, or a folder, for each client.
 
-        A client is read when it is asked for.
-
         Args:
             folder: The folder. The name of a file, without its last ending,
                 or of a folder is the client's id; what begins with a dot is
@@ -317,9 +297,6 @@ class FederatedDataset(Mapping[str, Any]):
                 `sample_weight`) give a tuple, others a dict.
             pattern: Which names count, as in a shell: by default `"*.npz"`,
                 or with `read` all.
-
-        Raises:
-            FormatError: If nothing matches, or two files are of one client.
 
         Example:
 
@@ -336,8 +313,6 @@ class FederatedDataset(Mapping[str, Any]):
     @classmethod
     def from_leaf(cls, directory: _Path) -> "FederatedDataset":
         """From the JSON files of LEAF (Caldas et al. 2018).
-
-        All is read now, and held in memory.
 
         Args:
             directory: A folder of one part, as `data/train`, whose `.json`
@@ -368,9 +343,8 @@ class FederatedDataset(Mapping[str, Any]):
         """From a SQLite file of TensorFlow Federated; needs no TensorFlow.
 
         A file under LZMA (`.xz`, or the older `.lzma`) is unpacked to a
-        temporary one: EMNIST's takes 4.7 GB on disk. The whole split is read
-        now and held in memory, in as few bytes as hold it: EMNIST digits
-        takes 0.27 GB. To read a large file often, `save` and `load` it.
+        temporary one: EMNIST's takes 4.7 GB on disk. What is read takes as
+        few bytes as hold it: EMNIST digits 0.27 GB.
 
         Args:
             path: The file.
@@ -381,9 +355,6 @@ class FederatedDataset(Mapping[str, Any]):
             A data set of dicts of the stored features, by name: `float32`,
             `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
             `(n,)` where each example has one value.
-
-        Raises:
-            ValueError: If there is no such split; the message lists them.
         """
         from fedlearn.data.formats.tff_sqlite import read_tff_sqlite
 
@@ -393,8 +364,8 @@ class FederatedDataset(Mapping[str, Any]):
     def from_tff_hdf5(cls, path: _Path) -> "FederatedDataset":
         """From an HDF5 file, as TensorFlow Federated used before SQLite.
 
-        A client is read when it is asked for. HDF5 itself may never return
-        from a damaged file with texts: `save` what is to be kept.
+        HDF5 itself may never return from a damaged file with texts: `save`
+        what is to be kept.
 
         Args:
             path: The file. Unpack a `.tar.bz2` first.
@@ -418,14 +389,10 @@ class FederatedDataset(Mapping[str, Any]):
 
     @classmethod
     def load(cls, path: _Path) -> "FederatedDataset":
-        """From a file that `save` wrote.
+        """From a file that `save` wrote; opens in milliseconds.
 
-        Opens in milliseconds; a client is read when it is asked for, and
-        compared with its checksum the first time.
-
-        Returns:
-            A data set with the clients, in the order and with the structure
-            and dtypes that were saved; texts as object arrays.
+        Clients have the order, structure and dtypes that were saved, texts as
+        object arrays; each is compared with its checksum the first time.
         """
         from fedlearn.data.formats.compact_file import CompactFile
 
@@ -492,12 +459,7 @@ class FederatedDataset(Mapping[str, Any]):
     def num_examples(self, client_id: str) -> int:
         """How many examples a client has.
 
-        Read without its arrays, except after `map`: the function may drop
-        examples, so it is run once for each client asked about, unless
-        `same_length` says that it doesn't.
-
-        Raises:
-            KeyError: If there is no such client.
+        Read without its arrays, except after a `map` without `same_length`.
         """
         self._check(client_id)
         return self._source.num_examples(client_id)
@@ -505,9 +467,7 @@ class FederatedDataset(Mapping[str, Any]):
     @property
     def element_spec(self) -> Any:
         """An `ArraySpec` (shape without the axis of examples, and dtype) for
-        each array, in the structure of a client's arrays.
-
-        Taken from the first client that has examples.
+        each array, in the structure of the first client that has examples.
 
         Example:
 
@@ -532,11 +492,7 @@ class FederatedDataset(Mapping[str, Any]):
         return self._of(self._source, ids)
 
     def select(self, client_ids: Iterable[str]) -> "FederatedDataset":
-        """The data set of these clients, in this order; of none, for no ids.
-
-        Raises:
-            KeyError: If a client is not in this data set.
-            ValueError: If one is named twice.
+        """The data set of these clients, each once, in this order.
 
         Example:
 
@@ -551,9 +507,6 @@ class FederatedDataset(Mapping[str, Any]):
 
     def sample(self, num_clients: int, seed: int) -> "FederatedDataset":
         """`num_clients` of the clients, drawn uniformly, each at most once.
-
-        Raises:
-            ValueError: If there are fewer clients than that, or it is < 1.
 
         Example:
 
@@ -599,13 +552,9 @@ class FederatedDataset(Mapping[str, Any]):
         """Divides the clients at random: to evaluate on clients never seen.
 
         Args:
-            fraction: Part of the clients that goes to the first data set,
-                rounded so that neither is empty.
+            fraction: Part of the clients, in (0, 1), that goes to the first
+                data set, rounded so that neither is empty.
             seed: An integer.
-
-        Raises:
-            ValueError: If `fraction` is not in (0, 1), or there are fewer
-                than two clients.
 
         Example:
 
@@ -630,17 +579,12 @@ class FederatedDataset(Mapping[str, Any]):
     def split_examples(
         self, fraction: float, seed: int
     ) -> tuple["FederatedDataset", "FederatedDataset"]:
-        """Divides each client's examples at random, lazily.
+        """Divides each client's examples at random, lazily; as `split`.
 
         Both data sets have all the clients. A client with two examples or
         more has at least one on each side; an only one goes to the larger
         side (the first, if `fraction` is 0.5). Which examples go where
         depends on `seed` and the client's id alone. They keep their order.
-
-        Args:
-            fraction: Part of each client's examples that goes to the first
-                data set, rounded; in (0, 1).
-            seed: An integer.
 
         Example:
 
@@ -660,14 +604,8 @@ class FederatedDataset(Mapping[str, Any]):
     # -- other forms --------------------------------------------------------
 
     def pooled(self) -> Any:
-        """All examples of all clients in one structure of arrays.
-
-        Client after client in the order of `client_ids`. All of it has to fit
-        in memory.
-
-        Raises:
-            ValueError: If clients differ in structure, shape or dtype, or
-                there are no clients.
+        """All examples in one structure of arrays in memory, client after
+        client in the order of `client_ids`.
 
         Example:
 
@@ -687,13 +625,8 @@ class FederatedDataset(Mapping[str, Any]):
     def to_tf_dataset(self, client_id: str) -> Any:
         """One client's examples as an unbatched `tf.data.Dataset`.
 
-        Elements are as `keras.Model.fit` takes them once batched: `(x, y)`,
-        `(x, y, sample_weight)` or a dict. Lists become tuples, which is what
-        tf.data takes for a structure.
-
-        Raises:
-            KeyError: If there is no such client.
-            ImportError: If TensorFlow is not installed.
+        Elements are as `keras.Model.fit` takes them once batched; lists
+        become tuples, which is what tf.data takes for a structure.
         """
         from fedlearn.data.formats.tf_data import to_tf_dataset
 
@@ -708,10 +641,6 @@ class FederatedDataset(Mapping[str, Any]):
         of images, one byte each; what is read again has the same dtypes and
         bits, which checksums vouch for. A file that is there is replaced when
         the new one is complete.
-
-        Raises:
-            ValueError: If there are no examples, or clients differ in
-                structure, shape or dtype.
 
         Example:
 
@@ -735,11 +664,7 @@ class FederatedDataset(Mapping[str, Any]):
 
         Args:
             path: Where to. A file that is there gets the split added to it.
-            split: The split's name.
-
-        Raises:
-            ValueError: If the file has that split already, or a client holds
-                what the format cannot.
+            split: The split's name, which the file may not have.
 
         Example:
 
@@ -757,10 +682,8 @@ class FederatedDataset(Mapping[str, Any]):
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Prints how many clients and examples there are, and of what kind.
 
-        One line each for the clients, the examples, their number a client
-        (minimum, quartiles, maximum) and each array. For integer labels
-        (`y`, or the feature `label`) it also says how much clients differ:
-        see `heterogeneity`. Reads every client once.
+        For integer labels (`y`, or the feature `label`) also how much clients
+        differ: see `heterogeneity`. Reads every client once.
 
         Args:
             print_fn: Called with each line of text.
@@ -784,7 +707,7 @@ class FederatedDataset(Mapping[str, Any]):
             print_fn(line)
 
     def heterogeneity(self) -> dict[str, float]:
-        """How much the labels of clients differ, in numbers.
+        """How much the integer labels of clients differ, in numbers.
 
         Each client counts once, whatever its size; those without examples
         are left out. Reads every client once.
@@ -800,11 +723,6 @@ class FederatedDataset(Mapping[str, Any]):
             - `label_distance_by_chance`: about what the mean would be if the
               examples were dealt at random to clients of these sizes;
             - `single_label_clients`: share of clients with one label only.
-
-        Raises:
-            ValueError: If the labels (`y`, or the feature `label`) are no
-                integers, one an example, there are more than 1,000 different
-                ones, or no examples.
 
         Example:
 

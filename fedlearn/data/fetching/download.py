@@ -49,8 +49,8 @@ def _version(headers: Any) -> str:
     return (headers.get("Last-Modified") or "") if tag[:2] == "W/" else tag
 
 
-def _request(url: str, partial: Path, file: BinaryIO, timeout: float) -> bool:
-    """Fetches what `file` lacks; says if that was only a part."""
+def _request(url: str, partial: Path, file: BinaryIO, timeout: float) -> None:
+    """Fetches what `file` lacks, if the server still has that version."""
     notes = partial.with_name(f"{partial.name}.version")
     request = urllib.request.Request(url, headers={"User-Agent": "fedlearn"})
     known = notes.read_text("utf-8") if notes.exists() else ""
@@ -60,23 +60,20 @@ def _request(url: str, partial: Path, file: BinaryIO, timeout: float) -> bool:
         request.add_header("If-Range", known)
     with urllib.request.urlopen(request, timeout=timeout) as response:
         headers = response.headers
-        length = headers.get("Content-Length") or "0"
-        if getattr(response, "status", None) != 206:
+        part, _, whole = headers.get("Content-Range", "").partition("/")
+        if part and (
+            _version(headers) != known or not part.startswith(f"bytes {start}-")
+        ):
+            notes.unlink(missing_ok=True)
+            raise ConnectionError("the server sent another part")
+        if not part:
             start = 0
-        else:
-            part, _, length = headers.get("Content-Range", "").partition("/")
-            if _version(headers) != known or not part.startswith(
-                f"bytes {start}-"
-            ):
-                notes.unlink(missing_ok=True)
-                raise ConnectionError("the server sent another part")
-        if _version(headers) != known:
             file.truncate(0)
             notes.write_text(_version(headers), "utf-8")
+        length = whole or headers.get("Content-Length") or ""
         total = int(length) if length.isdecimal() else 0
         _write(response, partial.stem, file, start, total)
     notes.unlink(missing_ok=True)
-    return start > 0
 
 
 def _write(
@@ -94,23 +91,19 @@ def _write(
         waited = time.monotonic() - last > _SECONDS_BETWEEN_UPDATES
         if live and (waited or done == total):
             last = time.monotonic()
-            of_total = f" of {total / 1e6:,.1f}" if total else ""
-            print(
-                f"\r{name}: {done / 1e6:,.1f}{of_total} MB",
-                end="\n" if done == total else "",
-                file=sys.stderr,
-                flush=True,
-            )
+            shown = f"\r{name}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+            end = "\n" if done == total else ""
+            print(shown, end=end, file=sys.stderr, flush=True)
     if done < total:
         raise ConnectionError(f"it ended after {done:,} of {total:,} bytes")
-    file.truncate(done)
     # Renaming before the bytes are on the disk could, after a power cut,
     # leave an empty file that looks finished.
     file.flush()
     os.fsync(file.fileno())
 
 
-def _receive(url: str, partial: Path, timeout: float, attempts: int) -> bool:
+def _receive(url: str, partial: Path, timeout: float, attempts: int) -> None:
+    why = ""
     for attempt in range(attempts):
         if attempt:
             _sleep(min(2.0 ** (attempt - 1), 60.0))
@@ -186,15 +179,10 @@ def download(
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        pieced = _receive(url, partial, timeout, attempts)
+        _receive(url, partial, timeout, attempts)
         if target.exists():  # another process was quicker
             return target
         wrong = _what_is_wrong(partial, sha256, size)
-        if wrong and pieced:
-            # The first piece may be from a broken disk.
-            partial.unlink()
-            _receive(url, partial, timeout, attempts)
-            wrong = _what_is_wrong(partial, sha256, size)
         if wrong:
             partial.unlink()
             raise OSError(f"what arrived {wrong}, so it is another version")

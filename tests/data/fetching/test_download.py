@@ -258,15 +258,11 @@ def test_pieces_of_a_new_version(script, target):
     check(target)
 
 
-def test_wrong_pieces_are_fetched_once_more_whole(script, target):
-    script.answers = [
-        cut(20_000, OTHER, ETag='"1"'),
-        part(20_000, ETag='"1"'),
-        whole(),
-    ]
-    download(script.url(), target, sha256=SHA)
-    check(target)
-    assert script.ranges() == [None, "bytes=20000-", None]
+def test_wrong_pieces_are_not_kept(script, target):
+    script.answers = [cut(20_000, OTHER, ETag='"1"'), part(20_000, ETag='"1"')]
+    with pytest.raises(DownloadError, match="arrived has the SHA-256"):
+        download(script.url(), target, sha256=SHA)
+    assert os.listdir(target.parent) == []
 
 
 @pytest.mark.parametrize(
