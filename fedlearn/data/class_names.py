@@ -50,13 +50,9 @@ def number_classes(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Labels as `int64` numbers of classes, and the names of the classes.
 
-    Args:
-        labels: Arrays of texts; or of numbers, which number `names` already
-            unless all names are numbers themselves (or True and False).
-        whose: Begins the message about each of the arrays.
-        names: In order; by default those that appear, sorted.
-
-    Example:
+    Labels that are numbers number `names` (by default those that appear,
+    sorted) unless all names are numbers, or True and False. `whose` begins
+    the messages.
 
     >>> number_classes([np.array(["dog", "cat"])], ["Client 'a'"])
     ([array([1, 0])], ('cat', 'dog'))

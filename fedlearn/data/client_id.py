@@ -92,18 +92,14 @@ def as_client_ids(values: Iterable[Any]) -> tuple[str, ...]:
             raise ValueError(f"{twice}. Expected every client at most once.")
         raise ValueError(
             f"{twice}: as {other!r} ({type(other).__name__}) and as {value!r} "
-            f"({type(value).__name__}). Ids are kept as strings, so both "
-            "would be one client. Give one of them another id; if they are "
-            "one client, make all ids strings first."
+            f"({type(value).__name__}). Ids are kept as strings: give one of "
+            "them another, or make all ids strings first."
         )
     return tuple(seen)
 
 
 def ids_array(ids: Any) -> np.ndarray:
-    """Ids as an array in which each is as it was given.
-
-    NumPy alone makes two equal texts of `[1, "1"]`.
-    """
+    """Ids as given, of which NumPy makes two equal texts of `[1, "1"]`."""
     if isinstance(ids, np.ndarray):
         return ids
     if hasattr(ids, "to_numpy"):
@@ -143,18 +139,10 @@ def unknown_client(client_id: Any, known: Collection[str]) -> KeyError:
         f"No client {client_id!r} in this data set of {len(known):,} clients."
     )
     if not isinstance(client_id, str):
-        message += (
-            f" Client ids are strings, and this is of type "
-            f"{type(client_id).__name__}."
-        )
-    text = str(client_id)
-    # difflib compares some 10,000 ids a second, so a large data set is
-    # searched only among the ids that begin alike.
-    start = text[: len(text) // 2] if len(known) > 2000 else ""
-    near = (i for i in known if i.startswith(start))
-    match = difflib.get_close_matches(text, islice(near, 2000), n=1)
+        message += f" Ids are strings, not {type(client_id).__name__}."
+    # difflib compares some 10,000 ids a second.
+    near = [*islice(known, 2000)]
+    match = difflib.get_close_matches(str(client_id), near, n=1) or near[:1]
     if match:
         message += f" Did you mean {match[0]!r}?"
-    elif known:
-        message += f" The first is {next(iter(known))!r}."
     return KeyError(message)

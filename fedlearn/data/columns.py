@@ -53,13 +53,9 @@ def _grey(dtype: np.dtype) -> np.ndarray:
 
 
 class NumberColumn:
-    """Numbers of one shape an example.
+    """`(examples, ...)` numbers, handed out as `dtype`.
 
-    Args:
-        values: `(examples, ...)`, as they are stored.
-        dtype: What is handed out: a boolean, integer, float or complex type.
-        table: `(256,)` floats in which `values` are places; None if `values`
-            are the numbers.
+    `values` are the numbers, or places in `table`, if there is one.
     """
 
     def __init__(
@@ -134,13 +130,9 @@ class NumberColumn:
 
 
 class TextColumn:
-    """Byte strings or text, of one shape an example.
+    """`(examples, ...)` texts, handed out as `str` if `text`, else `bytes`.
 
-    Args:
-        starts: `(examples, ...)` integers: where in `pool` each text begins.
-        lengths: The same shape: how many bytes it has.
-        pool: The bytes of all, as `uint8`.
-        text: Whether `str` is handed out, or else `bytes`.
+    `starts` and `lengths` say where in `pool`, bytes, each of them lies.
     """
 
     def __init__(self, starts: Any, lengths: Any, pool: Any, text: bool):
@@ -222,13 +214,9 @@ def _texts_as_objects(array: np.ndarray) -> np.ndarray:
 
 
 def fill_columns(chunks: Iterable[Chunk], create: Create, total: int) -> Any:
-    """A structure of columns with all examples; else a `ValueError`.
+    """A structure of columns with all `total` examples, given in any order.
 
-    Args:
-        chunks: All examples in any order. A place counts the examples of all
-            clients, client after client.
-        create: Makes what a column is kept in.
-        total: How many examples there are.
+    A place counts the examples of all clients, client after client.
     """
     columns, spec = None, None
     found = 0

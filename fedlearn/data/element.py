@@ -1,9 +1,7 @@
 """What one client holds: a tuple or a dict of arrays with equal first axes.
 
 An *element* is `(x, y)` or `(x, y, sample_weight)`, where each may itself be
-a dict, tuple or list of arrays (a model with several inputs or outputs), or a
-dict of named features as a file stores them. The first axis of every array
-counts the examples.
+a structure of arrays, or a dict of named features as a file stores them.
 """
 
 import dataclasses
@@ -12,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from fedlearn.data.client_id import is_missing
 
 Element = Any  # a tuple or dict structure of numpy arrays
 
@@ -174,18 +170,13 @@ def _check_dtype(array: np.ndarray, name: str, who: str, text: bool) -> None:
             "dates and records into columns of numbers first."
         )
     odd = [v for v in array.flat if not isinstance(v, (str, bytes))]
-    if odd and len(odd) < array.size and is_missing(odd[0]):
-        raise ValueError(
-            f"{who}: {name} holds texts, and no value in {len(odd):,} places "
-            f"({odd[0]!r}). Expected a text everywhere; drop those examples, "
-            "or give the missing ones a name."
-        )
     if odd:
         raise ValueError(
             f"{who}: {name} is an array of Python objects (dtype object) that "
-            f"holds a {type(odd[0]).__name__}. Expected numbers; convert it "
-            f"with np.asarray({name}, dtype='float32'), or pad rows of "
-            "unequal length."
+            f"holds {odd[0]!r} in {len(odd):,} of {array.size:,} places. "
+            "Expected numbers, or texts everywhere; drop examples without a "
+            f"value, convert with np.asarray({name}, dtype='float32'), or pad "
+            "rows of unequal length."
         )
     if array.size and not text:
         raise ValueError(
@@ -217,13 +208,10 @@ def _as_structure(value: Any, name: str, who: str, text: bool) -> Any:
 
 
 def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
-    """Checks what a user gave for one client and makes it an element.
+    """What a user gave for one client, checked; `who` begins the messages.
 
-    Args:
-        value: `(x,)`, `(x, y)`, `(x, y, sample_weight)` or a dict of
-            features, of anything that NumPy makes an array of.
-        who: Begins the messages, as in `"Client 'a'"`.
-        text_labels: Whether `y` may be texts, which name classes.
+    `(x,)`, `(x, y)`, `(x, y, sample_weight)` or a dict of features, of
+    anything that NumPy makes an array of; `y` of texts if `text_labels`.
     """
     if isinstance(value, Mapping):
         element: Any = _as_structure(value, "", who, text=True)
@@ -240,11 +228,11 @@ def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
         # Text can be an input (a TextVectorization layer reads it), but no
         # loss can be computed from it. One array of labels may name classes;
         # those of several outputs have no names.
-        may_be_text = {"x"}
-        if text_labels and len(parts) > 1 and not is_structure(parts[1]):
-            may_be_text.add("y")
+        names_classes = text_labels and not any(map(is_structure, parts[1:2]))
         element = tuple(
-            _as_structure(part, name, who, name in may_be_text)
+            _as_structure(
+                part, name, who, name == "x" or (name == "y" and names_classes)
+            )
             for part, name in zip(parts, PARTS, strict=False)
         )
     else:
@@ -256,30 +244,20 @@ def as_element(value: Any, who: str, text_labels: bool = False) -> Element:
     named = list(named_arrays(element))
     if len({len(array) for _, array in named}) > 1:
         lengths = ", ".join(f"{name} has {len(a):,}" for name, a in named)
-        hint = ""
-        if any("[0]" in name for name, _ in named):
-            hint = (
-                " A list of arrays means several inputs or outputs; make a "
-                "list of examples one array with np.stack."
-            )
         raise ValueError(
             f"{who}: the arrays have different numbers of examples: {lengths}. "
-            f"Expected the same first axis in all of them.{hint}"
+            "Expected the same first axis in all of them. A list of arrays "
+            "means several inputs or outputs; make a list of examples one "
+            "array with np.stack."
         )
     return read_only(element)
 
 
 def missing_labels(element: Element) -> tuple[str, np.ndarray] | None:
-    """Where labels or weights are NaN: the array's name, and its rows.
-
-    None where none is, or where there are no labels.
-    """
+    """The array of labels or weights with NaN, if there is one, and where."""
     for name, array in named_arrays(element):
-        if (
-            isinstance(element, tuple)
-            and not name.startswith("x")
-            and array.dtype.kind == "f"
-        ):
+        is_label = isinstance(element, tuple) and not name.startswith("x")
+        if is_label and array.dtype.kind == "f":
             gaps = np.isnan(array).any(axis=tuple(range(1, array.ndim)))
             if gaps.any():
                 return name, np.flatnonzero(gaps)
@@ -288,15 +266,14 @@ def missing_labels(element: Element) -> tuple[str, np.ndarray] | None:
 
 def check_labels(element: Element, who: str) -> None:
     """Raises for labels that are NaN, and says where."""
-    found = missing_labels(element)
-    if found is None:
-        return
-    name, rows = found
-    raise ValueError(
-        f"{who}: {name} is NaN in {len(rows):,} of {num_examples(element):,} "
-        f"examples, first in number {rows[0]}. From such labels no loss can "
-        "be computed: drop those examples, or fill in their labels."
-    )
+    if found := missing_labels(element):
+        name, rows = found
+        raise ValueError(
+            f"{who}: {name} is NaN in {len(rows):,} of "
+            f"{num_examples(element):,} examples, first in number {rows[0]}. "
+            "From such labels no loss can be computed: drop those examples, "
+            "or fill in their labels."
+        )
 
 
 def _common(one: np.dtype, other: np.dtype) -> np.dtype | None:
@@ -313,12 +290,7 @@ def _common(one: np.dtype, other: np.dtype) -> np.dtype | None:
 def common_spec(
     spec: Any, who: str, reference: Any, other: str, same: bool = False
 ) -> Any:
-    """A spec that the elements of two clients both fit, exactly.
-
-    Integers of different widths become the wider, so do floats; texts of
-    different widths become objects; unless `same`, when dtypes may not
-    differ.
-    """
+    """A spec that elements of both fit exactly; `same`: of the same dtypes."""
     if spec == reference:
         return reference
     mine, theirs = (map_arrays(lambda _: "array", s) for s in (spec, reference))

@@ -9,9 +9,8 @@ import numpy as np
 # float32 has 24 bits for a number's digits: it holds all integers up to this.
 _WHOLE = 1 << 24
 
-# Fractions are rounded to float32 everywhere in machine learning, by one part
-# in 17 million; a column that is far from 0 for its spread (time stamps with
-# fractions) loses more than this part of the spread.
+# A column that is far from 0 for its spread (time stamps with fractions) loses
+# more than this part of the spread.
 _MOST_LOST = 2.0**-12
 _DIGITS = 2.0**-23
 
@@ -19,10 +18,8 @@ _DIGITS = 2.0**-23
 def changed_by_float32(values: np.ndarray) -> np.ndarray | None:
     """Where `float32` doesn't hold `(n,)` numbers; None where it does.
 
-    Whole numbers are held if each of them is exact. Fractions are rounded,
-    as Keras does it; they are held unless one becomes infinite, or rounding
-    moves one by over a 4,096th of the span of all (of an eight-millionth of
-    itself, if all are equal).
+    Whole numbers have to be exact. Fractions may be rounded, by up to a
+    4,096th of the span of all (an eight-millionth of itself, if all are equal).
 
     >>> changed_by_float32(np.array([1, 16_777_216, 16_777_217]))
     array([False, False,  True])

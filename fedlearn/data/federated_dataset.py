@@ -243,7 +243,7 @@ class FederatedDataset(Mapping[str, Any]):
         features: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
         delimiter: str = ",",
         decimal: str = ".",
-        missing: str | Mapping[str, Any] = "error",
+        missing: str | Mapping[Any, Any] = "error",
         class_names: Sequence[str] | None = None,
     ) -> "FederatedDataset":
         """From a CSV file with a column that says whose a row is.

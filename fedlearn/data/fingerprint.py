@@ -18,18 +18,11 @@ def fingerprint(data: FederatedDataset) -> dict[str, str]:
     """What tells a data set from another of the same clients, as short texts.
 
     * `clients`: their ids, in order.
-    * `sizes`: how many examples each of them has. After a `map` that may
-      change numbers of examples, those before it: the function isn't run for
-      every client.
-    * `examples`: structure, dtypes, shapes and values, by a checksum a
-      client: of all that are in memory or in a compact file, which keeps
-      checksums; of clients that are read from other files, or changed by
-      `map`, of 16 that are spread over the data set.
-
-    So examples that changed in a few clients of a large file only, and not
-    in their number, may not be seen. A `map` that gives other values each
-    time (augmentation without a seed) is left out. A checksum has 32 bits: it
-    tells mistakes, not forgeries.
+    * `sizes`: how many examples each of them has, before a `map`.
+    * `examples`: structure, dtypes, shapes and values, by a checksum of 32
+      bits a client: of all in memory or in a compact file; of clients that
+      are read from other files, or changed by `map`, of 16 that are spread
+      over the data set. A `map` that gives other values each time is left out.
     """
     sizes, examples = hashlib.sha256(), hashlib.sha256()
     _add(data._source, data.client_ids, sizes, examples)

@@ -1,9 +1,4 @@
-"""Where a client's arrays live.
-
-A source answers three questions: which clients there are, how many examples
-one has, and what its arrays are. Everything a `FederatedDataset` does is made
-of these, so a new file format is a function that returns a source.
-"""
+"""Where a client's arrays live; a file format is a function to a source."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,7 +7,6 @@ import numpy as np
 
 from fedlearn import seeds
 from fedlearn.data import element as el
-from fedlearn.data.client_id import client_of_rows
 
 
 class Source(Protocol):
@@ -47,15 +41,8 @@ class InMemory:
 class ClientColumns:
     """All clients' examples in one column each, client after client.
 
-    A client costs two integers, not a set of Python objects, and reading one
-    is a slice.
-
-    Args:
-        client_ids: In the order in which their examples lie.
-        offsets: `(num_clients + 1,)` integers; the examples of client `k`
-            are `offsets[k]:offsets[k + 1]`.
-        columns: A structure of `offsets[-1]` examples: NumPy arrays, or
-            columns of `fedlearn.data.columns`, of which one takes slices.
+    Those of client `k` are `offsets[k]:offsets[k + 1]` of each of `columns`:
+    NumPy arrays, or of `fedlearn.data.columns`.
     """
 
     def __init__(
@@ -90,11 +77,7 @@ class ClientColumns:
 def group_rows(
     element: el.Element, codes: np.ndarray, client_ids: tuple[str, ...]
 ) -> ClientColumns:
-    """Examples sorted by client, in their old order within one.
-
-    `codes` are the places in `client_ids` of the client that has each; one
-    that no code names has no examples.
-    """
+    """Examples sorted by client: `codes` are places in `client_ids`."""
     counts = np.bincount(codes, minlength=len(client_ids))
     offsets = np.concatenate([[0], np.cumsum(counts)])
     if np.any(codes[1:] < codes[:-1]):
@@ -103,17 +86,8 @@ def group_rows(
     return ClientColumns(client_ids, offsets, element)
 
 
-def group_by_client(element: el.Element, ids: np.ndarray) -> ClientColumns:
-    """The rows of `element` by the client that `ids` names for each."""
-    client_ids, codes = client_of_rows(ids)
-    return group_rows(element, codes, client_ids)
-
-
 class Mapped:
-    """Another source's arrays, changed by a function when they are read.
-
-    With `same_length`, the function has to keep the number of examples.
-    """
+    """Another source's arrays, changed by a function when they are read."""
 
     def __init__(
         self,

@@ -10,6 +10,10 @@ from fedlearn.data.class_names import listed
 
 # More distinct integers than this are no classes but ids, times or tokens.
 _MAX_LABELS = 1000
+_SHOWN = (
+    *("entropy_pooled", "entropy_mean"),
+    *("distance_mean", "distance_max", "distance_by_chance"),
+)
 
 
 def entropy(counts: np.ndarray) -> float:
@@ -52,24 +56,16 @@ def label_distances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far each client's mix of labels is from that of all examples.
 
-    The distance is the total variation: half the sum over labels of how much
-    the label's share at the client and its share of all examples differ. It
-    is the part of its examples that a client would have to swap to have the
-    pooled mix.
+    The distance is the total variation: the part of its examples that a
+    client would have to swap to have the pooled mix.
 
-    Even examples dealt at random give some distance, the more the fewer
-    examples a client has. What to expect then is the mean deviation of a
+    Even examples dealt at random give some distance: the mean deviation of a
     binomial number (de Moivre 1730; Diaconis and Zabell 1991, "Closed form
     summation for classical distributions", Theorem 1), for draws without
     replacement less by the factor that their standard deviation is.
 
-    Args:
-        values, counts: For each client, the labels that it has, each once, and
-            how many examples of each.
-
-    Returns:
-        Two arrays of shape `(clients,)`: the distances, and what they would be
-        on average if examples were dealt at random.
+    `values` and `counts` are each client's labels and how many examples each
+    has; returned are the `(clients,)` distances, and those by chance.
     """
     sizes = np.array([c.sum() for c in counts])
     owner = np.repeat(np.arange(len(counts)), [len(c) for c in counts])
@@ -129,10 +125,7 @@ def heterogeneity(clients: Mapping[str, el.Element]) -> dict[str, float]:
                 "'label'; use `map` to give data with such labels."
             )
     if not labels.counts:
-        raise ValueError(
-            f"There are no examples in the {len(clients):,} clients. Expected "
-            "some labels to compare."
-        )
+        raise ValueError("There are no examples. Expected labels to compare.")
     return _heterogeneity(labels)
 
 
@@ -172,24 +165,18 @@ def summary_lines(
                 text += f" of {listed(class_names)}"
         rows.append((name, text))
     if has_labels:
-        rows += _label_rows(_heterogeneity(labels))
+        numbers = _heterogeneity(labels)
+        means = [f"{numbers[f'label_{name}']:.2f}" for name in _SHOWN]
+        alone = numbers["single_label_clients"]
+        pooled, mean, distance, most, chance = means
+        rows += [
+            ("label entropy", f"{pooled} bits pooled, {mean} mean per client"),
+            (
+                "label distance",
+                f"{distance} mean, {most} max; dealt at random {chance}",
+            ),
+            ("one label only", f"{alone:.0%} of clients"),
+        ]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {text}" for name, text in rows]
     return ["FederatedDataset", *lines]
-
-
-def _label_rows(numbers: dict[str, float]) -> list[tuple[str, str]]:
-    return [
-        (
-            "label entropy",
-            f"{numbers['label_entropy_pooled']:.2f} bits pooled, "
-            f"{numbers['label_entropy_mean']:.2f} mean per client",
-        ),
-        (
-            "label distance",
-            f"{numbers['label_distance_mean']:.2f} mean, "
-            f"{numbers['label_distance_max']:.2f} max; dealt at random "
-            f"{numbers['label_distance_by_chance']:.2f}",
-        ),
-        ("one label only", f"{numbers['single_label_clients']:.0%} of clients"),
-    ]

@@ -291,7 +291,7 @@ def test_pooled_says_which_clients_differ():
         ),
         ({"a": ([1], ["cat"], ["a"])}, ValueError, "'a'.*weight.*text"),
         ({"a": ([1, 2], ["cat", 1])}, ValueError, "'a'.*y.*Python objects"),
-        ({"a": (["cat", 1], [1, 2])}, ValueError, "'a'.*x.*holds a int"),
+        ({"a": (["cat", 1], [1, 2])}, ValueError, "'a'.*x.*holds 1 in 1 of 2"),
         ({"a": ([1, 2**63 + 1], [1, 2])}, ValueError, "'a'.*x.*Python obj"),
         ({"a": ([0.5, 2**53 + 1], [1, 2])}, ValueError, "'a'.*x.*Python obj"),
         (
@@ -303,22 +303,22 @@ def test_pooled_says_which_clients_differ():
         (
             {"a": (np.array([[1], [1, 2]], object), [1, 2])},
             ValueError,
-            "'a'.*Python objects.*list",
+            "'a'.*Python objects.*holds .1. in 2 of 2",
         ),
         (
             {"a": ([1.0], np.array([None], object))},
             ValueError,
-            "'a'.*y is an array of Python objects.*NoneType",
+            "'a'.*y is an array of Python objects.*None",
         ),
         (
             {"a": ([1, 2, 3], np.array(["x", None, None], object))},
             ValueError,
-            r"'a': y holds texts, and no value in 2 places \(None\)",
+            "'a': y is .* holds None in 2 of 3 places",
         ),
         (
             {"a": ([[2**53 + 1, np.nan]], [0])},
             ValueError,
-            "'a'.*Python objects.*int",
+            "'a'.*Python objects.*9007199254740993",
         ),
         ({"a": ([1], None)}, ValueError, "'a'.*y is a NoneType.*y=x"),
         ({"a": ([1], 1)}, ValueError, "'a'.*y is a int without an axis"),
@@ -426,10 +426,14 @@ def test_dtypes_of_different_sites(one, other, common):
 def test_frames_in_which_pandas_would_change_integers():
     pd = pytest.importorskip("pandas")
     large = pd.DataFrame({"id": [2**53 + 1, 2], "size": [0.5, 1.5]})
-    with pytest.raises(ValueError, match=r"'a': x .*Python objects.*int"):
+    with pytest.raises(
+        ValueError, match=r"'a': x .*Python objects.*9007199254740993"
+    ):
         FederatedDataset.from_clients({"a": (large, [0, 1])})
     ids = pd.Series(pd.array([2**53 + 1, None], dtype="Int64"))
-    with pytest.raises(ValueError, match=r"'a': x .*Python objects.*int"):
+    with pytest.raises(
+        ValueError, match=r"'a': x .*Python objects.*9007199254740993"
+    ):
         FederatedDataset.from_clients({"a": (ids, [0, 1])})
     fine = pd.DataFrame({"id": [2**53, 2], "size": [0.5, 2.0**60]})
     ds = FederatedDataset.from_clients({"a": (fine, [0, 1])})

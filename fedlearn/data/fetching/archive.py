@@ -31,7 +31,8 @@ def unpack_lzma(
     except _ERRORS as error:
         raise FormatError(
             f"{source} is cut short, damaged, or no LZMA file ({error}). "
-            "Expected .xz or .lzma; fetch it again."
+            "Expected .xz or .lzma, or a file that isn't packed; fetch it "
+            "again."
         ) from error
     finally:
         partial.unlink(missing_ok=True)

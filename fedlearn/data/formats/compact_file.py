@@ -73,12 +73,8 @@ def _rest_checksum(
 def _to_json(structure: Any) -> Any:
     """JSON has no tuples, and would turn them into lists."""
     if isinstance(structure, dict):
-        for key in structure:
-            if not isinstance(key, str):
-                raise TypeError(
-                    f"The feature {key!r} has a name of type "
-                    f"{type(key).__name__}. Expected a string."
-                )
+        if odd := [key for key in structure if not isinstance(key, str)]:
+            raise TypeError(f"Feature {odd[0]!r} has no text for a name.")
         return {"dict": [[k, _to_json(v)] for k, v in structure.items()]}
     if isinstance(structure, (tuple, list)):
         kind = "list" if isinstance(structure, list) else "tuple"
@@ -117,8 +113,7 @@ def write_compact_file(
 ) -> None:
     """Writes a compact file, which appears under its name when it is whole.
 
-    `counts` are numbers of examples by client id, in the order of the file;
-    for `chunks` see `fill_columns`.
+    `counts` are of examples by client id; for `chunks` see `fill_columns`.
     """
     path = Path(path)
     # Beside the target, for the rename; named after the process and the
@@ -212,12 +207,7 @@ def _open_column(group: Any, name: str, total: int) -> Column:
 
 
 class CompactFile(ClientColumns):
-    """The clients of a compact file, each read when it is asked for.
-
-    It can be pickled and sent to another process, which opens the file for
-    itself. A file that is cut short, damaged or of another kind is a
-    `FormatError`.
-    """
+    """The clients of a compact file, each read when it is asked for."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.class_names: tuple[str, ...] | None = None

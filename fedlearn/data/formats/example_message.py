@@ -67,12 +67,10 @@ def _message_class() -> Any:
 def decode(
     rows: Sequence[tuple[str, bytes]], features: Mapping[str, Feature]
 ) -> tuple[dict[str, np.ndarray], dict[str, Feature]]:
-    """Some serialized examples as arrays, and what each of them holds.
+    """Clients' serialized examples as arrays, and what each of them holds.
 
-    By name, sorted: `(examples, length)` arrays, `(examples,)` where each
-    example has one value, of `float32`, `int64` or objects of type `bytes`.
+    `(examples, length)` arrays by name, or `(examples,)` of one value each.
     Each has to hold `features`, or what the first holds if they are empty.
-    `rows` are clients and their examples; an error names the client.
 
     >>> (blob,) = encode({"age": np.array([30])})
     >>> decode([("ann", blob)], {})[0]
@@ -123,11 +121,7 @@ def _features(found: Mapping[str, Any]) -> dict[str, Feature]:
 
 
 def encode(features: Mapping[str, np.ndarray]) -> list[bytes]:
-    """Serialized examples of arrays with one row an example.
-
-    Texts become bytes, floats `float32`, integers and booleans `int64`;
-    arrays are flattened.
-    """
+    """Serialized examples of arrays with one row an example."""
     message_class = _message_class()
     count = len(next(iter(features.values())))
     messages = [message_class() for _ in range(count)]

@@ -1,8 +1,4 @@
-"""Data sets of the library `datasets` of Hugging Face.
-
-The library itself is not imported: what is asked of the data set is
-`column_names`, `select_columns`, `with_format` and a slice.
-"""
+"""Data sets of the library `datasets` of Hugging Face, which isn't imported."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,12 +7,13 @@ import numpy as np
 
 from fedlearn.data import element as el
 from fedlearn.data.class_names import is_text, number_classes
+from fedlearn.data.client_id import client_of_rows
 from fedlearn.data.formats.dataframe import (
     Roles,
     check_columns,
     feature_columns,
 )
-from fedlearn.data.sources import ClientColumns, group_by_client
+from fedlearn.data.sources import ClientColumns, group_rows
 
 
 def _column(dataset: Any, name: str) -> np.ndarray:
@@ -49,9 +46,7 @@ def read_hugging_face(
             f"{', '.join(map(repr, dataset))}. Expected one of them, as in "
             "dataset['train']."
         )
-    if not hasattr(dataset, "select_columns") or not hasattr(
-        dataset, "__getitem__"
-    ):
+    if not {"select_columns", "__getitem__"} <= set(dir(dataset)):
         raise TypeError(
             f"Got a {type(dataset).__name__}. Expected a datasets.Dataset; "
             "of one that streams, take a part first, as with "
@@ -82,4 +77,5 @@ def read_hugging_face(
         element = (x, y)
     checked = el.as_element(element, "The data set")
     el.check_labels(checked, "The data set")
-    return group_by_client(checked, ids), names
+    client_ids, codes = client_of_rows(ids)
+    return group_rows(checked, codes, client_ids), names

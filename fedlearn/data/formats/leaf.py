@@ -19,11 +19,7 @@ from fedlearn.data.sources import InMemory
 
 
 def _column(values: Any, name: str) -> np.ndarray:
-    """A list of numbers, of strings, or of equally long lists of them.
-
-    Integers become `int64`, other numbers `float32`, strings objects of type
-    `bytes`.
-    """
+    """A list of numbers, of strings, or of equally long lists of them."""
     # As objects first: left to itself, NumPy makes text of [1, "a"] and pads
     # every string to the longest.
     leaves = np.array(values, object)
@@ -49,11 +45,9 @@ def _column(values: Any, name: str) -> np.ndarray:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | ValueError:
-    """What to make of a JSON object, as soon as it has been read.
+    """A user's arrays, at once: as lists they take ten times the memory.
 
-    A user's lists take ten times the memory of the arrays that they become,
-    so they are made arrays at once. The user's name is known only outside
-    of this object: what is wrong in it is handed on.
+    What is wrong is handed on to where the user's name is known.
     """
     made = dict(pairs)
     if not {"x", "y"} <= made.keys():

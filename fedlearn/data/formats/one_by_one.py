@@ -35,8 +35,8 @@ def checked_ids(ids: Iterable[Any], path: Path) -> tuple[str, ...]:
 class OneByOne(abc.ABC):
     """A source that reads a client when it is asked for, and forgets it.
 
-    It keeps no file open between two reads. So it can be pickled, and read
-    by threads and by forked processes, which could not share a file handle.
+    It keeps no file open, so that it can be pickled, and read by threads and
+    forked processes.
     """
 
     def __init__(self, path: Path, client_ids: tuple[str, ...]) -> None:

@@ -22,13 +22,8 @@ def _plain(structure: Any) -> Any:
 
 def to_tf_dataset(element: el.Element) -> Any:
     """See `FederatedDataset.to_tf_dataset`."""
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError(
-            "to_tf_dataset needs TensorFlow, which is not installed. Install "
-            "it with: pip install tensorflow"
-        ) from error
+    import tensorflow as tf
+
     return tf.data.Dataset.from_tensor_slices(_plain(element))
 
 
@@ -40,14 +35,9 @@ def _is_batched(specs: list[Any], who: str) -> bool:
             return False
         if first == {None}:
             return True
-        why = (
-            f"every component has a first axis of {first.pop()}, which may be "
-            "a batch or a part of one example"
-        )
-    else:
-        why = "the data set does not say how many axes its elements have"
     raise ValueError(
-        f"{who}: {why}: {specs}. Pass batched=True or batched=False."
+        f"{who}: the first axes may be a batch or a part of one example: "
+        f"{specs}. Pass batched=True or batched=False."
     )
 
 

@@ -49,28 +49,11 @@ def _plain_database(path: Path, scratch: Path | None) -> Iterator[Path]:
     if path.is_dir():
         raise FormatError(f"{path} is a folder. Expected a SQLite file.")
     with open(path, "rb") as file:
-        head = file.read(16)
-    if head == _SQLITE_MAGIC:
-        yield path
-        return
-    # A legacy .lzma file has no magic number, but begins with a byte of
-    # settings and a dictionary size that is a round number.
-    if head[:6] != b"\xfd7zXZ\0" and (head[1:3] != b"\0\0" or len(head) < 13):
-        what = "is empty" if not head else f"begins with {head[:8]!r}"
-        raise FormatError(
-            f"{path} {what}. Expected a SQLite file, plain or compressed "
-            "with LZMA (.xz or .lzma)."
-        )
+        if file.read(16) == _SQLITE_MAGIC:
+            yield path
+            return
     with tempfile.TemporaryDirectory(prefix="fedlearn-", dir=scratch) as folder:
-        target = unpack_lzma(path, Path(folder, "plain.sqlite"))
-        with open(target, "rb") as file:
-            head = file.read(16)
-        if head != _SQLITE_MAGIC:
-            raise FormatError(
-                f"{path} unpacks to a file that begins with {head[:8]!r}. "
-                "Expected SQLite."
-            )
-        yield target
+        yield unpack_lzma(path, Path(folder, "plain.sqlite"))
 
 
 class TffSqlite:
@@ -102,11 +85,8 @@ class TffSqlite:
         )
 
     def read(self, split: str | None) -> tuple[dict[str, int], Iterator[Chunk]]:
-        """How many examples each client of a split has (of all, if it is
-        None); and the examples, some at a time: their places, and features.
-
-        A place counts the examples of all clients, client after client in
-        that order, and within one in the order of the file.
+        """How many examples each client of a split has, and all examples,
+        in the order of the file; their places count client after client.
         """
         if split is not None and split not in self.names:
             raise ValueError(
@@ -124,20 +104,16 @@ class TffSqlite:
         found = dict(
             self._select("client_id, COUNT(*) FROM examples", split, then)
         )
-        if odd := found.keys() - listed.keys():
-            raise FormatError(
-                f"{path}: client {next(iter(odd))!r} has examples, but is not "
-                "listed in 'client_metadata'."
-            )
         if not found:
             raise FormatError(f"{path} has no examples.")
-        for client_id in ids:
-            if listed[client_id] != found.get(client_id, 0):
+        for client_id in [*ids, *(found.keys() - listed.keys())]:
+            promised = listed.get(client_id, 0)
+            if promised != found.get(client_id, 0):
                 raise FormatError(
-                    f"{path}: client {client_id!r} has "
-                    f"{listed[client_id]:,} examples by 'client_metadata', "
-                    f"but {found.get(client_id, 0):,} in 'examples'. The file "
-                    "is incomplete; make or fetch it again."
+                    f"{path}: client {client_id!r} has {promised:,} examples "
+                    f"by 'client_metadata', but {found.get(client_id, 0):,} in "
+                    "'examples'. The file is incomplete; make or fetch it "
+                    "again."
                 )
         return {i: found.get(i, 0) for i in ids}
 
@@ -174,11 +150,7 @@ class TffSqlite:
 def open_tff_sqlite(
     path: str | os.PathLike[str], scratch: Path | None = None
 ) -> Iterator[TffSqlite]:
-    """An open file of TFF's, plain or under LZMA, while the block lasts.
-
-    A file under LZMA is unpacked in the folder `scratch`, and what is
-    unpacked is removed after the block.
-    """
+    """An open file of TFF's while the block lasts, unpacked in `scratch`."""
     path = Path(path)
     with _plain_database(path, scratch) as plain:
         uri = f"{plain.resolve().as_uri()}?mode=ro"
@@ -218,9 +190,8 @@ def _insert(
         if not all(isinstance(a, np.ndarray) for a in features.values()):
             raise ValueError(
                 f"{who}: {features.keys()} hold dicts or tuples. Expected one "
-                "array under each name; make it a flat dict of features with "
-                "map first, as in ds.map(lambda c: {'a': c[0]['a'], 'y': "
-                "c[1]})."
+                "array each; make it a flat dict with map first, as in "
+                "ds.map(lambda c: {'a': c[0]['a'], 'y': c[1]})."
             )
         count = el.num_examples(features)
         if count:
@@ -241,10 +212,7 @@ def _insert(
             (client_id, split, count),
         )
     if spec is None:
-        raise ValueError(
-            "The data set has no examples. Expected at least one: the file "
-            "could not be read again."
-        )
+        raise ValueError("The data set has no examples. Expected some.")
 
 
 def write_tff_sqlite(

@@ -122,10 +122,10 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "is empty"),
-        (b"hello, this is no database", "begins with b'hello"),
+        (b"", "no LZMA file"),
+        (b"hello, this is no database", "no LZMA file"),
         (b"\xfd7zXZ\0 rubbish follows", "damaged, or no LZMA"),
-        (lzma.compress(b"not a database at all"), "unpacks to a file"),
+        (lzma.compress(b"not a database at all"), "cannot be read as SQLite"),
         (b"SQLite format 3\0" + bytes(200), "cannot be read as SQLite"),
     ],
 )
