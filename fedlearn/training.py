@@ -48,24 +48,21 @@ def fit(
 ) -> keras.callbacks.History:
     """Trains for some rounds, as `keras.Model.fit` does for epochs.
 
-    The first call starts from `initialize(seed)`. As in Keras, another
-    call goes on: from `state`, at the next round, with other clients
-    drawn than before, so that `fit(data, 3)` and `fit(data, 2)` make what
-    `fit(data, 5)` makes, bit for bit. Weights that you changed in `model`
-    in between (`load_weights`, Keras's own `fit`) are trained on from. To
-    start afresh give `initial_state=process.initialize(seed)`.
+    The first call starts from `initialize(seed)`. As in Keras, another call
+    goes on: `fit(data, 3)` and `fit(data, 2)` make what `fit(data, 5)` makes,
+    bit for bit. Weights that you changed in `model` in between
+    (`load_weights`, Keras's own `fit`) are trained on from. To start afresh
+    give `initial_state=process.initialize(seed)`.
 
-    Afterwards `state` is the last state and `model` holds its weights,
-    also after Ctrl-C or an error; then it is that of the last round that
-    was done, and another call goes on from there.
+    Afterwards, also after Ctrl-C or an error, `state` is that of the last
+    round that was done, and `model` holds its weights.
 
     Args:
         data: A `FederatedDataset`, a mapping from client ids to data, or
             a list of client data sets.
         rounds: How many rounds to train. With `checkpoint_dir`, the
             number of the last round, counted from the beginning of the
-            run: started again after round 40, `rounds=100` does 60, and
-            after round 100 none.
+            run: started again after round 40, `rounds=100` does 60.
         clients_per_round: How many clients take part in each round, drawn
             uniformly without replacement; None for all of them. Where the
             aggregator adds noise each takes part by its own coin, so many
@@ -88,31 +85,29 @@ def fit(
         checkpoint_dir: A folder for the run's checkpoint. If there is one
             in it, the run goes on from there, exactly as if it had never
             stopped, whatever `state` and `initial_state` are. Written
-            after each round, or, where that would take over a tenth of
-            the time, as often as a tenth allows, and always at the end.
-            What a kill loses is computed again, to the same bits; rows of
-            a `CSVLogger` for rounds that were lost are taken back.
+            after each round, or as often as a tenth of the time allows,
+            and always at the end; what a kill loses is computed again, to
+            the same bits.
         initial_state: A state to start from. A private run counts its
             rounds as if they had been like its own.
 
     Returns:
         A `keras.callbacks.History`: a list of values for each metric, of
         this call's rounds; with `checkpoint_dir`, of all the run's. Its
-        `per_client` has those of each validation client by id, where
-        they are 2 to 20 (and none where metrics are private). Where
-        an aggregator adds noise its `privacy` is a
-        `fedlearn.privacy.Statement`; where clients do, with
+        `per_client` has those of 2 to 20 validation clients by id, unless
+        metrics are private. Where an aggregator adds noise its `privacy` is
+        a `fedlearn.privacy.Statement`; where clients do, with
         `LocalTraining(dp=...)`, its `privacy_example` is an
         `ExampleStatement`. Both count all rounds of the run.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another;
             if the checkpoint in `checkpoint_dir` is of another run, with
-            all that differs: whatever decides numbers, such as the model
-            (but not the weights it began with), its loss, optimizers,
-            the executor's plan, the backend, or the data (see
-            `fedlearn.data.fingerprint` for what is told of them).
-            Callbacks and validation data are yours to change.
+            all that differs of what decides numbers: the model (but not
+            the weights it began with), its loss, optimizers, the
+            executor's plan, the backend, the data (see
+            `fedlearn.data.fingerprint`). Callbacks and validation data are
+            yours to change.
     """
     given, data = data, as_dataset(data, process)
     rounds = checks.whole("rounds", rounds)
@@ -129,9 +124,9 @@ def fit(
             "`checkpoint_dir=` instead: it keeps all of them, and a resumed "
             "run equals an unbroken one."
         )
-    written = None
-    if checkpoint_dir is not None:
-        written = Checkpoint.read(checkpoint_dir)
+    written = (
+        None if checkpoint_dir is None else Checkpoint.read(checkpoint_dir)
+    )
     # A folder's checkpoint wins: the run in it is the one to go on with.
     before = process.state if initial_state is None else initial_state
     state = _start(process, None if written else before, seed)
@@ -237,7 +232,7 @@ def fit(
         privacy.remember(state)
         if checkpoint is not None:
             checkpoint.save_latest()
-    run.left_out.tell(stacklevel=3, more=True)
+    run.left_out.tell(stacklevel=4)
     for statement in privacy.state_in(history, int(state.round_num)):
         if verbose and not _is_told(statement, callbacks):
             print(f"Privacy: {statement}.")
@@ -300,19 +295,13 @@ class _Run:
         rejected = int(metrics.get("num_rejected") or 0)
         if not rejected:
             return
-        before = ""
+        nobody = ""
         if not metrics["num_clients"]:
-            before = (
+            nobody = (
                 f"In round {round_num + 1} no client's update was finite, so "
                 "nothing was learned. "
             )
-        if self.left_out.look(clients, rejected):
-            self.left_out.tell(stacklevel=5, before=before)
-        elif before:
-            self.left_out.tell_once(
-                f"{before}The usual cause is a learning rate that is too high.",
-                stacklevel=5,
-            )
+        self.left_out.look(clients, rejected, nobody, stacklevel=6)
 
 
 # What the last `fit` left in a model, which processes may share.

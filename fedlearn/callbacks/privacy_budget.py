@@ -1,3 +1,4 @@
+import bisect
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -15,10 +16,9 @@ from fedlearn.privacy.guarantee import Guarantee, Statement
 class PrivacyBudget(keras.callbacks.Callback):
     """Stops before the round that would pass a privacy budget.
 
-    Logs `epsilon` after each round, with the fast accountant (RDP); it is an
-    upper bound, so the stop keeps to the budget. At the end the tightest
-    epsilon that there is for the rounds done is printed, with all that it
-    takes to mean something, and kept as `statement`.
+    Logs `epsilon` after each round by RDP, an upper bound, so that the stop
+    keeps to the budget. At the end the tightest epsilon that there is for the
+    rounds done is printed and kept as `statement`.
 
     `fit` gives it the guarantee of the aggregator and the sampler, and that
     of clients with `LocalTraining(dp=...)`, whose epsilon is for one example
@@ -76,17 +76,11 @@ class PrivacyBudget(keras.callbacks.Callback):
 
     def rounds_within(self) -> int:
         """How many rounds the budget lasts."""
-        rounds = 1
-        while self._within(rounds):
-            rounds *= 2
-        low, high = rounds // 2, rounds
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._within(middle):
-                low = middle
-            else:
-                high = middle
-        return low
+        most = 1
+        while self._within(most):
+            most *= 2
+        spent = bisect.bisect_right(range(most), self.epsilon, key=self._spent)
+        return spent - 1
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
@@ -95,8 +89,8 @@ class PrivacyBudget(keras.callbacks.Callback):
         if not self._within(1):
             raise ValueError(
                 f"One round costs an epsilon of {self._spent(1):.4g} at delta "
-                f"{self._delta:.3g}, more than the budget of {self.epsilon:g}. "
-                "Add more noise, as fedlearn.privacy."
+                f"{self.delta or self._given.delta:.3g}, more than the budget "
+                f"of {self.epsilon:g}. Add more noise, as fedlearn.privacy."
                 "calibrate_noise_multiplier says, or raise the budget."
             )
         self._stop_if_spent()
@@ -126,21 +120,18 @@ class PrivacyBudget(keras.callbacks.Callback):
         return self._given.epsilon(rounds, delta=self.delta)
 
     @property
-    def _delta(self) -> float:
-        return self._given.delta if self.delta is None else self.delta
-
-    @property
     def _given(self) -> Guarantee | ExampleGuarantee:
         wanted = [g for g in self._guarantees if self.unit in (g.unit, None)]
         if not wanted:
-            others = [g.unit for g in self._guarantees]
+            whom = f" to one {self.unit}" if self.unit else ""
+            others = "".join(
+                f", only to one {g.unit}" for g in self._guarantees
+            )
             raise ValueError(
                 "PrivacyBudget: nothing guarantees privacy in this run"
-                + (f" to one {self.unit}" if self.unit else "")
-                + (f", only to one {others[0]}" if others else "")
-                + ". Expected an aggregator that adds noise, or clients with "
-                "`LocalTraining(dp=...)`, whose guarantee `fit` passes on; in "
-                "a loop of your own, call `set_guarantee`."
+                f"{whom}{others}. Expected an aggregator that adds noise, or "
+                "clients with `LocalTraining(dp=...)`, whose guarantee `fit` "
+                "passes on; in a loop of your own, call `set_guarantee`."
             )
         if len(wanted) > 1:
             raise ValueError(

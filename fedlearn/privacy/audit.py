@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.privacy.accountant import check_delta
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
@@ -38,26 +39,20 @@ def canary_epsilon(
     learning", arXiv:2302.03098. In one run some further clients send the
     longest update that is let through, each in a direction of its own, which
     is then looked for in the change of the weights. One that wasn't there has
-    a cosine of mean 0 and deviation `1 / sqrt(dimension)` with anything; the
-    more those that were differ, the more the run tells about a client.
+    a cosine of mean 0 and deviation `1 / sqrt(dimension)` with anything.
 
-    The estimate is the paper's: the epsilon between `N(0, 1 / dimension)` and
-    a Gaussian with the mean and deviation of the cosines. For one Gaussian sum
-    it tends to the truth as dimension and canaries grow; with few it is too
-    high: of a truth of 7.05 at delta 1e-5 it says about a tenth too much with
-    400 canaries. Where clients are sampled, or the last weights alone don't
-    tell all, it may be far too low.
+    The estimate is the epsilon between that and a Gaussian with the mean and
+    deviation of the cosines. For one Gaussian sum it tends to the truth as
+    dimension and canaries grow (with 400 it says a tenth too much); where
+    clients are sampled it may be far too low.
 
-    The lower bound fits nothing. A cosine above a threshold is a guess that
-    the canary was there: how often it is wrong is known exactly, how often
-    right has a lower limit by Clopper and Pearson 1934, and `right <=
-    exp(epsilon) * wrong + delta`. It is the best of ten thresholds, with
-    wrong guesses from 1e-1 to 1e-10, whose limits hold all at once.
-
-    Both are of this attack: a better one may find more, so a small number
-    proves nothing. A lower bound above a claimed epsilon refutes the claim.
-    It takes canaries for independent of each other, which they nearly are if
-    there are far fewer than `dimension`.
+    The lower bound fits nothing: a cosine above a threshold is a guess that
+    the canary was there, and `right <= exp(epsilon) * wrong + delta`. How
+    often it is wrong is known exactly, and how often right has a lower limit
+    (Clopper and Pearson 1934); it is the best of ten thresholds, whose limits
+    hold all at once. A bound above a claimed epsilon refutes the claim; a
+    small one proves nothing, as a better attack may find more. Canaries are
+    taken for independent: far fewer than `dimension`.
 
     Args:
         cosines: Of each canary's direction, drawn uniformly from all, and the
@@ -162,14 +157,6 @@ def _checked(cosines: Any, dimension: int, confidence: float) -> np.ndarray:
             "inner product divided by both lengths. NaN comes from weights "
             "that did not change, or are not finite."
         )
-    if dimension < 2:
-        raise ValueError(
-            f"`dimension` is {dimension!r}. Expected the number of weights, 2 "
-            "or more."
-        )
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"`confidence` is {confidence!r}. Expected a number above 0 and "
-            "below 1, such as 0.95."
-        )
+    checks.whole("dimension", dimension, 2, "the number of weights")
+    checks.fraction("confidence", confidence, one=False)
     return array

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.privacy.composition import Composition
-from fedlearn.privacy.mechanism import Mechanism, check_noise_multiplier
+from fedlearn import checks
+from fedlearn.privacy.mechanism import Correlated, check_noise_multiplier
 from fedlearn.privacy.participation import Participation
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
-class BandedMatrix(Mechanism):
+class BandedMatrix(Correlated):
     """Gaussian noise made by a banded Toeplitz strategy.
 
     Choquette-Choo et al. 2023, "(Amplified) banded matrix factorization: a
@@ -41,18 +41,13 @@ class BandedMatrix(Mechanism):
         self.noise_multiplier = check_noise_multiplier(noise_multiplier)
         self.coefficients = tuple(map(float, coefficients))
 
-    def compose(self, participation: Participation, rounds: int) -> Composition:
-        dp = require_dp_accounting()
-        if not self.noise_multiplier:
-            return Composition(dp.NonPrivateDpEvent(), rounds, "zero-out")
-        sensitivity = toeplitz_sensitivity(
+    def sensitivity(self, participation: Participation, rounds: int) -> float:
+        return toeplitz_sensitivity(
             self.coefficients,
             rounds,
             participation.min_separation,
             participation.max_participations(rounds),
         )
-        event = dp.GaussianDpEvent(self.noise_multiplier / sensitivity)
-        return Composition(event, 1, "zero-out")
 
     def __repr__(self) -> str:
         return (
@@ -98,19 +93,12 @@ def toeplitz_sensitivity(
             "coefficients must be a list of one or more finite numbers. "
             f"Received: {coefficients!r}."
         )
-    if rounds < 1 or min_separation < 1:
-        raise ValueError(
-            f"rounds is {rounds!r} and min_separation {min_separation!r}. "
-            "Expected 1 or more of each."
-        )
+    checks.whole("rounds", rounds)
+    checks.whole("min_separation", min_separation)
     falling = (c >= 0).all() and (np.diff(c) <= 0).all()
     often = -(-rounds // min_separation)
     if max_participations is not None:
-        if max_participations < 1:
-            raise ValueError(
-                f"max_participations is {max_participations!r}. Expected 1 "
-                "or more."
-            )
+        checks.whole("max_participations", max_participations)
         often = min(often, max_participations)
     if often > 1 and len(c) > min_separation and not falling:
         raise ValueError(
@@ -145,8 +133,7 @@ def square_root_coefficients(bands: int) -> np.ndarray:
     >>> [round(float(x / c[0]), 3) for x in c]
     [1.0, 0.5, 0.375]
     """
-    if bands < 1:
-        raise ValueError(f"bands is {bands!r}. Expected 1 or more.")
+    checks.whole("bands", bands)
     j = np.arange(1, bands)
     c = np.concatenate([[1.0], np.cumprod((2 * j - 1) / (2 * j))])
     return c / np.linalg.norm(c)

@@ -61,14 +61,9 @@ def compute_epsilon(
         ValueError: If an argument is out of range, or the accountant can't
             account for the sampler.
 
+    >>> plan = dict(rounds=1000, population=10_000, clients_per_round=100)
     >>> epsilon = compute_epsilon(
-    ...     noise_multiplier=1.0,
-    ...     rounds=1000,
-    ...     delta=1e-5,
-    ...     population=10_000,
-    ...     clients_per_round=100,
-    ...     accountant="rdp",
-    ... )
+    ...     noise_multiplier=1.0, delta=1e-5, accountant="rdp", **plan)
     >>> round(epsilon, 4)
     2.1014
     """
@@ -104,15 +99,10 @@ def calibrate_noise_multiplier(
         ValueError: If an argument is out of range, the accountant can't
             account for the sampler, or no noise suffices.
 
-    >>> noise_multiplier = calibrate_noise_multiplier(
-    ...     epsilon=2.0,
-    ...     rounds=1000,
-    ...     delta=1e-5,
-    ...     population=10_000,
-    ...     clients_per_round=100,
-    ...     accountant="rdp",
-    ... )
-    >>> round(noise_multiplier, 3)
+    >>> plan = dict(rounds=1000, population=10_000, clients_per_round=100)
+    >>> z = calibrate_noise_multiplier(
+    ...     epsilon=2.0, delta=1e-5, accountant="rdp", **plan)
+    >>> round(z, 3)
     1.022
     """
     checks.one_of("accountant", accountant, ACCOUNTANTS)

@@ -25,8 +25,7 @@ class ExampleStatement(NamedTuple):
     """An epsilon for one example and all that it takes to mean something.
 
     Attributes:
-        epsilon: Of (epsilon, delta)-differential privacy, that of the client
-            for whom it is largest.
+        epsilon: That of the client for whom it is largest.
         delta: The delta that belongs to it.
         rounds: Number of rounds of the run.
         client: The id of that client.
@@ -69,9 +68,6 @@ class ExampleGuarantee:
     examples and on the rounds that it took part in, and on no other client.
     That of the run is the largest. Where clients are sampled nothing is
     amplified: the server knows who takes part.
-
-    It remembers nothing that matters: a resumed run finds the epsilon of an
-    unbroken one.
 
     Args:
         training: A `LocalTraining` with `dp`.
@@ -300,17 +296,11 @@ def compute_epsilon_dp_sgd(
     Raises:
         ValueError: If an argument is out of range.
 
-    >>> round(
-    ...     compute_epsilon_dp_sgd(
-    ...         noise_multiplier=1.0,
-    ...         steps=500,
-    ...         delta=1e-4,
-    ...         num_examples=300,
-    ...         batch_size=6,
-    ...         accountant="rdp",
-    ...     ),
-    ...     2,
-    ... )
+    >>> client = dict(num_examples=300, batch_size=6)
+    >>> epsilon = compute_epsilon_dp_sgd(
+    ...     noise_multiplier=1.0, steps=500, delta=1e-4, accountant="rdp",
+    ...     **client)
+    >>> round(epsilon, 2)
     2.66
     """
     run = composition_dp_sgd(

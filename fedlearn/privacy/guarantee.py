@@ -57,10 +57,9 @@ class Statement(NamedTuple):
 class Guarantee:
     """The privacy of a run as a function of the number of its rounds.
 
-    It remembers nothing that matters: a resumed run finds the epsilon of an
-    unbroken one. All rounds are taken for alike: of a run that began with
-    other noise, other clients or another sampler it knows nothing. Then
-    compose the epsilons of the parts; they add up, and so do the deltas.
+    All rounds are taken for alike: of a run that began with other noise, other
+    clients or another sampler it knows nothing. The epsilons of such parts add
+    up, and so do the deltas.
 
     Args:
         mechanism: A `Mechanism`, or a `dp_accounting.DpEvent` that each round

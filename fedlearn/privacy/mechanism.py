@@ -96,6 +96,24 @@ class Released(Mechanism):
         return str(self.event)
 
 
+class Correlated(Mechanism):
+    """Noise correlated over rounds, which together are one Gaussian."""
+
+    noise_multiplier: float
+
+    @abc.abstractmethod
+    def sensitivity(self, participation: Participation, rounds: int) -> float:
+        """How far one client with updates of norm 1 moves all releases."""
+
+    def compose(self, participation: Participation, rounds: int) -> Composition:
+        dp = require_dp_accounting()
+        if not self.noise_multiplier:
+            return Composition(dp.NonPrivateDpEvent(), rounds, "zero-out")
+        sensitivity = self.sensitivity(participation, rounds)
+        event = dp.GaussianDpEvent(self.noise_multiplier / sensitivity)
+        return Composition(event, 1, "zero-out")
+
+
 class CohortSize(NamedTuple):
     """How many clients a round must have for what is claimed of it.
 
@@ -160,13 +178,11 @@ class SharedNoise(Mechanism):
     it. So rounds need a fixed number of clients. Sampling doesn't amplify: a
     client counts as often as it can take part at most.
 
-    Known are Rényi divergences at integer orders, and epsilon comes of these
-    alone.
-
     Args:
         rho: See `xi`.
         xi: With noise of all shares, the Rényi divergence of a round is at
-            most `rho * a + xi` at each integer order `a` of 2 or more.
+            most `rho * a + xi` at each integer order `a` of 2 or more; at
+            no others is it known.
         clients_per_round: How many shares there are.
         name: Of the noise, for people.
 

@@ -1,12 +1,11 @@
 import math
 
-from fedlearn.privacy.composition import Composition
-from fedlearn.privacy.mechanism import Mechanism, check_noise_multiplier
+from fedlearn import checks
+from fedlearn.privacy.mechanism import Correlated, check_noise_multiplier
 from fedlearn.privacy.participation import Participation
-from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 
-class Tree(Mechanism):
+class Tree(Correlated):
     """Gaussian noise on every node of a binary tree over the rounds.
 
     Kairouz et al. 2021, "Practical and private (deep) learning without
@@ -29,25 +28,17 @@ class Tree(Mechanism):
     def __init__(
         self, noise_multiplier: float, restart_every: int | None = None
     ) -> None:
-        if restart_every is not None and restart_every < 1:
-            raise ValueError(
-                f"restart_every is {restart_every!r}. Expected 1 or more "
-                "rounds, or None."
-            )
+        if restart_every is not None:
+            checks.whole("restart_every", restart_every)
         self.noise_multiplier = check_noise_multiplier(noise_multiplier)
         self.restart_every = restart_every
 
-    def compose(self, participation: Participation, rounds: int) -> Composition:
-        dp = require_dp_accounting()
-        if not self.noise_multiplier:
-            return Composition(dp.NonPrivateDpEvent(), rounds, "zero-out")
-        sensitivity = tree_sensitivity(
+    def sensitivity(self, participation: Participation, rounds: int) -> float:
+        return tree_sensitivity(
             min(rounds, self.restart_every or rounds),
             participation.min_separation,
             participation.max_participations(rounds),
         )
-        event = dp.GaussianDpEvent(self.noise_multiplier / sensitivity)
-        return Composition(event, 1, "zero-out")
 
     def __repr__(self) -> str:
         restarts = (

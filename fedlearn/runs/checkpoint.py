@@ -68,13 +68,6 @@ class Checkpoint:
         path = os.path.join(os.fspath(folder), cls.FILE)
         return state_file.read(path) if os.path.exists(path) else None
 
-    def load(self, like: ServerState, client_state: Any = ()) -> Any:
-        """`read`, and then `restored`; None if there is nothing."""
-        written = self.read(os.path.dirname(self.path))
-        if written is None:
-            return None
-        return self.restored(written, like, client_state)
-
     def restored(
         self, written: Written, like: ServerState, client_state: Any = ()
     ) -> Restored:
@@ -96,7 +89,6 @@ class Checkpoint:
                 "afresh; from its weights with "
                 "`initial_state=process.load_state(path)`."
             )
-        self._check_facts(facts, written.round_num)
         versions = facts.get("versions", {})
         changed = run_identity.differences(versions, self._versions)
         if changed:
@@ -114,30 +106,6 @@ class Checkpoint:
             facts["callbacks"],
             facts["stopped"],
         )
-
-    def _check_facts(self, facts: dict[str, Any], num_rounds: int) -> None:
-        """A checksum only says that somebody wrote these bytes."""
-        try:
-            tables = [facts["history"], *facts["per_client"].values()]
-            lengths = [len(v) for table in tables for v in table.values()]
-            for callback in facts["callbacks"]:
-                if not isinstance(callback["class"], str):
-                    raise TypeError("a callback has no class")
-                for encoded in callback["attributes"].values():
-                    _decode(encoded)
-            if max(lengths, default=0) > num_rounds:
-                raise ValueError(
-                    f"a metric has values of {max(lengths)} rounds"
-                )
-            if not isinstance(facts["stopped"], bool):
-                raise TypeError("whether it was stopped isn't told")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.path} is no checkpoint that this version can read: "
-                "its history or its callbacks aren't what `fit` writes "
-                f"({error}). Give another `checkpoint_dir`, or delete this "
-                "one, to start afresh."
-            ) from error
 
     def save_if_due(
         self,

@@ -22,8 +22,18 @@ class LeftOut:
         self._told: set[str] = set()
         self._warned = False
 
-    def look(self, clients: Mapping[str, Any], num_rejected: int) -> bool:
-        """Whether a round has such clients; looks if updates were rejected."""
+    def look(
+        self,
+        clients: Mapping[str, Any],
+        num_rejected: int,
+        before: str = "",
+        stacklevel: int = 2,
+    ) -> None:
+        """Looks for the clients of a round whose updates were rejected.
+
+        Warns of the first that are found, after the sentence `before`; of
+        that alone if there are none. `stacklevel` is as in `warnings.warn`.
+        """
         known = sum(client_id in self._found for client_id in clients)
         for client_id in clients:
             if known >= num_rejected:
@@ -35,20 +45,25 @@ class LeftOut:
             if reason:
                 self._found[client_id] = reason
                 known += 1
-        return known > 0
-
-    def tell(
-        self, stacklevel: int, more: bool = False, before: str = ""
-    ) -> None:
-        """Warns of what was found and not told, after the sentence `before`.
-
-        Unless `more`, only the first time. `stacklevel` counts from the
-        caller.
-        """
-        new = [i for i in self._found if i not in self._told]
-        if not new or (self._told and not more):
+        if self._warned or not (known or before):
             return
-        named = ", ".join(f"{i!r} ({self._found[i]})" for i in new[:5])
+        self._warned = True
+        if known:
+            self.tell(before, stacklevel + 1)
+        else:
+            warnings.warn(
+                f"{before}The usual cause is a learning rate that is too high.",
+                stacklevel=stacklevel,
+            )
+
+    def tell(self, before: str = "", stacklevel: int = 2) -> None:
+        """Warns of what was found and not told."""
+        new = [i for i in self._found if i not in self._told]
+        if not new:
+            return
+        named = ", ".join(
+            f"{i!r} ({self._found[i]})" for i in new[:_MOST_NAMED]
+        )
         if len(new) > _MOST_NAMED:
             named += f", and {len(new) - _MOST_NAMED:,} more"
         again = "More clients are" if self._told else "Clients are"
@@ -57,15 +72,9 @@ class LeftOut:
             "because their data make updates that are not finite: "
             f"{named}. Fill in or drop such values (`dataset.map(fn)`; of "
             "tables, missing='mean').",
-            stacklevel=stacklevel + 1,
+            stacklevel=stacklevel,
         )
         self._told.update(new)
-
-    def tell_once(self, text: str, stacklevel: int) -> None:
-        """Warns of what may have another cause, the first time only."""
-        if not self._warned:
-            self._warned = True
-            warnings.warn(text, stacklevel=stacklevel + 1)
 
 
 def _not_finite(element: el.Element) -> str:

@@ -89,11 +89,10 @@ class RunPrivacy:
 
     def state_in(self, history: Any, rounds: int) -> list[Any]:
         """The statements after some rounds, which a history gets too."""
-        statements = [g.statement(rounds) for g in self.guarantees]
-        for guarantee, statement in zip(
-            self.guarantees, statements, strict=True
-        ):
-            setattr(history, _PRIVACY_OF[guarantee.unit], statement)
+        statements = []
+        for guarantee in self.guarantees:
+            statements.append(guarantee.statement(rounds))
+            setattr(history, _PRIVACY_OF[guarantee.unit], statements[-1])
         return statements
 
     def tell_limits(self) -> None:
@@ -155,10 +154,9 @@ def draws_by_poisson(
     aggregator = process.aggregator
     if not aggregator.noise or not 0 < clients_per_round <= population:
         return False
-    mechanism = as_mechanism(aggregator.dp_event())
     drawn = Participation("poisson", population, clients_per_round)
     try:
-        mechanism.compose(drawn, 1)
+        as_mechanism(aggregator.dp_event()).compose(drawn, 1)
     except ValueError:
         return False
     return True

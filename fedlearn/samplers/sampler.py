@@ -125,17 +125,6 @@ class Sampler(Configurable, abc.ABC):
                 return participation.description
         return f"{type(self).__name__} with {self.arguments}"
 
-    def dp_event(self, event: Any, rounds: int = 1) -> Any:
-        """The `dp_accounting.DpEvent` of some rounds with this sampling.
-
-        Args:
-            event: The `DpEvent` of one round, of those who take part in it;
-                its noise multipliers are relative to the largest norm that
-                one client adds to a sum.
-            rounds: Number of rounds.
-        """
-        return self.participation.compose(event, rounds).dp_event()
-
     @property
     def clients(self) -> list[str]:
         """The ids of the clients."""

@@ -77,9 +77,9 @@ def test_the_lower_bound_holds():
         ({"cosines": [[0.1, 0.2]]}, r"shape \(1, 2\)"),
         ({"cosines": [0.1, 1.5]}, r"contains 1\.5.*both lengths"),
         ({"cosines": [0.1, np.nan]}, "contains nan.*did not change"),
-        ({"dimension": 1}, "`dimension` is 1"),
+        ({"dimension": 1}, "`dimension` must be"),
         ({"delta": 0.0}, "delta"),
-        ({"confidence": 1.0}, r"`confidence` is 1\.0"),
+        ({"confidence": 1.0}, "`confidence` must be"),
     ],
 )
 def test_errors(changes, match):

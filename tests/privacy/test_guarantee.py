@@ -61,7 +61,7 @@ def test_samplers_keep_to_their_participation(sampler):
 def test_dp_events_of_samplers():
     gaussian = dp.GaussianDpEvent(2.0)
     poisson, uniform, turns, _, separated = (
-        sampler.dp_event(gaussian, rounds=7) for sampler in ALL
+        sampler.participation.compose(gaussian, 7).dp_event() for sampler in ALL
     )
     assert poisson == dp.SelfComposedDpEvent(
         dp.PoissonSampledDpEvent(0.2, gaussian), 7

@@ -70,9 +70,9 @@ def test_any_coefficients_if_columns_do_not_overlap(coefficients):
         (([], 5, 1), "one or more finite"),
         (([math.nan], 5, 1), "one or more finite"),
         (([[1.0]], 5, 1), "one or more finite"),
-        (([1.0], 0, 1), "rounds is 0"),
-        (([1.0], 5, 0), "min_separation 0"),
-        (([1.0], 5, 1, 0), "max_participations is 0"),
+        (([1.0], 0, 1), "`rounds` must be"),
+        (([1.0], 5, 0), "`min_separation` must be"),
+        (([1.0], 5, 1, 0), "`max_participations` must"),
     ],
 )
 def test_toeplitz_errors(arguments, match):
@@ -86,7 +86,7 @@ def test_square_root_squared_is_the_prefix_sum():
     C = strategy(c / c[0], n)
     np.testing.assert_allclose(C @ C, np.tril(np.ones((n, n))), atol=1e-12)
     assert np.linalg.norm(c) == pytest.approx(1)
-    with pytest.raises(ValueError, match="bands is 0"):
+    with pytest.raises(ValueError, match="`bands` must be"):
         privacy.square_root_coefficients(0)
 
 
@@ -200,7 +200,7 @@ def test_mechanism_errors():
     ):
         with pytest.raises(ValueError, match=r"`noise_multiplier` must.*-1"):
             make(-1)
-    with pytest.raises(ValueError, match="restart_every is 0"):
+    with pytest.raises(ValueError, match="`restart_every` must be"):
         privacy.Tree(1.0, restart_every=0)
 
 
