@@ -118,6 +118,8 @@ ALGORITHMS = _named(
     ditto=("Ditto", (), ("strength",)),
     fedper=("FedPer",),
     fedbn=("FedBN",),
+    fedrep=("FedRep", (), ("head_steps",)),
+    lgfedavg=("LGFedAvg",),
 )
 
 ATTACKS = _named(

@@ -10,8 +10,9 @@ from fedlearn.algorithms.federated_averaging import FedAvg, FederatedAveraging
 from fedlearn.algorithms.fedexp import FedExP
 from fedlearn.algorithms.fednova import FedNova
 from fedlearn.algorithms.fedprox import FedProx
+from fedlearn.algorithms.fedrep import FedRep
 from fedlearn.algorithms.fedyogi import FedYogi
-from fedlearn.algorithms.personal_layers import FedBN, FedPer
+from fedlearn.algorithms.personal_layers import FedBN, FedPer, LGFedAvg
 from fedlearn.algorithms.scaffold import Scaffold
 from fedlearn.clients.algorithm import Algorithm
 
@@ -29,8 +30,10 @@ __all__ = [
     "FedNova",
     "FedPer",
     "FedProx",
+    "FedRep",
     "FedYogi",
     "FederatedAveraging",
+    "LGFedAvg",
     "Scaffold",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

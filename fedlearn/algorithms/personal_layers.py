@@ -82,6 +82,32 @@ class FedBN(FedPer):
         )
 
 
+class LGFedAvg(FedPer):
+    """Each client's representation is its own, and the head is shared.
+
+    Liang et al. 2020, "Think locally, act globally: federated learning with
+    local and global representations", arXiv:2001.01523, algorithm 1: `FedPer`
+    with the first layers for the personal ones.
+
+    Args:
+        model: A compiled `keras.Model`.
+        client: As for `FederatedAveraging`.
+        personal: Which layers, usually the first ones; as for `FedPer`.
+        **arguments: The others of `FederatedAveraging`.
+
+    Raises:
+        ValueError: If no variable would be personal, or no weight shared.
+
+    Example:
+
+    >>> layers = [keras.layers.Dense(8, name="eye"), keras.layers.Dense(1)]
+    >>> model = keras.Sequential([keras.Input((2,)), *layers])
+    >>> model.compile("sgd", "mse")
+    >>> [s.shape for s in LGFedAvg(model, personal="eye").update_spec]
+    [(8, 1), (1,)]
+    """
+
+
 class PersonalLayers(Algorithm):
     """What FedPer does besides Federated Averaging."""
 

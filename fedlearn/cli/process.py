@@ -15,6 +15,8 @@ _SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
 # that count all clients.
 _UNIFORM = ("scaffold", "feddyn")
 _COUNTING = ("scaffold", "feddyn")
+# Whose clients keep layers of their own.
+_LAYERS = ("fedper", "fedrep", "lgfedavg")
 
 
 def process(
@@ -77,14 +79,17 @@ def process(
 
 def check(flags: Any) -> None:
     """Raises a UsageError where flags contradict each other."""
-    for name, algorithm in (("proximal", "fedprox"), ("personal", "fedper")):
-        if getattr(flags, name) is not None and flags.algorithm != algorithm:
+    for name, algorithms in (("proximal", ("fedprox",)), ("personal", _LAYERS)):
+        given = getattr(flags, name)
+        if given is not None and flags.algorithm not in algorithms:
             raise UsageError(
-                f"--{name} is for --algorithm={algorithm}, not "
+                f"--{name} is for --algorithm={' or '.join(algorithms)}, not "
                 f"{flags.algorithm}."
             )
-    if flags.algorithm == "fedper" and not flags.personal:
-        raise UsageError("--algorithm=fedper needs --personal=LAYERS.")
+    if flags.algorithm in _LAYERS and not flags.personal:
+        raise UsageError(
+            f"--algorithm={flags.algorithm} needs --personal=LAYERS."
+        )
     if flags.algorithm in _SERVERS and flags.server_optimizer is not None:
         raise UsageError(
             f"--algorithm={flags.algorithm} is a server optimizer itself. "

@@ -5,7 +5,10 @@ import keras
 from keras import ops
 
 from fedlearn.aggregators.mean import Mean
-from fedlearn.clients.personal_variables import IsPersonal
+from fedlearn.clients.personal_variables import (
+    IsPersonal,
+    PersonalVariables,
+)
 from fedlearn.encoders.encoder import Spec
 from fedlearn.encoders.entropy_coding import EntropyCoding
 from fedlearn.encoders.error_feedback import ErrorFeedback
@@ -44,6 +47,8 @@ class Local(NamedTuple):
         broadcast: What the server sent; `broadcast.algorithm` is the
             algorithm's own.
         optimizer: The pure functions of the client's optimizer.
+        personal: Which variables the client keeps, `personal.trainable`, and
+            which it shares, `personal.shared`, by their positions.
         gradient: Of the batch, `(weights, variables, optimizer) ->
             (gradients, variables)`, clipped and with noise where the client's
             `dp` says so; None at the start and the end.
@@ -54,6 +59,7 @@ class Local(NamedTuple):
 
     broadcast: Received
     optimizer: FunctionalOptimizer
+    personal: PersonalVariables
     gradient: Callable[..., tuple[Arrays, Variables]] | None = None
     loss: Callable[..., Any] | None = None
     num_examples: Any = None

@@ -75,7 +75,7 @@ class LocalTrainer:
             ops.convert_to_tensor(seed),
             ops.zeros((), "int32"),
         )
-        local = Local(broadcast, self.optimizer)
+        local = Local(broadcast, self.optimizer, self.personal)
         memory = self.algorithm.start(local, carry, client_state)
         return carry._replace(memory=memory)
 
@@ -121,7 +121,9 @@ class LocalTrainer:
         if count is None:
             count = ops.shape(keras.tree.flatten(batch)[0])[0]
         count = ops.cast(count, "float32")
-        return Local(broadcast, self.optimizer, gradient, loss, count)
+        return Local(
+            broadcast, self.optimizer, self.personal, gradient, loss, count
+        )
 
     def gradient(
         self,

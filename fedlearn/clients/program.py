@@ -134,7 +134,7 @@ class ClientProgram:
         trainer, variables = self.trainer, carry.variables
         state = dict(zip(self.model.roles.state, variables.state, strict=True))
         update, extra, kept = trainer.algorithm.finish(
-            Local(broadcast, trainer.optimizer),
+            Local(broadcast, trainer.optimizer, trainer.personal),
             carry,
             [
                 variables.trainable[i] - broadcast.trainable[i]

@@ -94,6 +94,14 @@ def test_momentum_is_hsu_s():
         ),
         (lambda m: A.FedBN(m, aggregator="median"), {}),
         (lambda m: A.Ditto(m, strength=0.3), {"strength": 0.3}),
+        (
+            lambda m: A.FedRep(m, personal="BatchNormalization", head_steps=3),
+            {"personal": "BatchNormalization", "head_steps": 3},
+        ),
+        (
+            lambda m: A.LGFedAvg(m, personal="BatchNormalization"),
+            {"personal": "BatchNormalization"},
+        ),
     ],
 )
 def test_it_comes_back_from_its_config(made, kept):

@@ -55,7 +55,7 @@ pytestmark = pytest.mark.backend_free
             "fedadam is a server optimizer itself",
         ),
         (("train", "--algorithm=fedper"), "needs --personal=LAYERS"),
-        (("train", "--personal=out"), "is for --algorithm=fedper, not fedavg"),
+        (("train", "--personal=out"), "is for --algorithm=fedper or fedrep"),
         (("train", "--clients_per_round=51"), "Expected 1 to 50."),
         (("train", "--source=synthetic"), "only with celeba, cifar100"),
         (("train", "--source="), "expected a file or folder."),
