@@ -18,6 +18,7 @@ To train and evaluate:
     LocalTraining       what a client does in a round: batches, epochs, FedProx
     FederatedDataset    clients and their examples: `from_dataframe`, ...
     evaluate            metrics of any compiled Keras model over clients
+    evaluate_many       which of many models is best, or can't be told
 
 Parts to choose from:
 
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from fedlearn.clients.local_training import LocalTraining
     from fedlearn.data.federated_dataset import FederatedDataset
     from fedlearn.evaluation import evaluate
+    from fedlearn.many_models.evaluate_many import evaluate_many
     from fedlearn.process import (
         Broadcast,
         LearningProcess,
@@ -110,6 +112,7 @@ _DEFINED_IN = {
     "ServerState": "fedlearn.process",
     "Update": "fedlearn.process",
     "evaluate": "fedlearn.evaluation",
+    "evaluate_many": "fedlearn.many_models.evaluate_many",
 }
 
 __all__ = [
@@ -130,6 +133,7 @@ __all__ = [
     "datasets",
     "encoders",
     "evaluate",
+    "evaluate_many",
     "executors",
     "metrics",
     "models",

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -96,30 +96,13 @@ def evaluate_values(
     # lose their last digits in float32.
     total: list[np.ndarray] = []
 
-    def metrics_of(values) -> dict[str, float]:
-        arrays = [
-            ops.convert_to_tensor(value, variable.dtype)
-            for value, variable in zip(
-                values, model.metrics_variables, strict=True
-            )
-        ]
-        numbers = backend.to_numpy(model.compiled_result(arrays))
-        return name_classes(
-            {name: float(value) for name, value in numbers.items()},
-            cohort.class_names,
-            model.metric_names,
-        )
-
     for data, ids in _groups(cohort, 0 if apart else 4 * batch_size):
         weights = trainable, non_trainable
         if weights_of is not None:
             weights = weights_of(ids[0])
         values = model.start(*weights).metrics
         with naming(ids):
-            for rows in _batches(model.model, data, batch_size):
-                batch = keras.tree.map_structure(
-                    lambda a, rows=rows: ops.convert_to_tensor(a[rows]), data
-                )
+            for batch in batches(model.model, data, batch_size):
                 values = model.count_batch(*weights, values, batch)
         values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
         # The model's metrics exist once the first client has been read.
@@ -129,11 +112,13 @@ def evaluate_values(
         num_examples += size
         if per_client:
             clients[ids[0]] = {
-                **metrics_of(values),
+                **named_metrics(model, values, cohort.class_names),
                 "num_examples": float(size),
             }
 
-    metrics: dict[str, Any] = metrics_of(total) if num_examples else {}
+    metrics: dict[str, Any] = {}
+    if num_examples:
+        metrics.update(named_metrics(model, total, cohort.class_names))
     metrics["num_clients"] = float(len(cohort))
     metrics["num_examples"] = float(num_examples)
     if per_client:
@@ -142,8 +127,26 @@ def evaluate_values(
     return metrics
 
 
-def _batches(model: Any, data: tuple, batch_size: int) -> Iterator[slice]:
-    """Which examples are taken at once.
+def named_metrics(
+    model: FunctionalModel,
+    values: Sequence[np.ndarray],
+    class_names: Sequence[str] | None,
+) -> dict[str, float]:
+    """Metrics by their names, from the values of their variables."""
+    arrays = [
+        ops.convert_to_tensor(value, variable.dtype)
+        for value, variable in zip(values, model.metrics_variables, strict=True)
+    ]
+    numbers = backend.to_numpy(model.compiled_result(arrays))
+    return name_classes(
+        {name: float(value) for name, value in numbers.items()},
+        class_names,
+        model.metric_names,
+    )
+
+
+def batches(model: Any, data: tuple, batch_size: int) -> Iterator[tuple]:
+    """A client's examples, so many at once, as the backend's arrays.
 
     Where a batch of another length is another program, what is left of the
     last one is taken in powers of four: few lengths serve all clients, none
@@ -161,7 +164,10 @@ def _batches(model: Any, data: tuple, batch_size: int) -> Iterator[slice]:
         length = min(batch_size, size - start)
         if length < batch_size and in_powers:
             length = 4 ** ((length.bit_length() - 1) // 2)
-        yield slice(start, start + length)
+        rows = slice(start, start + length)
+        yield keras.tree.map_structure(
+            lambda a, rows=rows: ops.convert_to_tensor(a[rows]), data
+        )
         start += length
 
 

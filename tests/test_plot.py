@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
+from fedlearn.many_models import Comparison
 
 plt = pytest.importorskip("matplotlib.pyplot")
 pytestmark = pytest.mark.backend_free
@@ -283,3 +284,26 @@ def test_labels_errors(y, message):
     ds = fl.FederatedDataset.from_clients({"a": (np.zeros((len(y), 1)), y)})
     with pytest.raises(ValueError, match=message):
         fl.plot.labels(ds)
+
+
+def test_comparison_draws_each_model_by_its_difference_from_the_best():
+    rng = np.random.default_rng(0)
+    ease = rng.normal(size=30) / 20
+    accuracy = {
+        name: dict(enumerate(level + ease + rng.normal(size=30) / 100))
+        for name, level in {"a": 0.5, "b": 0.501, "c": 0.7}.items()
+    }
+    accuracy["diverged"] = {0: float("nan")}
+    comparison = Comparison(accuracy, "accuracy", "max")
+    axes = fl.plot.comparison(comparison)
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert tuple(names) == comparison.ranking[:3]
+    drawn = [line.get_xdata() for line in axes.get_lines()]
+    told = [comparison.paired(name, "c") for name in names[1:]]
+    for difference in told:
+        assert any(np.array_equal(x, difference.interval) for x in drawn)
+    texts = [text.get_text() for text in axes.texts]
+    assert f"{100 * comparison.mean['c']:.1f}%" in texts
+    assert any("1 failed" in text for text in texts)
+    with pytest.raises(TypeError, match="what `fl"):
+        fl.plot.comparison({})

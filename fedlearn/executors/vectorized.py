@@ -107,7 +107,9 @@ class _Runner:
             yield sums, client_ids, each
 
     def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
-        limit = self._max_lanes or _lane_limit(broadcast)
+        limit = self._max_lanes or lane_limit(
+            broadcast.trainable, broadcast.non_trainable
+        )
         sizes = [cohort.num_examples(i) for i in range(len(cohort))]
         for members in _groups(sizes):
             for i in range(0, len(members), limit):
@@ -278,10 +280,10 @@ def num_vector_steps(
     return total
 
 
-def _lane_limit(broadcast: Any) -> int:
+def lane_limit(trainable: Sequence[Any], non_trainable: Sequence[Any]) -> int:
+    """As many lanes as keep the weights in them under 128 MB, up to 128."""
     num_bytes = sum(
-        int(np.prod(w.shape)) * 4
-        for w in (*broadcast.trainable, *broadcast.non_trainable)
+        int(np.prod(w.shape)) * 4 for w in (*trainable, *non_trainable)
     )
     return max(1, min(128, 2**27 // max(num_bytes, 1)))
 

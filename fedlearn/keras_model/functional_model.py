@@ -276,25 +276,28 @@ class FunctionalModel:
         _flatten_result(result, "", flat)
         return flat
 
+    def count(
+        self,
+        trainable: Arrays,
+        non_trainable: Arrays,
+        metrics: Arrays,
+        batch: tuple,
+    ) -> Arrays:
+        """The metrics' variables after what Keras's `test_step` does."""
+        variables = self.start(trainable, non_trainable)
+        _, after = self.loss(
+            trainable,
+            variables._replace(metrics=metrics),
+            self.frozen(non_trainable),
+            batch,
+            training=False,
+        )
+        return after.metrics
+
     @functools.cached_property
     def count_batch(self) -> Callable[..., Arrays]:
-        """Compiled, what `keras.Model.test_step` does to the metrics.
-
-        Of `(trainable, non_trainable, metrics, batch)`.
-        """
-
-        def count(trainable, non_trainable, metrics, batch):
-            variables = self.start(trainable, non_trainable)
-            _, after = self.loss(
-                trainable,
-                variables._replace(metrics=metrics),
-                self.frozen(non_trainable),
-                batch,
-                training=False,
-            )
-            return after.metrics
-
-        return backend.jit(count, free=(3,))
+        """`count`, compiled."""
+        return backend.jit(self.count, free=(3,))
 
     @functools.cached_property
     def compiled_result(self) -> Callable[[Arrays], dict[str, Any]]:

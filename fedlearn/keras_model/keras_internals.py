@@ -112,6 +112,12 @@ def inner_metrics(metric: keras.metrics.Metric) -> list[keras.metrics.Metric]:
     return list(metric._metrics)
 
 
+def direction(metric: keras.metrics.Metric) -> str | None:
+    """Whether the best has the `"max"` or the `"min"`; None if unknown."""
+    found = getattr(metric, "_direction", "")
+    return {"up": "max", "down": "min"}.get(found)
+
+
 def each_once(metric: keras.metrics.Metric) -> None:
     """Takes out what a metric, put together by its attributes, lists twice."""
     for tracked in (metric._variables, metric._metrics):

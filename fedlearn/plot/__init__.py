@@ -4,8 +4,9 @@ Each function draws on the axes it is given, or on new ones, and returns them.
 """
 
 from fedlearn.plot.by_round import compare, history
+from fedlearn.plot.comparison import comparison
 from fedlearn.plot.labels import labels
 from fedlearn.plot.per_client import per_client
 
-__all__ = ["compare", "history", "labels", "per_client"]
+__all__ = ["compare", "comparison", "history", "labels", "per_client"]
 __dir__ = __all__.copy  # `dir` shows what is public

@@ -102,6 +102,29 @@ def identity(
     return describe(parts)
 
 
+def of_model(model: keras.Model) -> dict[str, Any]:
+    """What decides a model's metrics but its weights, and how they began; JSON.
+
+    Equal for models that differ in nothing else.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `identity`
+        described = {"model": _model(model), "compiled": _compiled(model)}
+
+    def without_beginnings(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: without_beginnings(part)
+                for key, part in value.items()
+                if not key.endswith("initializer")
+            }
+        if isinstance(value, list):
+            return list(map(without_beginnings, value))
+        return value
+
+    return without_beginnings(_without_names(described, model))
+
+
 def versions() -> dict[str, str]:
     """What may change a run's numbers slightly, and is no reason to refuse."""
     names = ("keras", "numpy", keras.backend.backend())

@@ -108,7 +108,7 @@ WHERE = {
     "metric": (keras.metrics.Mean, ["_metrics", "_variables"]),
     "metric of a function": (
         lambda: keras.metrics.CosineSimilarity(axis=1),
-        ["_fn_kwargs"],
+        ["_direction", "_fn_kwargs"],
     ),
     "loss of a function": (
         lambda: keras.losses.CosineSimilarity(axis=1),

@@ -1,0 +1,7 @@
+"""Many models at once: which is best, and which can't be told apart."""
+
+from fedlearn.many_models.comparison import Comparison, Difference
+from fedlearn.many_models.evaluate_many import evaluate_many
+
+__all__ = ["Comparison", "Difference", "evaluate_many"]
+__dir__ = __all__.copy  # `dir` shows what is public
