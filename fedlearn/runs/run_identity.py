@@ -65,20 +65,7 @@ def identity(
         "format": _FORMAT,
         "process": type(process),
         "algorithm": process.algorithm,
-        "variables": [
-            f"{v.dtype} {tuple(v.shape)}{'' if v.trainable else ' frozen'}"
-            for v in model.variables
-        ],
-        "layers": {
-            f"{i} {type(layer).__name__}": layer
-            for i, layer in enumerate(
-                x
-                for x in keras_internals.layers(model)[1:]
-                if not isinstance(x, keras.layers.InputLayer)
-            )
-        },
-        "model": model,
-        "compiled": _compiled(model),
+        **_model_parts(model),
         "client_optimizer": optimizer,
         "client": process.client,
         "decays": getattr(optimizer, "weight_decay", None)
@@ -103,26 +90,20 @@ def identity(
 
 
 def of_model(model: keras.Model) -> dict[str, Any]:
-    """What decides a model's metrics but its weights, and how they began; JSON.
+    """What decides a model's metrics, but weights and their initializers."""
 
-    Equal for models that differ in nothing else.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in `identity`
-        described = {"model": _model(model), "compiled": _compiled(model)}
-
-    def without_beginnings(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                key: without_beginnings(part)
-                for key, part in value.items()
-                if not key.endswith("initializer")
-            }
+    def without_initializers(value: Any) -> Any:
         if isinstance(value, list):
-            return list(map(without_beginnings, value))
-        return value
+            return list(map(without_initializers, value))
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: without_initializers(part)
+            for key, part in value.items()
+            if not key.endswith("initializer")
+        }
 
-    return without_beginnings(_without_names(described, model))
+    return without_initializers(describe(_model_parts(model)))
 
 
 def versions() -> dict[str, str]:
@@ -296,6 +277,25 @@ class _Description:
             }
         held = _told_of(attributes, attributes)
         return {**described, **({"holds": self.of(held)} if held else {})}
+
+
+def _model_parts(model: keras.Model) -> dict[str, Any]:
+    return {
+        "variables": [
+            f"{v.dtype} {tuple(v.shape)}{'' if v.trainable else ' frozen'}"
+            for v in model.variables
+        ],
+        "layers": {
+            f"{i} {type(layer).__name__}": layer
+            for i, layer in enumerate(
+                x
+                for x in keras_internals.layers(model)[1:]
+                if not isinstance(x, keras.layers.InputLayer)
+            )
+        },
+        "model": model,
+        "compiled": _compiled(model),
+    }
 
 
 def _compiled(model: keras.Model) -> dict[str, Any]:
