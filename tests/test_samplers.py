@@ -45,7 +45,7 @@ def test_laws(cls, total, share, seed, round_num):
         assert len(cohort) == wanted
     # Pure: asked again, in another order, by a copy, the answer is the same.
     sampler.sample(round_num + 1)
-    copy = cls.from_config(sampler.get_config(), ids(total))
+    copy = cls.from_config(sampler.get_config())
     assert cohort == sampler.sample(round_num) == copy.sample(round_num)
 
 
@@ -176,7 +176,7 @@ def test_min_separation_keeps_its_distance(
 ):
     clients = ids(separation * wanted + spare)
     sampler = samplers.MinSeparation(clients, wanted, separation, seed)
-    copy = samplers.MinSeparation.from_config(sampler.get_config(), clients)
+    copy = samplers.MinSeparation.from_config(sampler.get_config())
     last = {}
     # From any round on: nothing has to be replayed.
     for r in range(start, start + 3 * separation):

@@ -29,11 +29,10 @@ _KINDS: dict[str, tuple[Neighbouring, str]] = {
 class Participation:
     """Who of how many clients takes part: what a sampler tells the accounting.
 
-    For noise that is drawn anew each round the accounting needs to know how
-    much the sampling hides, which `compose` says; for noise that is
-    correlated over rounds, how often a client takes part at most
-    (`max_participations`), and how many rounds lie between
-    (`min_separation`).
+    For noise that is drawn anew each round `compose` says how much the
+    sampling hides; for noise that is correlated over rounds it counts how
+    often a client takes part at most (`max_participations`), and how many
+    rounds lie between (`min_separation`).
 
     Which data sets are neighbours goes with the sampling:
 

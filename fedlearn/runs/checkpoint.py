@@ -86,7 +86,7 @@ class Checkpoint:
                 f"{self.path} is the checkpoint of another run: "
                 f"{'; '.join(differ)}. Go on with the same arguments, or give "
                 "another `checkpoint_dir` (or delete this one) to start "
-                "afresh; from its weights with "
+                "afresh; from its state with "
                 "`initial_state=process.load_state(path)`."
             )
         versions = facts.get("versions", {})

@@ -128,7 +128,7 @@ def differences(was: Any, now: Any, path: str = "") -> list[str]:
         return [f"data: {_DATA[path]}"]
     if isinstance(was, dict) and isinstance(now, dict):
         if was.get("format") != now.get("format"):
-            return ["another version of fedlearn described it in other words"]
+            return ["another version of fedlearn wrote it, in other words"]
         # Of another class all else is another, too.
         if was.get("class") == now.get("class"):
             return [
@@ -317,7 +317,7 @@ def _config(value: Any) -> dict[str, Any]:
     try:
         if isinstance(value, Sampler):
             return value.arguments  # its clients are told as the data's
-        config = value.get_config()
+        config = dict(value.get_config())
         if isinstance(value, keras.Layer):
             config.pop("name", None)
         if hasattr(value, "get_vocabulary"):  # from `adapt`, and no variable

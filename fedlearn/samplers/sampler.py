@@ -1,7 +1,7 @@
 import abc
 import operator
-from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any
 
 from fedlearn import checks
 from fedlearn.data.client_id import as_client_ids
@@ -129,22 +129,6 @@ class Sampler(Configurable, abc.ABC):
     def clients(self) -> list[str]:
         """The ids of the clients."""
         return list(self.client_ids)
-
-    @classmethod
-    def from_config(
-        cls,
-        config: Mapping[str, Any],
-        clients: FederatedDataset | Iterable[str] | None = None,
-    ) -> Self:
-        """A sampler with the arguments of `get_config`.
-
-        Args:
-            config: From `get_config`.
-            clients: Others than those in it.
-        """
-        if clients is not None:
-            config = {**config, "clients": clients}
-        return super().from_config(config)
 
     @property
     def arguments(self) -> dict[str, Any]:
