@@ -26,18 +26,16 @@ def process(
     from fedlearn import LocalTraining, optimizers
     from fedlearn.privacy import Privacy
 
-    chosen, rate = flags.client_optimizer, flags.client_learning_rate
     amounts = task.label is not None and task.label.dtype.kind == "f"
-    if not chosen and amounts and flags.model == own_data.MODEL:
+    if amounts and flags.model == own_data.MODEL:
         # Their gradients are of any size: one that isn't misled.
-        chosen, rate = "adam", 0.01 if rate is None else rate
-        flags.client_optimizer, flags.client_learning_rate = chosen, rate
-    if not chosen and (rate is not None or not model.compiled):
-        chosen = "sgd"
-    if chosen == "sgd" and rate is None:
-        rate = task.learning_rate
+        flags.client_optimizer = flags.client_optimizer or "adam"
+        flags.client_learning_rate = flags.client_learning_rate or 0.01
+    chosen, rate = flags.client_optimizer, flags.client_learning_rate
     optimizer = None
-    if chosen:
+    if chosen or rate or not model.compiled:
+        if chosen in (None, "sgd"):
+            chosen, rate = "sgd", rate or task.learning_rate
         optimizer = optimizers.get(chosen, **_given("learning_rate", rate))
     if not model.compiled:
         task.compile(model, optimizer)
@@ -45,11 +43,11 @@ def process(
     server, rate = flags.server_optimizer, flags.server_learning_rate
     if flags.algorithm in _SERVERS:
         arguments = _given("server_learning_rate", rate)
-    elif server is not None or rate is not None:
-        if server in (None, "sgd") and rate is None:
-            rate = 1.0
+    elif server or rate:
+        if server in (None, "sgd"):
+            server, rate = "sgd", rate or 1.0
         arguments["server_optimizer"] = optimizers.get(
-            server or "sgd", **_given("learning_rate", rate)
+            server, **_given("learning_rate", rate)
         )
     if flags.algorithm in _COUNTING:
         arguments["population"] = len(task.train)

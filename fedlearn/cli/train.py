@@ -15,9 +15,8 @@ from fedlearn.cli.flags import UsageError
 from fedlearn.cli.run_folder import RunFolder
 from fedlearn.cli.train_help import HELP as HELP
 
-# What may differ when a run goes on; of these, what is as it was.
-_FREE = ("cache_dir", "debug", "output_dir", "resume", "rounds", "verbose")
-_KEPT = ("cache_dir", "rounds")
+# What may differ when a run goes on.
+_FREE = ("cache_dir", "output_dir", "rounds")
 
 
 def main(flags: Any, arguments: Sequence[str]) -> None:
@@ -163,8 +162,7 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
     for name in before.keys() & vars(flags).keys():
         was, now = before[name], getattr(flags, name)
         if name not in flags.given:
-            if name not in _FREE or name in _KEPT:
-                setattr(flags, name, was)
+            setattr(flags, name, was)
         elif name not in _FREE and now != was:
             raise UsageError(
                 f"the run in {folder.path} has --{name}={was}, and can't go on "

@@ -68,8 +68,7 @@ def number_classes(
             if part.size and words is None:
                 raise ValueError(
                     f"{who}: labels are of dtype {part.dtype}, but texts "
-                    "elsewhere. Expected one kind everywhere; of numbers and "
-                    "texts, class_names=[...] says which number is which text."
+                    "elsewhere. Expected one kind everywhere, or class_names."
                 )
         names = sorted({text for part in texts for text in part or ()})
     index = {name: k for k, name in enumerate(names)}
@@ -131,10 +130,9 @@ def _of_numbers(part: np.ndarray, names: Sequence[str], who: str) -> np.ndarray:
     for k, value in enumerate(values):
         if value is not None and value != k and (part == value).any():
             raise ValueError(
-                f"{who}: a label is the number {value:g}, which may be class "
-                f"{names[int(value)]!r} or class {names[k]!r} of the class "
-                f"names {listed(names)}. Expected texts, or names that are no "
-                "numbers."
+                f"{who}: the label {value:g} may be class number {k} by its "
+                f"name {names[k]!r}, or that of this number. Expected texts, "
+                "or names that are no numbers."
             )
     return part.astype(np.int64)
 

@@ -26,10 +26,7 @@ def read_client_data(
     batched: bool | None = None,
     text_labels: bool = False,
 ) -> el.Element:
-    """A client's examples, of whatever they are given as.
-
-    `batched` is of a `tf.data.Dataset`; for the others see `as_element`.
-    """
+    """A client's examples, of whatever they are given as."""
     if is_tf_dataset(value):
         from fedlearn.data.formats.tf_data import read_tf_dataset
 

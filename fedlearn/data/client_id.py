@@ -142,7 +142,9 @@ def unknown_client(client_id: Any, known: Collection[str]) -> KeyError:
         message += f" Ids are strings, not {type(client_id).__name__}."
     # difflib compares some 10,000 ids a second.
     near = [*islice(known, 2000)]
-    match = difflib.get_close_matches(str(client_id), near, n=1) or near[:1]
+    match = difflib.get_close_matches(str(client_id), near, n=1)
     if match:
         message += f" Did you mean {match[0]!r}?"
+    elif near:
+        message += f" The first is {near[0]!r}."
     return KeyError(message)

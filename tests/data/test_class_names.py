@@ -31,7 +31,7 @@ def test_numbers_mean_the_class_of_that_name(labels, names, numbers):
 @pytest.mark.parametrize(
     ("labels", "names", "match"),
     [
-        ([0, 1], ["1", "2", "x"], "the number 1, .*class '2' or class '1'"),
+        ([0, 1], ["1", "2", "x"], "the label 1 .*number 0 by its name '1'"),
         ([0, 1], ["1", "2"], "It: the label 0 is not among"),
         ([0.5, 1.0], ["no", "yes"], "dtype float64"),
         ([np.inf, 1.0], ["no", "yes"], "dtype float64"),

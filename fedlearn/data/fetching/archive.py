@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedlearn.data.class_names import listed
 from fedlearn.data.formats.format_error import FormatError
 
 # What damage raises.
@@ -46,9 +47,8 @@ def unpack_tar(
 ) -> dict[str, Path]:
     """Takes single files out of a tar, plain or packed; their paths by name.
 
-    Only regular files of these names are written, and only to `folder`,
-    whatever else the archive says; all of them, or none. `a.h5` is also found
-    as `data/a.h5`. If all are there, they are used.
+    Only regular files of these names are written, in whatever folder of the
+    archive they are; all of them, or none. If all are there, they are used.
     """
     folder = Path(folder)
     paths = {name: folder / name for name in names}
@@ -74,10 +74,8 @@ def unpack_tar(
         unpacked = os.listdir(scratch)
         if missing := [name for name in paths if name not in unpacked]:
             raise FormatError(
-                f"{source} has no file {', '.join(map(repr, missing))}. It "
-                f"has {', '.join(map(repr, seen[:5])) or 'no files'}"
-                f"{', ...' if len(seen) > 5 else ''}. It may be cut short; "
-                "fetch it again."
+                f"{source} has no file {', '.join(map(repr, missing))}, but "
+                f"{listed(seen)}. It may be cut short; fetch it again."
             )
         for name, path in paths.items():
             os.replace(Path(scratch, name), path)

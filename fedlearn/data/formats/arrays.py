@@ -48,10 +48,7 @@ def _number_labels(
 def pooled_examples(
     parts: tuple, who: str, class_names: Sequence[str] | None = None
 ) -> tuple[el.Element, Names]:
-    """Pooled `(x, y)` or `(x, y, sample_weight)`, and the names of classes.
-
-    Labels are numbers; `who` begins the messages.
-    """
+    """Pooled parts, labels as numbers, and the names of their classes."""
     element = el.as_element(parts, who, text_labels=True)
     numbered, names = _number_labels(
         {who: element}, class_names or categories_of(parts[1])

@@ -18,7 +18,6 @@ Reader = Callable[[Path], Any]
 def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
     """The arrays of a file that `numpy.savez` or `savez_compressed` wrote.
 
-    A tuple if they are called `x` and `y` (and `sample_weight`), else a dict.
     Python objects are refused: they are stored as code that might do anything.
     """
     try:

@@ -143,8 +143,8 @@ class _Joined:
         ends = np.cumsum(self.sizes)
         k = int(np.searchsorted(ends, row, side="right"))
         table = self.tables[k]
-        lines = table.lines
-        where = f" in line {lines[row - ends[k]]}" if lines else ""
+        from_end = row - int(ends[k])
+        where = f" in line {table.lines[from_end]}" if table.lines else ""
         return where + (f" of {table.name}" if len(ends) > 1 else "")
 
     def gaps(self, missing: np.ndarray) -> str:
@@ -187,7 +187,7 @@ def read_tables(
     `tables` is one; or one a client, whose ids are `owners`.
     """
     _check_fills(roles.missing)
-    if roles.label is None or not (roles.client or owners):
+    if roles.label is None or (roles.client is None and not owners):
         raise TypeError(
             "client or label is missing. Expected the columns of client ids "
             "and labels; or, without client, a dict from client id to data "
@@ -261,7 +261,7 @@ def _classified(who: str, values: np.ndarray) -> _Column:
 
 def _ids(table: _Joined, name: Name) -> np.ndarray:
     ids = table.values(name)
-    missing = np.array([i == "" or is_missing(i) for i in ids.tolist()])
+    missing = np.array([is_missing(i) or i == "" for i in ids.tolist()])
     if missing.any():
         raise ValueError(
             f"{table.who}: column {name!r} (client) has missing values "

@@ -65,7 +65,7 @@ def test_tar(tmp_path, packing):
 
 def test_tar_without_a_file(tmp_path):
     pack(tmp_path / "set.tar", "")
-    with pytest.raises(FormatError, match=r"no file 'c.h5'. It has 'a.h5', "):
+    with pytest.raises(FormatError, match=r"no file 'c.h5', but 'a.h5', "):
         unpack_tar(tmp_path / "set.tar", ["a.h5", "c.h5"], tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
 

@@ -56,6 +56,7 @@ def test_the_frame_stays_as_it_is():
         ({"u": pd.array([1, None, 3], dtype="Int64")}, r"'u' \(1\)"),
         ({"y": [1.0, np.nan, 0.0]}, r"'y' \(1\)"),
         ({"who": ["a", None, "b"]}, r"'who' \(client\) .*\(1\)"),
+        ({"who": pd.array([1, None, 2], dtype="Int64")}, r"'who' .*\(1\)"),
         ({"who": [1.0, np.nan, np.nan]}, r"'who' \(client\) .*\(2\)"),
     ],
 )
