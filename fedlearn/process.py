@@ -1,3 +1,4 @@
+import copy
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -131,7 +132,7 @@ class LearningProcess(Configurable):
         self._functional = FunctionalModel(
             model, frozen_statistics=choice == "frozen"
         )
-        self.algorithm = Algorithm() if algorithm is None else algorithm
+        self.algorithm = copy.copy(algorithm or Algorithm())
         personal = PersonalVariables(
             self._functional, self._is_personal(choice == "local")
         )

@@ -1,5 +1,6 @@
 """Federated algorithms by their papers' names, one a file."""
 
+from fedlearn.algorithms.agnosticfedavg import AgnosticFedAvg
 from fedlearn.algorithms.ditto import Ditto
 from fedlearn.algorithms.fedadagrad import FedAdagrad
 from fedlearn.algorithms.fedadam import FedAdam
@@ -12,11 +13,15 @@ from fedlearn.algorithms.fednova import FedNova
 from fedlearn.algorithms.fedprox import FedProx
 from fedlearn.algorithms.fedrep import FedRep
 from fedlearn.algorithms.fedyogi import FedYogi
+from fedlearn.algorithms.mime import Mime
+from fedlearn.algorithms.mimelite import MimeLite
 from fedlearn.algorithms.personal_layers import FedBN, FedPer, LGFedAvg
+from fedlearn.algorithms.qfedavg import QFedAvg
 from fedlearn.algorithms.scaffold import Scaffold
 from fedlearn.clients.algorithm import Algorithm
 
 __all__ = [
+    "AgnosticFedAvg",
     "Algorithm",
     "Ditto",
     "FedAdagrad",
@@ -34,6 +39,9 @@ __all__ = [
     "FedYogi",
     "FederatedAveraging",
     "LGFedAvg",
+    "Mime",
+    "MimeLite",
+    "QFedAvg",
     "Scaffold",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

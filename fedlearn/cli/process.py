@@ -11,10 +11,8 @@ from fedlearn.names import ALGORITHMS
 
 # What some algorithms are at the server.
 _SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
-# Whose clients count the same, however many examples they have; and those
-# that count all clients.
-_UNIFORM = ("scaffold", "feddyn")
-_COUNTING = ("scaffold", "feddyn")
+# Whose clients count the same, however many examples they have.
+_UNIFORM = ("scaffold", "feddyn", "qfedavg", "agnosticfedavg")
 # Whose clients keep layers of their own.
 _LAYERS = ("fedper", "fedrep", "lgfedavg")
 
@@ -49,8 +47,10 @@ def process(
         arguments["server_optimizer"] = optimizers.get(
             server, **_given("learning_rate", rate)
         )
-    if flags.algorithm in _COUNTING:
+    if flags.algorithm in ("scaffold", "feddyn"):
         arguments["population"] = len(task.train)
+    if flags.algorithm == "agnosticfedavg":
+        arguments["domains"] = task.train.client_ids
     arguments |= _given("proximal", flags.proximal)
     if flags.personal:
         arguments["personal"] = flags.personal.split(",")

@@ -118,7 +118,11 @@ class Algorithm(Configurable):
     # Once, when the process is made.
 
     def check(self, process: "LearningProcess") -> None:
-        """Raises ValueError for a process that this can't work in."""
+        """Raises ValueError for a process that this can't work in.
+
+        What it needs of the process it may keep here, in attributes that
+        begin with an underscore: each process has a copy of its own.
+        """
 
     def personal_variables(self, model: keras.Model) -> IsPersonal | None:
         """Tells which variables each client keeps to itself; None for none.
@@ -234,6 +238,17 @@ class Algorithm(Configurable):
 def zeros(spec: Spec) -> Arrays:
     """Arrays of zeros, of a spec or like arrays."""
     return [ops.zeros(s.shape, s.dtype) for s in spec]
+
+
+def averaged(memory: Any, values: Sequence[Any], num_examples: Any) -> Any:
+    """`(count, means)` over the examples so far, with a batch's means."""
+    count, means = memory
+    count = count + num_examples
+    share = num_examples / ops.maximum(count, 1.0)
+    return count, [
+        m + ops.cast(share, m.dtype) * (v - m)
+        for m, v in zip(means, values, strict=True)
+    ]
 
 
 def check_mean(

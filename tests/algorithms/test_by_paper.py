@@ -81,6 +81,16 @@ def test_momentum_is_hsu_s():
         ),
         (lambda m: A.FedNova(m, "fedprox:0.5"), {}),
         (lambda m: A.FedExP(m, epsilon=0.5), {"epsilon": 0.5}),
+        (lambda m: A.MimeLite(m, "fedavg"), {}),
+        (lambda m: A.Mime(m), {}),
+        (
+            lambda m: A.QFedAvg(m, q=2.0, lipschitz=3.0),
+            {"q": 2.0, "lipschitz": 3.0},
+        ),
+        (
+            lambda m: A.AgnosticFedAvg(m, domains={"a": "x", "b": "y"}),
+            {"domains": {"a": "x", "b": "y"}},
+        ),
         (
             lambda m: A.FedPer(
                 m,

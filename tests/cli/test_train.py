@@ -120,6 +120,7 @@ def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
     [
         (["--algorithm=scaffold", "--server_learning_rate=0.5"], "Scaffold"),
         (["--algorithm=feddyn"], "FedDyn"),
+        (["--algorithm=agnosticfedavg"], "AgnosticFedAvg"),
         (["--algorithm=fedper", "--personal=logits"], "FedPer"),
         (["--algorithm=fedrep", "--personal=logits"], "FedRep"),
         (["--algorithm=ditto"], "Ditto"),
