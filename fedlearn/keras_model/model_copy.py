@@ -43,6 +43,9 @@ def copy(model: keras.Model) -> keras.Model:
         strict=True,
     ):
         target.trainable = source.trainable
+    # That reaches each variable, also one that is frozen by itself (LoRA).
+    for mine, its in zip(model.variables, copied.variables, strict=True):
+        its.trainable = mine.trainable
     arguments = keras_internals.compile_arguments(model)
     optimizer = fresh_optimizer(
         keras.optimizers.get(arguments.pop("optimizer")),
