@@ -30,6 +30,7 @@ EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})
 # Not in "all": it brings a lot, for what one constructor reads.
 EXTRAS["huggingface"] = ["datasets>=2.8"]
 EXTRAS["dev"] = EXTRAS["all"] + [
+    "datasketches>=5.2",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
     "mypy>=1.15",

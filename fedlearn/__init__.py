@@ -42,6 +42,7 @@ Data and models to begin with:
 
 To look at, and to look out:
 
+    analytics     means, quantiles, vocabularies of all clients, without a model
     attacks       malicious clients, to test a rule with
     plot          pictures of a run
     privacy       epsilon of a plan or run, and the noise for a budget
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from fedlearn import (
         aggregators,
         algorithms,
+        analytics,
         attacks,
         callbacks,
         clients,
@@ -125,6 +127,7 @@ __all__ = [
     "Update",
     "aggregators",
     "algorithms",
+    "analytics",
     "attacks",
     "callbacks",
     "clients",

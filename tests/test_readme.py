@@ -55,6 +55,12 @@ def test_privacy(names):
     exec(block("fl.FederatedAveraging(\n"), names)
 
 
+def test_questions_without_a_model(names):
+    exec(block("budget ="), names)
+    assert names["label"].epsilon == 1
+    assert names["budget"].remaining > 2
+
+
 def test_partitions(names):
     x, y = load_digits(return_X_y=True)
     there = {

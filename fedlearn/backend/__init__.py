@@ -23,6 +23,7 @@ Every module has the same names:
   which take half as many random bits.
 * `sum_of_squares(array)`: of a float array, in one pass where it matters.
 * `compile_clock.clock.seconds`: how long tracing and compiling took so far.
+* `float64()`: a context in which there is float64, which JAX lacks otherwise.
 * `to_numpy(tree)`: the arrays of a pytree on the host.
 * `LOOPS_IN_GRAPH`: whether a client's loop over batches belongs inside the
   compiled function. On TensorFlow it does: a graph takes dynamic shapes. On
@@ -56,6 +57,7 @@ vmap = _module.vmap
 random_uniform = _module.random_uniform
 random_dither = _module.random_dither
 sum_of_squares = _module.sum_of_squares
+float64 = _module.float64
 to_numpy = _module.to_numpy
 LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
 ASSIGNS_IN_PLACE: bool = _module.ASSIGNS_IN_PLACE

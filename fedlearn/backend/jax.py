@@ -58,6 +58,10 @@ def sum_of_squares(array: Any) -> Any:
     return jax.numpy.sum(jax.numpy.square(array))
 
 
+def float64() -> Any:
+    return jax.enable_x64(True)
+
+
 def to_numpy(tree: Any) -> Any:
     # One transfer for all leaves: fetching them singly waits for each.
     return jax.tree_util.tree_map(

@@ -161,6 +161,10 @@ def sum_of_squares(array: Any) -> Any:
     return 2 * tf.nn.l2_loss(array)
 
 
+def float64() -> Any:
+    return contextlib.nullcontext()
+
+
 def to_numpy(tree: Any) -> Any:
     return keras.tree.map_structure(
         lambda leaf: leaf.numpy() if tf.is_tensor(leaf) else leaf, tree

@@ -90,7 +90,7 @@ class Ledger:
 
     def charge(
         self,
-        released: Composition | Statement | tuple[float, float],
+        released: Composition | Statement | Entry | tuple[float, float],
         name: str = "",
     ) -> None:
         """Adds what is about to be released, or was.
@@ -137,6 +137,8 @@ class Ledger:
 
 
 def _entry(released: object, name: str) -> Entry:
+    if isinstance(released, Entry):
+        return released._replace(name=name)
     if isinstance(released, Statement):
         if released.composition is not None:
             return Entry(name, released.composition)

@@ -1,0 +1,149 @@
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedlearn import checks
+from fedlearn.analytics.column import Which
+from fedlearn.analytics.histogram import edges
+from fedlearn.analytics.query import Query
+from fedlearn.analytics.query_privacy import QueryPrivacy
+from fedlearn.analytics.result import Result
+from fedlearn.privacy.ledger import Ledger
+
+# Of a normal distribution, 95 percent are within so many deviations.
+_DEVIATIONS = 1.96
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantiles(Result):
+    """Quantiles, each with the half-width of an interval.
+
+    Attributes:
+        q: Which, `(n,)`.
+        values: They, `(n,)`, float64.
+        error: `(n,)`: so near is the true one, with certainty without noise
+            (a bin's width), and else with a confidence of 95 %.
+    """
+
+    q: np.ndarray
+    values: np.ndarray
+
+
+def quantiles(
+    data: Any,
+    column: Which = None,
+    q: float | Sequence[float] = (0.25, 0.5, 0.75),
+    range: tuple[float, float] | None = None,
+    num_bins: int = 1024,
+    privacy: QueryPrivacy | None = None,
+    budget: Ledger | None = None,
+) -> Quantiles:
+    """Quantiles of all clients' values, by a hierarchical histogram.
+
+    With noise, values are counted in the whole range, its halves, quarters and
+    so on, so that any rank is the sum of a few noisy counts (Hay et al. 2010,
+    "Boosting the accuracy of differentially private histograms through
+    consistency", section 4, without their inference).
+
+    Args:
+        data: The clients; see `mean`.
+        column: Which array; see `mean`.
+        q: Numbers from 0 to 1.
+        range: `(low, high)`; values outside count at its ends.
+        num_bins: Of equal width, a power of two.
+        privacy: A `QueryPrivacy`; None for no noise.
+        budget: A `fedlearn.privacy.Ledger`, which is charged.
+
+    Raises:
+        ValueError: If an argument is out of its range, or no client has any
+            values.
+
+    Example:
+
+    >>> data = {"anna": ([1.0, 2.0], [0, 0]), "ben": ([6.0], [1])}
+    >>> found = quantiles(data, q=[0.5], range=(0, 8), num_bins=8)
+    >>> abs(found.values - 2.0) <= found.error
+    array([ True])
+    """
+    wanted = np.atleast_1d(np.asarray(q, np.float64))
+    if not ((wanted >= 0) & (wanted <= 1)).all():
+        raise ValueError(
+            "`q` must be numbers from 0 to 1, such as 0.9 for the 90th "
+            f"percentile. Received: {q!r}."
+        )
+    levels = checks.whole("num_bins", num_bins, least=2).bit_length() - 1
+    if num_bins != 2**levels:
+        raise ValueError(
+            f"`num_bins` must be a power of 2. Received: {num_bins}."
+        )
+    query = Query("quantiles", data, column, "numbers", privacy, budget)
+    grid = edges(num_bins, range)
+    # Without noise every level follows from the last.
+    sizes = (
+        [2**k for k in np.arange(levels + 1)] if query.is_noisy else [num_bins]
+    )
+    each = math.prod(query.column.shape)
+    most = query.max_per_client * each if query.is_noisy else math.inf
+    add = query.summing(
+        int(np.sum(sizes)),
+        norm=most * math.sqrt(len(sizes)),
+        largest=most,
+        whole=True,
+    )
+
+    def vectors() -> Iterator[np.ndarray]:
+        for values in query.values():
+            within = np.clip(values, grid[0], grid[-1])
+            leaves = np.histogram(within, grid)[0].astype(np.float64)
+            yield np.concatenate(
+                [leaves.reshape(size, -1).sum(axis=1) for size in sizes]
+            )
+
+    sums = add(vectors())
+    counts = np.split(sums.value, np.cumsum(sizes)[:-1])
+    below = _ranks(counts) if query.is_noisy else _cumulated(counts[-1])
+    total = max(below[-1], 1.0) if query.is_noisy else below[-1]
+    if not total:
+        raise ValueError("quantiles: no client has any values.")
+    # A rank is made of a count of each level at most, and so is the total.
+    off = _DEVIATIONS * sums.error * math.sqrt(levels + 1)
+    values, low, high = (
+        _where(wanted * total + shift, below, grid)
+        for shift in (0.0, -off, off)
+    )
+    width = grid[1] - grid[0]
+    return query.result(
+        Quantiles,
+        q=wanted,
+        values=values,
+        error=np.maximum(values - low, high - values) + width,
+    )
+
+
+def _where(ranks: np.ndarray, below: np.ndarray, grid: np.ndarray) -> Any:
+    """In the first bin up to which there are so many values."""
+    ranks = np.clip(ranks, 1e-9, below[-1])
+    end = np.clip(np.searchsorted(below, ranks), 1, len(below) - 1)
+    inside = np.maximum(below[end] - below[end - 1], 1e-30)
+    share = np.clip((ranks - below[end - 1]) / inside, 0.0, 1.0)
+    return grid[end - 1] + share * (grid[end] - grid[end - 1])
+
+
+def _cumulated(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(counts)])
+
+
+def _ranks(counts: list[np.ndarray]) -> np.ndarray:
+    """How many values are below each edge, of the counts of all levels."""
+    below = np.zeros(2)
+    below[1] = counts[0][0]
+    for level in counts[1:]:
+        finer = np.empty(len(level) + 1)
+        finer[::2] = below
+        # Up to the middle of a node: up to its start, and its left half.
+        finer[1::2] = below[:-1] + level[::2]
+        below = finer
+    return np.maximum.accumulate(np.clip(below, 0.0, None))
