@@ -12,6 +12,15 @@ from fedlearn import checks, seeds
 from fedlearn.data import element as el
 from fedlearn.data.client_id import as_client_ids, unknown_client
 from fedlearn.data.formats.arrays import read_arrays, read_clients
+from fedlearn.data.formats.client_files import read_client_files
+from fedlearn.data.formats.compact_file import CompactFile, save_clients
+from fedlearn.data.formats.csv_file import read_csv
+from fedlearn.data.formats.dataframe import Roles, read_dataframe
+from fedlearn.data.formats.hugging_face import read_hugging_face
+from fedlearn.data.formats.leaf import read_leaf
+from fedlearn.data.formats.tf_data import to_tf_dataset
+from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
+from fedlearn.data.formats.tff_sqlite import read_tff_sqlite, write_tff_sqlite
 from fedlearn.data.sources import ClientColumns, ExampleSplit, Mapped, Source
 from fedlearn.data.summary import heterogeneity, summary_lines
 
@@ -201,8 +210,6 @@ class FederatedDataset(Mapping[str, Any]):
         (array([[30.],
                [50.]], dtype=float32), array([0, 1]))
         """
-        from fedlearn.data.formats.dataframe import Roles, read_dataframe
-
         roles = Roles(client, label, features, missing, class_names)
         return cls(*read_dataframe(df, roles))
 
@@ -228,8 +235,6 @@ class FederatedDataset(Mapping[str, Any]):
             Texts are object arrays of `bytes`, labels the numbers of classes
             as of `from_dataframe`.
         """
-        from fedlearn.data.formats.hugging_face import read_hugging_face
-
         return cls(*read_hugging_face(dataset, client, label, features))
 
     # -- from files ---------------------------------------------------------
@@ -273,9 +278,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> ds["x"][1]
         array([0, 1])
         """
-        from fedlearn.data.formats.csv_file import read_csv
-        from fedlearn.data.formats.dataframe import Roles
-
         roles = Roles(client, label, features, missing, class_names)
         return cls(*read_csv(path, roles, delimiter, decimal))
 
@@ -306,8 +308,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> FederatedDataset.from_files(folder)["ann"]
         (array([[1.]]), array([0]))
         """
-        from fedlearn.data.formats.client_files import read_client_files
-
         return cls(read_client_files(folder, read, pattern))
 
     @classmethod
@@ -332,8 +332,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> FederatedDataset.from_leaf(path)["u"]["y"]
         array([3])
         """
-        from fedlearn.data.formats.leaf import read_leaf
-
         return cls(read_leaf(directory))
 
     @classmethod
@@ -356,8 +354,6 @@ class FederatedDataset(Mapping[str, Any]):
             `int64`, or object arrays of `bytes`; of shape `(n, length)`, or
             `(n,)` where each example has one value.
         """
-        from fedlearn.data.formats.tff_sqlite import read_tff_sqlite
-
         return cls(read_tff_sqlite(path, split))
 
     @classmethod
@@ -383,8 +379,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> FederatedDataset.from_tff_hdf5(path)["ann"]["label"]
         array([0, 1])
         """
-        from fedlearn.data.formats.tff_hdf5 import read_tff_hdf5
-
         return cls(read_tff_hdf5(path))
 
     @classmethod
@@ -394,8 +388,6 @@ class FederatedDataset(Mapping[str, Any]):
         Clients have the order, structure and dtypes that were saved, texts as
         object arrays; each is compared with its checksum the first time.
         """
-        from fedlearn.data.formats.compact_file import CompactFile
-
         source = CompactFile(path)
         return cls(source, source.class_names)
 
@@ -628,8 +620,6 @@ class FederatedDataset(Mapping[str, Any]):
         Elements are as `keras.Model.fit` takes them once batched; lists
         become tuples, which is what tf.data takes for a structure.
         """
-        from fedlearn.data.formats.tf_data import to_tf_dataset
-
         return to_tf_dataset(self[client_id])
 
     def save(self, path: _Path) -> None:
@@ -651,8 +641,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> FederatedDataset.load(path)["a"]
         (array([[2.]]), array([1]))
         """
-        from fedlearn.data.formats.compact_file import save_clients
-
         save_clients(path, self._source, self._client_ids, self._class_names)
 
     def to_tff_sqlite(self, path: _Path, split: str = "train") -> None:
@@ -675,8 +663,6 @@ class FederatedDataset(Mapping[str, Any]):
         >>> FederatedDataset.from_tff_sqlite(path, "train")["a"]
         {'x': array([2.], dtype=float32), 'y': array([1])}
         """
-        from fedlearn.data.formats.tff_sqlite import write_tff_sqlite
-
         write_tff_sqlite(self, path, split)
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
