@@ -33,7 +33,6 @@ from fedlearn.privacy.epsilon import (
 from fedlearn.privacy.example_guarantee import (
     ExampleGuarantee,
     ExampleStatement,
-    compute_epsilon_dp_sgd,
 )
 from fedlearn.privacy.guarantee import Guarantee, Statement
 from fedlearn.privacy.ledger import Ledger
@@ -74,7 +73,6 @@ __all__ = [
     "combined",
     "composed",
     "compute_epsilon",
-    "compute_epsilon_dp_sgd",
     "mean_squared_error",
     "optimal_coefficients",
     "plan",

@@ -4,7 +4,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fedlearn import checks
 from fedlearn.privacy.accountant import (
@@ -13,7 +13,6 @@ from fedlearn.privacy.accountant import (
     check_delta,
 )
 from fedlearn.privacy.composition import Composition
-from fedlearn.privacy.mechanism import check_noise_multiplier
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 if TYPE_CHECKING:
@@ -220,16 +219,20 @@ class ExampleGuarantee:
         delta: float,
     ) -> tuple[float, AccountantName]:
         """What one client's rounds tell of an example, and who says so."""
-        dp = self.training.dp
+        dp, training = self.training.dp, self.training
         assert dp is not None
-        run = composition_dp_sgd(
-            dp.noise_multiplier,
-            self.training.num_steps(num_examples),
-            num_examples,
-            self.training.batch_size,
-            dp.batches,
-        )
-        run = run._replace(times=run.times * participations)
+        accounting = require_dp_accounting()
+        event: Any = accounting.GaussianDpEvent(dp.noise_multiplier)
+        times = training.num_steps(num_examples)
+        probability = training.batch_size / num_examples
+        if dp.batches == "shuffled":
+            # An example is in each pass once, in a batch among others or not;
+            # the last pass may be cut short.
+            one_pass = math.ceil(num_examples / training.batch_size)
+            times = -(-times // one_pass)
+        elif probability < 1:
+            event = accounting.PoissonSampledDpEvent(probability, event)
+        run = Composition(event, times * participations, "zero-out")
         return self._accountant.epsilon(run, delta, accountant)
 
 
@@ -255,85 +258,3 @@ class _Participations:
             self._counts.subtract(sampler.sample(later))
         self._rounds = rounds
         return self._counts.__getitem__
-
-
-def compute_epsilon_dp_sgd(
-    *,
-    noise_multiplier: float,
-    steps: int,
-    delta: float,
-    num_examples: int,
-    batch_size: float,
-    batches: Literal["poisson", "shuffled"] = "poisson",
-    accountant: AccountantName | None = None,
-) -> float:
-    """Epsilon of DP-SGD (Abadi et al. 2016) for one example of a client.
-
-    https://arxiv.org/abs/1607.00133. Of a run of
-    `fedlearn.LocalTraining(dp=...)`, `ExampleGuarantee` counts the steps of
-    each client.
-
-    Args:
-        noise_multiplier: The noise's standard deviation over the clip norm of
-            an example's gradient, both of the sum over a batch.
-        steps: Of this client, in all rounds together; of shuffled batches
-            in whole passes.
-        delta: Above 0, and well below `1 / num_examples`.
-        num_examples: Of this client.
-        batch_size: Examples in a batch; with "poisson" on average.
-        batches: How they are drawn. `"poisson"`: each example by itself;
-            `"shuffled"`: each example once in each pass, without
-            amplification. Neighbours differ in the gradient of one example
-            being there or not (zero-out); the number of examples is known.
-            Accounting for shuffled batches as for Poisson ones claims too
-            much.
-        accountant: `"pld"`, `"rdp"`, or None for the tightest that can be
-            had.
-
-    Returns:
-        Epsilon for one example.
-
-    Raises:
-        ValueError: If an argument is out of range.
-
-    >>> client = dict(num_examples=300, batch_size=6)
-    >>> epsilon = compute_epsilon_dp_sgd(
-    ...     noise_multiplier=1.0, steps=500, delta=1e-4, accountant="rdp",
-    ...     **client)
-    >>> round(epsilon, 2)
-    2.66
-    """
-    run = composition_dp_sgd(
-        noise_multiplier, steps, num_examples, batch_size, batches
-    )
-    return Accountant().epsilon(run, delta, accountant)[0]
-
-
-def composition_dp_sgd(
-    noise_multiplier: float,
-    steps: int,
-    num_examples: int,
-    batch_size: float,
-    batches: Literal["poisson", "shuffled"],
-) -> Composition:
-    """What the steps of one client release of one example.
-
-    Of shuffled batches the last pass may be cut short.
-    """
-    checks.one_of("batches", batches, ("poisson", "shuffled"))
-    checks.whole("steps", steps, least=0)
-    checks.whole("num_examples", num_examples)
-    checks.positive("batch_size", batch_size)
-    check_noise_multiplier(noise_multiplier)
-    dp = require_dp_accounting()
-    event: Any = dp.NonPrivateDpEvent()
-    if noise_multiplier:  # no accountant takes a sampled event without noise
-        event = dp.GaussianDpEvent(noise_multiplier)
-    if batches == "shuffled":
-        # An example is in each pass once, in a batch among others or not.
-        passes = -(-int(steps) // math.ceil(num_examples / batch_size))
-        return Composition(event, passes, "zero-out")
-    probability = batch_size / num_examples
-    if noise_multiplier and probability < 1:
-        event = dp.PoissonSampledDpEvent(probability, event)
-    return Composition(event, int(steps), "zero-out")

@@ -175,27 +175,6 @@ def test_numbers_of_clients_are_whole():
     assert privacy.compute_epsilon(**some) > 0
 
 
-def test_dp_sgd():
-    plan = {"noise_multiplier": 2.0, "delta": 1e-3, "num_examples": 50}
-    poisson = privacy.compute_epsilon_dp_sgd(steps=7, batch_size=10, **plan)
-    assert poisson == privacy.compute_epsilon(**SMALL)
-    # 7 batches begin a second pass.
-    shuffled = privacy.compute_epsilon_dp_sgd(
-        steps=7, batch_size=10, batches="shuffled", **plan
-    )
-    expected = direct(
-        pld.PLDAccountant,
-        Relation.REPLACE_SPECIAL,
-        dp.GaussianDpEvent(2.0),
-        times=2,
-    )
-    assert shuffled == pytest.approx(expected, rel=1e-7)
-    with pytest.raises(ValueError, match=r"`batches` must be .*'sorted'"):
-        privacy.compute_epsilon_dp_sgd(
-            steps=7, batch_size=10, batches="sorted", **plan
-        )
-
-
 def test_orders_that_are_left_out_are_no_news(caplog):
     def spent(population):
         return privacy.compute_epsilon(
