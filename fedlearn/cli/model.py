@@ -1,11 +1,10 @@
 """The model that a flag names, and the backend it needs."""
 
-import importlib
 import os
+import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli.flags import UsageError
 from fedlearn.datasets.task import Task
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 def load(name: str, task: Task, seed: int) -> "keras.Model":
     """A model; compiled, unless it is of code that doesn't compile it."""
     import keras
-
-    from fedlearn import models
 
     keras.utils.set_random_seed(seed % 2**32)
     if name.endswith(".keras"):
@@ -32,13 +29,6 @@ def load(name: str, task: Task, seed: int) -> "keras.Model":
                 f"{type(model).__name__}. Expected a keras.Model."
             )
         return model
-    known = [n for n in models.__all__ if n != "get"]
-    if name not in known:
-        raise UsageError(
-            f"there is no model {name!r}. Expected one of "
-            f"{', '.join(sorted(known))}; or a .keras file; or "
-            f"module:function.{did_you_mean(name, known, '--model=')}"
-        )
     return task.build_model(name, seed)
 
 
@@ -70,25 +60,15 @@ def is_code(name: Any) -> bool:
 
 def function(name: str) -> Any:
     """The function that `module:function` names; imports the module."""
-    module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name not in (module_name, module_name.split(".")[0]):
-            raise  # the module is there, but something that it imports isn't
+        return pkgutil.resolve_name(name)
+    except (AttributeError, ModuleNotFoundError) as error:
         raise UsageError(
-            f"--model={name}: there is no module {module_name!r}, neither "
-            "installed nor in the working folder."
+            f"--model={name}: {error}. Expected module:function, of a module "
+            "that is installed or in the working folder."
         ) from error
-    found = getattr(module, function_name, None)
-    if not callable(found):
-        raise UsageError(
-            f"--model={name}: {module_name} has no function "
-            f"{function_name!r}." + did_you_mean(function_name, dir(module))
-        )
-    return found
 
 
 def import_keras(debug: bool = False) -> None:
