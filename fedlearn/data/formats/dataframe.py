@@ -198,6 +198,7 @@ def read_tables(
     table = _Joined(tables, convert)
     groups = feature_columns(table.who, table.columns, roles)
     names = [name for group in groups.values() for name in group]
+    _check_spelling(tables, names)
     classes = check_class_names(roles.class_names)
     label = table.column(roles.label, classes or ())
     columns = {name: table.column(name) for name in names}
@@ -348,6 +349,21 @@ def feature_columns(
                 f"features: {listed(names)}."
             )
     return chosen
+
+
+def _check_spelling(tables: Sequence[Table], names: Sequence[Name]) -> None:
+    """Raises for what would be two columns, each filled at another client."""
+    seen: dict[str, Name] = {}
+    for name in names:
+        plain = "".join(filter(str.isalnum, str(name).casefold()))
+        other = seen.setdefault(plain, name)
+        both = any({name, other} <= {*table.columns} for table in tables)
+        if name != other and not both:
+            raise ValueError(
+                f"No table has both of the columns {other!r} and {name!r}, "
+                "which seem to be the same. Give them one name, or names that "
+                "differ in more than the case of letters and marks."
+            )
 
 
 def _shown(value: Any) -> str:

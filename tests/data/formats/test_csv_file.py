@@ -210,6 +210,15 @@ def test_what_spreadsheets_write(read):
     assert ds["u"][0].tolist() == [[1.0]]
 
 
+def test_names_that_differ_in_case_only(write):
+    paths = write(basel="Age,y\n1,0\n", bern="age_,y\n1,1\n")
+    with pytest.raises(ValueError, match=r"both .*'Age' and 'age_'.*the same"):
+        FederatedDataset.from_csv(paths, label="y", missing="mean")
+    paths = write(basel="A,a,y\n1,2,0\n", bern="A,y\n1,1\n")
+    ds = FederatedDataset.from_csv(paths, label="y", missing="mean")
+    assert ds["bern"][0].tolist() == [[1.0, 2.0, 1.0]]
+
+
 def test_large_integers(read):
     ds = read(f"who,a,y\nu,{2**24 + 1},0\nu,{2**24},1\n")
     assert ds["u"][0].dtype == np.int64
