@@ -97,22 +97,20 @@ if TYPE_CHECKING:
     from fedlearn.data.federated_dataset import FederatedDataset
     from fedlearn.evaluation import evaluate
     from fedlearn.many_models.evaluate_many import evaluate_many
-    from fedlearn.process import (
-        Broadcast,
-        LearningProcess,
-        ServerState,
-        Update,
-    )
+    from fedlearn.messages.broadcast import Broadcast
+    from fedlearn.messages.server_state import ServerState
+    from fedlearn.messages.update import Update
+    from fedlearn.process import LearningProcess
 
 # Public name -> the module that defines it; the others are modules.
 _DEFINED_IN = {
-    "Broadcast": "fedlearn.process",
+    "Broadcast": "fedlearn.messages.broadcast",
     "FederatedAveraging": "fedlearn.algorithms.federated_averaging",
     "FederatedDataset": "fedlearn.data.federated_dataset",
     "LearningProcess": "fedlearn.process",
     "LocalTraining": "fedlearn.clients.local_training",
-    "ServerState": "fedlearn.process",
-    "Update": "fedlearn.process",
+    "ServerState": "fedlearn.messages.server_state",
+    "Update": "fedlearn.messages.update",
     "evaluate": "fedlearn.evaluation",
     "evaluate_many": "fedlearn.many_models.evaluate_many",
 }

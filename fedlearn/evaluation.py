@@ -1,11 +1,12 @@
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
+from fedlearn.clients.algorithm import Algorithm, Shared
 from fedlearn.clients.cohort import Client, Cohort
 from fedlearn.executors.executor import naming
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
@@ -14,8 +15,15 @@ from fedlearn.keras_model.functional_model import (
     FunctionalModel,
     to_backend,
 )
+from fedlearn.messages.server_state import ServerState
 from fedlearn.metrics import per_client as per_client_metrics
 from fedlearn.metrics.name_classes import name_classes
+
+if TYPE_CHECKING:
+    from fedlearn.process import LearningProcess
+
+Weights = tuple[Arrays, Arrays]
+"""`(trainable, non_trainable)`, a value for each of the model's variables."""
 
 
 def evaluate(
@@ -61,57 +69,148 @@ def evaluate(
     """
     functional = FunctionalModel(model)
     trainable, non_trainable = map(to_backend, functional.values())
+    cohort = Cohort(clients, functional)
+    weights = trainable, non_trainable
+    return evaluate_values(functional, weights, cohort, per_client, batch_size)
+
+
+def evaluate_clients(
+    process: "LearningProcess",
+    state: Any = None,
+    clients: Any = None,
+    per_client: bool = False,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Federated evaluation: `evaluate(clients)`, of what `fit` trained.
+
+    Where weights or statistics are personal, a client that has taken part
+    in a round is evaluated with its own, by its id.
+
+    Args:
+        state: Whose weights to evaluate. Without it, as in
+            `evaluate(clients)` or `evaluate(clients=clients)`, those of
+            `self.state`.
+        clients: As in `next`.
+        per_client: As for `fedlearn.evaluate`.
+        batch_size: As for `fedlearn.evaluate`.
+
+    Returns:
+        As of `fedlearn.evaluate`.
+
+    Raises:
+        ValueError: If there is no state yet, if the model can't take a
+            client's examples, or if labels that have class names number
+            the classes differently from those trained on.
+        TypeError: If `state` isn't one, or there are no clients.
+    """
+    if clients is None and not isinstance(state, ServerState):
+        state, clients = None, state
+    if clients is None:
+        raise TypeError(
+            "evaluate() got no clients. Expected evaluate(clients), or "
+            "evaluate(state, clients)."
+        )
+    state = given_or_last(process, state)
     return evaluate_values(
-        functional,
-        trainable,
-        non_trainable,
-        Cohort(clients, functional),
-        per_client=per_client,
-        batch_size=batch_size,
+        process.functional_model,
+        (state.trainable, state.non_trainable),
+        process.cohort(clients),
+        per_client,
+        batch_size,
+        client_weights(process, state),
     )
+
+
+evaluate_clients.__name__ = "evaluate"  # which it is, of a process
+
+
+def given_or_last(process: "LearningProcess", state: Any) -> ServerState:
+    """A state that was given, or that of a process."""
+    if isinstance(state, ServerState):
+        return state
+    if state is not None:
+        raise TypeError(
+            "`state` must be a ServerState, from `initialize`, `next`, "
+            f"`load_state` or `state`. Received: {type(state).__name__}. "
+            "Further arguments are given by name: "
+            "evaluate(clients, per_client=True)."
+        )
+    if process.state is None:
+        raise ValueError(
+            "There is no state yet: `fit` has not run. Train first, or "
+            "give a state, such as evaluate(process.initialize(), clients)."
+        )
+    return process.state
+
+
+def client_weights(
+    process: "LearningProcess", state: ServerState
+) -> Callable[[str], Weights] | None:
+    """Clients' own weights by their ids; None where all have the server's."""
+    algorithm, personal = process.algorithm, process.program.trainer.personal
+    if (
+        not (personal.trainable or personal.state)
+        and type(algorithm).own_model is Algorithm.own_model
+    ):
+        return None
+    fresh = backend.to_numpy(process.program.fresh(state))
+    shared = Shared(*personal.shared_of(state))
+
+    def weights_of(client_id):
+        kept = state.client_states.get(client_id, fresh)
+        own, mine = keras.tree.map_structure(
+            ops.convert_to_tensor,
+            (
+                algorithm.own_model(shared, kept.algorithm),
+                list(kept.personal),
+            ),
+        )
+        return personal.put(
+            *personal.put_shared(state.trainable, state.non_trainable, *own),
+            mine,
+        )
+
+    return weights_of
 
 
 def evaluate_values(
     model: FunctionalModel,
-    trainable: Arrays,
-    non_trainable: Arrays,
+    weights: Weights,
     cohort: Cohort,
-    per_client: bool = False,
-    batch_size: int = 256,
-    weights_of: Callable[[str], tuple[Arrays, Arrays]] | None = None,
+    per_client: bool,
+    batch_size: int,
+    weights_of: Callable[[str], Weights] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` for weights that are not in the model's variables.
 
-    `weights_of` gives a client's own `(trainable, non_trainable)` by its id,
-    if clients have them.
+    `weights_of` gives a client's own by its id, if clients have them.
     """
-    if batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be at least 1. Received: {batch_size!r}."
-        )
+    batch_size = checks.whole("batch_size", batch_size)
     apart = per_client or weights_of is not None
     num_examples = 0
-    clients: dict[str, dict[str, float]] = {}
+    of_clients: dict[str, dict[str, float]] = {}
     # Merged on the host in float64: sums over millions of examples would
     # lose their last digits in float32.
     total: list[np.ndarray] = []
 
-    for data, ids in _groups(cohort, 0 if apart else 4 * batch_size):
-        weights = trainable, non_trainable
+    for clients in _groups(cohort, 0 if apart else 4 * batch_size):
         if weights_of is not None:
-            weights = weights_of(ids[0])
+            weights = weights_of(clients[0].id)
+        data = keras.tree.map_structure(
+            lambda *arrays: np.concatenate(arrays), *(c.data for c in clients)
+        )
         values = model.start(*weights).metrics
-        with naming(ids):
+        with naming([client.id for client in clients]):
             for batch in batches(model.model, data, batch_size):
                 values = model.count_batch(*weights, values, batch)
         values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
         # The model's metrics exist once the first client has been read.
         total = total or [np.zeros_like(v) for v in values]
         total = [t + v for t, v in zip(total, values, strict=True)]
-        size = len(keras.tree.flatten(data)[0])
+        size = sum(client.num_examples for client in clients)
         num_examples += size
         if per_client:
-            clients[ids[0]] = {
+            of_clients[clients[0].id] = {
                 **named_metrics(model, values, cohort.class_names),
                 "num_examples": float(size),
             }
@@ -122,8 +221,8 @@ def evaluate_values(
     metrics["num_clients"] = float(len(cohort))
     metrics["num_examples"] = float(num_examples)
     if per_client:
-        metrics["per_client"] = clients
-        metrics["statistics"] = per_client_metrics.statistics(clients)
+        metrics["per_client"] = of_clients
+        metrics["statistics"] = per_client_metrics.statistics(of_clients)
     return metrics
 
 
@@ -171,19 +270,13 @@ def batches(model: Any, data: tuple, batch_size: int) -> Iterator[tuple]:
         start += length
 
 
-def _groups(cohort: Cohort, num_rows: int) -> Iterator[tuple[tuple, list[str]]]:
-    """Clients' data and their ids, in groups of `num_rows` examples or more.
+def _groups(cohort: Cohort, num_rows: int) -> Iterator[list[Client]]:
+    """Clients in groups of `num_rows` examples or more, which costs less.
 
-    That costs less. With 0 each client, also without examples, is by itself.
+    With 0 each client, also without examples, is by itself.
     """
     waiting: list[Client] = []
     count = 0
-
-    def together():
-        data = keras.tree.map_structure(
-            lambda *arrays: np.concatenate(arrays), *(c.data for c in waiting)
-        )
-        return data, [c.id for c in waiting]
 
     def shapes(client):
         return [(a.shape[1:], a.dtype) for a in keras.tree.flatten(client.data)]
@@ -194,9 +287,9 @@ def _groups(cohort: Cohort, num_rows: int) -> Iterator[tuple[tuple, list[str]]]:
         if waiting and (
             count >= num_rows or shapes(client) != shapes(waiting[0])
         ):
-            yield together()
+            yield waiting
             waiting, count = [], 0
         waiting.append(client)
         count += client.num_examples
     if waiting:
-        yield together()
+        yield waiting

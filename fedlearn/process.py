@@ -11,6 +11,7 @@ from keras import ops
 from fedlearn import (
     backend,
     checks,
+    evaluation,
     executors,
     optimizers,
     seeds,
@@ -20,25 +21,19 @@ from fedlearn import (
 from fedlearn.advice import keras_words
 from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.clients import layer_statistics
-from fedlearn.clients.algorithm import Algorithm, Shared
+from fedlearn.clients.algorithm import Algorithm
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.local_training import LocalTraining
-from fedlearn.clients.personal_variables import (
-    IsPersonal,
-    PersonalVariables,
-    placed,
-)
+from fedlearn.clients.personal_variables import PersonalVariables
 from fedlearn.clients.program import ClientProgram, ClientState, seed_words
 from fedlearn.data.class_names import listed
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
-from fedlearn.evaluation import evaluate_values
-from fedlearn.executors.executor import Run, counted, naming
+from fedlearn.executors.executor import counted, naming
 from fedlearn.executors.sequential import client_rounds
-from fedlearn.keras_model import model_copy, variable_roles
+from fedlearn.keras_model import model_copy
 from fedlearn.keras_model.functional_model import (
-    Arrays,
     FunctionalModel,
     to_backend,
 )
@@ -51,6 +46,7 @@ from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.privacy.privacy import Privacy
+from fedlearn.runs import process_summary, state_file
 from fedlearn.runs.client_states import ClientStates
 from fedlearn.runs.schedule import Rounds, Schedule
 from fedlearn.samplers.sampler import Sampler
@@ -85,6 +81,13 @@ class LearningProcess(Configurable):
         privacy: Delta, where noise comes from, and which metrics are told.
         algorithm: What is done besides Federated Averaging, a
             `fedlearn.algorithms.Algorithm`.
+
+    Attributes:
+        state: Of the last round of `fit`; None before.
+        program: A client's round as pure functions, for executors.
+        functional_model: The model's pure functions.
+        update_spec: A `keras.KerasTensor` for each array of an update: trained
+            weights that clients share, and what an algorithm sends with them.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -129,22 +132,23 @@ class LearningProcess(Configurable):
         checks.instance("privacy", self.privacy, Privacy)
         self.privacy.check(self.aggregator, self.client)
         choice = getattr(self.client, "statistics", "average")
-        self._functional = FunctionalModel(
+        self.functional_model = FunctionalModel(
             model, frozen_statistics=choice == "frozen"
         )
         self.algorithm = copy.copy(algorithm or Algorithm())
-        personal = PersonalVariables(
-            self._functional, self._is_personal(choice == "local")
+        self._personal = PersonalVariables(
+            self.functional_model,
+            self.algorithm.personal_variables(model),
+            keeps_statistics=choice == "local",
         )
+        spec = self._personal.spec
         self.aggregator = self.aggregator.build(
-            [*personal.spec, *self.algorithm.extra_spec(personal.spec)]
+            [*spec, *self.algorithm.extra_spec(spec)]
         )
-        self._personal = personal
-        if personal.statistics:
-            layer_statistics.check(
-                self.aggregator,
-                variable_roles.layers_with(model, personal.statistics),
-            )
+        self.update_spec = self.aggregator.spec
+        layer_statistics.check(
+            self.aggregator, model, self._personal.statistics
+        )
         if server_optimizer is None:
             server_optimizer = keras.optimizers.SGD(1.0)
         self.server_optimizer = optimizers.get(
@@ -152,26 +156,26 @@ class LearningProcess(Configurable):
         )
         self._server_optimizer = FunctionalOptimizer(
             self.server_optimizer,
-            [model.trainable_variables[i] for i in personal.shared],
+            [model.trainable_variables[i] for i in self._personal.shared],
         )
-        self._trainer = self.client.build(
-            self._functional, self.algorithm, personal
+        trainer = self.client.build(
+            self.functional_model, self.algorithm, self._personal
         )
-        self._program = ClientProgram(self._trainer, self.aggregator)
+        self.program = ClientProgram(trainer, self.aggregator)
         self.algorithm.check(self)
-        self._initial_values = self._functional.values()
         self.executor = executors.get(executor)
-        self._runner: Run | None = None
-        self._client_rounds: Any = None
-        self._server_step = backend.jit(self._server_step_fn)
+        self.broadcast_encoders = links(broadcast_encoders)
+        self._download = Download(self.broadcast_encoders, spec)
+        self._run_cohort = self.executor.bind(self.program)
+        self._run_client = client_rounds(self.program, self.program.send)
         self._aggregator_params = backend.jit(self.aggregator.params)
         self._accept = backend.jit(
             lambda params, message: counted(
-                self._program, self._program.accept(params, message)
+                self.program, self.program.accept(params, message)
             )
         )
-        self.broadcast_encoders = links(broadcast_encoders)
-        self._download = Download(self.broadcast_encoders, personal.spec)
+        self._server_step = backend.jit(self._server_step_fn)
+        self._initial_values = self.functional_model.values()
         self._bytes_down: int | None = None
         self.state: ServerState | None = None
         # Of the classes that clients' labels numbered so far.
@@ -230,7 +234,7 @@ class LearningProcess(Configurable):
         >>> [s.shape for s in process.spec]
         [(2,), (1,)]
         """
-        self._functional.build(spec)
+        self.functional_model.build(spec)
 
     @property
     def spec(self) -> Any:
@@ -239,7 +243,7 @@ class LearningProcess(Configurable):
         Without the axis of examples; None before `build` and before a client
         was read.
         """
-        examples = self._functional.no_examples
+        examples = self.functional_model.no_examples
         if examples is None:
             return None
 
@@ -326,7 +330,7 @@ class LearningProcess(Configurable):
             trainable=trainable,
             non_trainable=non_trainable,
             optimizer=self._server_optimizer.initial_values(
-                self._shared_of(trainable)
+                [trainable[i] for i in self._personal.shared]
             ),
             aggregator=self.aggregator.init(),
             client_states=ClientStates(),
@@ -359,60 +363,18 @@ class LearningProcess(Configurable):
         total = self.cohort_update(state, broadcast, clients)
         return self.server_update(state, broadcast, total)
 
-    @keras_words.answers(keras_words.EVALUATE)
-    def evaluate(
-        self,
-        state: Any = None,
-        clients: Any = None,
-        per_client: bool = False,
-        batch_size: int = 256,
-    ) -> dict[str, Any]:
-        """Federated evaluation: `evaluate(clients)`, of what `fit` trained.
+    evaluate = keras_words.answers(keras_words.EVALUATE)(
+        evaluation.evaluate_clients
+    )
 
-        Where weights or statistics are personal, a client that has taken part
-        in a round is evaluated with its own, by its id.
+    def cohort(
+        self, clients: Any, state_of: Callable[[str], Any] | None = None
+    ) -> Cohort:
+        """The `clients` of a round, as in `next`, checked as they are read.
 
-        Args:
-            state: Whose weights to evaluate. Without it, as in
-                `evaluate(clients)` or `evaluate(clients=clients)`, those of
-                `self.state`.
-            clients: As in `next`.
-            per_client: Whether to give each client's own metrics too.
-            batch_size: Examples at a time; see `fedlearn.evaluate`.
-
-        Returns:
-            Metrics merged over all examples, as if they were pooled, with
-            `num_clients` and `num_examples`. With `per_client=True` also
-            those of `fedlearn.metrics.per_client.statistics`.
-
-        Raises:
-            ValueError: If there is no state yet, if the model can't take a
-                client's examples, or if labels that have class names number
-                the classes differently from those trained on.
-            TypeError: If `state` isn't one, or there are no clients.
+        `state_of` gives what a client kept by its id.
         """
-        if clients is None and not isinstance(state, ServerState):
-            state, clients = None, state
-        if clients is None:
-            raise TypeError(
-                "evaluate() got no clients. Expected evaluate(clients), or "
-                "evaluate(state, clients)."
-            )
-        state = self._given_or_last(state)
-        cohort = self.cohort(clients)
-        self._check_class_names(cohort)
-        return evaluate_values(
-            self._functional,
-            state.trainable,
-            state.non_trainable,
-            cohort,
-            per_client=per_client,
-            batch_size=batch_size,
-            weights_of=self._weights_of(state),
-        )
-
-    def _check_class_names(self, cohort: Cohort) -> None:
-        """Raises if labels don't number classes as those trained on do."""
+        cohort = Cohort(clients, self.functional_model, state_of)
         ours, theirs = self._class_names, cohort.class_names
         if ours is not None and theirs is not None and ours != theirs:
             raise ValueError(
@@ -422,41 +384,25 @@ class LearningProcess(Configurable):
                 "data set (`split` or `split_examples`), or give both the "
                 "same `class_names=[...]` when they are made."
             )
-
-    def _given_or_last(self, state: Any) -> ServerState:
-        if isinstance(state, ServerState):
-            return state
-        if state is not None:
-            raise TypeError(
-                "`state` must be a ServerState, from `initialize`, `next`, "
-                f"`load_state` or `state`. Received: {type(state).__name__}. "
-                "Further arguments are given by name: "
-                "evaluate(clients, per_client=True)."
-            )
-        if self.state is None:
-            raise ValueError(
-                "There is no state yet: `fit` has not run. Train first, or "
-                "give a state, such as evaluate(process.initialize(), clients)."
-            )
-        return self.state
+        return cohort
 
     # The halves.
 
     def broadcast(self, state: ServerState) -> Broadcast:
         """What the server sends to every client of the round."""
-        rate = self._trainer.optimizer.scheduled_rate(int(state.round_num))
         run, round_num = int(state.seed), int(state.round_num)
-        words = seed_words(seeds.fold(run, "aggregator", round_num))
+        rate = self.program.trainer.optimizer.scheduled_rate(round_num)
+        shared, statistics = self._personal.shared_of(state)
         return Broadcast(
             trainable=self._download.send(
-                self._shared_of(state.trainable),
-                seed_words(seeds.fold(run, "broadcast", round_num)),
+                shared, seed_words(seeds.fold(run, "broadcast", round_num))
             ),
-            statistics=[
-                state.non_trainable[i] for i in self._personal.statistics
-            ],
+            statistics=statistics,
             learning_rate=() if rate is None else np.asarray(rate, np.float32),
-            params=self._aggregator_params(state.aggregator, words),
+            params=self._aggregator_params(
+                state.aggregator,
+                seed_words(seeds.fold(run, "aggregator", round_num)),
+            ),
             algorithm=self.algorithm.broadcast(state.algorithm),
             resident=(state.trainable, state.non_trainable),
         )
@@ -471,14 +417,10 @@ class LearningProcess(Configurable):
             to_backend, self._initial_values
         )
         return Received(
-            placed(
+            *self._personal.put_shared(
                 trainable,
-                self._personal.shared,
-                self._download.receive(broadcast.trainable),
-            ),
-            placed(
                 non_trainable,
-                self._personal.statistics,
+                self._download.receive(broadcast.trainable),
                 broadcast.statistics,
             ),
             broadcast.learning_rate,
@@ -508,19 +450,11 @@ class LearningProcess(Configurable):
             are those of `fedlearn.messages.wire.pack`.
         """
         received = self.receive(broadcast)
-        own = client_state or self._program.fresh(received)
-
-        def state_of(client_id):
-            return own
-
-        client = Cohort([data], self._functional, state_of).read(0)
-        if self._client_rounds is None:
-            self._client_rounds = client_rounds(
-                self._program, self._program.send
-            )
+        own = client_state or self.program.fresh(received)
+        client = Cohort([data], self.functional_model, lambda _: own).read(0)
         with naming([client.id]):
-            message, kept = self._client_rounds(received, client, seed)
-        return self._program.to_wire(message), backend.to_numpy(kept)
+            message, kept = self._run_client(received, client, seed)
+        return self.program.to_wire(message), backend.to_numpy(kept)
 
     def accept(
         self,
@@ -542,14 +476,12 @@ class LearningProcess(Configurable):
         Raises:
             ValueError: If it isn't of `message_spec`.
         """
-        read = self._program.from_wire(message)
-        num_bytes = len(wire.pack(message))
-        sums = self._accept(broadcast.params, read)
+        sums = self._accept(broadcast.params, self.program.from_wire(message))
         states = {}
         if client_id is not None and keras.tree.flatten(client_state or ()):
             states[client_id] = client_state
-        kind = StackedUpdate if self._program.stacked else Update
-        return kind.of(sums, num_bytes, states)
+        kind = StackedUpdate if self.program.stacked else Update
+        return kind.of(sums, len(wire.pack(message)), states)
 
     @property
     def broadcast_spec(self) -> Broadcast:
@@ -565,7 +497,7 @@ class LearningProcess(Configurable):
 
         Metrics are in it once the process has seen examples, or their spec.
         """
-        return self._program.message_spec()
+        return self.program.message_spec()
 
     def client_update(
         self,
@@ -613,14 +545,13 @@ class LearningProcess(Configurable):
             clients: As for `next`.
         """
         received = self.receive(broadcast)
-        state_of = self._state_of(state, received)
-        cohort = Cohort(clients, self._functional, state_of)
-        self._check_class_names(cohort)
+        fresh = backend.to_numpy(self.program.fresh(received))
+        cohort = self.cohort(
+            clients, lambda i: state.client_states.get(i, fresh)
+        )
         self._class_names = cohort.class_names or self._class_names
         client_seeds = [self.client_seed(state, i) for i in cohort.ids]
-        if self._runner is None:
-            self._runner = self.executor.bind(self._program)
-        return self._runner(received, cohort, client_seeds)
+        return self._run_cohort(received, cohort, client_seeds)
 
     def server_update(
         self, state: ServerState, broadcast: Broadcast, total: Update
@@ -635,19 +566,12 @@ class LearningProcess(Configurable):
         took_part = int(total.num_clients) + int(total.num_rejected)
         if took_part:
             self.aggregator.check_cohort(took_part)
-        noise = self.aggregator.draw(state.aggregator, self._noise_rng(state))
-        positions = self._personal.statistics
-        shared, statistics, optimizer, aggregator, algorithm, results = (
-            self._server_step(
-                self._shared_of(state.trainable),
-                [state.non_trainable[i] for i in positions],
-                state.optimizer,
-                state.aggregator,
-                state.algorithm,
-                broadcast.params,
-                total.sums,
-                noise,
-            )
+        arrays: Any = {"client_states": (), "round_num": (), "seed": ()}
+        after, results = self._server_step(
+            state._replace(**arrays),
+            broadcast.params,
+            total.sums,
+            self.aggregator.draw(state.aggregator, self._noise_rng(state)),
         )
         results = backend.to_numpy(results)
         metrics = {name: float(value) for name, value in results.items()}
@@ -656,15 +580,20 @@ class LearningProcess(Configurable):
         if self.privacy.private_metrics:
             covered = self.aggregator.covered_metrics
             metrics = {n: v for n, v in metrics.items() if n in covered}
+        shared, statistics, optimizer, aggregator, algorithm = after
         # All others are the very arrays that they were.
-        return state._replace(
-            trainable=placed(state.trainable, self._personal.shared, shared),
-            non_trainable=placed(state.non_trainable, positions, statistics),
-            optimizer=list(optimizer),
-            aggregator=aggregator,
-            client_states=state.client_states.updated(total.client_states),
-            round_num=np.asarray(state.round_num + 1, np.int64),
-            algorithm=algorithm,
+        trainable, non_trainable = self._personal.put_shared(
+            state.trainable, state.non_trainable, shared, statistics
+        )
+        return ServerState(
+            trainable,
+            non_trainable,
+            list(optimizer),
+            aggregator,
+            state.client_states.updated(total.client_states),
+            np.asarray(state.round_num + 1, np.int64),
+            state.seed,
+            algorithm,
         ), metrics
 
     def bytes_down(self, broadcast: Broadcast) -> int:
@@ -689,9 +618,9 @@ class LearningProcess(Configurable):
         """
         zeros = [
             ops.zeros(v.shape, v.dtype)
-            for v in self._functional.metrics_variables
+            for v in self.functional_model.metrics_variables
         ]
-        names = self._functional.metrics_result(zeros)
+        names = self.functional_model.metrics_result(zeros)
         counts = ("num_clients", "num_examples", "num_rejected")
         # Bytes count clients.
         return (*names, *counts, "bytes_up", "bytes_down")
@@ -713,115 +642,19 @@ class LearningProcess(Configurable):
             int(state.seed), "client", int(state.round_num), client_id
         )
 
-    # What executors and tools need.
-
-    @property
-    def program(self) -> ClientProgram:
-        """A client's round as pure functions."""
-        return self._program
-
-    @property
-    def functional_model(self) -> FunctionalModel:
-        """The model's pure functions."""
-        return self._functional
-
-    @property
-    def update_spec(self) -> list[keras.KerasTensor]:
-        """Shapes and dtypes of a client's update.
-
-        Of the trained weights that clients share, and what an algorithm sends
-        with them.
-        """
-        return self.aggregator.spec
-
-    def cohort(self, clients: Any) -> Cohort:
-        """The `clients` of a round, as in `next`, checked as they are read."""
-        return Cohort(clients, self._functional)
-
-    def _is_personal(self, keeps_statistics: bool) -> IsPersonal:
-        model, roles = self._functional.model, self._functional.roles
-        kept: set[int] = set()
-        if keeps_statistics:
-            kept = {id(model.non_trainable_variables[i]) for i in roles.state}
-        of_algorithm = self.algorithm.personal_variables(model)
-
-        def is_personal(variable):
-            return id(variable) in kept or (
-                of_algorithm is not None and of_algorithm(variable)
-            )
-
-        return is_personal
-
-    def _shared_of(self, trainable: Arrays) -> Arrays:
-        return [trainable[i] for i in self._personal.shared]
-
-    def _state_of(
-        self, state: ServerState, sent: ServerState | Received
-    ) -> Callable[[str], Any]:
-        """From client ids to what is kept; of what is `sent` by new ones."""
-        fresh = backend.to_numpy(self._program.fresh(sent))
-        return lambda client_id: state.client_states.get(client_id, fresh)
-
-    def _weights_of(
-        self, state: ServerState
-    ) -> Callable[[str], tuple[Arrays, Arrays]] | None:
-        """Clients' own weights by id; None where all use the server's."""
-        overridden = type(self.algorithm).own_model
-        personal = self._personal
-        if (
-            not (personal.trainable or personal.state)
-            and overridden is Algorithm.own_model
-        ):
-            return None
-        state_of = self._state_of(state, state)
-        shared = Shared(
-            self._shared_of(state.trainable),
-            [state.non_trainable[i] for i in personal.statistics],
-        )
-
-        def weights_of(client_id):
-            kept = state_of(client_id)
-            own, mine = keras.tree.map_structure(
-                ops.convert_to_tensor,
-                (
-                    self.algorithm.own_model(shared, kept.algorithm),
-                    list(kept.personal),
-                ),
-            )
-            return personal.put(
-                placed(state.trainable, personal.shared, own.weights),
-                placed(
-                    state.non_trainable, personal.statistics, own.statistics
-                ),
-                mine,
-            )
-
-        return weights_of
-
     @property
     def client_state(self) -> ClientState:
         """What a client keeps that is seen first."""
-        trainable, non_trainable = self._initial_values
-        initial = Received(trainable, non_trainable, (), ())
-        return backend.to_numpy(self._program.fresh(initial))
+        return backend.to_numpy(self.program.fresh(self.initialize()))
 
-    def _server_step_fn(
-        self,
-        shared,
-        statistics,
-        optimizer,
-        aggregator,
-        algorithm,
-        params,
-        sums,
-        noise,
-    ):
+    def _server_step_fn(self, state, params, sums, noise):
         summand, metrics, num_clients, num_examples, num_rejected = sums
+        shared, statistics = self._personal.shared_of(state)
         aggregate, aggregator, added = self.aggregator.finish(
-            aggregator, summand["update"], params, noise
+            state.aggregator, summand["update"], params, noise
         )
         update, algorithm, told = self.algorithm.server(
-            algorithm,
+            state.algorithm,
             aggregate[: len(shared)],
             aggregate[len(shared) :],
             self.aggregator.num_counted(
@@ -831,23 +664,23 @@ class LearningProcess(Configurable):
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.
         shared, optimizer = self._server_optimizer.apply(
-            optimizer, [-m for m in update], shared
+            state.optimizer, [-m for m in update], shared
         )
         statistics = layer_statistics.average(
             summand["statistics"],
             statistics,
-            stacked=self._program.stacked,
+            stacked=self.program.stacked,
             num_required=self.aggregator.num_required,
         )
         results = {
-            **self._functional.metrics_result(metrics),
+            **self.functional_model.metrics_result(metrics),
             "num_clients": num_clients,
             "num_examples": num_examples,
             "num_rejected": num_rejected,
             **added,
             **told,
         }
-        return shared, statistics, optimizer, aggregator, algorithm, results
+        return (shared, statistics, optimizer, aggregator, algorithm), results
 
     def _noise_rng(self, state: ServerState) -> np.random.Generator:
         if self.privacy.secure_noise:
@@ -865,20 +698,14 @@ class LearningProcess(Configurable):
         looks at updates side by side gets as many as it needs, none of which
         counts.
         """
-        nobody = self._program.nothing()
-        summand, metrics, *counts = self._accept(broadcast.params, nobody)
-        rows = self.aggregator.num_required
-        if self._program.stacked:
-            summand = keras.tree.map_structure(
-                lambda a: ops.zeros((rows, *a.shape[1:]), a.dtype), summand
-            )
-        else:
-            summand = keras.tree.map_structure(ops.zeros_like, summand)
-        zeros = [ops.zeros_like(count) for count in counts]
-        kind = StackedUpdate if self._program.stacked else Update
-        return kind(
-            summand, keras.tree.map_structure(ops.zeros_like, metrics), *zeros
-        )
+        # One that is left out is all zeros.
+        nobody = self.program.nothing()._replace(num_examples=np.int32(-1))
+        sums = self._accept(broadcast.params, nobody)
+        update = Update(*sums)
+        if self.program.stacked:
+            stacked: Any = [StackedUpdate(*sums)] * self.aggregator.num_required
+            update = sum(stacked)
+        return update._replace(num_rejected=np.int32(0))
 
     # Models.
 
@@ -890,7 +717,7 @@ class LearningProcess(Configurable):
         ordinary compiled Keras model, to be saved, evaluated or trained on.
         Rounds run with `next` don't touch it; see `get_model`.
         """
-        return self._functional.model
+        return self.functional_model.model
 
     def get_model(
         self, state: ServerState | None = None, client: str | None = None
@@ -907,30 +734,18 @@ class LearningProcess(Configurable):
             ValueError: If the model can't be copied: a subclassed model needs
                 `get_config`; or if there is no state yet.
         """
-        state = self._given_or_last(state)
-        model = model_copy.copy(self._functional.model)
-        weights_of = self._weights_of(state)
+        state = evaluation.given_or_last(self, state)
+        model = model_copy.copy(self.model)
+        weights_of = evaluation.client_weights(self, state)
         if client is not None and weights_of is not None:
-            trainable, non_trainable = weights_of(client)
-            state = state._replace(
-                trainable=trainable, non_trainable=non_trainable
-            )
-        self.write_weights(state, model)
+            model_copy.assign(model, *weights_of(client))
+        else:
+            self.write_weights(state, model)
         return model
 
     def write_weights(self, state: ServerState, model: keras.Model) -> None:
         """Assigns the weights of `state` to a model of the same structure."""
-        pairs = [
-            *zip(model.trainable_variables, state.trainable, strict=True),
-            *zip(
-                model.non_trainable_variables, state.non_trainable, strict=True
-            ),
-        ]
-        for variable, value in pairs:
-            # A copy: on JAX Keras's own `fit` and `evaluate` give away the
-            # buffers of the model's variables, and with them the state's.
-            variable.assign(ops.copy(value))
-        model_copy.refresh(model)
+        model_copy.assign(model, state.trainable, state.non_trainable)
 
     def read_weights(
         self, state: ServerState, model: keras.Model
@@ -961,56 +776,7 @@ class LearningProcess(Configurable):
         """
         return Rounds(sampler)
 
-    def summary(
-        self,
-        data: Any = None,
-        rounds: int | None = None,
-        clients_per_round: int | None = None,
-        sampler: Any = None,
-        print_fn: Callable[[str], Any] = print,
-    ) -> None:
-        """Prints what the process is and what its rounds take.
-
-        Model and parameters, what clients compute, how updates are put
-        together, and the bytes that a client sends and gets in a round,
-        measured on messages of its own; with `data`, also who takes part and
-        epsilon. Nothing is trained.
-
-        Args:
-            data: As for `fit`; one client is read.
-            rounds: After how many rounds epsilon is told; None for one.
-            clients_per_round: As for `fit`.
-            sampler: As for `fit`.
-            print_fn: What each line is given to.
-
-        Example:
-
-        >>> import keras, numpy as np
-        >>> import fedlearn as fl
-        >>> model = keras.Sequential(
-        ...     [keras.Input((2,)), keras.layers.Dense(1)], name="line")
-        >>> model.compile(keras.optimizers.SGD(0.1), "mse")
-        >>> client = (np.ones((4, 2), "float32"), np.ones((4, 1), "float32"))
-        >>> fl.FederatedAveraging(
-        ...     model, fl.LocalTraining(epochs=5), aggregator="median"
-        ... ).summary([client, client], print_fn=lambda line: print(line[:60]))
-        FederatedAveraging
-          model            Sequential 'line', 3 parameters, 3 of the
-          client           LocalTraining(epochs=5)
-          its optimizer    SGD(learning_rate=0.1)
-          aggregator       Median()
-          server optimizer SGD(learning_rate=1.0)
-          clients are run  Vectorized(max_lanes=None) with 4 clients
-          a client sends   136 B a round
-          a client gets    92 B a round
-          take part        all 2 clients in every round
-        """
-        from fedlearn.runs import process_summary
-
-        for line in process_summary.lines(
-            self, data, rounds, clients_per_round, sampler
-        ):
-            print_fn(line)
+    summary = process_summary.summary
 
     def save_state(self, state: ServerState, path: Any) -> None:
         """Writes a state to a file.
@@ -1023,8 +789,6 @@ class LearningProcess(Configurable):
             state: What.
             path: Where to; folders that aren't there are made.
         """
-        from fedlearn.runs import state_file
-
         state_file.save(path, state)
 
     def load_state(self, path: Any) -> ServerState:
@@ -1039,16 +803,5 @@ class LearningProcess(Configurable):
             ValueError: If the file is damaged, isn't a state, or is the state
                 of another model or another algorithm.
         """
-        from fedlearn.runs import state_file
-
         state, _ = state_file.load(path, self.initialize(), self.client_state)
         return state
-
-
-__all__ = [
-    "Broadcast",
-    "LearningProcess",
-    "ServerState",
-    "StackedUpdate",
-    "Update",
-]

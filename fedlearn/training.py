@@ -28,7 +28,8 @@ from fedlearn.runs.validation import Validation
 from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:
-    from fedlearn.process import LearningProcess, ServerState
+    from fedlearn.messages.server_state import ServerState
+    from fedlearn.process import LearningProcess
 
 
 @keras_words.answers(keras_words.FIT)
@@ -357,7 +358,7 @@ def as_dataset(data: Any, process: "LearningProcess") -> FederatedDataset:
     if isinstance(data, Mapping):
         return FederatedDataset.from_clients(
             {
-                key: client_arrays(item, str(key), process._functional)
+                key: client_arrays(item, str(key), process.functional_model)
                 for key, item in data.items()
             }
         )

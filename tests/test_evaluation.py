@@ -196,7 +196,9 @@ def test_clients_of_other_sequence_lengths():
 
 
 def test_refusals(model):
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+    with pytest.raises(
+        ValueError, match="`batch_size` must be a whole number of at least 1"
+    ):
         fl.evaluate(model, [binary(4)], batch_size=0)
     with pytest.raises(ValueError, match="`clients` is empty"):
         fl.evaluate(model, [])

@@ -175,6 +175,24 @@ def test_another_message_than_the_servers_is_refused_by_accept():
         process.accept(broadcast, wire.unpack(wire.pack(list(message))))
 
 
+@pytest.mark.parametrize("num_examples", [8, 2**31 - 1, -7])
+@pytest.mark.parametrize("told", [1.0, np.nan, np.inf])
+def test_who_claims_what_cannot_be_is_left_out(told, num_examples):
+    process = process_of("mean")
+    broadcast = process.broadcast(process.initialize())
+    message, _ = process.client_message(broadcast, CLIENTS["client_0"], 1)
+    hostile = message._replace(
+        told=[np.full_like(a, told) for a in message.told],
+        num_examples=np.asarray(num_examples, np.int32),
+    )
+    honest = num_examples == 8 and told == 1.0
+    update = process.accept(broadcast, hostile)
+    assert int(update.num_clients) == honest
+    assert int(update.num_rejected) == 1 - honest
+    assert int(update.num_examples) == 8 * honest
+    assert all(np.isfinite(a).all() for a in zoo.numpy(update.metrics))
+
+
 def test_a_scaled_update_counts_as_much_in_a_mean():
     process = process_of("mean")
     state = process.initialize()

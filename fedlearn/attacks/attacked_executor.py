@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -79,28 +80,25 @@ class AttackedExecutor(Executor):
         ) -> Update:
             bad = [k for k, i in enumerate(cohort.ids) if i in self.malicious]
             good = [k for k in range(len(cohort)) if k not in set(bad)]
-            total: Any = None
-            knowledge: Any = ()
+            totals: list[Any] = []
+            honest: Any = ()
             if good:
-                total = run_honest(
-                    broadcast, cohort.part(good), [seeds[k] for k in good]
-                )
+                part = cohort.part(good), [seeds[k] for k in good]
+                totals.append(run_honest(broadcast, *part))
             if self.attack.colludes:
-                if total is None:
+                if not good:
                     raise ValueError(
                         f"{type(self.attack).__name__} is made of the honest "
                         "clients' updates, and all clients of this round are "
                         "malicious. Draw more clients, or fewer malicious "
                         "ones."
                     )
-                total, knowledge = _learn(total, len(bad), program.stacked)
-            if not bad:
-                return total
-            told: Any = Told._make((*broadcast, knowledge))
-            attacked = run_malicious(
-                told, cohort.part(bad), [seeds[k] for k in bad]
-            )
-            return attacked if total is None else total + attacked
+                totals[0], honest = _learn(totals[0], len(bad), program.stacked)
+            if bad:
+                part = cohort.part(bad), [seeds[k] for k in bad]
+                told: Any = Told(*broadcast, honest)
+                totals.append(run_malicious(told, *part))
+            return sum(totals)
 
         return run
 
@@ -129,9 +127,7 @@ class Malicious(ClientProgram):
         super().__init__(program.trainer, program.aggregator)
         self._attack = attack
 
-    def finish(
-        self, broadcast: Any, carry: Any, client_state: Any = ()
-    ) -> Result:
+    def finish(self, broadcast: Any, carry: Any, client_state: Any) -> Result:
         """What the client says that its training came to."""
         result = super().finish(broadcast, carry, client_state)
         before = [broadcast.non_trainable[i] for i in self.statistics]
@@ -153,8 +149,7 @@ class _Observed(ClientProgram):
     def encode(self, broadcast, result, *args):
         message, kept = super().encode(broadcast, result, *args)
         update = _changes(self, broadcast, result)
-        squares = [ops.square(v) for v in update]
-        return _Seen(message, update, squares), kept
+        return _Seen(message, update, [ops.square(v) for v in update]), kept
 
     def accept(self, params, message):
         accepted = super().accept(params, message.sent)
@@ -185,16 +180,18 @@ def _learn(
     total: Any, num_malicious: int, stacked: bool
 ) -> tuple[Any, HonestUpdates]:
     """What was sent, and what malicious clients learn of it."""
-    seen = total.summand
+    sent, update, square = total.summand
+    if stacked:
+        update, square = keras.tree.map_structure(
+            lambda a: ops.sum(a, axis=0), (update, square)
+        )
     # Clients that were left out are zeros in the sums.
     count = np.maximum(np.float32(backend.to_numpy(total.num_clients)), 1)
-    mean, std = [], []
-    for update, square in zip(seen.update, seen.square, strict=True):
-        if stacked:
-            update, square = ops.sum(update, axis=0), ops.sum(square, axis=0)
-        mean.append(update / count)
-        variance = square / count - ops.square(mean[-1])
-        std.append(ops.sqrt(ops.maximum(variance, 0.0)))
-    return total._replace(summand=seen.sent), HonestUpdates(
+    mean = [u / count for u in update]
+    std = [
+        ops.sqrt(ops.maximum(s / count - ops.square(m), 0.0))
+        for s, m in zip(square, mean, strict=True)
+    ]
+    return total._replace(summand=sent), HonestUpdates(
         mean, std, count, np.float32(num_malicious)
     )

@@ -33,17 +33,17 @@ class Cohort:
     """The clients of one round, checked against the model as they are read.
 
     `clients` is a mapping from ids to data, or a sequence of data, whose ids
-    are then "0", "1", ....
+    are then "0", "1", .... `state_of` gives what a client kept by its id.
     """
 
     def __init__(
         self,
         clients: Any,
         model: FunctionalModel,
-        state_of: Callable[[str], Any] = lambda client_id: (),
+        state_of: Callable[[str], Any] | None = None,
     ):
         self._model = model
-        self._state_of = state_of
+        self._state_of = state_of or (lambda client_id: ())
         self.class_names = getattr(clients, "class_names", None)
         if isinstance(clients, Mapping):
             # As `fit` has them: 1.0 is "1", and 1 beside "1" is an error.
@@ -64,8 +64,8 @@ class Cohort:
                 "element for each client: `(x, y)` arrays, "
                 "`(x, y, sample_weight)` arrays, a tf.data.Dataset, or a "
                 "keras.utils.PyDataset. "
-                f"Received: {_kind(clients)}. For a single client, put it in "
-                "a list: `[(x, y)]`."
+                f"Received an object of type {type(clients).__name__}. For "
+                "a single client, put it in a list: `[(x, y)]`."
             )
         if not self.ids:
             raise ValueError(
@@ -113,24 +113,26 @@ class Cohort:
 
     def _load(self, position: int) -> tuple[tuple, int]:
         client_id = self.ids[position]
-        arrays = client_arrays(self._read[position](), client_id, self._model)
-        data = _element(arrays, client_id)
-        arrays = data
-        if not all(map(_is_ready, data)):
-            data = keras.tree.map_structure(
-                lambda a: _array(a, client_id), data
-            )
-            arrays = keras.tree.flatten(data)
-            _check_no_text(data[1:], client_id)
-        _check_range(arrays, client_id)
-        sizes = {len(a) for a in arrays}
-        if len(sizes) != 1:
-            raise ValueError(
-                f"The arrays of client {client_id!r} have different numbers "
-                f"of examples: {sorted(sizes)}. Each needs one row for each "
-                "example."
-            )
-        return data, sizes.pop()
+        data = self._read[position]()
+        if not _is_ready(data):
+            data = client_arrays(data, client_id, self._model)
+            if isinstance(data, (list, tuple)):
+                while len(data) > 1 and data[-1] is None:
+                    data = data[:-1]
+            data = el.as_element(data, f"Client {client_id!r}")
+            if isinstance(data, dict):
+                raise ValueError(
+                    f"Client {client_id!r}: got a dict with the keys "
+                    f"{sorted(data)}. Expected (x, y) or (x, y, "
+                    "sample_weight). Make it so with `dataset.map(fn)`, for "
+                    "example `dataset.map(lambda d: (d['pixels'], "
+                    "d['label']))`."
+                )
+            data = keras.tree.map_structure(_as_keras, data)
+        if keras.backend.backend() == "jax":
+            for array in el.arrays(data):
+                _check_range(array, client_id)
+        return data, el.num_examples(data)
 
     def __iter__(self) -> Iterator[Client]:
         return (self.read(i) for i in range(len(self)))
@@ -141,12 +143,6 @@ def _is_one_client(clients: Sequence) -> bool:
     return isinstance(clients, tuple) and any(
         isinstance(c, np.ndarray) for c in clients
     )
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"a tuple of {[type(v).__name__ for v in value]}"
-    return f"an object of type {type(value).__name__}"
 
 
 def client_arrays(item: Any, client_id: str, model: FunctionalModel) -> Any:
@@ -170,99 +166,41 @@ def _is_batched(spec: Any, model: FunctionalModel) -> bool | None:
     return {wanted: True, wanted - 1: False}.get(rank)
 
 
-def _element(data: Any, client_id: str) -> tuple:
-    if isinstance(data, list):
-        data = tuple(data)
-    if not isinstance(data, tuple) or not 1 <= len(data) <= 3:
-        if isinstance(data, Mapping):
-            received = f"a dict with the keys {sorted(data)}"
-            hint = (
-                " Make it so with `dataset.map(fn)`, for example "
-                "`dataset.map(lambda d: (d['pixels'], d['label']))`."
-            )
-        else:
-            received = _kind(data)
-            hint = ""
-        raise ValueError(
-            f"The data of client {client_id!r} must be `(x, y)` or "
-            f"`(x, y, sample_weight)`. Received: {received}.{hint}"
-        )
-    while len(data) > 1 and data[-1] is None:
-        data = data[:-1]
-    # To Keras a list, an empty one too, is a structure.
-    data = tuple(_lists_as_arrays(part) for part in data)
-    if any(part is None for part in data):
-        raise ValueError(
-            f"The data of client {client_id!r} has None for x or y."
-        )
-    return data
-
-
-def _lists_as_arrays(part: Any) -> Any:
-    if isinstance(part, list) and not part:
-        return np.zeros(0)
-    if isinstance(part, (list, tuple)) and not el.is_structure(part):
-        return np.asarray(part)
-    return part
-
-
-def _is_ready(value: Any) -> bool:
+def _is_ready(data: Any) -> bool:
+    """Whether it is what most clients are, quickly."""
     return (
-        isinstance(value, np.ndarray)
-        and value.dtype.kind in "fiub"
-        and value.dtype != np.float64
+        isinstance(data, tuple)
+        and 1 <= len(data) <= 3
+        and all(
+            isinstance(a, np.ndarray)
+            and a.ndim > 0
+            and a.dtype.kind in "fiub"
+            and a.dtype != np.float64
+            for a in data
+        )
+        and len({len(a) for a in data}) == 1
     )
 
 
-def _array(value: Any, client_id: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.ndim == 0 or not (
-        array.dtype.kind in "fiubSU"  # text is for a TextVectorization layer
-        or array.dtype.name == "bfloat16"
-        or (
-            array.dtype == object
-            and all(isinstance(v, (str, bytes)) for v in array.flat)
-        )
-    ):
-        raise ValueError(
-            f"The data of client {client_id!r} must be arrays of numbers "
-            "with one row for each example. Received an array of dtype "
-            f"{array.dtype} and shape {array.shape}."
-        )
-    if array.dtype == np.float64:  # as Keras does
-        array = array.astype(keras.backend.floatx())
+def _as_keras(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.float64:
+        return array.astype(keras.backend.floatx())
     return array
 
 
-def _check_range(arrays: Sequence[np.ndarray], client_id: str) -> None:
+def _check_range(array: np.ndarray, client_id: str) -> None:
     """Raises for integers that JAX would wrap around, without a word."""
-    if keras.backend.backend() != "jax":
-        return
-    wide = [
-        a
-        for a in arrays
-        if a.dtype.kind in "iu" and a.dtype.itemsize == 8 and a.size
-    ]
-    if not wide:
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8:
         return
     import jax
 
-    for array in wide:
-        held = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
-        low, high = int(array.min()), int(array.max())
-        if low < held.min or high > held.max:
-            raise ValueError(
-                f"The data of client {client_id!r} hold integers from {low} "
-                f"to {high}, and JAX keeps integers as {held.dtype}, up to "
-                f"{held.max}: it would make others of them. Number such ids "
-                "anew, from 0, or call jax.config.update('jax_enable_x64', "
-                "True) before anything else."
-            )
-
-
-def _check_no_text(labels: tuple, client_id: str) -> None:
-    if any(a.dtype.kind in "SUO" for a in keras.tree.flatten(labels)):
+    held = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    if low < held.min or high > held.max:
         raise ValueError(
-            f"The labels of client {client_id!r} are text. Map them to "
-            "integers first, with the same table for all clients."
+            f"The data of client {client_id!r} hold integers from {low} "
+            f"to {high}, and JAX keeps integers as {held.dtype}, up to "
+            f"{held.max}: it would make others of them. Number such ids "
+            "anew, from 0, or call jax.config.update('jax_enable_x64', "
+            "True) before anything else."
         )

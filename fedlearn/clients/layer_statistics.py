@@ -11,19 +11,24 @@ from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.encoders.encoder import Noise
 from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.encoders.local_gaussian_noise import LocalGaussianNoise
+from fedlearn.keras_model import variable_roles
 from fedlearn.keras_model.functional_model import Arrays
 
 Choice = Literal["average", "local", "frozen"]
 """See `fedlearn.LocalTraining`."""
 
 
-def check(aggregator: Aggregator, layers: list[keras.Layer]) -> None:
+def check(
+    aggregator: Aggregator, model: keras.Model, positions: tuple[int, ...]
+) -> None:
     """Raises ValueError where an aggregator can't average statistics.
 
     Statistics are sent as they are: no encoder knows which of the numbers is
     a variance. So they would tell what noise or a secure sum is there to
     hide, and pass by a rule that bounds what a client does to a sum.
     """
+    if not positions:
+        return
     links = getattr(aggregator, "encoders", ())
     if aggregator.noise is not None or any(
         isinstance(link, (Noise, LocalGaussianNoise)) for link in links
@@ -38,6 +43,7 @@ def check(aggregator: Aggregator, layers: list[keras.Layer]) -> None:
         )
     else:
         return
+    layers = variable_roles.layers_with(model, positions)
     names = ", ".join(
         sorted({f"{layer.name!r} ({type(layer).__name__})" for layer in layers})
     )

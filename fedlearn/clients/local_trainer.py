@@ -45,7 +45,6 @@ class LocalTrainer:
             schedule="rounds",
         )
         self._grad = backend.value_and_grad(self._loss)
-        self._padded_grad = backend.value_and_grad(self._padded_loss)
 
     def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
         """Positions of the examples of each step of a round, int32."""
@@ -80,7 +79,11 @@ class LocalTrainer:
         return carry._replace(memory=memory)
 
     def step(
-        self, broadcast: Received, carry: Carry, batch: tuple, num_real: Any
+        self,
+        broadcast: Received,
+        carry: Carry,
+        batch: tuple,
+        num_real: Any = None,
     ) -> Carry:
         """One step of the client's optimizer on one batch.
 
@@ -91,7 +94,11 @@ class LocalTrainer:
         return self.algorithm.step(local, carry)
 
     def look(
-        self, broadcast: Received, carry: Carry, batch: tuple, num_real: Any
+        self,
+        broadcast: Received,
+        carry: Carry,
+        batch: tuple,
+        num_real: Any = None,
     ) -> Carry:
         """What `step` is given, of the pass before, and no step."""
         local = self._local(broadcast, carry, batch, num_real)
@@ -112,10 +119,8 @@ class LocalTrainer:
             return self.gradient(broadcast, now, weights, batch, num_real)
 
         def loss(weights, variables):
-            args = weights, variables, broadcast, batch, None, False
-            if num_real is None:
-                return self._loss(*args)[0]
-            return self._padded_loss(*args, num_real=num_real)[0]
+            args = weights, variables, broadcast, batch, None, num_real
+            return self._loss(*args)[0]
 
         count = num_real
         if count is None:
@@ -141,23 +146,27 @@ class LocalTrainer:
         a loss that is a mean over examples, each of which is computed by
         itself; see `fedlearn.keras_model.example_wise`.
         """
-        args = weights, carry.variables, broadcast, batch, carry.optimizer
-        if num_real is None:
-            (_, variables), grads = self._grad(*args)
-        else:
-            (_, variables), grads = self._padded_grad(*args, True, num_real)
+        (_, variables), grads = self._grad(
+            weights,
+            carry.variables,
+            broadcast,
+            batch,
+            carry.optimizer,
+            num_real,
+        )
         return grads, variables
 
-    def _padded_loss(
-        self,
-        trainable,
-        variables,
-        broadcast,
-        batch,
-        optimizer,
-        training,
-        num_real,
+    def _loss(
+        self, trainable, variables, broadcast, batch, optimizer, num_real
     ):
+        """In inference, and without FedProx's term, without an optimizer."""
+
+        def of(variables, batch):
+            args = trainable, variables, broadcast, batch, optimizer
+            return self._loss_of_rows(*args)
+
+        if num_real is None:
+            return of(variables, batch)
         size = ops.cast(ops.shape(keras.tree.flatten(batch)[0])[0], "float32")
         real = ops.maximum(ops.cast(num_real, "float32"), 1.0)
         copies = size - real
@@ -165,12 +174,8 @@ class LocalTrainer:
         none = variables._replace(
             metrics=[ops.zeros_like(m) for m in variables.metrics]
         )
-        loss, after = self._loss(
-            trainable, variables, broadcast, batch, optimizer, training
-        )
-        one, after_one = self._loss(
-            trainable, none, broadcast, first, optimizer, training
-        )
+        loss, after = of(variables, batch)
+        one, after_one = of(none, first)
         metrics = [
             m - ops.cast(copies, m.dtype) * m_one
             for m, m_one in zip(after.metrics, after_one.metrics, strict=True)
@@ -181,15 +186,8 @@ class LocalTrainer:
         )
         return loss, after._replace(metrics=metrics)
 
-    def _loss(
-        self,
-        trainable,
-        variables,
-        broadcast,
-        batch,
-        optimizer_values,
-        training=True,
-    ):
+    def _loss_of_rows(self, trainable, variables, broadcast, batch, values):
+        training = values is not None
         optimizer: Any = self.optimizer.optimizer if training else None
         loss, variables = self.model.loss(
             trainable,
@@ -198,11 +196,11 @@ class LocalTrainer:
             class_weights.weighted(batch, self.config.class_weight),
             training=training,
             optimizer=optimizer,
-            optimizer_values=optimizer_values,
+            optimizer_values=values,
         )
         if self.config.proximal and training:
             distance = self._distance(trainable, broadcast, loss.dtype)
-            mapping = zip(optimizer.variables, optimizer_values, strict=True)
+            mapping = zip(optimizer.variables, values, strict=True)
             with keras.StatelessScope(mapping):
                 loss += optimizer.scale_loss(distance)
         return loss, variables

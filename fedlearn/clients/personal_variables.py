@@ -19,14 +19,22 @@ class PersonalVariables:
         spec: Shapes and dtypes of the shared ones.
     """
 
-    def __init__(self, model: FunctionalModel, is_personal: IsPersonal):
+    def __init__(
+        self,
+        model: FunctionalModel,
+        is_personal: IsPersonal | None,
+        keeps_statistics: bool,
+    ):
+        is_personal = is_personal or (lambda variable: False)
         trainable = model.model.trainable_variables
         others = model.model.non_trainable_variables
         mine = [is_personal(v) for v in trainable]
         self.trainable = tuple(i for i, m in enumerate(mine) if m)
         self.shared = tuple(i for i, m in enumerate(mine) if not m)
         self.state = tuple(
-            i for i in model.roles.state if is_personal(others[i])
+            i
+            for i in model.roles.state
+            if keeps_statistics or is_personal(others[i])
         )
         self.statistics = tuple(
             i for i in model.roles.state if i not in self.state
@@ -55,12 +63,32 @@ class PersonalVariables:
         """The values of a model's variables with a client's own in place."""
         count = len(self.trainable)
         return (
-            placed(trainable, self.trainable, own[:count]),
-            placed(non_trainable, self.state, own[count:]),
+            _placed(trainable, self.trainable, own[:count]),
+            _placed(non_trainable, self.state, own[count:]),
+        )
+
+    def shared_of(self, values: Any) -> tuple[Arrays, Arrays]:
+        """Weights and statistics that are shared, of a state or broadcast."""
+        return (
+            [values.trainable[i] for i in self.shared],
+            [values.non_trainable[i] for i in self.statistics],
+        )
+
+    def put_shared(
+        self,
+        trainable: Arrays,
+        non_trainable: Arrays,
+        weights: Arrays,
+        statistics: Arrays,
+    ) -> tuple[Arrays, Arrays]:
+        """The values of a model's variables with shared ones in place."""
+        return (
+            _placed(trainable, self.shared, weights),
+            _placed(non_trainable, self.statistics, statistics),
         )
 
 
-def placed(values: Arrays, positions: Sequence[int], new: Arrays) -> Arrays:
+def _placed(values: Arrays, positions: Sequence[int], new: Arrays) -> Arrays:
     """`values` with `new` ones at some positions."""
     values = list(values)
     for i, value in zip(positions, new, strict=True):

@@ -11,6 +11,8 @@ from fedlearn.clients.algorithm import Algorithm, Carry
 from fedlearn.clients.class_weight import weighted
 from fedlearn.clients.local_trainer import LocalTrainer
 from fedlearn.clients.personal_variables import PersonalVariables
+from fedlearn.clients.program import where_rows
+from fedlearn.encoders import flat_vector
 from fedlearn.keras_model import keras_internals, variable_roles
 from fedlearn.keras_model.functional_model import (
     Arrays,
@@ -41,7 +43,6 @@ class PrivateTrainer(LocalTrainer):
         algorithm: Algorithm,
         personal: PersonalVariables,
     ):
-        assert config.dp is not None
         if algorithm.looks:
             raise ValueError(
                 f"{type(algorithm).__name__} looks at the examples before the "
@@ -65,7 +66,6 @@ class PrivateTrainer(LocalTrainer):
             for i, variable in enumerate(model.model.trainable_variables)
             if variable.regularizer is not None
         ]
-        self._has_penalty = bool(self._regularized or config.proximal)
         self._example_grad = backend.value_and_grad(self._example_loss)
         self._penalty_grad = backend.value_and_grad(self._penalty)
 
@@ -106,67 +106,51 @@ class PrivateTrainer(LocalTrainer):
         batch = _at_least_two_rows(batch)
         num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
         real = ops.arange(num_rows) < ops.cast(num_real, "int32")
-        examples, metrics, local = self._examples(
-            broadcast, carry, weights, batch
-        )
-        noise = self._noise(carry, weights)
-        divisor = (
-            self.config.batch_size
-            if self.dp.batches == "poisson"
-            else ops.cast(ops.maximum(num_real, 1), "float32")
-        )
+        frozen = self.model.frozen(broadcast.non_trainable)
+        fresh = [ops.zeros_like(m) for m in carry.variables.metrics]
+        before = self._local_of_each(carry.variables.local, num_rows)
+
+        def one(example, local):
+            variables = carry.variables._replace(metrics=fresh, local=local)
+            alone = keras.tree.map_structure(
+                lambda a: ops.expand_dims(a, 0), example
+            )
+            (_, after), grads = self._example_grad(
+                weights, variables, frozen, alone
+            )
+            return grads, after.metrics, after.local
+
+        examples, metrics, after = backend.vmap(one)(batch, before)
+        total = clipped_sum(examples, real, self.dp.clip_norm)
+        divisor: Any = self.config.batch_size
+        if self.dp.batches != "poisson":
+            divisor = ops.cast(ops.maximum(num_real, 1), "float32")
         grads = [
-            ops.cast((total + z) / divisor, w.dtype)
-            for total, z, w in zip(
-                clipped_sum(examples, real, self.dp.clip_norm),
-                noise,
-                weights,
-                strict=True,
+            ops.cast((t + z) / divisor, w.dtype)
+            for t, z, w in zip(
+                total, self._noise(carry, weights), weights, strict=True
             )
         ]
-        if self._has_penalty:
+        if self._regularized or self.config.proximal:
             _, penalty = self._penalty_grad(weights, broadcast)
             grads = [g + p for g, p in zip(grads, penalty, strict=True)]
-        variables = carry.variables._replace(
+        return grads, carry.variables._replace(
             trainable=weights,
-            local=local,
+            # Counters go on as they would after one call on the whole batch.
+            local=[
+                old + (new[0] - start[0])
+                for old, start, new in zip(
+                    carry.variables.local, before, after, strict=True
+                )
+            ],
             metrics=[
-                old + ops.sum(_of_real(new, real), axis=0)
+                old
+                + ops.sum(where_rows(real, new, ops.zeros_like(new)), axis=0)
                 for old, new in zip(
                     carry.variables.metrics, metrics, strict=True
                 )
             ],
         )
-        return grads, variables
-
-    def _examples(self, broadcast, carry, weights, batch):
-        """Of each example: gradients, metrics; and the next `local`."""
-        frozen = self.model.frozen(broadcast.non_trainable)
-        fresh = [ops.zeros_like(m) for m in carry.variables.metrics]
-        num_rows = ops.shape(keras.tree.flatten(batch)[0])[0]
-        before = self._local_of_each(carry.variables.local, num_rows)
-
-        def one(example, local):
-            variables = carry.variables._replace(metrics=fresh, local=local)
-            (_, after), grads = self._example_grad(
-                weights,
-                variables,
-                frozen,
-                keras.tree.map_structure(
-                    lambda a: ops.expand_dims(a, 0), example
-                ),
-            )
-            return grads, after.metrics, after.local
-
-        grads, metrics, after = backend.vmap(one)(batch, before)
-        # Counters go on as they would after one call on the whole batch.
-        local = [
-            old + (new[0] - start[0])
-            for old, start, new in zip(
-                carry.variables.local, before, after, strict=True
-            )
-        ]
-        return grads, metrics, local
 
     def _local_of_each(self, local: Arrays, num_rows: Any) -> Arrays:
         """Layers' seeds, another for each row, lest all drop the same units."""
@@ -215,15 +199,9 @@ class PrivateTrainer(LocalTrainer):
         std = self.dp.noise_multiplier * self.dp.clip_norm
         if not std:
             return [0.0] * len(weights)
-        sizes = [math.prod(w.shape) for w in weights]
-        draws = np.float32(std) * _normal(
-            carry.seed, carry.num_steps, sum(sizes)
-        )
-        starts = np.cumsum([0, *sizes])
-        return [
-            ops.reshape(draws[start : start + size], tuple(w.shape))
-            for w, start, size in zip(weights, starts[:-1], sizes, strict=True)
-        ]
+        like = [keras.KerasTensor(w.shape, "float32") for w in weights]
+        draws = _normal(carry.seed, carry.num_steps, flat_vector.size(like))
+        return flat_vector.unflatten(np.float32(std) * draws, like)
 
 
 def clipped_sum(grads: Arrays, real: Any, clip_norm: float) -> Arrays:
@@ -245,16 +223,14 @@ def clipped_sum(grads: Arrays, real: Any, clip_norm: float) -> Arrays:
     return [
         ops.reshape(
             # NaN times 0 is NaN, so where it doesn't count it is replaced.
-            ops.sum(_of_real(g, counts) * scale[:, None], axis=0),
+            ops.sum(
+                where_rows(counts, g, ops.zeros_like(g)) * scale[:, None],
+                axis=0,
+            ),
             tuple(like.shape[1:]),
         )
         for g, like in zip(rows, grads, strict=True)
     ]
-
-
-def _of_real(rows: Any, real: Any) -> Any:
-    mask = ops.reshape(real, (-1,) + (1,) * (len(rows.shape) - 1))
-    return ops.where(mask, rows, ops.zeros_like(rows))
 
 
 def _at_least_two_rows(batch: tuple) -> tuple:
@@ -266,12 +242,8 @@ def _at_least_two_rows(batch: tuple) -> tuple:
 
     def fill(a):
         length = ops.shape(a)[0]  # an int where shapes are static
-        missing = (
-            max(2 - length, 0)
-            if isinstance(length, int)
-            else ops.maximum(2 - length, 0)
-        )
-        zeros = ops.zeros((missing, *a.shape[1:]), a.dtype)
+        least = max if isinstance(length, int) else ops.maximum
+        zeros = ops.zeros((least(2 - length, 0), *a.shape[1:]), a.dtype)
         return ops.concatenate([a, zeros], axis=0)
 
     return keras.tree.map_structure(fill, batch)

@@ -15,6 +15,10 @@ from fedlearn.messages import wire
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.message import Message
 
+# A client's, beyond which weights in float32 aren't whole, and sums in int32
+# of some clients overflow.
+_MOST_EXAMPLES = 2**24
+
 
 class ClientState(NamedTuple):
     """What a client keeps from round to round.
@@ -56,6 +60,9 @@ class ClientProgram:
     `passes`, then `send`; what is sent the server takes in with `accept`.
 
     Attributes:
+        batches: `(num_examples, seed)` to the positions of the examples of
+            each step, int32, on the host.
+        step: `LocalTrainer.step`.
         steps: `step`; before it `look`, where the algorithm has that.
         per_example: Whether `step` may be given rows that don't count,
             whatever the model. Its batches have any length, also 0.
@@ -70,9 +77,11 @@ class ClientProgram:
         self.model = trainer.model
         self.batch_size = trainer.config.batch_size
         self.per_example = trainer.per_example
-        self.steps: tuple[Callable[..., Carry], ...] = (self.step,)
+        self.batches = trainer.batches
+        self.step = trainer.step
+        self.steps: tuple[Callable[..., Carry], ...] = (trainer.step,)
         if trainer.algorithm.looks:
-            self.steps = (self.look, self.step)
+            self.steps = (trainer.look, trainer.step)
         self.weighs_examples = trainer.config.class_weight is not None
         self.stacked = aggregator.reduction == "stack"
         self.varies_in_length = aggregator.varies_in_length
@@ -80,10 +89,6 @@ class ClientProgram:
         self._known: dict[int, tuple[Message, Message, int]] = {}
 
     # At the client.
-
-    def batches(self, num_examples: int, seed: int) -> list[np.ndarray]:
-        """Positions of the examples of each step, int32, on the host."""
-        return self.trainer.batches(num_examples, seed)
 
     def passes(self, num_examples: int, seed: int) -> list[list[np.ndarray]]:
         """`batches`, and before it those of `look`: for each of `steps`."""
@@ -106,31 +111,10 @@ class ClientProgram:
         )
         return self.trainer.start(own, seed, client_state.algorithm)
 
-    def step(
-        self,
-        broadcast: Received,
-        carry: Carry,
-        batch: tuple,
-        num_real: Any = None,
-    ) -> Carry:
-        """One step; see `LocalTrainer.step`."""
-        return self.trainer.step(broadcast, carry, batch, num_real)
-
-    def look(
-        self,
-        broadcast: Received,
-        carry: Carry,
-        batch: tuple,
-        num_real: Any = None,
-    ) -> Carry:
-        """One batch of the pass before; see `LocalTrainer.look`."""
-        return self.trainer.look(broadcast, carry, batch, num_real)
-
     def finish(
-        self, broadcast: Received, carry: Carry, client_state: Any = ()
+        self, broadcast: Received, carry: Carry, client_state: ClientState
     ) -> Result:
         """What the client's training came to."""
-        client_state = client_state or self.fresh(broadcast)
         trainer, variables = self.trainer, carry.variables
         state = dict(zip(self.model.roles.state, variables.state, strict=True))
         update, extra, kept = trainer.algorithm.finish(
@@ -165,8 +149,9 @@ class ClientProgram:
 
         If the update isn't finite, that is what it had.
         """
-        result = self.finish(broadcast, carry, client_state)
-        return self.encode(broadcast, result, num_examples, seed, client_state)
+        before = client_state or self.fresh(broadcast)
+        result = self.finish(broadcast, carry, before)
+        return self.encode(broadcast, result, num_examples, seed, before)
 
     def encode(
         self,
@@ -174,10 +159,9 @@ class ClientProgram:
         result: Result,
         num_examples: Any,
         seed: Any,
-        client_state: Any = (),
+        before: ClientState,
     ) -> tuple[Message, ClientState]:
         """`send`, of what `finish` gave."""
-        before = client_state or self.fresh(broadcast)
         encoded, memory = self.aggregator.encode(
             result.update, broadcast.params, seed, before.encoders
         )
@@ -287,7 +271,9 @@ class ClientProgram:
     def from_wire(self, message: Message) -> Message:
         """A message as compiled functions take it, of one that came.
 
-        Raises ValueError if it isn't of `message_spec`.
+        The client is left out if its metrics aren't finite, or if it claims
+        more examples than anybody has. Raises ValueError if it isn't of
+        `message_spec`.
         """
         spec = self.message_spec(on_the_wire=False)
         if not isinstance(message, Message):
@@ -306,6 +292,12 @@ class ClientProgram:
                     "and does the server know its metrics, by "
                     "`process.build(spec)`?"
                 )
+        # With `dp` an example may have made metrics NaN, and counts as zero.
+        told_is_finite = self.per_example or all(
+            np.all(np.isfinite(a)) for a in message.told
+        )
+        if not told_is_finite or message.num_examples > _MOST_EXAMPLES:
+            message = message._replace(num_examples=np.asarray(-1, np.int32))
         return message._replace(
             update=self.aggregator.from_wire(message.update, spec.update)
         )
@@ -316,10 +308,7 @@ class ClientProgram:
         return ClientState(
             self.aggregator.init_memory(),
             self.trainer.algorithm.init_client(
-                Shared(
-                    [broadcast.trainable[i] for i in personal.shared],
-                    [broadcast.non_trainable[i] for i in personal.statistics],
-                )
+                Shared(*personal.shared_of(broadcast))
             ),
             personal.of(broadcast.trainable, broadcast.non_trainable),
         )
@@ -337,6 +326,12 @@ def all_finite(tree: Any) -> Any:
         if keras.backend.is_float_dtype(dtype):
             finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
     return finite
+
+
+def where_rows(mask: Any, new: Any, old: Any) -> Any:
+    """Rows of `new` where a mask over the first axis is true, else of `old`."""
+    mask = ops.reshape(mask, (-1,) + (1,) * (len(new.shape) - 1))
+    return ops.where(mask, new, old)
 
 
 def seed_words(seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+import functools
 from typing import Any, ClassVar
 
 import keras
@@ -50,18 +50,18 @@ class Auto(Executor):
         if not self._is_light(program):
             return sequential
         vectorized = Vectorized().bind(program)
-        lengths: dict[int, list[int]] = {}
+        lengths = functools.cache(
+            lambda size: [len(batch) for batch in program.batches(size, 0)]
+        )
         # What tracing sees of a cohort, where it failed: another cohort's
         # failure must not change how this one is summed.
         failed: set[Any] = set()
 
         def run(broadcast, cohort, seeds):
             sizes = [cohort.num_examples(i) for i in range(len(cohort))]
-            for size in sizes:
-                if size not in lengths:
-                    batches = program.batches(size, 0)
-                    lengths[size] = [len(b) for b in batches]
-            if not self._saves_steps(sizes, lengths) or (
+            steps = sum(len(lengths(size)) for size in sizes)
+            together = max(num_vector_steps(sizes, lengths), 1)
+            if steps < self.MIN_LANES * together or (
                 failed and _kind(cohort) in failed
             ):
                 return sequential(broadcast, cohort, seeds)
@@ -93,13 +93,6 @@ class Auto(Executor):
             return False
         work = program.batch_size * model_work.multiplications(model)
         return work <= self.MAX_STEP_WORK[backend.name]
-
-    def _saves_steps(
-        self, sizes: Sequence[int], lengths: dict[int, list[int]]
-    ) -> bool:
-        steps = sum(len(lengths[size]) for size in sizes)
-        vector_steps = num_vector_steps(sizes, lengths)
-        return steps >= self.MIN_LANES * max(vector_steps, 1)
 
 
 def _kind(cohort: Cohort) -> tuple:

@@ -90,7 +90,7 @@ class Total:
         """The total of parts, each of one client or some.
 
         A part is the sum of `counted`, the clients' ids, and for each what
-        `ended` left for the host.
+        `ended` left for the host; nothing for all if there is nothing.
         """
         program, stacks = self._program, []
         total: Any = None
@@ -100,10 +100,9 @@ class Total:
                 stacks.append(sums[0])
                 sums = ((), *sums[1:])
             total = sums if total is None else self._add(total, sums)
-            for client_id, aside in zip(client_ids, asides, strict=True):
-                if not keras.tree.flatten(aside):
-                    num_bytes += program.bytes_up()
-                    continue
+            if not asides:
+                num_bytes += len(client_ids) * program.bytes_up()
+            for client_id, aside in zip(client_ids, asides, strict=False):
                 kept, message = backend.to_numpy(aside)
                 if keras.tree.flatten(kept):
                     states[client_id] = kept

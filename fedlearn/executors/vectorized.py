@@ -1,6 +1,6 @@
 import collections
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -9,7 +9,7 @@ from keras import ops
 
 from fedlearn import backend, checks
 from fedlearn.clients.cohort import Cohort
-from fedlearn.clients.program import ClientProgram, seed_words
+from fedlearn.clients.program import ClientProgram, seed_words, where_rows
 from fedlearn.executors.executor import Executor, Run, Total, ended, naming
 from fedlearn.messages.broadcast import Received
 
@@ -55,25 +55,22 @@ class _Phase(NamedTuple):
     """Steps that some lanes take together, with batches of one size.
 
     Attributes:
-        lanes: Which lanes, of shape `(L,)`; None for all of them.
         positions: Rows of the block's examples, of shape `(L, S, b)`.
-        active: Whether a lane takes a step, of shape `(L, S)`; None if all do.
+        lanes: Which lanes, of shape `(L,)`; `()` for all of them.
+        active: Whether a lane takes a step, of shape `(L, S)`; `()` if all do.
     """
 
-    lanes: np.ndarray | None
     positions: np.ndarray
-    active: np.ndarray | None
+    lanes: np.ndarray | tuple[()] = ()
+    active: np.ndarray | tuple[()] = ()
 
 
 class _Runner:
     def __init__(self, program: ClientProgram, max_lanes: int | None):
         self._program = program
         self._max_lanes = max_lanes
-        # XLA compiles every new shape anew, so lengths that differ from round
-        # to round are rounded up there. TensorFlow's graphs don't care.
-        self._rounds_up = not backend.LOOPS_IN_GRAPH
         self._start = backend.jit(self._start_fn, free=(1, 2))
-        self._steps = [_Steps(step) for step in program.steps]
+        self._passes = [_compiled_phase(step) for step in program.steps]
         self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4, 5))
         self._add = Total(program)
 
@@ -83,44 +80,34 @@ class _Runner:
         return self._add(self._parts(broadcast, cohort, seeds))
 
     def _parts(self, broadcast, cohort, seeds):
-        for block in self._blocks(broadcast, cohort):
-            clients = [cohort.read(i) for i in block]
-            client_ids = [client.id for client in clients]
-            with naming(client_ids):
-                sums, asides = self._run_block(
-                    broadcast, clients, [seeds[i] for i in block]
-                )
-            # Lanes that were added stand at the end.
-            if self._program.stacked:
-                count = len(block)
-                summand = keras.tree.map_structure(
-                    lambda a, n=count: a[:n], sums[0]
-                )
-                sums = (summand, *sums[1:])
-            each = [asides] * len(block)
-            if keras.tree.flatten(asides):
-                on_host = backend.to_numpy(asides)
-                each = [
-                    keras.tree.map_structure(lambda a, k=k: a[k], on_host)
-                    for k in range(len(block))
-                ]
-            yield sums, client_ids, each
-
-    def _blocks(self, broadcast: Any, cohort: Any) -> Iterator[list[int]]:
         limit = self._max_lanes or lane_limit(
             broadcast.trainable, broadcast.non_trainable
         )
         sizes = [cohort.num_examples(i) for i in range(len(cohort))]
         for members in _groups(sizes):
-            for i in range(0, len(members), limit):
-                yield members[i : i + limit]
+            for start in range(0, len(members), limit):
+                block = members[start : start + limit]
+                clients = [cohort.read(i) for i in block]
+                ids = [client.id for client in clients]
+                with naming(ids):
+                    sums, asides = self._run_block(
+                        broadcast, clients, [seeds[i] for i in block]
+                    )
+                # Lanes that were added stand at the end.
+                if self._program.stacked:
+                    sums = (_rows(sums[0], slice(len(ids))), *sums[1:])
+                each: Any = ()
+                if keras.tree.flatten(asides):
+                    asides = backend.to_numpy(asides)
+                    each = [_rows(asides, k) for k in range(len(ids))]
+                yield sums, ids, each
 
     def _run_block(self, broadcast, clients, seeds):
         sizes = [c.num_examples for c in clients]
-        offsets = np.cumsum([0, *sizes])
+        offsets = np.cumsum([0, *sizes], dtype=np.int32)
         passes = [
             [
-                [positions + np.int32(offset) for positions in batches]
+                [positions + offset for positions in batches]
                 for batches in self._program.passes(size, seed)
             ]
             for seed, size, offset in zip(seeds, sizes, offsets, strict=False)
@@ -128,34 +115,38 @@ class _Runner:
         data = keras.tree.map_structure(
             lambda *arrays: np.concatenate(arrays), *[c.data for c in clients]
         )
-        words = np.stack([seed_words(seed) for seed in seeds])
         states = keras.tree.map_structure(
             lambda *arrays: np.stack(arrays), *[c.state for c in clients]
         )
-        num_examples = np.asarray(sizes, np.int32)
-        real = np.ones(len(clients), bool)
+        of_lanes = (
+            np.asarray(sizes, np.int32),
+            np.stack([seed_words(seed) for seed in seeds]),
+            np.ones(len(clients), bool),
+            states,
+        )
         phases = [
-            (steps, phase)
-            for steps, batches in zip(
-                self._steps, zip(*passes, strict=True), strict=True
-            )
-            for phase in _phases(list(batches))
+            (run, phase)
+            for run, *batches in zip(self._passes, *passes, strict=True)
+            for phase in _phases(batches)
         ]
-        uniform = all(p.lanes is None and p.active is None for _, p in phases)
-        grow = _step_up if self._rounds_up and not uniform else int
+        uniform = all(len(p.lanes) == len(p.active) == 0 for _, p in phases)
+        # XLA compiles every new shape anew, so lengths that differ from round
+        # to round are rounded up there. TensorFlow's graphs don't care.
+        grow = int if backend.LOOPS_IN_GRAPH or uniform else _step_up
         # TensorFlow's rule for adding a convolution's bias confuses a single
         # lane with none: there are always two.
         width = max(2, grow(len(clients)))
         if width > len(clients) or grow is _step_up:
-            phases = [(s, _wider(phase, width, grow)) for s, phase in phases]
-            rows = grow(int(offsets[-1]))
-            data = keras.tree.map_structure(lambda a: _pad(a, rows), data)
-            words, num_examples, real, states = keras.tree.map_structure(
-                lambda a: _pad(a, width), (words, num_examples, real, states)
+            phases = [(run, _wider(p, width, grow)) for run, p in phases]
+            length = grow(int(offsets[-1]))
+            data = keras.tree.map_structure(lambda a: _pad(a, length), data)
+            of_lanes = keras.tree.map_structure(
+                lambda a: _pad(a, width), of_lanes
             )
+        num_examples, words, real, states = of_lanes
         carry = self._start(broadcast, words, states)
-        for steps, phase in phases:
-            carry = steps(broadcast, carry, data, phase)
+        for run, phase in phases:
+            carry = run(broadcast, carry, data, *phase)
         return self._finish(broadcast, carry, num_examples, words, real, states)
 
     # Compiled.
@@ -174,22 +165,22 @@ class _Runner:
 
     def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
         accepted, asides = backend.vmap(
-            lambda c, n, w, s: ended(self._program, broadcast, c, n, w, s)
+            lambda *lane: ended(self._program, broadcast, *lane)
         )(carry, num_examples, words, states)
         counts = ops.logical_and(real, accepted.finite)
 
         def keep(a):
-            mask = ops.reshape(counts, (-1,) + (1,) * (len(a.shape) - 1))
-            return ops.where(mask, a, ops.zeros_like(a))
+            return where_rows(counts, a, ops.zeros_like(a))
 
         def add(a):
             return ops.sum(keep(a), axis=0)
 
-        reduce = keep if self._program.stacked else add
         num_clients = ops.cast(counts, "int32")
         rejected = ops.logical_and(real, ops.logical_not(counts))
         sums = (
-            keras.tree.map_structure(reduce, accepted.summand),
+            keras.tree.map_structure(
+                keep if self._program.stacked else add, accepted.summand
+            ),
             keras.tree.map_structure(add, accepted.metrics),
             ops.sum(num_clients),
             ops.sum(num_clients * num_examples),
@@ -198,58 +189,42 @@ class _Runner:
         return sums, asides
 
 
-class _Steps:
-    """Compiled steps of one kind, in lanes."""
+def _compiled_phase(step: Callable[..., Any]) -> Callable[..., Any]:
+    """`(broadcast, carry, data, *phase) -> carry`, of a step of one client."""
 
-    def __init__(self, step: Callable[..., Any]):
-        self._one = step
-        self._all = backend.jit(self._all_fn, free=(1, 2), loose=(3,))
-        self._masked = backend.jit(self._masked_fn, free=(1, 2), loose=(3, 4))
-        self._some = backend.jit(self._some_fn, free=(1, 2), loose=(3, 4))
+    def run(broadcast, carry, data, positions, lanes, active):
+        def body(number, carry):
+            rows = positions[:, number]
+            batch = keras.tree.map_structure(
+                lambda a: ops.take(a, rows, axis=0), data
+            )
+            taken = backend.vmap(lambda c, b: step(broadcast, c, b))(
+                carry, batch
+            )
+            if isinstance(active, tuple):
+                return taken
+            mask = active[:, number]
+            return keras.tree.map_structure(
+                lambda new, old: where_rows(mask, new, old), taken, carry
+            )
 
-    def __call__(self, broadcast, carry, data, phase: _Phase):
-        lanes, positions, active = phase
-        if lanes is not None:
-            return self._some(broadcast, carry, data, positions, lanes)
-        if active is not None:
-            return self._masked(broadcast, carry, data, positions, active)
-        return self._all(broadcast, carry, data, positions)
-
-    def _step(self, broadcast, carry, data, positions):
-        batch = keras.tree.map_structure(
-            lambda a: ops.take(a, positions, axis=0), data
-        )
-        step = backend.vmap(lambda c, b: self._one(broadcast, c, b))
-        return step(carry, batch)
-
-    def _all_fn(self, broadcast, carry, data, positions):
-        def body(step, carry):
-            return self._step(broadcast, carry, data, positions[:, step])
-
-        return backend.loop(ops.shape(positions)[1], body, carry)
-
-    def _masked_fn(self, broadcast, carry, data, positions, active):
-        def body(step, carry):
-            taken = self._step(broadcast, carry, data, positions[:, step])
-
-            def choose(new, old):
-                mask = ops.reshape(
-                    active[:, step], (-1,) + (1,) * (len(new.shape) - 1)
-                )
-                return ops.where(mask, new, old)
-
-            return keras.tree.map_structure(choose, taken, carry)
-
-        return backend.loop(ops.shape(positions)[1], body, carry)
-
-    def _some_fn(self, broadcast, carry, data, positions, lanes):
-        part = keras.tree.map_structure(
-            lambda a: ops.take(a, lanes, axis=0), carry
-        )
-        part = self._all_fn(broadcast, part, data, positions)
+        part = carry
+        if not isinstance(lanes, tuple):
+            part = keras.tree.map_structure(
+                lambda a: ops.take(a, lanes, axis=0), carry
+            )
+        part = backend.loop(ops.shape(positions)[1], body, part)
+        if isinstance(lanes, tuple):
+            return part
         return keras.tree.map_structure(
             lambda a, p: ops.scatter_update(a, lanes[:, None], p), carry, part
         )
+
+    return backend.jit(run, free=(1, 2), loose=(3, 4, 5))
+
+
+def _rows(tree: Any, rows: Any) -> Any:
+    return keras.tree.map_structure(lambda a: a[rows], tree)
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
@@ -261,15 +236,15 @@ def _groups(sizes: Sequence[int]) -> list[list[int]]:
 
 
 def num_vector_steps(
-    sizes: Sequence[int], lengths: Mapping[int, Sequence[int]]
+    sizes: Sequence[int], lengths: Callable[[int], Sequence[int]]
 ) -> int:
     """How many steps clients of such sizes take, with all lanes as one.
 
-    `lengths` has a client's batches for each size.
+    `lengths` gives those of a client's batches for a size.
     """
     total = 0
     for members in _groups(sizes):
-        lanes = [lengths[size] for size in {sizes[i] for i in members}]
+        lanes = [lengths(size) for size in {sizes[i] for i in members}]
         full = max((n for lane in lanes for n in lane), default=0)
         total += max(sum(n == full for n in lane) for lane in lanes)
         # Smaller batches come at the ends of epochs, each size by itself.
@@ -308,26 +283,21 @@ def _phases(batches: list[list[np.ndarray]]) -> list[_Phase]:
                 if run:
                     positions[lane, : len(run)] = run
                     active[lane, : len(run)] = True
-            phases.append(
-                _Phase(None, positions, None if active.all() else active)
-            )
+            everyone = active.all()
+            phases.append(_Phase(positions, (), () if everyone else active))
         by_size = collections.defaultdict(list)
         for lane, queue in enumerate(queues):
             if queue:
                 by_size[len(queue[0])].append(lane)
         for _, lanes in sorted(by_size.items()):
             positions = np.stack([queues[i].popleft() for i in lanes])[:, None]
-            everyone = len(lanes) == len(queues)
-            if len(lanes) == 1 and not everyone:
+            if len(lanes) == len(queues):
+                phases.append(_Phase(positions))
+                continue
+            if len(lanes) == 1:
                 # Twice the same lane, written twice: never a single one.
                 lanes, positions = lanes * 2, np.repeat(positions, 2, axis=0)
-            phases.append(
-                _Phase(
-                    None if everyone else np.asarray(lanes, np.int32),
-                    positions,
-                    None,
-                )
-            )
+            phases.append(_Phase(positions, np.asarray(lanes, np.int32)))
     return phases
 
 
@@ -338,24 +308,24 @@ def _take_full(queue: collections.deque, full: int) -> list[np.ndarray]:
     return run
 
 
-def _wider(phase: _Phase, lanes: int, grow: Callable[[int], int]) -> _Phase:
+def _wider(phase: _Phase, width: int, grow: Callable[[int], int]) -> _Phase:
     """A phase with more lanes and steps, whose results are thrown away.
 
     Few programs then serve many rounds, where every length is a program of its
     own. No example is ever added to a batch.
     """
-    positions, active = phase.positions, phase.active
-    if phase.lanes is not None:
+    positions, lanes, active = phase
+    if len(lanes):
         # The first lane again: it computes and writes the same twice.
-        repeat = np.zeros(grow(len(phase.lanes)), np.int64)
-        repeat[: len(phase.lanes)] = np.arange(len(phase.lanes))
-        return _Phase(phase.lanes[repeat], positions[repeat], None)
+        repeat = np.zeros(grow(len(lanes)), np.int64)
+        repeat[: len(lanes)] = np.arange(len(lanes))
+        return _Phase(positions[repeat], np.asarray(lanes)[repeat])
     count, steps, size = positions.shape
-    wide = np.zeros((lanes, grow(steps), size), np.int32)
+    wide = np.zeros((width, grow(steps), size), np.int32)
     mask = np.zeros(wide.shape[:2], bool)
     wide[:count, :steps] = positions
-    mask[:count, :steps] = True if active is None else active
-    return _Phase(None, wide, mask)
+    mask[:count, :steps] = active if len(active) else True
+    return _Phase(wide, (), mask)
 
 
 def _pad(array: np.ndarray, length: int) -> np.ndarray:

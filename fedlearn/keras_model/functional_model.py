@@ -56,18 +56,14 @@ class FunctionalModel:
                 model, self.roles.state
             )
             self.roles = self.roles.with_frozen_state()
-        non_trainable = model.non_trainable_variables
         self._state, self._local, self._frozen = (
-            [non_trainable[i] for i in positions]
-            for positions in (
-                self.roles.state,
-                self.roles.local,
-                self.roles.frozen,
-            )
+            [model.non_trainable_variables[i] for i in positions]
+            for positions in self.roles[:3]
         )
         self._trial = ModelTrial(self)
         self._labels = LabelCheck(model)
-        self._no_examples: tuple | None = None
+        # Arrays without rows that the model takes; None before `build`.
+        self.no_examples: tuple | None = None
 
     @property
     def metrics_variables(self) -> list[keras.Variable]:
@@ -89,23 +85,19 @@ class FunctionalModel:
 
     def values(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Copies of what the model holds now: trainable, non-trainable."""
-        trainable, non_trainable = (
-            [np.array(ops.convert_to_numpy(v.value), copy=True) for v in group]
-            for group in (
-                self.model.trainable_variables,
-                self.model.non_trainable_variables,
-            )
+
+        def copies(variables):
+            return [np.array(ops.convert_to_numpy(v.value)) for v in variables]
+
+        return (
+            copies(self.model.trainable_variables),
+            copies(self.model.non_trainable_variables),
         )
-        return trainable, non_trainable
 
     # Before anything is compiled.
 
     def build(self, spec: tuple) -> None:
-        """Creates the metrics, and checks the model, without any example.
-
-        `spec` is as `FederatedDataset.element_spec`. Raises ValueError if the
-        model can't be run on such examples.
-        """
+        """As `prepare`, by a `FederatedDataset.element_spec` alone."""
         batch = keras.tree.map_structure(_one_row, tuple(spec))
         self._trial.run_on_shapes(batch, "`spec`")
         self._see(batch)
@@ -124,15 +116,10 @@ class FunctionalModel:
             self._labels.check(batch, outputs, client_id)
 
     def _see(self, batch: tuple) -> None:
-        if self._no_examples is None:
-            self._no_examples = keras.tree.map_structure(
+        if self.no_examples is None:
+            self.no_examples = keras.tree.map_structure(
                 lambda a: np.zeros((0, *a.shape[1:]), a.dtype), batch
             )
-
-    @property
-    def no_examples(self) -> tuple | None:
-        """Arrays without rows that the model takes; None before `build`."""
-        return self._no_examples
 
     # Pure functions.
 
@@ -175,22 +162,13 @@ class FunctionalModel:
         batch: tuple,
         training: bool = True,
         optimizer: Any = None,
-        optimizer_values: Sequence[Any] = (),
+        optimizer_values: Sequence[Any] | None = None,
     ) -> tuple[Any, Variables]:
-        """The loss of a batch, and the variables after it.
+        """The loss of a batch at `trainable`, and the variables after it.
 
-        Args:
-            trainable: What the gradient is taken with respect to; replaces
-                `variables.trainable`.
-            variables: The values before the batch.
-            frozen: Values of the frozen variables, `roles.frozen` in order.
-            batch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
-            training: The mode in which layers are called.
-            optimizer: Scales the loss where it asks for that (mixed
-                precision in float16), at `optimizer_values`.
-
-        `trainable` of the result is new only where the backend's own `fit`
-        keeps what a layer assigns to its trainable weights.
+        An `optimizer` scales it where it asks for that (mixed precision in
+        float16). `trainable` of the result is new only where the backend's own
+        `fit` keeps what a layer assigns to its trainable weights.
         """
         weights = self.model.trainable_variables
         changing = (self._state, self._local, self.metrics_variables)
@@ -200,7 +178,7 @@ class FunctionalModel:
             (self._frozen, frozen),
         ]
         if optimizer is not None:
-            pairs.append((optimizer.variables, list(optimizer_values)))
+            pairs.append((optimizer.variables, list(optimizer_values or ())))
         mapping = [p for pair in pairs for p in zip(*pair, strict=True)]
         with (
             _AssigningScope(mapping, weights) as scope,

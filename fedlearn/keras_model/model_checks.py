@@ -80,7 +80,11 @@ _ON_TENSORFLOW = (
 
 def refusal(model: keras.Model, batch: tuple, whose: str) -> str:
     """Why a model can't take examples, as far as their shapes tell."""
-    expected, output, loss = input_shape(model), output_shape(model), model.loss
+    expected: Any = getattr(
+        model, "input_shape", "not known (a subclassed model)"
+    )
+    output: Any = getattr(model, "output_shape", None)
+    loss = model.loss
     what, hint = "examples", ""
     if _is_shape(expected) and not _fits(batch[0], expected):
         what = "inputs"
@@ -96,8 +100,13 @@ def refusal(model: keras.Model, batch: tuple, whose: str) -> str:
         elif str(name).startswith("categorical_") and not one_hot:
             what = "labels"
             hint = "Integer labels: `sparse_categorical_crossentropy`. "
+    found = ", ".join(
+        f"{name} is "
+        f"{keras.tree.map_structure(lambda a: f'{a.shape} {a.dtype}', part)}"
+        for name, part in zip(("x", "y", "sample_weight"), batch, strict=False)
+    )
     return (
-        f"The model can't be run on the {what} of {whose}: {describe(batch)}. "
+        f"The model can't be run on the {what} of {whose}: {found}. "
         f"The model's input shape is {expected}, its output shape {output} "
         f"(None is the batch), its loss {loss!r}. {hint}Change the clients' "
         "arrays (`dataset.map(fn)`), or the model's input, output or loss."
@@ -118,22 +127,3 @@ def _fits(array: Any, expected: tuple) -> bool:
             for a, b in zip(array.shape[1:], expected[1:], strict=True)
         )
     )
-
-
-def describe(batch: tuple) -> str:
-    """Shapes and dtypes of a client's arrays, for an error."""
-    return ", ".join(
-        f"{name} is "
-        f"{keras.tree.map_structure(lambda a: f'{a.shape} {a.dtype}', part)}"
-        for name, part in zip(("x", "y", "sample_weight"), batch, strict=False)
-    )
-
-
-def input_shape(model: keras.Model) -> Any:
-    """The model's input shape, or why there is none, for an error."""
-    return getattr(model, "input_shape", "not known (a subclassed model)")
-
-
-def output_shape(model: keras.Model) -> Any:
-    """The model's output shape; None where Keras knows none."""
-    return getattr(model, "output_shape", None)

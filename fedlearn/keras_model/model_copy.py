@@ -91,7 +91,22 @@ def _uncompiled(model: keras.Model) -> Iterator[None]:
             part.compiled = True
 
 
-def refresh(model: keras.Model) -> None:
+def assign(
+    model: keras.Model, trainable: list[Any], non_trainable: list[Any]
+) -> None:
+    """Gives a model's variables values, and layers what they make of them."""
+    pairs = [
+        *zip(model.trainable_variables, trainable, strict=True),
+        *zip(model.non_trainable_variables, non_trainable, strict=True),
+    ]
+    for variable, value in pairs:
+        # A copy: on JAX Keras's own `fit` and `evaluate` give away the
+        # buffers of the model's variables, and with them the state's.
+        variable.assign(ops.copy(value))
+    _refresh(model)
+
+
+def _refresh(model: keras.Model) -> None:
     """Makes anew what layers have computed of their variables' values.
 
     As a file would: a Normalization layer computes with a copy of the mean and

@@ -168,7 +168,7 @@ def _batch_size(model: keras.Model, batch: tuple) -> int:
     inputs = keras.tree.flatten(getattr(model, "inputs", None))
     if inputs and inputs[0] is not None and inputs[0].shape[0] is not None:
         return inputs[0].shape[0]  # the model takes no other
-    output = keras.tree.flatten(model_checks.output_shape(model))
+    output = keras.tree.flatten(getattr(model, "output_shape", None))
     used = {d for a in keras.tree.flatten(batch) for d in a.shape[1:]}
     used |= {d for d in output if isinstance(d, int)}
     return next(n for n in range(2, len(used) + 3) if n not in used)

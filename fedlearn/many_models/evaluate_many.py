@@ -8,7 +8,7 @@ import numpy as np
 from fedlearn import backend, checks, executors
 from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.clients.cohort import Cohort
-from fedlearn.evaluation import evaluate_values
+from fedlearn.evaluation import client_weights, evaluate_values, given_or_last
 from fedlearn.executors import model_work
 from fedlearn.executors.auto import Auto
 from fedlearn.executors.vectorized import Vectorized, lane_limit
@@ -118,7 +118,7 @@ def evaluate_many(
         cohort = Cohort(data, lead.functional)
         for process in [found[i].process for i in members]:
             if process is not None:
-                process._check_class_names(cohort)
+                process.cohort(data)  # refuses classes numbered otherwise
         some = _evaluate(
             [found[i] for i in members],
             cohort,
@@ -161,9 +161,9 @@ def _model(name: str, model: Any) -> _Model:
     process, state = model if isinstance(model, tuple) else (model, None)
     try:
         if isinstance(process, LearningProcess):
-            state = process._given_or_last(state)
+            state = given_or_last(process, state)
             weights = (list(state.trainable), list(state.non_trainable))
-            own = process._weights_of(state)
+            own = client_weights(process, state)
             functional = process.functional_model
             return _Model(name, functional, weights, own, process)
         functional = FunctionalModel(model)
@@ -220,7 +220,7 @@ def _evaluate(
     return [
         evaluate_values(
             lead.functional,
-            *model.weights,
+            model.weights,
             cohort.part([int(i) for i in np.flatnonzero(mine)]),
             per_client=True,
             batch_size=batch_size,

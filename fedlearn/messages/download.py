@@ -24,12 +24,16 @@ class Download:
                     f"{type(encoder).__name__}: a broadcast has no sum to add "
                     "noise to, keeps nothing, and has messages of one length."
                 )
-        self._chain = Chain(encoders).build(spec)
-        self._encode = backend.jit(self._encode_fn)
+        chain = self._chain = Chain(encoders).build(spec)
+
+        def params(seed):
+            return chain.params(chain.init(), seed)
+
+        self._encode = backend.jit(
+            lambda weights, seed: chain.encode(weights, params(seed), seed)[0]
+        )
         self._decode = backend.jit(
-            lambda encoded, seed: self._chain.decode(
-                encoded, self._params(seed)
-            )
+            lambda encoded, seed: chain.decode(encoded, params(seed))
         )
 
     def send(self, weights: Arrays, seed: np.ndarray) -> Any:
@@ -39,7 +43,7 @@ class Download:
         """
         if not self._chain.encoders:
             return weights
-        encoded = backend.to_numpy(self._encode(weights, seed))
+        encoded = backend.to_numpy(self._encode(list(weights), seed))
         return {"encoded": self._chain.to_wire(encoded), "seed": seed}
 
     def receive(self, sent: Any) -> Arrays:
@@ -50,12 +54,3 @@ class Download:
             sent["encoded"], self._chain.encoded_spec()
         )
         return list(self._decode(encoded, sent["seed"]))
-
-    def _params(self, seed):
-        return self._chain.params(self._chain.init(), seed)
-
-    def _encode_fn(self, weights, seed):
-        encoded, *_ = self._chain.encode(
-            list(weights), self._params(seed), seed
-        )
-        return encoded

@@ -87,16 +87,9 @@ def check_updates(
 ) -> bool:
     """Raises ValueError for metrics that aren't sums over a batch's examples.
 
-    Args:
-        update: What a batch does to the metrics' variables.
-        variables: The variables.
-        names: By the id of each variable that is to be checked, its metric's
-            name.
-        batch: A pytree of arrays with at least four rows, which should differ.
-
-    Returns:
-        Whether anything could be learned: False if what comes out isn't
-        finite.
+    `names` has those of the metrics to check by the ids of their variables;
+    the batch at least four rows, which should differ. Returns whether anything
+    could be learned: False if what comes out isn't finite.
     """
     zeros = [np.zeros(v.shape, v.dtype) for v in variables]
 

@@ -16,9 +16,9 @@ class _Adaptive(keras.optimizers.Optimizer):
         self,
         learning_rate: Any,
         beta_1: float,
-        epsilon: float,
-        initial_accumulator_value: float | None,
-        name: str | None,
+        epsilon: float = 1e-3,
+        initial_accumulator_value: float | None = None,
+        name: str | None = None,
         **kwargs: Any,
     ):
         if name is None:  # of FedAdam fed_adam
@@ -126,19 +126,10 @@ class FedAdagrad(_Adaptive):
         self,
         learning_rate: Any = 0.01,
         beta_1: float = 0.0,
-        epsilon: float = 1e-3,
-        initial_accumulator_value: float | None = None,
-        name: str | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            learning_rate,
-            beta_1,
-            epsilon,
-            initial_accumulator_value,
-            name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, beta_1, *args, **kwargs)
 
     def _change(self, velocity, square):
         return square
@@ -158,17 +149,12 @@ class FedAdam(_Adaptive):
     elsewhere.
 
     Args:
-        learning_rate: As in `FedAdagrad`, as are all arguments without a word.
-        beta_1: Float in [0, 1). Decay of the first moment `m`.
+        learning_rate: As in `FedAdagrad`.
+        beta_1: As in `FedAdagrad`.
         beta_2: Float in [0, 1). Decay of the second moment `v`; 0.99 in the
             paper's experiments.
-        epsilon: Positive float.
-        initial_accumulator_value: Float, at least 0, or None.
-        name: Name of the optimizer.
-        **kwargs: As in every Keras optimizer.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+        *args: The others, as in `FedAdagrad`, in that order.
+        **kwargs: The others by name.
 
     Example:
 
@@ -184,19 +170,10 @@ class FedAdam(_Adaptive):
         learning_rate: Any = 0.01,
         beta_1: float = 0.9,
         beta_2: float = 0.99,
-        epsilon: float = 1e-3,
-        initial_accumulator_value: float | None = None,
-        name: str | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            learning_rate,
-            beta_1,
-            epsilon,
-            initial_accumulator_value,
-            name,
-            **kwargs,
-        )
+        super().__init__(learning_rate, beta_1, *args, **kwargs)
         self.beta_2 = _checked_beta("beta_2", beta_2)
 
     def _change(self, velocity, square):

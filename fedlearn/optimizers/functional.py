@@ -193,12 +193,8 @@ def fresh_optimizer(
 
     From its configuration, and what that doesn't say: which variables
     `exclude_from_weight_decay` named (`new_variables` stand for `variables`, in
-    order), and numbers and texts that were set as attributes.
-
-    Args:
-        rate: The copy's learning rate; None for that of the optimizer.
-        stateless: Whether the copy takes `stateless_apply` where Keras's own
-            doesn't.
+    order), and numbers and texts that were set as attributes; with a learning
+    `rate`, and with a `stateless_apply` that assigns nothing, if wanted.
 
     >>> kernel, bias = keras.Variable([1.0]), keras.Variable([1.0])
     >>> source = keras.optimizers.SGD(weight_decay=0.1)

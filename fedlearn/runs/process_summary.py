@@ -1,7 +1,7 @@
 """What a process is and what its rounds take, as a table."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fedlearn import serialization, training
@@ -14,17 +14,53 @@ if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
 
 
-def lines(
+def summary(
     process: "LearningProcess",
     data: Any = None,
     rounds: int | None = None,
     clients_per_round: int | None = None,
     sampler: Sampler | None = None,
-) -> Iterator[str]:
-    """What `LearningProcess.summary` prints."""
-    yield type(process).__name__
+    print_fn: Callable[[str], Any] = print,
+) -> None:
+    """Prints what the process is and what its rounds take.
+
+    Model and parameters, what clients compute, how updates are put together,
+    and the bytes that a client sends and gets in a round, measured on messages
+    of its own; with `data`, also who takes part and epsilon. Nothing is
+    trained.
+
+    Args:
+        data: As for `fit`; one client is read.
+        rounds: After how many rounds epsilon is told; None for one.
+        clients_per_round: As for `fit`.
+        sampler: As for `fit`.
+        print_fn: What each line is given to.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import fedlearn as fl
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2,)), keras.layers.Dense(1)], name="line")
+    >>> model.compile(keras.optimizers.SGD(0.1), "mse")
+    >>> client = (np.ones((4, 2), "float32"), np.ones((4, 1), "float32"))
+    >>> fl.FederatedAveraging(
+    ...     model, fl.LocalTraining(epochs=5), aggregator="median"
+    ... ).summary([client, client], print_fn=lambda line: print(line[:60]))
+    FederatedAveraging
+      model            Sequential 'line', 3 parameters, 3 of the
+      client           LocalTraining(epochs=5)
+      its optimizer    SGD(learning_rate=0.1)
+      aggregator       Median()
+      server optimizer SGD(learning_rate=1.0)
+      clients are run  Vectorized(max_lanes=None) with 4 clients
+      a client sends   136 B a round
+      a client gets    92 B a round
+      take part        all 2 clients in every round
+    """
+    print_fn(type(process).__name__)
     for name, text in _facts(process, data, rounds, clients_per_round, sampler):
-        yield f"  {name:<17}{text}"
+        print_fn(f"  {name:<17}{text}")
 
 
 def _facts(process, data, rounds, clients_per_round, sampler):

@@ -432,7 +432,7 @@ def test_poisson_batches_have_the_right_length_on_average():
 
 def test_no_drawn_row_is_left_out_where_lengths_are_rounded():
     process = process_of(ExampleDP(1.0, 1.0), batch_size=30)
-    steps = Steps(process.program)
+    steps = Steps(process.program, process.program.step)
     lengths = [steps._size(n, ()) for n in range(100)]
     assert all(length >= max(n, 1) for n, length in enumerate(lengths))
     assert all(length - n <= 8 for n, length in enumerate(lengths))
@@ -490,9 +490,8 @@ def test_local_training_refuses_what_contradicts():
 
 
 def test_the_vectorized_executor_is_refused():
-    process = process_of(ExampleDP(1.0, 1.0), executor="vectorized")
     with pytest.raises(ValueError, match=r"random lengths.*sequential"):
-        process.next(process.initialize(), [zoo.line(4)])
+        process_of(ExampleDP(1.0, 1.0), executor="vectorized")
 
 
 class _AddsLoss(layers.Layer):

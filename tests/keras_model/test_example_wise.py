@@ -231,7 +231,7 @@ def test_a_batch_is_filled_to_less_than_twice_its_length(length):
         batch_size, per_example = 500, False
         step = staticmethod(lambda *args: None)
 
-    steps = Steps(Program())
+    steps = Steps(Program(), Program.step)
     steps._can_pad = lambda data: True
     assert length <= steps._size(length, ()) < 2 * length
 
