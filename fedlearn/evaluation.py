@@ -153,11 +153,11 @@ def client_weights(
         and type(algorithm).own_model is Algorithm.own_model
     ):
         return None
-    fresh = backend.to_numpy(process.program.fresh(state))
+    state_of = process._state_of(state, state)
     shared = Shared(*personal.shared_of(state))
 
     def weights_of(client_id):
-        kept = state.client_states.get(client_id, fresh)
+        kept = state_of(client_id)
         own, mine = keras.tree.map_structure(
             ops.convert_to_tensor,
             (

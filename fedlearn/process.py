@@ -545,10 +545,7 @@ class LearningProcess(Configurable):
             clients: As for `next`.
         """
         received = self.receive(broadcast)
-        fresh = backend.to_numpy(self.program.fresh(received))
-        cohort = self.cohort(
-            clients, lambda i: state.client_states.get(i, fresh)
-        )
+        cohort = self.cohort(clients, self._state_of(state, received))
         self._class_names = cohort.class_names or self._class_names
         client_seeds = [self.client_seed(state, i) for i in cohort.ids]
         return self._run_cohort(received, cohort, client_seeds)
@@ -645,7 +642,15 @@ class LearningProcess(Configurable):
     @property
     def client_state(self) -> ClientState:
         """What a client keeps that is seen first."""
-        return backend.to_numpy(self.program.fresh(self.initialize()))
+        initial = Received(*self._initial_values, (), ())
+        return backend.to_numpy(self.program.fresh(initial))
+
+    def _state_of(
+        self, state: ServerState, sent: ServerState | Received
+    ) -> Callable[[str], Any]:
+        """From client ids to what is kept; of what is `sent` by new ones."""
+        fresh = backend.to_numpy(self.program.fresh(sent))
+        return lambda client_id: state.client_states.get(client_id, fresh)
 
     def _server_step_fn(self, state, params, sums, noise):
         summand, metrics, num_clients, num_examples, num_rejected = sums
