@@ -1,6 +1,7 @@
 """Federated algorithms by their papers' names, one a file."""
 
 from fedlearn.algorithms.agnosticfedavg import AgnosticFedAvg
+from fedlearn.algorithms.apfl import APFL
 from fedlearn.algorithms.ditto import Ditto
 from fedlearn.algorithms.fedadagrad import FedAdagrad
 from fedlearn.algorithms.fedadam import FedAdam
@@ -21,6 +22,7 @@ from fedlearn.algorithms.scaffold import Scaffold
 from fedlearn.clients.algorithm import Algorithm
 
 __all__ = [
+    "APFL",
     "AgnosticFedAvg",
     "Algorithm",
     "Ditto",

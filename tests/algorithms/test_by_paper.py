@@ -103,6 +103,7 @@ def test_momentum_is_hsu_s():
             {"personal": ["BatchNormalization"]},
         ),
         (lambda m: A.FedBN(m, aggregator="median"), {}),
+        (lambda m: A.APFL(m, alpha=0.3), {"alpha": 0.3}),
         (lambda m: A.Ditto(m, strength=0.3), {"strength": 0.3}),
         (
             lambda m: A.FedRep(m, personal="BatchNormalization", head_steps=3),
