@@ -38,6 +38,13 @@ _CONSTANTS = (
 )
 
 
+_KEEPS_VARIABLES = (
+    keras.Layer,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+)
+
+
 def identity(
     process: "LearningProcess",
     data: FederatedDataset,
@@ -90,7 +97,10 @@ def identity(
 
 
 def of_model(model: keras.Model) -> dict[str, Any]:
-    """What decides a model's metrics, but weights and their initializers."""
+    """What decides a model's metrics, but weights and their initializers.
+
+    A model whose code refers to variables beside its own is like no other.
+    """
 
     def without_initializers(value: Any) -> Any:
         if isinstance(value, list):
@@ -103,7 +113,10 @@ def of_model(model: keras.Model) -> dict[str, Any]:
             if not key.endswith("initializer")
         }
 
-    return without_initializers(describe(_model_parts(model)))
+    described = without_initializers(describe(_model_parts(model)))
+    if '"outside"' in json.dumps(described):
+        described["outside"] = id(model)
+    return described
 
 
 def versions() -> dict[str, str]:
@@ -245,6 +258,7 @@ class _Description:
             "defaults": [*given[0], *given[1].items()],
             "closure": _told_of(closure, closure),
             "uses": _told_of(space, names),
+            "outside": [*_outside(closure, closure), *_outside(space, names)],
         }
         return {
             "function": function.__name__,
@@ -275,8 +289,13 @@ class _Description:
                 if name in used
                 or (_is_own(part) and not isinstance(value, keras.Model))
             }
-        held = _told_of(attributes, attributes)
-        return {**described, **({"holds": self.of(held)} if held else {})}
+        parts: dict[str, Any] = {"holds": _told_of(attributes, attributes)}
+        if not isinstance(value, _KEEPS_VARIABLES):
+            parts["outside"] = _outside(attributes, attributes)
+        return {
+            **described,
+            **{name: self.of(part) for name, part in parts.items() if part},
+        }
 
 
 def _model_parts(model: keras.Model) -> dict[str, Any]:
@@ -369,6 +388,12 @@ def _members(cls: type) -> dict[str, Any]:
 
 def _told_of(space: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {n: space[n] for n in sorted(names) if _is_told(space.get(n))}
+
+
+def _outside(space: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Of what values aren't told: variables, and layers for their weights."""
+    kinds = (keras.Variable, keras.Layer)
+    return [n for n in sorted(names) if isinstance(space.get(n), kinds)]
 
 
 def _is_told(value: Any) -> bool:

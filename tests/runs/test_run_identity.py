@@ -418,6 +418,18 @@ def test_weights_that_are_trained_are_no_difference_wherever_they_are_met():
     assert run_identity.differences(identity(0.0), identity(1.0)) == []
 
 
+def test_models_that_refer_to_other_variables_are_not_alike():
+    def described(loss):
+        model = zoo.regression()
+        model.compile("sgd", loss)
+        return run_identity.of_model(model)
+
+    one, two = keras.Variable(1.0), keras.Variable(2.0)
+    assert described(weighted(1.0)) == described(weighted(1.0))
+    assert described(weighted(one)) != described(weighted(two))
+    assert described(Forgetful(one)) != described(Forgetful(two))
+
+
 def test_names_of_layers_and_initial_weights_are_no_difference():
     was = describe()
     assert run_identity.differences(was, describe(name="another")) == []
