@@ -19,6 +19,7 @@ To train and evaluate:
     FederatedDataset    clients and their examples: `from_dataframe`, ...
     evaluate            metrics of any compiled Keras model over clients
     evaluate_many       which of many models is best, or can't be told
+    search              hyper-parameters, by successive halving
 
 Parts to choose from:
 
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from fedlearn.data.federated_dataset import FederatedDataset
     from fedlearn.evaluation import evaluate
     from fedlearn.many_models.evaluate_many import evaluate_many
+    from fedlearn.many_models.search import search
     from fedlearn.messages.broadcast import Broadcast
     from fedlearn.messages.server_state import ServerState
     from fedlearn.messages.update import Update
@@ -113,6 +115,7 @@ _DEFINED_IN = {
     "Update": "fedlearn.messages.update",
     "evaluate": "fedlearn.evaluation",
     "evaluate_many": "fedlearn.many_models.evaluate_many",
+    "search": "fedlearn.many_models.search",
 }
 
 __all__ = [
@@ -143,6 +146,7 @@ __all__ = [
     "plot",
     "privacy",
     "samplers",
+    "search",
     "seeds",
     "testing",
 ]

@@ -51,6 +51,25 @@ def test_one_level_down(names):
     assert names["metrics"]["statistics"]["accuracy"]["mean"] > 0
 
 
+def test_many_models(names):
+    exec(
+        "models = {}\n"
+        "for name in 'ab':\n"
+        "    models[name] = fl.models.digits_cnn(seed=ord(name))\n"
+        "    models[name].compile(loss='sparse_categorical_crossentropy')\n"
+        "def build(learning_rate, epochs):\n"
+        "    model.compile(keras.optimizers.SGD(learning_rate), model.loss)\n"
+        "    return model, fl.LocalTraining(batch_size=10, epochs=epochs)\n",
+        names,
+    )
+    few = {"clients_per_model=50": "clients_per_model=10"}
+    exec(block("comparison =", **few), names)
+    assert names["comparison"].num_clients == {"a": 10, "b": 10}
+    few = {"budget=2000": "budget=240", "[0.01, 0.1, 1.0]": "[0.01, 0.1]"}
+    exec(block("found =", **few), names)
+    assert names["found"].best["learning_rate"] == 0.1
+
+
 def test_privacy(names):
     exec(block("fl.FederatedAveraging(\n"), names)
 

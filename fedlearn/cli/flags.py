@@ -37,7 +37,8 @@ def define(help_text: str) -> absl_flags.FlagValues:
     """The flags that a help lists: `--name=DEFAULT`, `--name=WHAT`, `--name`.
 
     What is in capitals is no default, but what to write; `--[no]name` is
-    neither true nor false by default.
+    neither true nor false by default; `--name=DEFAULT,...` takes several
+    values, a list.
 
     >>> values = define("  --rounds=50   how many")
     >>> values.mark_as_parsed()
@@ -53,8 +54,11 @@ def define(help_text: str) -> absl_flags.FlagValues:
                 name, None if no else False, "", flag_values=values
             )
             continue
+        kind = KINDS.get(name, Kind(str))
+        if word.endswith(",..."):
+            word, kind = word.removesuffix(",..."), several(kind)
         absl_flags.DEFINE(
-            KINDS.get(name, Kind(str)),
+            kind,
             name,
             None if word.isupper() else word,
             "",
@@ -72,6 +76,11 @@ class Kind(absl_flags.ArgumentParser):
 
     def parse(self, argument: Any) -> Any:
         return self._read(str(argument))
+
+
+def several(kind: Kind) -> Kind:
+    """Values separated by commas, a list."""
+    return Kind(lambda text: [kind.parse(part) for part in text.split(",")])
 
 
 def number(name: str, check: Callable[..., Any], **limits: Any) -> Kind:

@@ -12,7 +12,7 @@ import fedlearn
 from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli.flags import UsageError, Values, define
 
-COMMANDS = ("train", "evaluate", "report", "datasets")
+COMMANDS = ("train", "sweep", "evaluate", "report", "datasets")
 _ASKS = ("-h", "-?", "-help", "--help", "-helpfull", "--helpfull")
 _HELP = """\
 fedlearn: federated learning for Keras models
@@ -21,6 +21,7 @@ Usage: fedlearn COMMAND [FLAGS]
 
 Commands:
   train     train a model on the clients of a data set
+  sweep     try several values of flags, and compare
   evaluate  evaluate a run's model on each test client
   report    draw a run as one picture, report.png
   datasets  list, describe or fetch the data sets

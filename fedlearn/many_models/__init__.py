@@ -2,6 +2,14 @@
 
 from fedlearn.many_models.comparison import Comparison, Difference
 from fedlearn.many_models.evaluate_many import evaluate_many
+from fedlearn.many_models.search import Rung, Search, search
 
-__all__ = ["Comparison", "Difference", "evaluate_many"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Rung",
+    "Search",
+    "evaluate_many",
+    "search",
+]
 __dir__ = __all__.copy  # `dir` shows what is public

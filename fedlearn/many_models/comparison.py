@@ -80,6 +80,7 @@ class Comparison:
         self.metric = metric
         self.mode = checks.one_of("mode", mode, ("min", "max"))
         self.confidence = checks.fraction("confidence", confidence, one=False)
+        self.values = {n: dict(v) for n, v in values.items()}
         self.models = tuple(values)
         rows = {n: np.array([*v.values()], float) for n, v in values.items()}
         self.num_clients = {n: len(row) for n, row in rows.items()}
