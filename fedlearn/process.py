@@ -465,6 +465,9 @@ class LearningProcess(Configurable):
     ) -> Update:
         """What the server makes of a client's message.
 
+        A client is left out, and counts as rejected, if its update or (without
+        `dp`) its metrics aren't finite, or if it claims over 2**24 examples.
+
         Args:
             broadcast: What the client was sent.
             message: From `client_message`, or from its bytes by

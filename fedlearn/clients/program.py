@@ -271,9 +271,8 @@ class ClientProgram:
     def from_wire(self, message: Message) -> Message:
         """A message as compiled functions take it, of one that came.
 
-        The client is left out if its metrics aren't finite, or if it claims
-        more examples than anybody has. Raises ValueError if it isn't of
-        `message_spec`.
+        One that claims what can't be is made one of a client that is left
+        out. Raises ValueError if it isn't of `message_spec`.
         """
         spec = self.message_spec(on_the_wire=False)
         if not isinstance(message, Message):
