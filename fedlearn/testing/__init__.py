@@ -5,12 +5,10 @@ from fedlearn.testing.aggregator_battery import (
     check_aggregator,
 )
 from fedlearn.testing.encoder_battery import ENCODER_RULES, check_encoder
-from fedlearn.testing.rule import Rule
 
 __all__ = [
     "AGGREGATOR_RULES",
     "ENCODER_RULES",
-    "Rule",
     "check_aggregator",
     "check_encoder",
 ]

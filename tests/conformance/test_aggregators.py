@@ -82,7 +82,7 @@ def test_it_keeps_the_rules(aggregator):
 
 
 ALL_BUT_TRAINING = [
-    r.name for r in testing.AGGREGATOR_RULES if r.name != "training"
+    name for name in testing.AGGREGATOR_RULES if name != "training"
 ]
 FIRST = {type(a): a for a in reversed(TABLE)}
 

@@ -92,7 +92,7 @@ def test_it_keeps_the_rules(encoder, random):
 
 
 ALL_BUT_TRAINING = [
-    r.name for r in testing.ENCODER_RULES if r.name != "training"
+    name for name in testing.ENCODER_RULES if name != "training"
 ]
 
 

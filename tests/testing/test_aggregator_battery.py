@@ -186,13 +186,13 @@ def test_lanes_that_mix_are_found(monkeypatch):
 
 def test_every_rule_is_broken_here():
     rules = {rule for _, rule, _ in BROKEN} | {"vectorized"}
-    assert rules == {rule.name for rule in testing.AGGREGATOR_RULES}
+    assert rules == set(testing.AGGREGATOR_RULES)
 
 
 def test_arguments_are_checked():
-    with pytest.raises(TypeError, match="must be an instance"):
+    with pytest.raises(TypeError, match="must be a fedlearn"):
         testing.check_aggregator(Average)
-    with pytest.raises(ValueError, match="num_clients=2"):
+    with pytest.raises(ValueError, match="num_clients"):
         testing.check_aggregator(Average(), num_clients=2)
     with pytest.raises(ValueError, match="no rule 'speed' to skip"):
         testing.check_aggregator(Average(), skip=["speed"])

@@ -219,14 +219,14 @@ BROKEN = [
     (Forgets(2.0), "config", "A round with from_config"),
     (OtherConfig(), "config", "Its config is"),
     (Flattens(), "shapes", "What is decoded"),
-    (Widens(), "dtypes", r"float16\[6\]"),
+    (Widens(), "shapes", r"float16\[6\]"),
     (Misannounces(), "shapes", "encoded_spec"),
     (LooksAtValues(), "compiled", "It raised"),
     (NotLinear(), "sum", "one by one"),
     (Overflows(), "sum", "one by one"),
-    (NumberedKeys(), "wire", "It raised KeyError"),
+    (NumberedKeys(), "wire", "It raised ValueError"),
     (RemembersItself(), "pure", "The same round a second time"),
-    (OtherDtype(), "state", r"expected int32\[\], found float32\[\]"),
+    (OtherDtype(), "state", r"expected \(.int32\[\].,\), found \(.float32"),
     (Doubles(), "bound", "comes back with norm"),
     (SaysNothing(), "bound", "of a bound of inf `sensitivity` makes inf"),
     (TooSure(), "bound", "clipped to the bound again"),
@@ -276,7 +276,7 @@ def test_whether_seeds_matter_is_checked_if_said(encoder, random, message):
 
 def test_every_rule_is_broken_here():
     rules = {rule for _, rule, _ in BROKEN} | {"vectorized"}
-    assert rules == {rule.name for rule in testing.ENCODER_RULES}
+    assert rules == set(testing.ENCODER_RULES)
 
 
 def test_what_is_skipped_is_not_checked():
@@ -290,7 +290,7 @@ def test_global_seeds_are_left_as_they_were():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(TypeError, match="must be an instance"):
+    with pytest.raises(TypeError, match="must be a fedlearn"):
         testing.check_encoder(Same)
     with pytest.raises(TypeError, match="float dtypes"):
         testing.check_encoder(Same(), [keras.KerasTensor((2,), "int32")])
