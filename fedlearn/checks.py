@@ -9,17 +9,21 @@ from fedlearn.advice.did_you_mean import did_you_mean
 
 
 def number(
-    name: str, value: Any, least: float = 0.0, meaning: str = ""
+    name: str,
+    value: Any,
+    least: float = 0.0,
+    meaning: str = "",
+    most: float = math.inf,
 ) -> float:
-    """A finite number of at least `least`, as a float; else a ValueError.
+    """A finite number from `least` to `most`, as a float; else a ValueError.
 
     >>> number("noise", -1, meaning="its deviation over the clip norm")
     Traceback (most recent call last):
     ValueError: `noise` must be a number of at least 0: its deviation over the \
     clip norm. Received: -1.
     """
-    if not (is_real(value) and least <= value < math.inf):
-        _refuse(name, value, f"a number of at least {least:g}", meaning)
+    if not (is_real(value) and least <= value <= most and value < math.inf):
+        _refuse(name, value, "a number " + _limits(least, most), meaning)
     return float(value)
 
 
@@ -30,10 +34,22 @@ def positive(name: str, value: Any, meaning: str = "") -> float:
     return float(value)
 
 
-def whole(name: str, value: Any, least: int = 1, meaning: str = "") -> int:
-    """A whole number of at least `least`, as an int; as `number`."""
-    if not (is_real(value) and least <= value < math.inf and value % 1 == 0):
-        _refuse(name, value, f"a whole number of at least {least}", meaning)
+def whole(
+    name: str,
+    value: Any,
+    least: int = 1,
+    meaning: str = "",
+    most: float = math.inf,
+) -> int:
+    """A whole number from `least` to `most`, as an int; as `number`.
+
+    >>> whole("bits", 9, most=8)
+    Traceback (most recent call last):
+    ValueError: `bits` must be a whole number from 1 to 8. Received: 9.
+    """
+    finite = is_real(value) and value < math.inf
+    if not (finite and least <= value <= most and value % 1 == 0):
+        _refuse(name, value, "a whole number " + _limits(least, most), meaning)
     return int(value)
 
 
@@ -86,6 +102,12 @@ def instance(name: str, value: Any, kind: type, none: bool = False) -> Any:
 def is_real(value: Any) -> bool:
     """Whether it is a real number, and no bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _limits(least: float, most: float) -> str:
+    if most == math.inf:
+        return f"of at least {least:g}"
+    return f"from {least:g} to {most:g}"
 
 
 def _refuse(

@@ -17,18 +17,16 @@ class Aggregator(Buildable):
     changes from round to round is a state that is passed in and out.
 
     One round: `params` goes to the clients with the weights. Each client makes
-    a message with `encode`. What is added up is made of each message by
-    `summand`, with a commutative and associative sum, so that any order, tree
-    or place of adding gives the same. The server makes the aggregate of the
-    total, and its next state, with `finish`.
+    a message with `encode`. `summand` makes of each what is added up, in any
+    order, tree or place. The server makes the aggregate of the total, and its
+    next state, with `finish`.
 
     A sum of updates by their weights needs `aggregate` and perhaps `weight`
     from a subclass. For rules that look at each update by itself there is
     `RobustRule`.
 
     Args:
-        encoders: What happens to an update on its way; clients encode left to
-            right, the server decodes right to left.
+        encoders: As for `Chain`.
 
     Attributes:
         reduction: `"sum"`: summands are added, and memory doesn't grow with
@@ -36,13 +34,16 @@ class Aggregator(Buildable):
             on a new first axis, for rules such as a median. A client that was
             left out (its update wasn't finite) is all zeros there.
         chain: The encoders, placed around the sum.
+        noise: Who adds noise that hides a client's part, if anybody does. Then
+            there is some also in a round in which nobody took part.
+        has_memory: Whether clients keep something from round to round.
+        varies_in_length: Whether clients' messages differ in length.
         spec: Of an update, once it is built.
         covered_metrics: Which of the metrics of `finish` noise covers; the
             others are left out where metrics are to be private.
 
     Raises:
-        TypeError: If an element of `encoders` isn't an `Encoder`.
-        ValueError: If their order can't work.
+        TypeError, ValueError: As `Chain`.
 
     Example: the sum of updates, each multiplied by its client's number of
     examples.
@@ -62,35 +63,20 @@ class Aggregator(Buildable):
     encoders: tuple[Encoder, ...] = ()
     covered_metrics: tuple[str, ...] = ()
     chain = Chain()
+    noise: Literal["server", "clients"] | None = None
+    has_memory = varies_in_length = False
 
     def __init__(self, encoders: Encoders = ()):
         self.chain = Chain(encoders)
         self.encoders = self.chain.encoders
+        self.noise = self.chain.noise
+        self.has_memory = self.chain.has_memory
+        self.varies_in_length = self.chain.varies_in_length
 
     def build(self, spec: Spec) -> Self:
         built = super().build(spec)
         built.chain = self.chain.build(spec)
         return built
-
-    # What it is.
-
-    @property
-    def noise(self) -> Literal["server", "clients"] | None:
-        """Who adds noise that hides a client's part, if anybody does.
-
-        Then there is some also in a round in which nobody took part.
-        """
-        return self.chain.noise
-
-    @property
-    def has_memory(self) -> bool:
-        """Whether clients keep something from round to round."""
-        return self.chain.has_memory
-
-    @property
-    def varies_in_length(self) -> bool:
-        """Whether clients' messages differ in length, by `to_wire`."""
-        return self.chain.varies_in_length
 
     @property
     def num_required(self) -> int:
@@ -143,9 +129,8 @@ class Aggregator(Buildable):
     def params(self, state: Any, seed: Any) -> Any:
         """What clients and `finish` need this round, a pytree of arrays.
 
-        Args:
-            state: Of this round.
-            seed: An int32 array of shape `(2,)`, of this round.
+        `state` is that of this round, and `seed` an int32 array of shape
+        `(2,)`.
         """
         return self.chain.params(state, seed)
 
@@ -162,9 +147,8 @@ class Aggregator(Buildable):
             memory: What the client kept from its last round.
 
         Returns:
-            `(message, memory)`. The message is a pytree of arrays: what is
-            decoded at the server, and what is summed for the encoders' next
-            state.
+            `(message, memory)`. The message is a pair of pytrees of arrays:
+            what is decoded, and what is summed for the encoders' next state.
         """
         encoded, stats, memory = self.chain.encode(update, params, seed, memory)
         return (encoded, stats), memory
@@ -177,13 +161,8 @@ class Aggregator(Buildable):
     def from_wire(self, sent: Any, spec: Any) -> Any:
         """The message of what `to_wire` made, on the host.
 
-        Args:
-            sent: What came, a pytree of NumPy arrays. It may come from
-                anybody.
-            spec: Shapes and dtypes of the message, a pytree.
-
-        Raises:
-            ValueError: If it isn't a message of this spec.
+        `sent` is a pytree of NumPy arrays, which may come from anybody: what
+        is no message of the `spec` (shapes and dtypes) is a ValueError.
         """
         if not isinstance(sent, tuple) or len(sent) != 2:
             raise ValueError(
@@ -221,14 +200,7 @@ class Aggregator(Buildable):
         return {"value": value, "weight": weight, "stats": stats}
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        """What is random at the server this round: noise, as NumPy arrays.
-
-        Drawn on the host, outside of anything compiled.
-
-        Args:
-            state: Of this round.
-            rng: Draws from the run's seed, or from the operating system.
-        """
+        """What is random at the server this round: as `Encoder.draw`."""
         return self.chain.draw(state, rng)
 
     def finish(
@@ -257,7 +229,6 @@ class Aggregator(Buildable):
             total: As for `finish`.
             num_clients: How many are in it, also those without examples.
         """
-        del total
         return num_clients
 
     def aggregate(self, value: Value, weight: Any) -> Value:

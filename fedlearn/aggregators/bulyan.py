@@ -6,10 +6,7 @@ from keras import ops
 from fedlearn import backend, checks
 from fedlearn.aggregators.distances import gram, squared_distances
 from fedlearn.aggregators.krum import krum_ranks
-from fedlearn.aggregators.robust_rule import (
-    RobustRule,
-    num_counted,
-)
+from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.aggregators.sorted_rows import (
     mean_between,
     middle,
@@ -19,33 +16,17 @@ from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
 
 
-def krum_selection(distances: Any, weight: Any, num_byzantine: int) -> Any:
-    """The updates that Krum chooses: one for each of them, zero for others.
-
-    The one with the smallest score among those left goes first, until `m - 2 f`
-    of the `m` that count are chosen.
-    """
-    counts = ops.cast(weight > 0, weight.dtype)
-
-    def take_best(step, left):
-        ranks = krum_ranks(distances, left, num_byzantine)
-        return ops.where(ranks == 0, ops.zeros_like(left), left)
-
-    num_chosen = ops.maximum(num_counted(weight) - 2 * num_byzantine, 0)
-    return counts - backend.loop(num_chosen, take_best, counts)
-
-
 def mean_around_median(values: Value, weight: Any, num_left_out: int) -> Value:
     """The mean of each coordinate's values but the farthest from its median."""
     num_rows = num_counted(weight)
-    width = num_rows - num_left_out
     return [
-        _around_median(sorted_rows(v, weight), num_rows, width, num_left_out)
+        _around_median(sorted_rows(v, weight), num_rows, num_left_out)
         for v in values
     ]
 
 
-def _around_median(ordered, num_rows, width, num_left_out):
+def _around_median(ordered, num_rows, num_left_out):
+    width = num_rows - num_left_out
     # The values closest to the median are neighbours in their order: of all
     # windows of that width, the one whose farther end is closest.
     median = middle(ordered, num_rows)
@@ -56,9 +37,8 @@ def _around_median(ordered, num_rows, width, num_left_out):
     high = ops.take(ordered, ends, axis=0)
     farther = ops.maximum(median - low, high - median)
     # Keras's `argmin` on JAX makes float32 of float64, and 1e59 infinite.
-    closest = farther == ops.min(farther, axis=0)
-    start = ops.argmax(ops.cast(closest, "float32"), axis=0)
-    start = ops.cast(start, "int32")
+    closest = ops.cast(farther == ops.min(farther, axis=0), "float32")
+    start = ops.cast(ops.argmax(closest, axis=0), "int32")
     return mean_between(ordered, start, start + width)
 
 
@@ -96,5 +76,13 @@ class Bulyan(RobustRule):
 
     def aggregate(self, value: Value, weight: Any) -> Value:
         distances = squared_distances(gram(value, weight).products)
-        chosen = krum_selection(distances, weight, self.num_byzantine)
+        counts = ops.cast(weight > 0, weight.dtype)
+
+        def take_best(step, left):
+            ranks = krum_ranks(distances, left, self.num_byzantine)
+            return ops.where(ranks == 0, ops.zeros_like(left), left)
+
+        num_chosen = num_counted(weight) - 2 * self.num_byzantine
+        num_chosen = ops.maximum(num_chosen, 0)
+        chosen = counts - backend.loop(num_chosen, take_best, counts)
         return mean_around_median(value, chosen, 2 * self.num_byzantine)

@@ -1,12 +1,10 @@
 """Distances among updates, and combinations of them, by one matrix product.
 
-The Gram matrix of `n` points holds all that their geometry is made of. It
-costs one product of an `(n, d)` matrix with its transpose; what follows is of
-size `(n, n)`, whatever the number `d` of parameters.
-
-A Gram matrix of the updates themselves would lose the digits of distances
-that are short beside the updates, those of clients that agree. So it is taken
-around an update from which most others aren't far.
+The Gram matrix of `n` points costs one product of an `(n, d)` matrix with its
+transpose; what follows is of size `(n, n)`, whatever the number `d` of
+parameters. Around zero it would lose the digits of distances that are short
+beside the updates, those of clients that agree. So it is taken around an
+update from which most others aren't far.
 """
 
 import math
@@ -14,7 +12,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from fedlearn.aggregators.sorted_rows import median_of
+from fedlearn.aggregators.sorted_rows import median_of, row_numbers
 from fedlearn.encoders import norms
 from fedlearn.encoders.encoder import Value
 
@@ -25,9 +23,8 @@ class Gram(NamedTuple):
     Attributes:
         products: Of shape `(n, n)`; not finite where the dtype can't hold a
             product, of an update that is far from most.
-        unit: A scalar, the length that is 1 there: about how far updates are
-            from the one in the middle, so that no squares of distances
-            overflow or vanish.
+        unit: A scalar, the length that is 1 there, about the usual distance,
+            so that no squares of distances overflow or vanish.
     """
 
     products: Any
@@ -36,10 +33,8 @@ class Gram(NamedTuple):
 
 def gram(values: Value, weight: Any) -> Gram:
     """The inner products of all pairs of updates."""
-    # Around zero at first, to see who is in the middle. By those few digits
-    # that may be somebody a bit outside, by what they hide: some 3e-4 of an
-    # update's norm in float32, and then a thousand times smaller distances
-    # have all their digits but three.
+    # Around zero at first, to see who is in the middle, up to some 3e-4 of an
+    # update's norm in float32.
     zero = [ops.zeros_like(v[:1]) for v in values]
     rough = squared_distances(_gram_around(zero, values, weight).products)
     middle = ops.argmin(_median_distances(rough, weight))
@@ -52,9 +47,8 @@ def _gram_around(origin: Value, values: Value, weight: Any) -> Gram:
     # Variable by variable: joining them would copy all the updates.
     largest = ops.zeros(ops.shape(weight), dtype)
     for v, o in zip(values, origin, strict=True):
-        largest = ops.maximum(
-            largest, ops.cast(norms.linf_of_rows([v - o]), dtype)
-        )
+        own = ops.cast(norms.linf_of_rows([v - o]), dtype)
+        largest = ops.maximum(largest, own)
     unit = median_of(largest, weight * ops.cast(largest > 0, weight.dtype))
     usable = ops.logical_and(unit > 0, ops.isfinite(unit))
     unit = ops.where(usable, unit, ops.ones_like(unit))
@@ -63,8 +57,7 @@ def _gram_around(origin: Value, values: Value, weight: Any) -> Gram:
     unit = ops.clip(unit, 1 / largest_unit, largest_unit)
     products = ops.zeros((), dtype)
     for v, o in zip(values, origin, strict=True):
-        rows = (v - o) / ops.cast(unit, v.dtype)
-        rows = ops.reshape(rows, (ops.shape(v)[0], math.prod(v.shape[1:])))
+        rows = _rows((v - o) / ops.cast(unit, v.dtype))
         products += ops.cast(ops.matmul(rows, ops.transpose(rows)), dtype)
     return Gram(products, unit)
 
@@ -90,7 +83,9 @@ def squared_distances(products: Any) -> Any:
     found = squares[:, None] + squares[None, :] - both
     # inf - inf, of an update too long for its dtype, is no small distance.
     found = ops.where(ops.isfinite(found), ops.maximum(found, 0.0), math.inf)
-    return ops.where(_is_diagonal(products), ops.zeros_like(found), found)
+    numbers = row_numbers(products)
+    diagonal = numbers[:, None] == numbers[None, :]
+    return ops.where(diagonal, ops.zeros_like(found), found)
 
 
 def squared_distances_to(products: Any, weights: Any) -> Any:
@@ -100,20 +95,21 @@ def squared_distances_to(products: Any, weights: Any) -> Any:
     return ops.maximum(ops.diagonal(products) - 2 * with_sum + square, 0.0)
 
 
+def equal_shares(weight: Any, dtype: Any) -> Any:
+    """What each row that counts is of their mean, of shape `(n,)`."""
+    counts = ops.cast(weight > 0, dtype)
+    return counts / ops.maximum(ops.sum(counts), 1.0)
+
+
 def weighted_sum(values: Value, weights: Any) -> Value:
     """The sum of updates (the first axis) with weights of shape `(n,)`."""
-    return [
-        ops.reshape(
-            ops.matmul(
-                ops.cast(weights, v.dtype)[None],
-                ops.reshape(v, (ops.shape(v)[0], math.prod(v.shape[1:]))),
-            ),
-            ops.shape(v)[1:],
-        )
-        for v in values
-    ]
+
+    def total(v):
+        found = ops.matmul(ops.cast(weights, v.dtype)[None], _rows(v))
+        return ops.reshape(found, ops.shape(v)[1:])
+
+    return [total(v) for v in values]
 
 
-def _is_diagonal(square: Any) -> Any:
-    numbers = ops.arange(ops.shape(square)[0], dtype="int32")
-    return numbers[:, None] == numbers[None, :]
+def _rows(stack: Any) -> Any:
+    return ops.reshape(stack, (ops.shape(stack)[0], math.prod(stack.shape[1:])))

@@ -5,65 +5,26 @@ from keras import ops
 
 from fedlearn import backend, checks
 from fedlearn.aggregators.distances import (
-    Gram,
     gram,
     squared_distances_to,
     weighted_sum,
 )
-from fedlearn.aggregators.robust_rule import (
-    RobustRule,
-)
+from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
-
-
-def weiszfeld_weights(
-    points: Gram, weight: Any, smoothing: float, num_iterations: int
-) -> Any:
-    """What each update counts for in the geometric median, with sum 1.
-
-    The smoothed Weiszfeld algorithm. From one iteration to the next, with
-    `v = sum_i b_i x_i`, the new `b_i` is proportional to
-    `w_i / max(smoothing, ||x_i - v||)`. The points enter by their inner
-    products alone.
-    """
-    products, weight = points.products, ops.cast(weight, points.unit.dtype)
-    least = smoothing / points.unit
-    # A row too long for its square to be a number would spoil all the others.
-    weight = ops.where(
-        ops.isfinite(ops.diagonal(products)), weight, ops.zeros_like(weight)
-    )
-    counts = weight > 0
-    products = ops.where(
-        ops.logical_and(counts[:, None], counts[None, :]),
-        products,
-        ops.zeros_like(products),
-    )
-
-    total = ops.sum(weight)
-
-    def step(_, b):
-        far = ops.sqrt(squared_distances_to(products, b))
-        far = ops.maximum(far, least)
-        # Over the shortest, so that no quotient overflows or vanishes.
-        nearest = ops.min(ops.where(counts, far, math.inf))
-        b = weight * ops.where(counts, nearest / far, ops.zeros_like(far))
-        return b / ops.where(total > 0, ops.sum(b), 1.0)
-
-    return backend.loop(
-        num_iterations, step, weight / ops.where(total > 0, total, 1.0)
-    )
 
 
 class GeometricMedian(RobustRule):
     """The point with the smallest sum of distances to clients' updates.
 
     Pillutla, Kakade and Harchaoui 2022, "Robust aggregation for federated
-    learning" (RFA), by the smoothed Weiszfeld algorithm. The paper takes
-    three iterations, each of which costs it a round of communication. Here
-    one costs `n**2` multiplications once the inner products of the updates
-    are known, so there are more: an outlier that is `10**k` times as far away
-    as others takes some `3 k` to be forgotten.
+    learning" (RFA), by the smoothed Weiszfeld algorithm: from
+    `v = sum_i b_i x_i`, the next `b_i` is proportional to
+    `w_i / max(smoothing, ||x_i - v||)`, with sum 1. The paper takes three
+    iterations, each of which costs it a round of communication. Here one
+    costs `n**2` multiplications once the inner products of the updates are
+    known, so there are more: an outlier that is `10**k` times as far away as
+    others takes some `3 k` to be forgotten.
 
     Args:
         weighting: `"uniform"`, or the paper's `"num_examples"`, which trusts
@@ -88,11 +49,7 @@ class GeometricMedian(RobustRule):
         num_iterations: int = 100,
         encoders: Encoders = (),
     ):
-        if weighting not in ("uniform", "num_examples"):
-            raise ValueError(
-                "`weighting` must be 'uniform' or 'num_examples'. Received: "
-                f"{weighting!r}."
-            )
+        checks.one_of("weighting", weighting, ("uniform", "num_examples"))
         super().__init__(encoders)
         self.weighting = weighting
         self.smoothing = checks.positive("smoothing", smoothing)
@@ -104,7 +61,25 @@ class GeometricMedian(RobustRule):
         return ops.ones_like(num_examples)
 
     def aggregate(self, value: Value, weight: Any) -> Value:
-        shares = weiszfeld_weights(
-            gram(value, weight), weight, self.smoothing, self.num_iterations
-        )
+        points = gram(value, weight)
+        products, weight = points.products, ops.cast(weight, points.unit.dtype)
+        least = self.smoothing / points.unit
+        # A row too long for its square would spoil all the others.
+        short = ops.isfinite(ops.diagonal(products))
+        weight = ops.where(short, weight, ops.zeros_like(weight))
+        counts = weight > 0
+        pairs = ops.logical_and(counts[:, None], counts[None, :])
+        products = ops.where(pairs, products, ops.zeros_like(products))
+        total = ops.sum(weight)
+
+        def step(_, b):
+            far = ops.sqrt(squared_distances_to(products, b))
+            far = ops.maximum(far, least)
+            # Over the shortest, so that no quotient overflows or vanishes.
+            nearest = ops.min(ops.where(counts, far, math.inf))
+            b = weight * ops.where(counts, nearest / far, ops.zeros_like(far))
+            return b / ops.where(total > 0, ops.sum(b), 1.0)
+
+        start = weight / ops.where(total > 0, total, 1.0)
+        shares = backend.loop(self.num_iterations, step, start)
         return weighted_sum(value, shares)

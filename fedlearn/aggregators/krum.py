@@ -11,21 +11,17 @@ from fedlearn.aggregators.distances import (
     squared_distances,
     weighted_sum,
 )
-from fedlearn.aggregators.robust_rule import (
-    RobustRule,
-    num_counted,
-)
+from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.aggregators.sorted_rows import row_numbers
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
 
 
 def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
-    """The sum of an update's squared distances to those closest to it.
+    """The sum of an update's squared distances to the `m - f - 2` closest.
 
-    To the `m - f - 2` closest of the `m` that count (at least one), of
-    distances of shape `(n, n)` in any unit. Infinite for rows that don't
-    count, of `weight` zero, and only for those.
+    Of the `m` that count, and to at least one; the distances, of shape
+    `(n, n)`, may be in any unit. Infinite only for rows that don't count.
     """
     num_neighbours = num_counted(weight) - num_byzantine - 2
     return _sum_of_closest(distances, weight, ops.maximum(num_neighbours, 1))
@@ -34,9 +30,8 @@ def krum_scores(distances: Any, weight: Any, num_byzantine: int) -> Any:
 def krum_ranks(distances: Any, weight: Any, num_byzantine: int) -> Any:
     """The order of updates by `krum_scores`, int32: 0 for the smallest score.
 
-    Two updates that are each other's one neighbour have the same score. Of
-    equals, the one that is closer to all others comes first; the paper takes
-    the first in the order of clients, which should not matter.
+    Of equals, such as two that are each other's one neighbour, the one that
+    is closer to all others comes first; the paper takes the first client.
     """
     scores = krum_scores(distances, weight, num_byzantine)
     everyone = _sum_of_closest(distances, weight, num_counted(weight) - 1)
@@ -104,11 +99,8 @@ class Krum(RobustRule):
     def num_required(self) -> int:
         # With more than n - f - 2 the mean can hold what only malicious
         # clients are close to (Damaskinos et al. 2019, "AggregaThor").
-        return (
-            self.num_byzantine
-            + 2
-            + max(self.num_byzantine + 1, self.num_selected)
-        )
+        f = self.num_byzantine
+        return f + 2 + max(f + 1, self.num_selected)
 
     def aggregate(self, value: Value, weight: Any) -> Value:
         distances = squared_distances(gram(value, weight).products)

@@ -1,4 +1,3 @@
-import math
 from typing import Any, Literal, Self
 
 import keras
@@ -26,8 +25,7 @@ class Mean(Aggregator):
     `fedlearn.aggregators.PrivateMean` puts it all together.
 
     Args:
-        encoders: What happens to an update on its way; clients encode left to
-            right, the server decodes right to left. Encoders, or strings as
+        encoders: What happens to an update on its way: encoders, or strings as
             for `fedlearn.encoders.get`; or one string, `"topk:0.01+huffman"`.
         weighting: `"num_examples"`, or `"uniform"`: every client that has
             examples counts the same.
@@ -61,18 +59,10 @@ class Mean(Aggregator):
         weighting: Literal["num_examples", "uniform"] = "num_examples",
         denominator: float | None = None,
     ):
-        if weighting not in ("num_examples", "uniform"):
-            raise ValueError(
-                "`weighting` must be 'num_examples' or 'uniform'. Received: "
-                f"{weighting!r}."
-            )
-        if denominator is not None and not (
-            checks.is_real(denominator) and 0 < denominator < math.inf
-        ):
-            raise ValueError(
-                "`denominator` must be a positive number, or None for the "
-                f"sum of the weights. Received: {denominator!r}."
-            )
+        checks.one_of("weighting", weighting, ("num_examples", "uniform"))
+        if denominator is not None:
+            meaning = "what the sum is divided by; None for that of weights"
+            checks.positive("denominator", denominator, meaning)
         super().__init__(encoders)
         self.weighting = weighting
         self.denominator = denominator

@@ -5,17 +5,10 @@ from fedlearn.aggregators.sorted_rows import middle, sorted_rows
 from fedlearn.encoders.encoder import Value
 
 
-def coordinate_median(values: Value, weight: Any) -> Value:
-    """The median of each coordinate over the rows that count.
-
-    For an even number of rows the mean of the two in the middle.
-    """
-    num_rows = num_counted(weight)
-    return [middle(sorted_rows(v, weight), num_rows) for v in values]
-
-
 class Median(RobustRule):
     """The median of clients' updates, coordinate by coordinate.
+
+    For an even number of clients the mean of the two in the middle.
 
     Yin et al. 2018, "Byzantine-robust distributed learning: towards optimal
     statistical rates", algorithm 1, option I. Fewer than half of the clients
@@ -29,16 +22,13 @@ class Median(RobustRule):
 
     Example:
 
-    >>> import numpy as np
-    >>> import fedlearn as fl
-    >>> train, test = fl.datasets.digits.load_data(num_clients=5)
-    >>> model = fl.models.logistic_regression(input_shape=(8, 8, 1))
-    >>> model.compile("sgd", "sparse_categorical_crossentropy")
-    >>> process = fl.FederatedAveraging(model, aggregator=Median())
-    >>> state, metrics = process.next(process.initialize(), train)
-    >>> metrics["num_aggregated"]
-    5.0
+    >>> from keras import ops
+    >>> updates = [ops.array([[1.0, 8.0], [9.0, 3.0], [2.0, 5.0]])]
+    >>> (median,) = Median().aggregate(updates, ops.ones(3))
+    >>> ops.convert_to_numpy(median).tolist()
+    [2.0, 5.0]
     """
 
     def aggregate(self, value: Value, weight: Any) -> Value:
-        return coordinate_median(value, weight)
+        num_rows = num_counted(weight)
+        return [middle(sorted_rows(v, weight), num_rows) for v in value]

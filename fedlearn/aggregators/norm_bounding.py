@@ -3,21 +3,12 @@ from typing import Any, Literal
 from keras import ops
 
 from fedlearn import checks
-from fedlearn.aggregators.distances import weighted_sum
+from fedlearn.aggregators.distances import equal_shares, weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders import norms
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
-
-
-def mean_within_median_norm(values: Value, weight: Any) -> Value:
-    """The mean of updates, the longer half scaled down to the median norm."""
-    lengths = norms.l2_of_rows(values)
-    factors = norms.clip_factors(lengths, median_of(lengths, weight))
-    counts = ops.cast(weight > 0, lengths.dtype)
-    shares = counts / ops.maximum(ops.sum(counts), 1.0)
-    return weighted_sum(values, shares * factors)
 
 
 def radius_of(name: str, value: Any) -> float | Literal["median"]:
@@ -38,13 +29,11 @@ class NormBounding(RobustRule):
     many. It bounds what malicious clients do in a round, and doesn't stop
     those that are many, or patient.
 
-    By default the bound is the median norm of the round's updates. While
-    fewer than half of the clients are malicious, that is no more than the
-    norm of some honest update; and it needs no tuning, whatever the model and
-    the learning rate. All updates of a round are kept for it, side by side.
-
-    With a number for `norm`, updates are added as they come: memory doesn't
-    grow with the number of clients.
+    By default the bound is the median norm of the round's updates: while fewer
+    than half of the clients are malicious, no more than that of some honest
+    update. All updates of a round are kept for it, side by side. With a
+    number for `norm`, updates are added as they come: memory doesn't grow
+    with the number of clients.
 
     The server clips what it decoded, so that a client can't choose not to.
 
@@ -80,7 +69,11 @@ class NormBounding(RobustRule):
 
     def aggregate(self, value: Value, weight: Any) -> Value:
         if self.norm == "median":
-            return mean_within_median_norm(value, weight)
+            lengths = norms.l2_of_rows(value)
+            median = median_of(lengths, weight)
+            shares = equal_shares(weight, lengths.dtype)
+            factors = norms.clip_factors(lengths, median)
+            return weighted_sum(value, shares * factors)
         num_clients = ops.maximum(weight, 1.0)
         return [v / ops.cast(num_clients, v.dtype) for v in value]
 

@@ -3,7 +3,7 @@ from typing import Any
 from keras import ops
 
 from fedlearn import checks
-from fedlearn.aggregators.distances import weighted_sum
+from fedlearn.aggregators.distances import equal_shares, weighted_sum
 from fedlearn.aggregators.robust_rule import RobustRule
 from fedlearn.aggregators.sorted_rows import median_of
 from fedlearn.encoders import norms
@@ -11,21 +11,12 @@ from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
 
 
-def is_ordinary(values: Value, weight: Any, factor: float) -> Any:
-    """Which updates count and are at most `factor` median norms long."""
-    lengths = norms.l2_of_rows(values)
-    median = median_of(lengths, weight)
-    # An infinite median is no reason to let an infinite norm pass.
-    short = ops.logical_and(lengths <= factor * median, ops.isfinite(lengths))
-    return ops.logical_and(weight > 0, short)
-
-
 class OutlierRemoval(RobustRule):
     """The mean of clients' updates without those that are far too long.
 
     An update is left out whose L2 norm is more than `factor` times the median
-    norm of its round. It finds crashes, broken sensors and crude attacks (a
-    scaled-up model). What is malicious and of ordinary length gets through.
+    norm of its round: of crashes, broken sensors and crude attacks. What is
+    malicious and of ordinary length gets through.
 
     Args:
         factor: Above 1, so that some updates always stay.
@@ -50,6 +41,10 @@ class OutlierRemoval(RobustRule):
             )
 
     def aggregate(self, value: Value, weight: Any) -> Value:
-        kept = is_ordinary(value, weight, self.factor)
-        kept = ops.cast(kept, norms.wide_dtype(value))
-        return weighted_sum(value, kept / ops.maximum(ops.sum(kept), 1.0))
+        lengths = norms.l2_of_rows(value)
+        limit = self.factor * median_of(lengths, weight)
+        # An infinite median is no reason to let an infinite norm pass.
+        short = ops.logical_and(lengths <= limit, ops.isfinite(lengths))
+        kept = ops.where(short, weight, ops.zeros_like(weight))
+        shares = equal_shares(kept, norms.wide_dtype(value))
+        return weighted_sum(value, shares)

@@ -9,6 +9,14 @@ from fedlearn.encoders.clip import Clip
 from fedlearn.encoders.encoder import Encoder, Noise
 from fedlearn.encoders.gaussian_noise import GaussianNoise
 
+_BUDGET = (
+    "it takes a `noise_multiplier` and `clients_per_round`, and what epsilon "
+    "that is depends on the number of rounds and of clients. For a budget: "
+    "plan = fl.privacy.plan(epsilon=8, rounds=..., population=len(data), "
+    "clients_per_round=...), then aggregator=plan.aggregator() and "
+    "fit(..., sampler=plan.sampler(data))"
+)
+
 
 class PrivateMean(Mean):
     """The mean of clipped updates with Gaussian noise: DP-FedAvg.
@@ -24,28 +32,22 @@ class PrivateMean(Mean):
 
     What the guarantee does not cover:
 
-    * Metrics of clients' training (`loss`, `accuracy`, `num_examples`, ...),
-      which are exact, and what callbacks do because of them;
-      `Privacy(private_metrics=True)` leaves them out of the logs, and refuses
-      validation data of the same clients. (Copies of their examples in a list
-      or a pooled tuple it can't tell: metrics of those are exact, too.)
-    * `num_clients`, `bytes_up` and `bytes_down`: how many took part, which
-      Poisson sampling counts on nobody to know, and whether one was left out
-      because its update wasn't finite. With messages of variable length
-      `bytes_up` also tells how long they were. `private_metrics=True` leaves
-      them out, too.
+    * Metrics of clients' training (`loss`, `num_examples`, ...), which are
+      exact, and what callbacks do because of them; `num_clients`, `bytes_up`
+      and `bytes_down`, which tell how many took part, and with messages of
+      variable length how long those were. `Privacy(private_metrics=True)`
+      leaves them out of the logs, and refuses validation data of the same
+      clients. (Copies of their examples in a list or a pooled tuple it can't
+      tell.)
     * Sums of floats are rounded while they are added up. (Of what is
-      released the last bits tell nothing: sum and noise are rounded to
-      multiples of one step, see `fedlearn.encoders.noise_grid`.)
+      released the last bits tell nothing: see `fedlearn.encoders.noise_grid`.)
     * Other runs. Each run on the same clients has an epsilon of its own;
       together they cost the sum, of the deltas too. A second `fit` of a
       process is the same run, and its epsilon counts the rounds of both; one
       from an `initial_state` counts that state's rounds as if they had had
       this noise and these clients.
     * Without `secure_noise`, the seed. Whoever knows it can take the noise
-      off; and two runs with one seed get the same noise, so that what
-      differs between them (other data, a resumed run whose data changed)
-      shows without any.
+      off; and what differs between two runs with one seed shows without any.
     * With `secure_noise`, rounds that were lost and are computed again: they
       get new noise, so whoever has seen the lost ones knows both.
 
@@ -54,8 +56,7 @@ class PrivateMean(Mean):
             that follows the median of the updates' norms (another quantile:
             use `Mean` with an `AdaptiveClip`).
         noise_multiplier: The noise's standard deviation over the clip norm,
-            of the round as a whole; see
-            `fedlearn.privacy.plan`.
+            of the round as a whole; see `fedlearn.privacy.plan`.
         clients_per_round: How many clients take part, on average: what the
             sum is divided by.
         encoders: What happens to a clipped update on the wire: compression.
@@ -75,7 +76,7 @@ class PrivateMean(Mean):
     ['Clip', 'GaussianNoise']
     """
 
-    @keras_words.answers(keras_words.PRIVACY)
+    @keras_words.answers({**keras_words.PRIVACY, "epsilon": _BUDGET})
     def __init__(
         self,
         clip_norm: float | Literal["adaptive"] = "adaptive",
@@ -83,30 +84,13 @@ class PrivateMean(Mean):
         noise_multiplier: float | None = None,
         clients_per_round: float | None = None,
         encoders: Encoders = (),
-        **unknown: Any,
     ):
-        if unknown.keys() - {"epsilon"}:
-            raise TypeError(
-                f"PrivateMean has no argument {next(iter(unknown))!r}. It "
-                "takes clip_norm, noise_multiplier, clients_per_round and "
-                "encoders."
-            )
-        if unknown or noise_multiplier is None or clients_per_round is None:
-            told = "takes no epsilon" if unknown else "needs noise"
-            raise TypeError(
-                f"PrivateMean {told}: it takes a `noise_multiplier` and "
-                "`clients_per_round`, and what epsilon that is depends on the "
-                "number of rounds and of clients. For a budget: plan = "
-                f"fl.privacy.plan(epsilon={unknown.get('epsilon', 8)!r}, "
-                "rounds=..., population=len(data), clients_per_round=...), "
-                "then aggregator=plan.aggregator() and "
-                "fit(..., sampler=plan.sampler(data))."
-            )
-        if isinstance(clip_norm, str) and clip_norm != "adaptive":
-            raise ValueError(
-                "`clip_norm` must be a positive number or 'adaptive'. "
-                f"Received: {clip_norm!r}."
-            )
+        if noise_multiplier is None or clients_per_round is None:
+            raise TypeError(f"PrivateMean needs noise: {_BUDGET}.")
+        if clip_norm != "adaptive":
+            meaning = "a norm, or 'adaptive' for one that follows them"
+            checks.positive("clip_norm", clip_norm, meaning)
+        checks.number("noise_multiplier", noise_multiplier)
         checks.positive("clients_per_round", clients_per_round)
         self.clip_norm = clip_norm
         self.noise_multiplier = noise_multiplier
@@ -143,10 +127,4 @@ class PrivateMean(Mean):
         )
 
     def get_config(self) -> dict[str, Any]:
-        # What `**unknown` takes isn't handed on.
-        return {
-            "clip_norm": self.clip_norm,
-            "noise_multiplier": self.noise_multiplier,
-            "clients_per_round": self.clients_per_round,
-            "encoders": self._wire,
-        }
+        return {**super().get_config(), "encoders": self._wire}

@@ -18,21 +18,19 @@ class RobustRule(Aggregator):
     alone, on the server, before the rule sees it.
 
     An update doesn't count if its client has no examples or if it isn't
-    finite. A cohort of fewer than `num_required` clients is an error. If only
-    so many of a larger cohort don't count that too few are left, the
-    aggregate is zero and the metric `num_aggregated` is 0: crashed clients
-    cost a round, not the run.
+    finite. A cohort of fewer than `num_required` clients is an error. If too
+    few of a larger one count, the aggregate is zero and the metric
+    `num_aggregated` is 0: crashed clients cost a round, not the run.
 
     All updates count the same, however many examples their clients report: a
     malicious client could report any number.
 
     Args:
-        encoders: As for `Aggregator`.
+        encoders: As for `Chain`.
 
     Raises:
-        TypeError: If an element of `encoders` isn't an `Encoder`.
-        ValueError: If one is decoded on the sum over clients (noise): these
-            rules make no sum.
+        ValueError: If an encoder is decoded on the sum over clients (noise):
+            these rules make no sum.
 
     Example: the largest update of any client, coordinate by coordinate.
 
@@ -123,31 +121,33 @@ class RobustRule(Aggregator):
         if self.reduction == "stack":
             if weight.shape[0] is not None:
                 self.check_cohort(weight.shape[0])
-            stats = keras.tree.map_structure(
-                lambda a: ops.sum(a, axis=0), stats
-            )
+            stats = keras.tree.map_structure(_sum_of_rows, stats)
         encoders, metrics = self.chain.update(state["encoders"], stats, noise)
         wide = [norms.widened_array(v) for v in values]
-        aggregate, rule = self.step(
-            state["rule"], wide, ops.cast(weight, norms.wide_dtype(wide))
-        )
+        wide_weight = ops.cast(weight, norms.wide_dtype(wide))
+        aggregate, rule = self.step(state["rule"], wide, wide_weight)
         count = self.num_aggregated(weight)
         enough = count >= self.num_required
-        metrics["num_aggregated"] = ops.where(
-            enough, count, ops.zeros_like(count)
-        )
+
+        def if_enough(new, old=None):
+            old = ops.zeros_like(new) if old is None else old
+            return ops.where(enough, new, old)
+
+        metrics["num_aggregated"] = if_enough(count)
         aggregate = [
-            ops.cast(ops.where(enough, a, ops.zeros_like(a)), v.dtype)
+            ops.cast(if_enough(a), v.dtype)
             for a, v in zip(aggregate, values, strict=True)
         ]
-        rule = keras.tree.map_structure(
-            lambda new, old: ops.where(enough, new, old), rule, state["rule"]
-        )
+        rule = keras.tree.map_structure(if_enough, rule, state["rule"])
         return aggregate, {"encoders": encoders, "rule": rule}, metrics
 
     def num_aggregated(self, weight: Any) -> Any:
         """How many updates count, of the total's weight."""
         return num_counted(weight)
+
+
+def _sum_of_rows(stack: Any) -> Any:
+    return ops.sum(stack, axis=0)
 
 
 def num_counted(weight: Any) -> Any:

@@ -16,10 +16,8 @@ class SecureSum(Mean):
     In secure aggregation (Bonawitz et al. 2017, arXiv:1611.04482) the server
     learns the sum of the clients' integers modulo a power of two, and nothing
     else. This does that arithmetic exactly, so that accuracy and bytes are
-    those of a deployment: numbers are clipped to a range, rounded to integers
-    and added modulo `2**modulus_bits` (see
-    `fedlearn.encoders.FixedPoint`, whose metrics it logs). The cryptography
-    that hides single messages is not part of it.
+    those of a deployment (see `fedlearn.encoders.FixedPoint`, whose metrics it
+    logs). The cryptography that hides single messages is not part of it.
 
     Args:
         encoders: What happens to an update before; all of it must be decoded

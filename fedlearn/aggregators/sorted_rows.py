@@ -5,6 +5,7 @@ from keras import ops
 
 from fedlearn.aggregators.robust_rule import num_counted
 from fedlearn.aggregators.sorting_network import sort_columns
+from fedlearn.encoders.norms import along_rows
 
 
 def sorted_rows(stack: Any, weight: Any) -> Any:
@@ -49,8 +50,3 @@ def mean_between(ordered: Any, start: Any, stop: Any) -> Any:
 def row_numbers(stack: Any) -> Any:
     """0, 1, ..., n - 1, int32 of shape `(n,)`; also where n isn't static."""
     return ops.arange(ops.shape(stack)[0], dtype="int32")
-
-
-def along_rows(vector: Any, stack: Any) -> Any:
-    """A vector of shape `(n,)` as `(n, 1, ...)`, to meet `(n, ...)`."""
-    return ops.reshape(vector, (-1,) + (1,) * (len(stack.shape) - 1))

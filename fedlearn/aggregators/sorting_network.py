@@ -19,20 +19,15 @@ def sort_columns(stack: Any) -> Any:
     """Each column of a matrix, sorted: `ops.sort(stack, axis=0)`.
 
     `ops.sort` takes one column after another. Here whole rows are compared,
-    as a sorting network says, with neither branches nor columns laid out side
-    by side; that is faster by an order of magnitude where a compiler joins
-    the steps (XLA). Without it, for few columns, or where the number of rows
-    isn't known when the graph is made, it is `ops.sort`. Takes float32 of
-    shape `(n, d)`, without NaN.
+    as a sorting network says; that is faster by an order of magnitude where a
+    compiler joins the steps (XLA). Without it, for few columns, or where the
+    number of rows isn't known when the graph is made, it is `ops.sort`. Takes
+    float32 of shape `(n, d)`, without NaN.
     """
     num_rows, num_columns = stack.shape
     compiled = _compiler()
-    if (
-        compiled is None
-        or num_rows is None
-        or num_rows < 2
-        or num_columns < FEWEST_COLUMNS
-    ):
+    few = (num_rows or 0) < 2 or num_columns < FEWEST_COLUMNS
+    if compiled is None or few:
         return ops.sort(stack, axis=0)
     return compiled(_sort_pieces)(stack)
 

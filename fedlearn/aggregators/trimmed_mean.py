@@ -2,27 +2,11 @@ from typing import Any
 
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.aggregators.sorted_rows import mean_between, sorted_rows
 from fedlearn.encoders.chain import Encoders
 from fedlearn.encoders.encoder import Value
-
-
-def trimmed_mean(values: Value, weight: Any, fraction: float) -> Value:
-    """The mean of each coordinate without its largest and smallest values.
-
-    Of the `m` rows that count, `floor(fraction * m)` are left out at each end,
-    and at least one or two stay.
-    """
-    num_rows = num_counted(weight)
-    # A little more, so that 0.29 of 100 isn't 28 for want of a last bit.
-    cut = fraction * ops.cast(num_rows, "float32") + 1e-3
-    cut = ops.cast(ops.floor(cut), "int32")
-    cut = ops.maximum(ops.minimum(cut, (num_rows - 1) // 2), 0)
-    return [
-        mean_between(sorted_rows(v, weight), cut, num_rows - cut)
-        for v in values
-    ]
 
 
 class TrimmedMean(RobustRule):
@@ -35,8 +19,8 @@ class TrimmedMean(RobustRule):
 
     Args:
         fraction: Of the clients, left out at each end (their number is
-            rounded down): at least the fraction that may be malicious, and
-            below 0.5. With 0 it is the mean.
+            rounded down, and one or two stay): at least the fraction that may
+            be malicious, and below 0.5. With 0 it is the mean.
         encoders: As for `RobustRule`.
 
     Raises:
@@ -49,7 +33,7 @@ class TrimmedMean(RobustRule):
     """
 
     def __init__(self, fraction: float, encoders: Encoders = ()):
-        if not 0 <= fraction < 0.5:
+        if not (checks.is_real(fraction) and 0 <= fraction < 0.5):
             raise ValueError(
                 "`fraction` is left out at each end, so it must be at least "
                 f"0 and below 0.5. Received: {fraction!r}."
@@ -58,4 +42,12 @@ class TrimmedMean(RobustRule):
         self.fraction = fraction
 
     def aggregate(self, value: Value, weight: Any) -> Value:
-        return trimmed_mean(value, weight, self.fraction)
+        num_rows = num_counted(weight)
+        # A little more, so that 0.29 of 100 isn't 28 for want of a last bit.
+        cut = self.fraction * ops.cast(num_rows, "float32") + 1e-3
+        cut = ops.cast(ops.floor(cut), "int32")
+        cut = ops.maximum(ops.minimum(cut, (num_rows - 1) // 2), 0)
+        return [
+            mean_between(sorted_rows(v, weight), cut, num_rows - cut)
+            for v in value
+        ]

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from fedlearn.aggregators.aggregator import Aggregator
-from fedlearn.aggregators.median import coordinate_median
+from fedlearn.aggregators.median import Median
 from fedlearn.aggregators.robust_rule import RobustRule, num_counted
 from fedlearn.encoders.encoder import Noise
 from fedlearn.encoders.fixed_point import FixedPoint
@@ -84,7 +84,7 @@ def average(
         return []
     weight = total["weight"]
     if stacked:
-        values = coordinate_median(total["value"], weight)
+        values = Median().aggregate(total["value"], weight)
         enough = num_counted(weight) >= num_required
     else:
         divisor = ops.maximum(weight, 1e-30)

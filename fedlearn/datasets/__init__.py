@@ -30,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedlearn import checks
 from fedlearn.datasets import (
     celeba,
     cifar100,
@@ -77,12 +78,7 @@ def list() -> tuple[str, ...]:
 
 
 def _module(name: str) -> Any:
-    if name not in _SETS:
-        raise ValueError(
-            f"There is no data set {name!r}. Expected one of "
-            f"{', '.join(_SETS)}."
-        )
-    return _SETS[name]
+    return _SETS[checks.one_of("name", name, _SETS)]
 
 
 def describe(name: str, print_fn: Callable[[str], Any] = print) -> None:

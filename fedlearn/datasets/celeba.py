@@ -35,18 +35,16 @@ __all__ = ["ATTRIBUTES", "FILES", "load_data", "task"]
 __dir__ = __all__.copy  # `dir` shows what is public
 
 _SQLITE = PublicFile(BASE_URL + "celeba.sqlite.lzma")
+
+
+def _files(by: str, stand_in: str) -> TffFiles:
+    splits = {part: (f"split_by_{by}_{part}",) for part in ("train", "test")}
+    return TffFiles("celeba", _SQLITE, None, splits, stand_in)
+
+
 _FILES = {
-    by: TffFiles(
-        "celeba",
-        _SQLITE,
-        None,
-        {
-            "train": (f"split_by_{by}_train",),
-            "test": (f"split_by_{by}_test",),
-        },
-        {"clients": None, "examples": "celeba_examples"}[by],
-    )
-    for by in ("clients", "examples")
+    "clients": _files("clients", "celeba"),
+    "examples": _files("examples", "celeba_examples"),
 }
 
 FILES = (_SQLITE,)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.datasets.public_file import PublicFile
 from fedlearn.datasets.task import Task
@@ -99,8 +100,7 @@ def load_data(
     >>> train["0"][0].shape
     (100, 24, 24, 3)
     """
-    if not 1 <= crop_size <= 32:
-        raise ValueError(f"crop_size is {crop_size!r}. Expected 1 to 32.")
+    checks.whole("crop_size", crop_size, most=32)
     start = (32 - crop_size) // 2
 
     def examples(stored: Any) -> Any:

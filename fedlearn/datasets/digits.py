@@ -35,10 +35,9 @@ def load_data(
 ) -> tuple[FederatedDataset, FederatedDataset]:
     """1,797 digits, divided among clients by a Dirichlet distribution.
 
-    Small enough for examples and tests: a model learns them in seconds. The
-    clients are made up, by `fl.partition.dirichlet` with at least two
-    examples each; each client's examples are then divided into train and
-    test, with at least one in both.
+    A model learns them in seconds. The clients are made up, by
+    `fl.partition.dirichlet` with at least two examples each; each client's
+    are then divided into train and test, with at least one in both.
 
     `x` has shape `(n, 8, 8, 1)` and dtype `float32`, in [0, 1]; `y` has
     shape `(n,)` and dtype `int64`.

@@ -40,22 +40,15 @@ _SQLITE = PublicFile(
     "c3aaf91b4cf4e69d53d81627ad119eccdc878ff906f68e66063ff10f67faad48",
     170_507_172,
 )
-_DIGITS = TffFiles(
-    "emnist",
-    _SQLITE,
-    "fed_emnist_digitsonly.tar.bz2",
-    {
-        "train": ("digits_only_train", "train"),
-        "test": ("digits_only_test", "test"),
-    },
-)
-_ALL = TffFiles(
-    "emnist",
-    _SQLITE,
-    "fed_emnist.tar.bz2",
-    {"train": ("all_train", "train"), "test": ("all_test", "test")},
-    "emnist_letters",
-)
+
+
+def _files(split: str, archive: str, stand_in: str) -> TffFiles:
+    splits = {part: (f"{split}_{part}", part) for part in ("train", "test")}
+    return TffFiles("emnist", _SQLITE, archive, splits, stand_in)
+
+
+_DIGITS = _files("digits_only", "fed_emnist_digitsonly.tar.bz2", "emnist")
+_ALL = _files("all", "fed_emnist.tar.bz2", "emnist_letters")
 
 FILES = (_SQLITE,)
 

@@ -56,12 +56,7 @@ _FILES = {
 _TRAIN_FRACTION = 0.66
 
 # Without those with missing values.
-_NUM_PATIENTS = {
-    "cleveland": 303,
-    "hungarian": 261,
-    "switzerland": 46,
-    "va": 130,
-}
+_NUM_PATIENTS = dict(zip(SITES, (303, 261, 46, 130), strict=True))
 
 FILES = tuple(_FILES.values())
 
@@ -84,19 +79,17 @@ def load_data(
 
     Args:
         normalize: Subtract from each column the mean of the hospital's train
-            patients, and divide by their standard deviation; a column
-            without spread becomes 0.
+            patients, and divide by their deviation; without spread, 0.
         seed: Decides which patients are for testing, where the file does not
             say.
         split: `"flamby"` for the very patients of FLamby's train and test
-            sets, and columns divided by their standard deviation over
-            `n - 1`, as there: for numbers to put beside published ones. None
-            for what the file says or the seed draws.
+            sets, and deviations over `n - 1`, as there: for numbers to put
+            beside published ones. None for what the file says or the seed
+            draws.
         source: A folder that holds the hospitals' files (UCI's
-            `processed.cleveland.data` and so on, or `cleveland.csv` and so
-            on with the names of `COLUMNS`, `target` and maybe `split` in
-            their first line), or one CSV file of all with a column `site`;
-            see `fl.datasets`.
+            `processed.cleveland.data` and so on, or `cleveland.csv` and so on
+            with columns `COLUMNS`, `target` and maybe `split`), or one CSV
+            file of all with a column `site`; see `fl.datasets`.
         cache_dir: See `fl.datasets`, also for errors.
 
     Returns:
@@ -161,7 +154,14 @@ def _sites(
 ) -> dict[str, _Site]:
     if source == "synthetic":
         train, test = stand_in.draw("heart_disease").values()
-        return {site: _joined(train[site], test[site]) for site in SITES}
+        sites: dict[str, _Site] = {}
+        for site in SITES:
+            pair = train[site], test[site]
+            x, y = (
+                np.concatenate([part[name] for part in pair]) for name in "xy"
+            )
+            sites[site] = x, y, np.arange(len(y)) < len(train[site]["y"])
+        return sites
     first = SITES[0]
     if source is None:
         folder = cache_folder(cache_dir) / "heart_disease"
@@ -171,7 +171,7 @@ def _sites(
         path = locate(source, names, "heart_disease")
         if path.name not in names:
             return _read_csv(path, None, seed)
-    sites: dict[str, _Site] = {}
+    sites = {}
     for site in SITES:
         own = path.with_name(path.name.replace(first, site))
         if not own.exists():
@@ -183,11 +183,6 @@ def _sites(
         else:
             sites[site] = _site(_read_uci(own), site, seed)
     return sites
-
-
-def _joined(train: Any, test: Any) -> _Site:
-    x, y = (np.concatenate([train[name], test[name]]) for name in "xy")
-    return x, y, np.arange(len(y)) < len(train["y"])
 
 
 def _site(values: np.ndarray, site: str, seed: int) -> _Site:
@@ -221,16 +216,13 @@ def _read_csv(path: Path, site: str | None, seed: int) -> dict[str, _Site]:
             f"{path} has no column {', '.join(map(repr, missing))}. Expected "
             f"{', '.join(needed)}."
         )
+    whose = cells["site"] if site is None else np.full(len(rows), site)
     try:
         values = np.stack([cells[n] for n in needed[:14]], 1).astype(float)
+        for name in whose:
+            checks.one_of("site", str(name), SITES)
     except ValueError as error:
-        raise FormatError(f"{path}: {error}.") from error
-    whose = cells["site"] if site is None else np.full(len(rows), site)
-    if other := sorted(set(whose.tolist()) - set(SITES)):
-        raise FormatError(
-            f"{path} names the site {other[0]!r}. Expected "
-            f"{', '.join(map(repr, SITES))}."
-        )
+        raise FormatError(f"{path}: {error}") from error
     sites = {}
     for name in SITES:
         if (mine := whose == name).any():

@@ -31,30 +31,20 @@ class PublicFile:
         return self.url.rsplit("/", 1)[-1]
 
     def fetch(self, folder: Path) -> Path:
-        """The file in `folder`; fetched if it is not there yet.
-
-        Raises:
-            DownloadError: If it could not be had.
-        """
-        return download(
-            self.url, folder / self.name, sha256=self.sha256, size=self.size
-        )
+        """The file in `folder`; fetched if it is not there yet."""
+        path = folder / self.name
+        return download(self.url, path, sha256=self.sha256, size=self.size)
 
 
 def locate(
     source: str | os.PathLike[str], names: Sequence[str], what: str
 ) -> Path:
-    """The file or folder that a `source` argument means.
+    """The file that a `source` argument means.
 
-    Args:
-        source: A path, or a `file://` address, of a file, or of a folder
-            that holds a file of one of `names`.
-        names: Public names of the file, the preferred one first.
-        what: The data set, for messages.
-
-    Raises:
-        FileNotFoundError: If there is nothing there.
-        ValueError: If `source` is an address of another kind.
+    It is a path, or a `file://` address, of a file, or of a folder that holds
+    a file of one of `names`, the preferred one first. `what` is the data set,
+    for messages. FileNotFoundError if there is nothing there, ValueError for
+    an address of another kind.
     """
     text = os.fspath(source)
     scheme, host, address = urlsplit(text)[:3]

@@ -131,8 +131,7 @@ def load_data(
     `x` and `y` have shape `(n, 80)` and dtype `int32`; `y` is `x` shifted by
     one character. 0 is padding (`PAD`), 1 to 86 are the characters of
     `VOCABULARY`, 87 is any other (`OOV`), 88 and 89 are the beginning and the
-    end of a snippet (`BOS`, `EOS`): 90 in all (`VOCABULARY_SIZE`). A snippet
-    makes one example, or more if it has over 79 characters.
+    end of a snippet (`BOS`, `EOS`): 90 in all (`VOCABULARY_SIZE`).
 
     Args:
         sequence_length: Characters of an example.
@@ -168,12 +167,5 @@ def task(**arguments: Any) -> Task:
     Batch size and learning rate are published: FedAvg's of Reddi et al. 2021.
     """
     train, test = load_data(**arguments)
-    return Task(
-        train,
-        test,
-        "shakespeare_lstm",
-        {"vocab_size": VOCABULARY_SIZE},
-        ignored=(PAD,),
-        batch_size=4,
-        learning_rate=1.0,
-    )
+    sizes = {"vocab_size": VOCABULARY_SIZE}
+    return Task(train, test, "shakespeare_lstm", sizes, (PAD,), 4, 1.0)

@@ -98,20 +98,19 @@ def load_word_counts(
         return dict(itertools.islice(found, vocab_size))
     path = _count_file(_WORD_COUNTS, source, cache_dir)
     counts: dict[str, int] = {}
-    with open(path, encoding="utf-8") as file:
-        try:
-            for number, line in enumerate(
-                itertools.islice(file, vocab_size), 1
-            ):
-                word, _, count = line.rstrip("\n").rpartition(" ")
-                if not word or not count.isdecimal() or word in counts:
-                    raise FormatError(
-                        f"{path}, line {number}: {line[:60]!r}. Expected a "
-                        "word, a space and a count, and each word once."
-                    )
-                counts[word] = int(count)
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{path} is not UTF-8: {error}.") from error
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = list(itertools.islice(file, vocab_size))
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8: {error}.") from error
+    for number, line in enumerate(lines, 1):
+        word, _, count = line.rstrip("\n").rpartition(" ")
+        if not word or not count.isdecimal() or word in counts:
+            raise FormatError(
+                f"{path}, line {number}: {line[:60]!r}. Expected a word, a "
+                "space and a count, and each word once."
+            )
+        counts[word] = int(count)
     return counts
 
 
@@ -231,9 +230,9 @@ def load_data(
     """What 342,477 people wrote on Stack Overflow, a client each.
 
     With `task="words"`, `x` and `y` have shape `(n, 20)` and dtype `int32`:
-    word numbers, `y` shifted by one word. 0 is padding, 1 to 10,000 are words
-    (the most used first), 10,001 is any other word, 10,002 and 10,003 the
-    beginning and the end of a sentence. An example is a sentence's first 20.
+    a sentence's first word numbers, `y` shifted by one. 0 is padding, 1 to
+    10,000 are words (the most used first), 10,001 is any other, 10,002 and
+    10,003 the beginning and the end of a sentence.
 
     With `task="tags"`, `x` has shape `(n, 10000)` and dtype `float32`: the
     share that each word has among the words of a sentence and of its
@@ -308,9 +307,8 @@ def task(**arguments: Any) -> Task:
     x, y = train.element_spec
     if arguments.get("task") == "tags":
         sizes = {"input_shape": x.shape, "num_tags": y.shape[0]}
-        return Task(
-            train, test, "stackoverflow_tags", sizes, learning_rate=1000.0
-        )
+        name = "stackoverflow_tags"
+        return Task(train, test, name, sizes, learning_rate=1000.0)
     # A source may have fewer words than are asked for. A sentence begins with
     # the number of a beginning, after which only that of an end comes.
     first = next(client for client in train if train.num_examples(client))

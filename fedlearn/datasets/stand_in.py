@@ -1,9 +1,9 @@
 """Stand-ins for the published data sets, drawn offline.
 
 Shapes, dtypes, parts, the form of ids and the sizes of clients are those of
-the real data, with fewer clients. What is in them are coarse patterns and
-made-up words: labels can be learned and clients differ, but accuracy on them
-says nothing about the real data. The same bytes on every machine.
+the real data, with fewer clients. In them are coarse patterns and made-up
+words: labels can be learned and clients differ, but accuracy on them says
+nothing about the real data. The same bytes on every machine.
 """
 
 import functools

@@ -50,8 +50,8 @@ def load_data(
     `alpha` says how much the clients' models differ and `beta` how much
     their points do; even at `(0, 0)` clients are not alike, since `W_k` and
     `v_k` are still drawn anew. They are standard deviations, as in the
-    authors' code, where the paper's `N(0, alpha)` reads like a variance. With
-    `iid`, all share one `W`, `b` (elements from `N(0, 1)`) and `v = 0`.
+    authors' code. With `iid`, all share one `W`, `b` (elements from
+    `N(0, 1)`) and `v = 0`.
 
     `x` has shape `(n, 60)` and dtype `float32`; `y` has shape `(n,)` and
     dtype `int64`, 0 to 9. Drawn by `fedlearn.seeds`, with the same bits
@@ -91,16 +91,15 @@ def load_data(
     j = np.arange(1, _FEATURES + 1, dtype=np.float64)
     deviations = portable_math.exp(-0.6 * portable_math.log(j))
     width = len(str(num_clients - 1))
+    num_weights = (_FEATURES + 1) * _CLASSES
     clients = {}
     for k in range(num_clients):
         if iid:
-            model = seeds.normal((_FEATURES + 1) * _CLASSES, *key, "model")
+            model = seeds.normal(num_weights, *key, "model")
             centre = np.zeros(_FEATURES)
         else:
-            model = model_means[k] + seeds.normal(
-                (_FEATURES + 1) * _CLASSES, *key, "model", k
-            )
-            centre = point_means[k] + seeds.normal(_FEATURES, *key, "v", k)
+            model = seeds.normal(num_weights, *key, "model", k) + model_means[k]
+            centre = seeds.normal(_FEATURES, *key, "v", k) + point_means[k]
         normal = seeds.normal(int(sizes[k]) * _FEATURES, *key, "x", k)
         points = centre + deviations * normal.reshape(-1, _FEATURES)
         x = points.astype(np.float32)

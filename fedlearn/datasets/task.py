@@ -76,11 +76,9 @@ class Task:
         name = name or self.model
         # Of an unknown name, `get` tells the known ones.
         accepted = inspect.signature(models._MODELS.get(name, models.get))
-        model = models.get(
-            name,
-            seed=seed,
-            **{k: v for k, v in self.sizes.items() if k in accepted.parameters},
-        )
+        known = accepted.parameters
+        sizes = {k: v for k, v in self.sizes.items() if k in known}
+        model = models.get(name, seed=seed, **sizes)
         self.compile(model)
         return model
 

@@ -63,10 +63,7 @@ class TffFiles:
     ) -> tuple[FederatedDataset, FederatedDataset]:
         """Train and test, of examples that `fn` makes of stored features.
 
-        Args:
-            source, cache_dir: See `fl.datasets`, also for errors.
-            fn: From a client's features to its examples.
-            same_length: Whether it keeps the number of examples.
+        `same_length` says whether it keeps their number.
         """
         train, test = self.open(source, cache_dir)
         return train.map(fn, same_length), test.map(fn, same_length)
@@ -127,9 +124,8 @@ class TffFiles:
 
 
 def _first(wanted: tuple[str, ...], names: list[str], path: Path) -> str:
-    for name in wanted:
-        if name in names:
-            return name
+    if found := [name for name in wanted if name in names]:
+        return found[0]
     raise FormatError(
         f"{path} has the splits {', '.join(map(repr, names))}. Expected "
         f"{' or '.join(map(repr, wanted))}."

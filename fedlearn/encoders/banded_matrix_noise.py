@@ -4,7 +4,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders import noise_grid
+from fedlearn.encoders.encoder import Updated
 from fedlearn.encoders.gaussian_noise import GaussianNoise
 from fedlearn.privacy.banded import BandedMatrix, square_root_coefficients
 
@@ -24,8 +26,8 @@ class BandedMatrixNoise(GaussianNoise):
 
     The noise `z` has the deviation `noise_multiplier` times the clip norm.
     What that hides depends on `C` and on how often, and how far apart, a
-    client takes part: `fedlearn.privacy.BandedMatrix` accounts for it. Best is
-    at least `b` rounds apart, as `fedlearn.samplers.MinSeparation` sees to.
+    client takes part (`fedlearn.privacy.BandedMatrix`). Best is at least `b`
+    rounds apart, as `fedlearn.samplers.MinSeparation` sees to.
 
     Args:
         noise_multiplier: 0 for none.
@@ -62,6 +64,8 @@ class BandedMatrixNoise(GaussianNoise):
                 "Give either `bands` or `coefficients`. Received: "
                 f"bands={bands!r}, coefficients={coefficients!r}."
             )
+        if bands is not None:
+            checks.whole("bands", bands)
         self.coefficients = _checked(
             coefficients if bands is None else square_root_coefficients(bands)
         )
@@ -74,12 +78,12 @@ class BandedMatrixNoise(GaussianNoise):
     def init(self) -> Any:
         # The last round comes first. As whole numbers of steps: the noise of
         # a round is made of what was added in those before it.
-        return {
-            "last": [
-                ops.zeros((self.bands - 1, *s.shape), noise_grid.steps_dtype(s))
-                for s in self.spec
-            ]
-        }
+        count = self.bands - 1
+        last = [
+            ops.zeros((count, *s.shape), noise_grid.steps_dtype(s))
+            for s in self.spec
+        ]
+        return {"last": last}
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
         first, *rest = self.coefficients
@@ -91,9 +95,7 @@ class BandedMatrixNoise(GaussianNoise):
             steps.append(noise_grid.to_steps(noise / first, last.dtype.name))
         return {"steps": steps}
 
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         last = [
             ops.concatenate([steps[None], old])[: self.bands - 1]
             for steps, old in zip(noise["steps"], state["last"], strict=True)

@@ -13,6 +13,7 @@ from fedlearn.encoders.encoder import (
     Memory,
     Noise,
     Spec,
+    Updated,
     Value,
     Wire,
 )
@@ -20,14 +21,6 @@ from fedlearn.names import ENCODERS
 
 Encoders = str | Sequence[str | Encoder]
 """How encoders are given; see `links`."""
-
-# How encoders said once what they are; not to be passed over in silence.
-_ONCE = {
-    "noises": "Noise",
-    "decode_sum": "Noise",
-    "encode_stateful": "Memory",
-    "variable_length": "Wire",
-}
 
 
 def links(encoders: Encoders) -> tuple[Encoder, ...]:
@@ -93,13 +86,6 @@ class Chain:
 
     def __init__(self, encoders: Encoders = ()):
         self.encoders = links(encoders)
-        for encoder in self.encoders:
-            for name, base in _ONCE.items():
-                if hasattr(encoder, name):
-                    raise TypeError(
-                        f"{type(encoder).__name__}.{name} says nothing any "
-                        f"more. Inherit from fedlearn.encoders.{base} too."
-                    )
         for encoder in self.encoders[:-1]:
             if _varies(encoder):
                 raise ValueError(
@@ -123,8 +109,8 @@ class Chain:
                 "Expected one link that does."
             )
         for at, who in noises:
-            self._check_noise(at, who)
             self.noise_at, self.noise = at, who
+            self._check_noise(at)
 
     def _place_sum(self) -> int:
         # Decoding starts from the right. Everything from the leftmost link
@@ -148,43 +134,37 @@ class Chain:
     def _names(self) -> str:
         return f"[{', '.join(type(e).__name__ for e in self.encoders)}]"
 
-    def _check_noise(self, at: int, who: str) -> None:
-        where = f"In the encoders {self._names()}"
+    def _check_noise(self, at: int) -> None:
         name = type(self.encoders[at]).__name__
-        bounded = False
+        where = f"In the encoders {self._names()}, "
         # A link may clip and add noise at once, as those for integers do.
-        for encoder in self.encoders[: at + 1]:
-            bounded = encoder.bound == "sets" or (
-                bounded and encoder.bound != "loses"
-            )
-        if not bounded:
+        kinds = [encoder.bound for encoder in self.encoders[: at + 1]]
+        while kinds and kinds[-1] in ("keeps", "rotates"):
+            kinds.pop()
+        if kinds[-1:] != ["sets"]:
             raise ValueError(
-                f"{where}, {name} would add noise to updates without "
+                f"{where}{name} would add noise to updates without "
                 "a bound, which hides nothing. Put a clip, such as "
                 "Clip(norm), before it."
             )
         if self.num_decoded_on_sum < len(self.encoders):
-            if who == "clients":
+            if self.noise == "clients":
                 after = self.encoders[self.num_decoded_on_sum]
                 raise ValueError(
-                    f"{where}, {name} sends integers to be added, "
+                    f"{where}{name} sends integers to be added, "
                     f"which {type(after).__name__} would change. Leave it "
                     "out: they are small already."
                 )
             # Every message is seen by itself: decode it up to the noise.
-            stop = at + 1
-            while (
-                stop < self.num_decoded_on_sum
-                and self.encoders[stop].bound == "rotates"
-            ):
-                stop += 1
-            self.num_decoded_on_sum = stop
+            between = self.encoders[at + 1 : self.num_decoded_on_sum]
+            others = (k for k, e in enumerate(between) if e.bound != "rotates")
+            self.num_decoded_on_sum = at + 1 + next(others, len(between))
             self.clips_again = True
             return
         for encoder in self.encoders[at + 1 :]:
             if encoder.bound == "loses":
                 raise ValueError(
-                    f"{where}, the noise of {name} is scaled to a "
+                    f"{where}the noise of {name} is scaled to a "
                     f"bound that {type(encoder).__name__} doesn't keep, and "
                     "it is decoded on the sum only, where single updates "
                     "can't be clipped again. Leave it out, or put one that "
@@ -292,9 +272,7 @@ class Chain:
         pairs = zip(self.encoders, state, strict=True)
         return tuple(link.draw(s, rng) for link, s in pairs)
 
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         """The next states of all links, and their metrics together."""
         states, metrics = [], {}
         for link, s, t, n in zip(
@@ -308,15 +286,11 @@ class Chain:
     def noise_bound(self, params: Any) -> Any:
         """The largest L2 norm of a client's part of what noise is added to."""
         # What is clipped again, is so to the bound that noise has or sets.
-        stop = None
+        stop = len(self.encoders)
         if self.clips_again and self.noise_at is not None:
             stop = self.noise_at + 1
-        return self._sensitivity(params, stop)
-
-    def _sensitivity(self, params, stop):
         bound: Any = math.inf
-        pairs = list(zip(self.encoders, params, strict=True))[:stop]
-        for link, p in pairs:
+        for link, p in zip(self.encoders[:stop], params[:stop], strict=True):
             bound = link.sensitivity(bound, p)
         return bound
 

@@ -5,7 +5,7 @@ from keras import ops
 
 from fedlearn import checks
 from fedlearn.encoders import flat_vector, norms
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders.encoder import Encoder, Updated, Value
 
 Kind = Literal["global", "per_layer", "l1", "linf"]
 
@@ -21,11 +21,11 @@ class Clip(Encoder):
     `norm`, which its L2 norm can't exceed. `"linf"` cuts each number off at
     `norm`: then the L2 norm of `d` numbers is at most `norm * sqrt(d)`.
 
-    An update that isn't finite goes through unchanged, so that the client is
-    still found out and left out.
+    An update that isn't finite goes through unchanged, for the client to be
+    left out.
 
-    Metrics: `clipped_share`, the share of clients from whose updates
-    something was cut off. It comes from the clients without noise.
+    Metrics: `clipped_share`, that of clients from whose updates something was
+    cut off, without noise.
 
     Args:
         norm: The largest norm, positive.
@@ -41,7 +41,6 @@ class Clip(Encoder):
     [0.6, 0.8]
     """
 
-    decodes = "either"
     bound = "sets"
 
     def __init__(self, norm: float, kind: Kind = "global"):
@@ -52,14 +51,11 @@ class Clip(Encoder):
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         if self.kind == "per_layer":
             bound = self.norm / math.sqrt(max(len(value), 1))
-            lengths = [norms.l2([v]) for v in value]
-            clipped = [
-                norms.scale_down([v], length, bound)[0]
-                for v, length in zip(value, lengths, strict=True)
-            ]
-            dtype = norms.wide_dtype(value)
+            clipped, dtype = [], norms.wide_dtype(value)
             largest = ops.zeros((), dtype)
-            for length in lengths:
+            for v in value:
+                length = norms.l2([v])
+                clipped += norms.scale_down([v], length, bound)
                 largest = ops.maximum(largest, ops.cast(length, dtype))
         elif self.kind == "linf":
             bound, largest = self.norm, norms.linf(value)
@@ -71,12 +67,7 @@ class Clip(Encoder):
         above = ops.cast(largest > bound, "float32")
         return clipped, {"clipped": above, "unchanged": 1 - above}
 
-    def decode(self, value: Any, params: Any) -> Any:
-        return value
-
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         count = ops.maximum(stats["clipped"] + stats["unchanged"], 1.0)
         return state, {"clipped_share": stats["clipped"] / count}
 

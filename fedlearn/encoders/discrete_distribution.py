@@ -1,10 +1,9 @@
 """Tables of discrete distributions, and samples that are drawn from them.
 
-A sampler with loops until something is accepted can't be vectorised; looking up
-random 32-bit words in a table of the distribution function can. So
-probabilities are multiples of `2**-32`, and what is rarer doesn't come: fine
-for research; against somebody who counts on the last bits, take an exact
-sampler (Canonne, Kamath and Steinke 2020, arXiv:2004.00010).
+Random 32-bit words are looked up in a table of the distribution function, which
+can be vectorised. So probabilities are multiples of `2**-32`: fine for
+research; against somebody who counts on the last bits, take an exact sampler
+(Canonne, Kamath and Steinke 2020, arXiv:2004.00010).
 """
 
 import math

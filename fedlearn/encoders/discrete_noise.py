@@ -6,13 +6,9 @@ import numpy as np
 from keras import ops
 
 from fedlearn import checks, threefry
-from fedlearn.encoders import (
-    discrete_distribution,
-    flat_vector,
-    norms,
-)
+from fedlearn.encoders import discrete_distribution, flat_vector, norms
 from fedlearn.encoders.encoder import Encoder, Noise, Spec, Value
-from fedlearn.encoders.integer_bytes import ModularIntegers, centred
+from fedlearn.encoders.integer_bytes import ModularIntegers
 from fedlearn.privacy.mechanism import Gaussian, SharedNoise
 
 _STDS_IN_RANGE = 6.0
@@ -43,24 +39,22 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
     Rounding is random and unbiased, up or down by the fractional part, unless
     that makes the vector longer than `rounded_norm`, which happens with
     probability `beta` at most. Then it is rounded towards zero, which makes
-    no vector longer. (Kairouz et al. 2021 draw again; that is not a fixed
-    amount of work.) Updates are clipped to a little less than `norm`, some
-    1e-5 of it, for what float32 rounds. So no client's integers are longer
-    than the sensitivity, whatever the number of bits, and the bias is at most
-    `beta * granularity * sqrt(size)` in norm.
+    no vector longer. (Kairouz et al. 2021 draw again: no fixed amount of
+    work.) Updates are clipped to some 1e-5 less than `norm`, for what float32
+    rounds. So no client's integers are longer than the sensitivity, and the
+    bias is at most `beta * granularity * sqrt(size)` in norm.
 
     The noise of all `clients_per_round` clients together has the deviation
     `noise_multiplier` times that sensitivity. Neighbouring data sets differ by
     what one client adds, and not by its noise. With fewer clients the noise
     is less: a sampler that may draw fewer has no epsilon. What no accounting
     sees: a client that is left out of a round because its update isn't finite
-    takes its share away. Watch `num_rejected`.
+    takes its share away (`num_rejected`). The shares are drawn from the run's
+    seed: for simulation.
 
-    The shares are drawn from the run's seed: for simulation.
-
-    Put `HadamardRotation` before it, as both papers do: it makes all numbers
-    of the sum about equally large. The granularity counts on that; without
-    it large numbers may wrap around.
+    Put `HadamardRotation` before it, as both papers do: the granularity counts
+    on numbers of the sum that are about equally large, and without it large
+    ones may wrap around.
 
     Args:
         noise_multiplier: The deviation of all noise together, per unit of
@@ -96,14 +90,13 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
         if granularity is not None:
             checks.positive("granularity", granularity)
         checks.number("clients_per_round", clients_per_round, least=1)
-        if not 2 <= bits <= 30:
-            raise ValueError(f"`bits` must be in [2, 30]. Received: {bits!r}.")
-        if not 0 <= beta < 1:
+        checks.whole("bits", bits, 2, most=30)
+        if not (checks.is_real(beta) and 0 <= beta < 1):
             raise ValueError(f"`beta` must be in [0, 1). Received: {beta!r}.")
         self.noise_multiplier = noise_multiplier
         self.norm = norm
         self.clients_per_round = clients_per_round
-        self.bits = bits
+        self.bits = self.num_bits = bits
         self.beta = beta
         self.granularity = granularity
 
@@ -120,28 +113,46 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
 
     def plan(self, size: int) -> Plan:
         """The numbers of a round for updates of `size` numbers."""
-        granularity = self.granularity
-        if granularity is None:
-            granularity = finest_granularity(
-                self.norm,
-                size,
-                self.clients_per_round,
-                self.bits,
-                self.noise_multiplier,
-                self.beta,
-            )
+        granularity = self.granularity or self._finest_granularity(size)
         sensitivity = rounded_norm(self.norm / granularity, size, self.beta)
         std = self.noise_multiplier * sensitivity
-        return Plan(
-            granularity, sensitivity, std / math.sqrt(self.clients_per_round)
-        )
+        std /= math.sqrt(self.clients_per_round)
+        return Plan(granularity, sensitivity, std)
 
-    @property
-    def message_dtype(self) -> str:
-        """The smallest one that is added modulo a multiple of `2**bits`."""
-        if self.bits <= 8:
-            return "uint8"
-        return "uint16" if self.bits <= 16 else "int32"
+    def _finest_granularity(self, size: int) -> float:
+        """The finest steps with which a sum does not wrap around.
+
+        A number of a rotated sum of `n` updates of norm `c` has a deviation of
+        at most `c n / sqrt(size)`; rounding and noise add theirs. Six
+        deviations on each side are to be in the range of the integers. (Kairouz
+        et al. 2021, section 4, take four: then one in 16000 numbers wraps
+        around if all clients agree.)
+        """
+        norm, num_clients = self.norm, self.clients_per_round
+
+        def overflows(granularity: float) -> bool:
+            longest = rounded_norm(norm / granularity, size, self.beta)
+            sensitivity = granularity * longest
+            std = math.sqrt(
+                (norm * num_clients) ** 2 / size
+                + num_clients * granularity**2 / 4
+                + (self.noise_multiplier * sensitivity) ** 2
+            )
+            return 2 * _STDS_IN_RANGE * std > 2**self.bits * granularity
+
+        low = high = norm * 2.0**-40
+        while overflows(high):
+            low, high = high, 2 * high
+            if high > norm * num_clients * 2.0**10:
+                raise ValueError(
+                    f"{self.bits} bits can't hold the sum of {num_clients} "
+                    f"updates of {size} numbers with noise multiplier "
+                    f"{self.noise_multiplier}, however coarse. Take more bits."
+                )
+        for _ in range(40):
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if overflows(middle) else (low, middle)
+        return high
 
     def build(self, spec: Spec) -> Self:
         built = super().build(spec)
@@ -149,9 +160,10 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
         return built
 
     def encoded_spec(self) -> Any:
-        return [
-            keras.KerasTensor(s.shape, self.message_dtype) for s in self.spec
-        ]
+        # The smallest that is added modulo a multiple of 2**bits.
+        wide = "uint16" if self.bits <= 16 else "int32"
+        dtype = "uint8" if self.bits <= 8 else wide
+        return [keras.KerasTensor(s.shape, dtype) for s in self.spec]
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         # In the update's own dtype first: 1e59 of a float64 model isn't
@@ -159,35 +171,22 @@ class DiscreteNoise(Encoder, Noise, ModularIntegers):
         value = norms.scale_down(value, norms.l2(value), self.norm)
         flat = flat_vector.flatten(value)
         size, plan = flat.shape[0], self._plan
-        (flat,) = norms.scale_down(
-            [flat],
-            ops.sqrt(sum_of_squares(flat)),
-            self.norm * (1 - summing_error(size)),
-        )
-        integers = _rounded(
-            flat / np.float32(plan.granularity), plan.sensitivity, seed
-        )
+        norm = ops.sqrt(sum_of_squares(flat))
+        bound = self.norm * (1 - summing_error(size))
+        (flat,) = norms.scale_down([flat], norm, bound)
+        scaled = flat / np.float32(plan.granularity)
+        integers = _rounded(scaled, plan.sensitivity, seed)
         if plan.local_std > 0:
-            table = discrete_distribution.thresholds(
-                self.probabilities(plan.local_std)
-            )
+            half = self.probabilities(plan.local_std)
+            table = discrete_distribution.thresholds(half)
             words = threefry.random_bits(seed, size, stream=1)
-            integers = integers + discrete_distribution.lookup(
-                table, ops.cast(words, "int32")
-            )
+            words = ops.cast(words, "int32")
+            integers += discrete_distribution.lookup(table, words)
         message = ops.bitwise_and(integers, np.int32(2**self.bits - 1))
         return flat_vector.unflatten(message, self.encoded_spec()), ()
 
-    @property
-    def num_bits(self) -> int:
-        return self.bits
-
     def decode(self, value: Any, params: Any) -> Value:
-        step = np.float32(self._plan.granularity)
-        return [
-            ops.cast(centred(v, self.bits) * step, s.dtype)
-            for v, s in zip(value, self.spec, strict=True)
-        ]
+        return self.steps(value, np.float32(self._plan.granularity), self.spec)
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
         """Of a client's part of the sum without its noise."""
@@ -287,44 +286,3 @@ def smallest_at_order(
 ) -> tuple[float, float]:
     """Of `(rho, xi)` that all hold, that with the smallest `rho a + xi`."""
     return min(bounds, key=lambda bound: bound[0] * order + bound[1])
-
-
-def finest_granularity(
-    norm: float,
-    size: int,
-    clients_per_round: int,
-    bits: int,
-    noise_multiplier: float,
-    beta: float,
-) -> float:
-    """The finest steps with which a sum does not wrap around.
-
-    A number of a rotated sum of `n` updates of norm `c` has a deviation of at
-    most `c n / sqrt(size)`; rounding and noise add theirs. Six deviations on
-    each side are to be in the range of the integers. (Kairouz et al. 2021,
-    section 4, take four: then one in 16000 numbers wraps around if all clients
-    agree.) Raises ValueError if there are too few bits for any steps.
-    """
-
-    def overflows(granularity: float) -> bool:
-        sensitivity = granularity * rounded_norm(norm / granularity, size, beta)
-        std = math.sqrt(
-            (norm * clients_per_round) ** 2 / size
-            + clients_per_round * granularity**2 / 4
-            + (noise_multiplier * sensitivity) ** 2
-        )
-        return 2 * _STDS_IN_RANGE * std > 2**bits * granularity
-
-    low = high = norm * 2.0**-40
-    while overflows(high):
-        low, high = high, 2 * high
-        if high > norm * clients_per_round * 2.0**10:
-            raise ValueError(
-                f"{bits} bits can't hold the sum of {clients_per_round} "
-                f"updates of {size} numbers with noise multiplier "
-                f"{noise_multiplier}, however coarse. Take more bits."
-            )
-    for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if overflows(middle) else (low, middle)
-    return high

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.encoders import bit_packing, flat_vector, gaussian_quantizer
 from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.flat_vector import inverse, largest_magnitude
@@ -22,9 +23,8 @@ class Eden(Encoder):
     its update x by a random rotation R of its own; then numbers are close to
     normally distributed, and each is rounded to one of a few levels that suit
     that, Q. The server scales by ||x||**2 / <R x, Q(R x)> and rotates back.
-    That makes errors of clients, whose rotations are independent, cancel in
-    their mean: the result is unbiased, up to what such a rotation lacks of a
-    uniformly random one.
+    Rotations of clients are independent, so that errors cancel in their mean:
+    it is unbiased, up to what such a rotation lacks of a uniformly random one.
 
     The errors, ||decoded - x||**2 / ||x||**2 with 1, 2, 3 and 4 bits, are at
     most one percent above the paper's 0.571, 0.133, 0.0358 and 0.00959, since
@@ -35,9 +35,8 @@ class Eden(Encoder):
     Variables are joined to one vector. It is rotated in blocks of equal
     length, each with its own scale of 32 bits. The paper's rotation, a
     Hadamard transform, takes powers of two; Hartley's, in its place, takes
-    nearly any length, so that padding is less than half a percent of vectors
-    of a thousand numbers and more. The seed of a client's rotation is part of
-    its message.
+    nearly any length: vectors of a thousand numbers and more have less than
+    half a percent of padding. The seed of a client's rotation is sent too.
 
     Args:
         bits: Of each number, above 0 and at most 8; needn't be whole.
@@ -61,16 +60,10 @@ class Eden(Encoder):
     bound = "keeps"
 
     def __init__(self, bits: float = 4, block_size: int = 8192):
-        if not 0 < bits <= 8:
-            raise ValueError(
-                "`bits` must be above 0 and at most 8; it needn't be a whole "
-                f"number. Received: {bits!r}."
-            )
-        if block_size not in range(1, 1 << 31):
-            raise ValueError(
-                "`block_size` must be a positive integer: how many numbers "
-                f"have a scale of their own. Received: {block_size!r}."
-            )
+        checks.positive("bits", bits)
+        checks.number("bits", bits, most=8)
+        meaning = "how many numbers have a scale of their own"
+        checks.whole("block_size", block_size, 1, meaning)
         self.bits = bits
         self.block_size = block_size
 

@@ -12,6 +12,9 @@ Value = list[Any]
 Spec = list[keras.KerasTensor]
 """Shapes and dtypes of a `Value`, without numbers."""
 
+Updated = tuple[Any, dict[str, Any]]
+"""The state of the next round, and metrics to log."""
+
 Where = Literal["sum", "summand", "either"]
 
 Bound = Literal["sets", "keeps", "rotates", "loses"]
@@ -22,14 +25,13 @@ class Encoder(Buildable):
 
     An encoder is a small configuration object. `build` makes one for values
     of certain shapes, as a Keras layer is built, whose methods are pure
-    functions of arrays, so that they can be compiled, vectorised over clients,
-    shipped apart and tested alone. What changes from round to round is a state
-    that is passed in and out.
+    functions of arrays. What changes from round to round is a state that is
+    passed in and out.
 
     One round: the server makes `params` from its state; each client calls
     `encode`; the server calls `decode`, and makes the next state with `update`
     from the sum over clients of what `encode` reported. `encode` and `decode`
-    are all that most encoders need.
+    are all that most encoders need; by default they change nothing.
 
     What few encoders do has classes of its own, to inherit beside this one: a
     `Memory` at clients, `Noise` that hides what one client adds, a `Wire` form
@@ -83,7 +85,6 @@ class Encoder(Buildable):
             bound: On the L2 norm of what `encode` gets, a float or a float32
                 scalar; infinite where no link before has set one.
         """
-        del state, seed, bound
         return ()
 
     def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
@@ -99,11 +100,11 @@ class Encoder(Buildable):
             `(encoded, stats)`: `stats` is a pytree of arrays that are summed
             over clients for `update`, `()` for none.
         """
-        raise NotImplementedError
+        return value, ()
 
     def decode(self, value: Any, params: Any) -> Any:
         """What the server makes of an encoded value, or of a sum of them."""
-        raise NotImplementedError
+        return value
 
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
         """What is random at the server this round, drawn on the host.
@@ -117,12 +118,9 @@ class Encoder(Buildable):
         Returns:
             A pytree of NumPy arrays for `update` (and for `Noise.add`).
         """
-        del state, rng
         return ()
 
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         """The state of the next round, and metrics to log.
 
         Args:
@@ -130,7 +128,6 @@ class Encoder(Buildable):
             stats: The sum over clients of what `encode` reported.
             noise: From `draw`.
         """
-        del stats, noise
         return state, {}
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
@@ -143,7 +140,6 @@ class Encoder(Buildable):
         Returns:
             A float or a float32 scalar.
         """
-        del params
         return bound if self.bound in ("keeps", "rotates") else math.inf
 
     def dp_event(self) -> Any:

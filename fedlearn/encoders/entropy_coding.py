@@ -1,4 +1,5 @@
 import bz2
+import functools
 import zlib
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,11 +11,9 @@ from fedlearn import checks
 from fedlearn.encoders.encoder import Encoder, Wire
 from fedlearn.messages import wire
 
+_HUFFMAN = functools.partial(zlib.compressobj, strategy=zlib.Z_HUFFMAN_ONLY)
 _METHODS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-    "huffman": (
-        lambda: zlib.compressobj(strategy=zlib.Z_HUFFMAN_ONLY),
-        zlib.decompressobj,
-    ),
+    "huffman": (_HUFFMAN, zlib.decompressobj),
     "deflate": (zlib.compressobj, zlib.decompressobj),
     "bzip2": (bz2.BZ2Compressor, bz2.BZ2Decompressor),
 }
@@ -26,11 +25,11 @@ _MOST_BYTES = 1 << 30
 class EntropyCoding(Encoder, Wire):
     """Compresses the bytes of a message, without loss, on the host.
 
-    Quantizers give rare codes and frequent codes the same number of bits;
-    here frequent ones get fewer. It belongs at the end of a chain, behind an
-    encoder that makes integers: bytes of floats hardly get shorter. Whole
-    bytes are coded: codes of 3, 5, 6 and 7 bits lie across them, and less is
-    saved. Messages differ in length.
+    Quantizers give rare and frequent codes the same number of bits; here
+    frequent ones get fewer. It belongs at the end of a chain, behind an encoder
+    that makes integers: bytes of floats hardly get shorter. Whole bytes are
+    coded: less is saved of codes of 3, 5, 6 and 7 bits, which lie across them.
+    Messages differ in length.
 
     Args:
         method: `"huffman"`: a whole number of bits for each byte (Huffman
@@ -55,26 +54,14 @@ class EntropyCoding(Encoder, Wire):
     True
     """
 
-    decodes = "either"
     bound = "keeps"
     varies = True
 
     def __init__(
         self, method: Literal["huffman", "deflate", "bzip2"] = "huffman"
     ):
-        if method == "range":
-            raise ValueError(
-                "EntropyCoding has no method 'range' any more. Use 'huffman', "
-                "or 'bzip2' where most numbers are the same, as with TernGrad "
-                "or few levels."
-            )
-        self.method = checks.one_of("method", method, _METHODS)
-
-    def encode(self, value: Any, params: Any, seed: Any) -> tuple[Any, Any]:
-        return value, ()
-
-    def decode(self, value: Any, params: Any) -> Any:
-        return value
+        meaning = "the last where most numbers are the same, as with TernGrad"
+        self.method = checks.one_of("method", method, _METHODS, meaning)
 
     def to_wire(self, encoded: Any) -> Any:
         """A message's bytes, compressed, a uint8 array."""
@@ -130,11 +117,9 @@ class EntropyCoding(Encoder, Wire):
 
 def _plain(spec: Any) -> bytes:
     """The bytes of a message of zeros."""
-    return wire.pack(
-        keras.tree.map_structure(
-            lambda s: np.zeros(
-                tuple(s.shape), keras.backend.standardize_dtype(s.dtype)
-            ),
-            spec,
-        )
-    )
+
+    def zeros(s):
+        dtype = keras.backend.standardize_dtype(s.dtype)
+        return np.zeros(tuple(s.shape), dtype)
+
+    return wire.pack(keras.tree.map_structure(zeros, spec))

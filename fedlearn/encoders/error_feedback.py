@@ -8,6 +8,7 @@ from fedlearn.encoders.encoder import (
     Memory,
     Noise,
     Spec,
+    Updated,
     Value,
     Wire,
 )
@@ -25,16 +26,14 @@ class ErrorFeedback(Encoder, Memory):
 
     It is for compression that never loses more than there is: `TopK`,
     `SignSGD`, `PowerSGD`, nearest rounding, `Drive` and `Eden` from one bit
-    on. `RandomMask`, `TernGrad` and `StochasticQuantization` with few levels
-    may lose more, since they scale up what they send to be unbiased: what is
-    kept would grow from round to round. They need no error feedback.
+    on. `RandomMask`, `TernGrad` and `StochasticQuantization` with few levels,
+    which are unbiased, may lose more: what is kept would grow and grow.
 
     It is for clients that come back: hospitals, and simulations. A client that
     is seen first starts from zero; of an update that was rejected nothing is
     kept. Each client that ever took part keeps as many bytes as the trainable
-    weights have, in `state.client_states` and in checkpoints: with 1.6 million
-    weights 64 MB for ten hospitals, 64 GB for ten thousand phones. For so many
-    take `Eden` or `Drive`, which are unbiased and keep nothing.
+    weights have, in `state.client_states` and in checkpoints. For ten thousand
+    phones take `Eden` or `Drive`, which are unbiased and keep nothing.
 
     Args:
         encoders: The compression, a chain of its own.
@@ -47,18 +46,11 @@ class ErrorFeedback(Encoder, Memory):
     Example:
 
     >>> import keras
-    >>> from fedlearn.encoders import Encoder
-    >>> class First(Encoder):  # sends the first entry only
-    ...     decodes = "summand"
-    ...     def encode(self, value, params, seed):
-    ...         return [value[0][:1]], ()
-    ...     def decode(self, value, params):
-    ...         return [ops.pad(value[0], (0, 1))]
-    >>> feedback = ErrorFeedback([First()]).build([keras.KerasTensor((2,))])
-    >>> sent, _, kept = feedback.encode_with(
-    ...     [ops.array([3.0, 4.0])], ((),), None, [ops.array([0.0, 1.0])])
+    >>> feedback = ErrorFeedback("topk:0.5").build([keras.KerasTensor((2,))])
+    >>> value, memory = [ops.array([3.0, 4.0])], [ops.array([0.0, 1.0])]
+    >>> _, _, kept = feedback.encode_with(value, ((),), None, memory)
     >>> [float(k) for k in kept[0]]
-    [0.0, 5.0]
+    [3.0, 0.0]
     """
 
     decodes = "summand"
@@ -67,29 +59,10 @@ class ErrorFeedback(Encoder, Memory):
         self._chain = Chain(encoders)
         self.encoders = self._chain.encoders
         for encoder in self.encoders:
-            name = type(encoder).__name__
-            if isinstance(encoder, Noise):
+            if why := _refusal(encoder):
                 raise ValueError(
-                    f"ErrorFeedback can't contain {name}, which adds noise: "
-                    "what a client keeps would take it off again. Put it "
-                    "before ErrorFeedback."
-                )
-            if encoder.decodes == "sum":
-                raise ValueError(
-                    f"ErrorFeedback can't contain {name}, which is decoded "
-                    "on the sum over clients. Put it before ErrorFeedback."
-                )
-            if type(encoder).draw is not Encoder.draw:
-                # Nothing is drawn at the server for what is inside.
-                raise ValueError(
-                    f"ErrorFeedback can't contain {name}, which keeps a state "
-                    "at the server. Put it before ErrorFeedback."
-                )
-            varies = isinstance(encoder, Wire) and encoder.varies
-            if isinstance(encoder, Memory) or varies:
-                raise ValueError(
-                    f"ErrorFeedback can't contain {name}. Put it beside it in "
-                    "the list of encoders."
+                    f"ErrorFeedback can't contain {type(encoder).__name__}, "
+                    f"{why} in the list of encoders."
                 )
 
     def build(self, spec: Spec) -> Self:
@@ -121,7 +94,26 @@ class ErrorFeedback(Encoder, Memory):
     def decode(self, value: Any, params: Any) -> Any:
         return self._chain.decode(value, params)
 
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         return self._chain.update(state, stats, ((),) * len(self.encoders))
+
+
+def _refusal(encoder: Encoder) -> str | None:
+    if isinstance(encoder, Noise):
+        return (
+            "which adds noise: what a client keeps would take it off again. "
+            "Put it before ErrorFeedback"
+        )
+    if encoder.decodes == "sum":
+        return (
+            "which is decoded on the sum over clients. Put it before "
+            "ErrorFeedback"
+        )
+    if type(encoder).draw is not Encoder.draw:
+        # Nothing is drawn at the server for what is inside.
+        return "which keeps a state at the server. Put it before ErrorFeedback"
+    if isinstance(encoder, Memory):
+        return "which has a memory of its own. Put it beside ErrorFeedback"
+    if isinstance(encoder, Wire) and encoder.varies:
+        return "whose messages differ in length. Put it after ErrorFeedback"
+    return None

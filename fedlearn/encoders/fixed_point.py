@@ -7,8 +7,8 @@ from keras import ops
 
 from fedlearn import backend, checks
 from fedlearn.encoders import flat_vector
-from fedlearn.encoders.encoder import Bound, Encoder, Spec, Value
-from fedlearn.encoders.integer_bytes import ModularIntegers, centred
+from fedlearn.encoders.encoder import Bound, Encoder, Spec, Updated, Value
+from fedlearn.encoders.integer_bytes import ModularIntegers
 from fedlearn.privacy.mechanism import CohortSize
 
 
@@ -23,22 +23,19 @@ class FixedPoint(Encoder, ModularIntegers):
 
     Args:
         bits: Of a client's number: `2**bits - 1` integers. 2 to 24.
-        num_summands: How many clients are added at most; for
-            `modulus_bits`.
+        num_summands: How many clients are added at most.
         value_range: `r`. None: `coverage * bound / sqrt(d)`, with the bound
             on the norm that a clip before this link sets and `d` the number
-            of values: what suits values that a `HadamardRotation` has made
-            alike.
+            of values, for values that a `HadamardRotation` has made alike.
         coverage: See `value_range`.
         stochastic: Whether to round up or down at random, so that the sum is
             unbiased; else to the nearest, which moves the norm half as far.
-        modulus_bits: None for `bits + ceil(log2(num_summands))`, with which
-            no sum overflows. A smaller one is cheaper; overflows are counted
-            then. At most 31.
+        modulus_bits: At most 31; None for `bits + ceil(log2(num_summands))`,
+            with which no sum overflows.
 
     Metrics: `share_clipped`, the share of numbers outside of the range; with
-    a `modulus_bits` of one's own `num_overflows`, of how many coordinates the
-    sum was out of reach.
+    fewer `modulus_bits` than that `num_overflows`, of how many coordinates
+    the sum was out of reach.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -70,16 +67,14 @@ class FixedPoint(Encoder, ModularIntegers):
         stochastic: bool = True,
         modulus_bits: int | None = None,
     ):
-        if bits not in range(2, 25):
-            raise ValueError(
-                f"`bits` must be an integer from 2 to 24. Received: {bits!r}."
-            )
+        checks.whole("bits", bits, 2, most=24)
         checks.number("num_summands", num_summands, least=1)
         checks.positive("coverage", coverage)
         if value_range is not None:
             checks.positive("value_range", value_range)
         needed = bits + math.ceil(math.log2(num_summands))
         modulus = needed if modulus_bits is None else modulus_bits
+        checks.whole("modulus_bits", modulus)
         if not bits <= modulus <= 31:
             raise ValueError(
                 f"Sums of {num_summands} integers of {bits} bits modulo "
@@ -92,7 +87,7 @@ class FixedPoint(Encoder, ModularIntegers):
         self.coverage = coverage
         self.stochastic = stochastic
         self.modulus_bits = modulus_bits
-        self._modulus_bits = modulus
+        self.num_bits = modulus
         self._may_overflow = modulus < needed
         self._top = 2 ** (bits - 1) - 1
         if self._may_overflow:
@@ -116,14 +111,12 @@ class FixedPoint(Encoder, ModularIntegers):
         for i, v in enumerate(value):
             v = ops.cast(v, "float32")
             scaled = ops.clip(v / reach, -1.0, 1.0) * self._top
+            dither = 0.5
             if self.stochastic:
-                # Shifted by the top, nothing is negative, and converting to
-                # integers rounds down.
-                dither = backend.random_uniform(
-                    seed + np.array([0, i], np.int32), v.shape
-                )
-            else:
-                dither = 0.5
+                own = seed + np.array([0, i], np.int32)
+                dither = backend.random_uniform(own, v.shape)
+            # Shifted by the top, nothing is negative, and converting to
+            # integers rounds down.
             codes = ops.cast(scaled + self._top + dither, "int32") - self._top
             codes = ops.minimum(codes, self._top)
             encoded.append(ops.bitwise_and(codes, 2**self.num_bits - 1))
@@ -134,33 +127,19 @@ class FixedPoint(Encoder, ModularIntegers):
             stats["exact"] = [ops.cast(e, "float32") for e in exact]
         return encoded, stats
 
-    @property
-    def num_bits(self) -> int:
-        return self._modulus_bits
-
     def decode(self, value: Any, params: Any) -> Value:
-        step = params / self._top
-        return [
-            ops.cast(centred(v, self.num_bits) * step, like.dtype)
-            for v, like in zip(value, self.spec, strict=True)
-        ]
+        return self.steps(value, params / self._top, self.spec)
 
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         numbers = stats["count"] * flat_vector.size(self.spec)
-        metrics = {
-            "share_clipped": stats["clipped"] / ops.maximum(numbers, 1.0)
-        }
+        share = stats["clipped"] / ops.maximum(numbers, 1.0)
+        metrics = {"share_clipped": share}
         if self._may_overflow:
-            half = 2.0 ** (self._modulus_bits - 1)
-            out = [
-                ops.sum(
-                    ops.cast(ops.logical_or(e >= half, e < -half), "float32")
-                )
-                for e in stats["exact"]
-            ]
-            metrics["num_overflows"] = sum(out, ops.zeros((), "float32"))
+            half = 2.0 ** (self.num_bits - 1)
+            metrics["num_overflows"] = ops.zeros((), "float32")
+            for e in stats["exact"]:
+                out = ops.logical_or(e >= half, e < -half)
+                metrics["num_overflows"] += ops.sum(ops.cast(out, "float32"))
         return state, metrics
 
     def sensitivity(self, bound: Any, params: Any) -> Any:
@@ -179,12 +158,12 @@ class FixedPoint(Encoder, ModularIntegers):
         Noise is added to what was decoded, and where a sum has wrapped
         around, one client moves that by far more than its norm.
         """
-        most = (2 ** (self._modulus_bits - 1) - 1) // self._top
+        most = (2 ** (self.num_bits - 1) - 1) // self._top
         return CohortSize(
             0,
             most,
             f"Sums of more than {most:,} integers of {self.bits} bits may wrap "
-            f"around modulo 2**{self._modulus_bits}, and then noise doesn't "
+            f"around modulo 2**{self.num_bits}, and then noise doesn't "
             "hide one of them. Draw a fixed number of clients, or give "
             "`modulus_bits` for as many as may come.",
         )

@@ -18,12 +18,11 @@ class GaussianNoise(Encoder, Noise):
     before this link, `N(0, (noise_multiplier * S)**2)` is added to every
     number of the sum.
 
-    Clients send what they get. `draw` makes the noise on the host, as whole
-    numbers of steps of 2**-24 standard deviations: `{"steps": a list of
-    arrays, ...}`. `add` rounds the sum to such steps too, so that its last
-    bits don't tell more than the accounting says: see
-    `fedlearn.encoders.noise_grid`. A subclass that correlates noise over
-    rounds says in `draw` and `update` how.
+    `draw` makes the noise on the host, as whole numbers of steps of 2**-24
+    standard deviations: `{"steps": a list of arrays, ...}`. `add` rounds the
+    sum to such steps too, so that its last bits don't tell more than the
+    accounting says: see `fedlearn.encoders.noise_grid`. A subclass that
+    correlates noise over rounds says in `draw` and `update` how.
 
     Args:
         noise_multiplier: 0 for none.
@@ -58,18 +57,12 @@ class GaussianNoise(Encoder, Noise):
             )
         return super().build(spec)
 
-    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        return value, ()
-
     def draw(self, state: Any, rng: np.random.Generator) -> Any:
-        return {
-            "steps": [
-                noise_grid.to_steps(
-                    noise_grid.draw(s.shape, rng), noise_grid.steps_dtype(s)
-                )
-                for s in self.spec
-            ]
-        }
+        steps = []
+        for s in self.spec:
+            noise = noise_grid.draw(s.shape, rng)
+            steps.append(noise_grid.to_steps(noise, noise_grid.steps_dtype(s)))
+        return {"steps": steps}
 
     def add(self, total: Value, bound: Any, noise: Any) -> Value:
         if self.noise_multiplier == 0:

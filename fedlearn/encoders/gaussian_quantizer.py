@@ -18,9 +18,8 @@ def levels(bits: int) -> np.ndarray:
     """The numbers that standard normal ones are rounded to, increasing float32.
 
     The edges of the cells divide a wider normal distribution into equal
-    shares, so that a few operations find a number's cell. With many bits a
-    density of edges like the cube root of the density of numbers is best,
-    which is normal, of deviation sqrt(3) (Panter and Dite 1951, "Quantization
+    shares, so that a few operations find a number's cell. With many bits the
+    best has the deviation sqrt(3) (Panter and Dite 1951, "Quantization
     distortion in pulse-count modulation with nonuniform spacing of levels").
     With 1 to 8 bits expected squared errors are at most 1, 1, 1, 1, 1, 2, 2
     and 4 percent above those of the best levels (Lloyd 1982, "Least squares

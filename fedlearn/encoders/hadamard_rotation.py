@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn import threefry
+from fedlearn import checks, threefry
 from fedlearn.encoders import flat_vector
 from fedlearn.encoders.encoder import Encoder, Spec, Value
 
@@ -24,9 +24,8 @@ class HadamardRotation(Encoder):
     is what bounds on its coordinates need; in a long vector they repeat after
     `max(block_size, 2**16)` coordinates, since drawing them costs time.
 
-    Variables are joined to one vector that is rotated in blocks. A block is a
-    matrix, and its transform two products with small Hadamard matrices:
-    a few passes over memory, and at most one block of padding.
+    Variables are joined to one vector, rotated in blocks, with at most one
+    block of padding.
 
     Args:
         block_size: A power of two: how many coordinates are mixed with each
@@ -48,61 +47,41 @@ class HadamardRotation(Encoder):
     [0.0, 8.0, 0.0, 0.0]
     """
 
-    decodes = "either"
     bound = "rotates"
 
     def __init__(self, block_size: int = 4096):
-        if block_size < 1 or block_size % 1 or int(block_size).bit_count() != 1:
+        meaning = "a power of two, such as 4096"
+        if checks.whole("block_size", block_size, 1, meaning).bit_count() > 1:
             raise ValueError(
-                "`block_size` must be a power of two, such as 4096. Received: "
-                f"{block_size!r}."
+                f"`block_size` must be {meaning}. Received: {block_size!r}."
             )
         self.block_size = block_size
 
     def encoded_spec(self) -> Spec:
-        size = flat_vector.size(self.spec)
-        return flat_vector.spec_of_size(padded_size(size, self.block_size))
+        length = self._block_length()
+        num_blocks = -(-flat_vector.size(self.spec) // length)
+        return flat_vector.spec_of_size(num_blocks * length)
 
     def params(self, state: Any, seed: Any, bound: Any) -> Any:
         return seed
 
     def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
         size = flat_vector.size(self.spec)
-        num_zeros = padded_size(size, self.block_size) - size
+        num_zeros = flat_vector.size(self.encoded_spec()) - size
         vector = flat_vector.flatten(value, num_zeros)
-        blocks = rotate(vector, params, self.block_size)
+        blocks = ops.reshape(vector, (-1, self._block_length()))
+        blocks = _transform(blocks * _signs(params, blocks.shape))
         return [ops.reshape(blocks, (-1,))], ()
 
     def decode(self, value: Value, params: Any) -> Value:
-        (vector,) = value
+        blocks = ops.reshape(value[0], (-1, self._block_length()))
+        blocks = _transform(blocks) * _signs(params, blocks.shape)
+        return flat_vector.unflatten(ops.reshape(blocks, (-1,)), self.spec)
+
+    def _block_length(self) -> int:
+        # A vector may be shorter than a block.
         size = flat_vector.size(self.spec)
-        blocks = ops.reshape(vector, (-1, block_length(size, self.block_size)))
-        vector = rotate_back(blocks, params, size)
-        return flat_vector.unflatten(vector, self.spec)
-
-
-def block_length(size: int, block_size: int) -> int:
-    """The length of the blocks of a vector: it may be shorter than one."""
-    return min(block_size, 1 << max(size - 1, 0).bit_length())
-
-
-def padded_size(size: int, block_size: int) -> int:
-    """The number of coordinates after a rotation."""
-    length = block_length(size, block_size)
-    return -(-size // length) * length
-
-
-def rotate(vector: Any, seed: Any, block_size: int) -> Any:
-    """The rotated blocks of a float32 vector of whole blocks."""
-    length = block_length(vector.shape[0], block_size)
-    blocks = ops.reshape(vector, (-1, length))
-    return _transform(blocks * _signs(seed, blocks.shape))
-
-
-def rotate_back(blocks: Any, seed: Any, size: int) -> Any:
-    """The vector of shape `(size,)` whose rotated blocks are given."""
-    blocks = _transform(blocks) * _signs(seed, blocks.shape)
-    return ops.reshape(blocks, (-1,))[:size]
+        return min(self.block_size, 1 << max(size - 1, 0).bit_length())
 
 
 def _signs(seed: Any, shape: Any) -> Any:
@@ -123,15 +102,12 @@ def _transform(blocks: Any) -> Any:
     length = blocks.shape[1]
     num_columns = 1 << (length.bit_length() // 2)
     num_rows = length // num_columns
-    products = ops.matmul(
-        ops.reshape(blocks, (-1, num_columns)),
-        ops.convert_to_tensor(
-            _hadamard(num_columns) / np.float32(math.sqrt(length))
-        ),
-    )
+    left = ops.convert_to_tensor(_hadamard(num_rows))
+    right = _hadamard(num_columns) / np.float32(math.sqrt(length))
+    products = ops.reshape(blocks, (-1, num_columns))
+    products = ops.matmul(products, ops.convert_to_tensor(right))
     products = ops.reshape(products, (-1, num_rows, num_columns))
-    products = ops.matmul(ops.convert_to_tensor(_hadamard(num_rows)), products)
-    return ops.reshape(products, (-1, length))
+    return ops.reshape(ops.matmul(left, products), (-1, length))
 
 
 @functools.cache

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from fedlearn.encoders.encoder import Wire
+from fedlearn.encoders.encoder import Spec, Value, Wire
 
 
 class ModularIntegers(Wire):
-    """Lists of integers modulo `2**modulus_bits` are sent in so many bits."""
+    """Lists of integers modulo `2**num_bits` are sent in so many bits."""
 
-    @property
-    def num_bits(self) -> int:
-        """Of each integer that is sent."""
-        raise NotImplementedError
+    num_bits: int
+
+    def steps(self, value: Any, step: Any, spec: Spec) -> Value:
+        """Integers (or a sum of them) times a step, as arrays of a spec."""
+        return [
+            ops.cast(centred(v, self.num_bits) * step, s.dtype)
+            for v, s in zip(value, spec, strict=True)
+        ]
 
     def to_wire(self, encoded: Any) -> Any:
         return [pack(c, self.num_bits) for c in encoded]

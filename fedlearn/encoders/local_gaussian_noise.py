@@ -16,11 +16,10 @@ class LocalGaussianNoise(Encoder):
     Gaussian mechanism with noise multiplier `std / (2 * norm)`. The mean of
     `n` clients has noise of deviation `std / sqrt(n)`.
 
-    The noise is float32, whatever the update is, and its last bits are not
-    those of the theory (Mironov 2012, "On significance of the least
-    significant bits for differential privacy"). The normal numbers come from
-    Box and Muller 1958, with uniform numbers of 23 bits; none is larger than
-    5.7 deviations.
+    The noise is float32, of uniform numbers of 23 bits by Box and Muller 1958:
+    none is larger than 5.7 deviations, and its last bits are not those of the
+    theory (Mironov 2012, "On significance of the least significant bits for
+    differential privacy").
 
     Args:
         std: The standard deviation of the noise; 0 for none.
@@ -36,9 +35,6 @@ class LocalGaussianNoise(Encoder):
     True
     """
 
-    decodes = "either"
-    bound = "loses"
-
     def __init__(self, std: float):
         self.std = checks.number("std", std)
 
@@ -46,7 +42,11 @@ class LocalGaussianNoise(Encoder):
         sizes = [math.prod(v.shape) for v in value]
         if self.std == 0 or not sum(sizes):
             return value, ()
-        draws = np.float32(self.std) * _normal(seed, sum(sizes))
+        num_pairs = (sum(sizes) + 1) // 2
+        uniform = backend.random_uniform(seed, (2, num_pairs))
+        # 1 - u is never 0.
+        draws = threefry.normals(1.0 - uniform[0], uniform[1])[: sum(sizes)]
+        draws = np.float32(self.std) * draws
         noisy, start = [], 0
         for v, size in zip(value, sizes, strict=True):
             noise = ops.reshape(draws[start : start + size], tuple(v.shape))
@@ -55,12 +55,3 @@ class LocalGaussianNoise(Encoder):
             noisy.append(ops.cast(ops.cast(v, "float32") + noise, v.dtype))
             start += size
         return noisy, ()
-
-    def decode(self, value: Any, params: Any) -> Any:
-        return value
-
-
-def _normal(seed: Any, size: int) -> Any:
-    uniform = backend.random_uniform(seed, (2, (size + 1) // 2))
-    # 1 - u is never 0.
-    return threefry.normals(1.0 - uniform[0], uniform[1])[:size]

@@ -1,14 +1,13 @@
 """Noise that the last bits of a sum don't betray.
 
-The sum of a float and of floating-point noise isn't what the theory speaks
-of: which sums are possible at all depends on the float's last bits (Mironov
-2012, "On significance of the least significant bits for differential
-privacy"). So both are rounded to multiples of one step first, 2**-24
-deviations of the noise, and added as integers. A value on the grid plus
-rounded noise is the rounded sum of that value and Gaussian noise: what comes
-out is made of the outcome of a Gaussian mechanism, and tells no more. Rounding
-the value may move it, by less than a step in each number between neighbours;
-`standard_deviation` makes up for that.
+Which sums of a float and of floating-point noise are possible at all depends
+on the float's last bits (Mironov 2012, "On significance of the least
+significant bits for differential privacy"). So both are rounded to multiples
+of one step first, 2**-24 deviations of the noise, and added as integers. A
+value on the grid plus rounded noise is the rounded sum of that value and
+Gaussian noise: made of the outcome of a Gaussian mechanism, and telling no
+more. Rounding may move the value, by less than a step in each number between
+neighbours; `standard_deviation` makes up for that.
 
 What is left to trust is that NumPy's normal numbers, of 53 bits, are normal.
 """

@@ -66,7 +66,7 @@ def l2_of_rows(values: Value) -> Any:
 
     def of_any():
         unit = _divisor(linf_of_rows(arrays))
-        return unit * root([a / _along(unit, a) for a in arrays])
+        return unit * root([a / along_rows(unit, a) for a in arrays])
 
     norms = root(arrays)
     ordinary = ops.logical_and(norms > 1e-10, ops.isfinite(norms))
@@ -112,15 +112,12 @@ def scale_down(value: Value, norm: Any, bound: Any) -> Value:
     rest = ops.where(above, unit / norm, one)
     bound = ops.where(above, bound, one)
 
-    return [
-        ops.cast(_times(widened_array(v), unit, rest, bound), v.dtype)
-        for v in value
-    ]
+    def scaled(array):
+        wide = widened_array(array)
+        by = [ops.cast(s, wide.dtype) for s in (unit, rest, bound)]
+        return ops.cast(wide / by[0] * by[1] * by[2], array.dtype)
 
-
-def _times(array: Any, unit: Any, rest: Any, bound: Any) -> Any:
-    unit, rest, bound = (ops.cast(s, array.dtype) for s in (unit, rest, bound))
-    return array / unit * rest * bound
+    return [scaled(array) for array in value]
 
 
 def clip_factors(norms: Any, radius: Any) -> Any:
@@ -156,22 +153,17 @@ def widened_array(array: Any) -> Any:
 
 
 def check_bound(name: str, value: Any) -> None:
-    """Raises a ValueError unless a value is a bound on norms.
-
-    Bounds are float32 at clients: one that is subnormal there may be taken for
-    zero, and one that is too large for infinite.
-    """
+    """Raises a ValueError unless a value is a bound on norms."""
+    # Bounds are float32 at clients: one that is subnormal there may be taken
+    # for zero, and one that is too large for infinite.
     least, most = float(_FLOAT32.tiny), float(_FLOAT32.max)
-    if not (checks.is_real(value) and least <= value <= most):
-        raise ValueError(
-            f"`{name}` must be a positive number that float32 holds, "
-            f"{_FLOAT32.tiny:.3g} to {_FLOAT32.max:.3g}. Received: {value!r}."
-        )
+    checks.number(name, value, least, "above 0, as float32 has it", most)
 
 
 def _over_columns(reduce: Any, array: Any) -> Any:
     return reduce(ops.reshape(array, (ops.shape(array)[0], -1)), axis=1)
 
 
-def _along(vector: Any, stack: Any) -> Any:
+def along_rows(vector: Any, stack: Any) -> Any:
+    """A vector of shape `(n,)` as `(n, 1, ...)`, to meet `(n, ...)`."""
     return ops.reshape(vector, (-1,) + (1,) * (len(stack.shape) - 1))

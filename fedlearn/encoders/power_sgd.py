@@ -20,11 +20,10 @@ class PowerSGD(Encoder):
     feedback: put it into `ErrorFeedback`.
 
     Two things differ from the paper, whose workers take part in every step.
-    It starts from the Q of the step before (a warm start, which comes nearer
-    to the best rank over the steps); here Q is drawn anew each round, of signs,
-    the same for all clients, since those of a round may be new. And it adds
-    the P of all workers before making them orthonormal; here each client's
-    own product is decoded, so the mean may have a higher rank.
+    It starts from the Q of the step before; here Q is drawn anew each round,
+    of signs, the same for all clients, since those of a round may be new. And
+    it adds the P of all workers before making them orthonormal; here each
+    client's own product is decoded, so the mean may have a higher rank.
 
     Variables of more than two axes are matrices with the last axis as
     columns. Those that would not get smaller, such as biases, go as they are.
@@ -65,19 +64,14 @@ class PowerSGD(Encoder):
         return rows, columns
 
     def encoded_spec(self) -> Any:
-        encoded = []
-        for s in self.spec:
-            shape = self._matrix_shape(s.shape)
-            if shape is None:
-                encoded.append([s])
-            else:
-                encoded.append(
-                    [
-                        keras.KerasTensor((length, self.rank), "float32")
-                        for length in shape
-                    ]
-                )
-        return encoded
+        def factors(s):
+            lengths = self._matrix_shape(s.shape)
+            if lengths is None:
+                return [s]
+            shapes = [(length, self.rank) for length in lengths]
+            return [keras.KerasTensor(shape, "float32") for shape in shapes]
+
+        return [factors(s) for s in self.spec]
 
     def params(self, state: Any, seed: Any, bound: Any) -> Any:
         return seed
@@ -91,29 +85,21 @@ class PowerSGD(Encoder):
                 continue
             vector = flat_vector.flatten([v])
             unit = vector * inverse(largest_magnitude(vector))
-            start = threefry.random_signs(
-                params, shape[1] * self.rank, stream=i
-            )
-            left = _orthonormal(
-                ops.matmul(
-                    ops.reshape(unit, shape),
-                    ops.reshape(start, (shape[1], self.rank)),
-                )
-            )
+            size = shape[1] * self.rank
+            start = threefry.random_signs(params, size, stream=i)
+            start = ops.reshape(start, (shape[1], self.rank))
+            left = _orthonormal(ops.matmul(ops.reshape(unit, shape), start))
             matrix = ops.reshape(vector, shape)
             encoded.append([left, ops.matmul(ops.transpose(matrix), left)])
         return encoded, ()
 
     def decode(self, value: Any, params: Any) -> Value:
         decoded = []
-        for factors, like in zip(value, self.spec, strict=True):
-            if len(factors) == 1:
-                decoded += factors
-                continue
-            left, right = factors
-            matrix = ops.matmul(left, ops.transpose(right))
-            vector = ops.reshape(matrix, (-1,))
-            decoded += flat_vector.unflatten(vector, [like])
+        for (first, *others), like in zip(value, self.spec, strict=True):
+            for right in others:  # a product of two, or the variable itself
+                product = ops.matmul(first, ops.transpose(right))
+                first = ops.cast(ops.reshape(product, like.shape), like.dtype)
+            decoded.append(first)
         return decoded
 
 

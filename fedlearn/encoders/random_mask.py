@@ -14,9 +14,9 @@ class RandomMask(Encoder):
     Of all variables as one vector, divided into as many strata as numbers are
     sent, one number of each stratum goes, multiplied by the stratum's length
     (Konečný et al. 2016, "Federated learning: strategies for improving
-    communication efficiency", with strata in place of independent draws:
-    their number is always the same). Places are drawn anew each round and are
-    the same for all clients, so they aren't sent, and sums are decoded once.
+    communication efficiency", with strata in place of independent draws).
+    Places are drawn anew each round, the same for all clients: they aren't
+    sent, and sums are decoded once.
     The expected squared error of a vector x is (1 / fraction - 1) ||x||**2.
 
     Args:
@@ -37,7 +37,6 @@ class RandomMask(Encoder):
     [0.0, 4.0, 6.0, 0.0]
     """
 
-    decodes = "either"
     bound = "keeps"
 
     def __init__(self, fraction: float):

@@ -65,20 +65,14 @@ def round_trip(
         summand = chain.decode_summand(encoded, params)
         return chain.decode_sum(summand, params, noise)
 
-    round_seed = _words(seed, "round")
-    message = backend.to_numpy(
-        backend.jit(encode)(arrays, state, round_seed, _words(seed, "client"))
-    )
-    encoded, stats = message
+    words = [
+        seeds.bits(1, seed, "round trip", whose).view(np.int32)
+        for whose in ("round", "client")
+    ]
+    encode, decode = backend.jit(encode), backend.jit(decode)
+    encoded, stats = backend.to_numpy(encode(arrays, state, *words))
     data = wire.pack((chain.to_wire(encoded), stats))
-    received, _ = wire.unpack(data)
-    received = chain.from_wire(received, encoded)
-    decoded = backend.jit(decode)(
-        received, state, round_seed, chain.draw(state, rng)
-    )
+    received = chain.from_wire(wire.unpack(data)[0], encoded)
+    decoded = decode(received, state, words[0], chain.draw(state, rng))
     decoded = keras.tree.pack_sequence_as(value, list(decoded))
     return backend.to_numpy(decoded), len(data)
-
-
-def _words(seed: int, whose: str) -> np.ndarray:
-    return seeds.bits(1, seed, "round trip", whose).view(np.int32)

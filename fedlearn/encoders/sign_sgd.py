@@ -1,14 +1,12 @@
 from typing import Any
 
-import keras
 from keras import ops
 
-from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.flat_vector import largest_magnitude
+from fedlearn.encoders.variable_by_variable import VariableByVariable
 
 
-class SignSGD(Encoder):
+class SignSGD(VariableByVariable):
     """Sends the sign of each number, and each variable's mean magnitude.
 
     One bit a number (Bernstein et al. 2018, "signSGD: compressed optimisation
@@ -21,6 +19,7 @@ class SignSGD(Encoder):
 
     Example:
 
+    >>> import keras
     >>> encoder = SignSGD().build([keras.KerasTensor((3,))])
     >>> value = [ops.convert_to_tensor([1.0, -2.0, 6.0])]
     >>> encoded, _ = encoder.encode(value, (), None)
@@ -28,35 +27,11 @@ class SignSGD(Encoder):
     [3.0, -3.0, 3.0]
     """
 
-    decodes = "summand"
-    bound = "keeps"
+    def quantize(self, vector: Any, place: int, seed: Any) -> tuple[Any, Any]:
+        return ops.cast(vector >= 0, "uint8"), _mean_magnitude(vector)
 
-    def encoded_spec(self) -> Any:
-        return {
-            "codes": [
-                bit_packing.spec(flat_vector.size([s]), 1) for s in self.spec
-            ],
-            "scales": keras.KerasTensor((len(self.spec),), "float32"),
-        }
-
-    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        codes, scales = [], []
-        for v in value:
-            vector = flat_vector.flatten([v])
-            codes.append(bit_packing.pack(ops.cast(vector >= 0, "uint8"), 1))
-            scales.append(_mean_magnitude(vector))
-        stacked = ops.stack(scales) if scales else ops.zeros((0,), "float32")
-        return {"codes": codes, "scales": stacked}, ()
-
-    def decode(self, value: Any, params: Any) -> Value:
-        decoded = []
-        for i, like in enumerate(self.spec):
-            size = flat_vector.size([like])
-            bits = bit_packing.unpack(value["codes"][i], 1, size)
-            scale = value["scales"][i]
-            vector = 2 * scale * ops.cast(bits, "float32") - scale
-            decoded += flat_vector.unflatten(vector, [like])
-        return decoded
+    def restore(self, codes: Any, scale: Any) -> Any:
+        return 2 * scale * codes - scale
 
 
 def _mean_magnitude(vector: Any) -> Any:

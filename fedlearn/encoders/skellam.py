@@ -28,11 +28,8 @@ class Skellam(DiscreteNoise):
 
     def zcdp(self, plan: Plan, size: int) -> tuple[float, float]:
         variance = self.clients_per_round * plan.local_std**2
-        return skellam_zcdp(
-            discrete_noise.integer_l1(plan.sensitivity, size),
-            plan.sensitivity,
-            variance,
-        )
+        l1 = discrete_noise.integer_l1(plan.sensitivity, size)
+        return skellam_zcdp(l1, plan.sensitivity, variance)
 
 
 def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
@@ -47,11 +44,10 @@ def skellam_zcdp(l1: float, l2: float, variance: float) -> tuple[float, float]:
     Returns `(rho, xi)`, for a divergence of at most `rho a + xi`.
     """
     rho = l2**2 / (2 * variance)
-    lines = [
-        (
-            rho + l2**2 / (2 * variance**2),
-            max((6 * l1 - l2**2) / (4 * variance**2), 0.0),
-        ),
-        (rho, 3 * l1 / (2 * variance)),
-    ]
-    return discrete_noise.smallest_at_order(lines)
+    xi = max((6 * l1 - l2**2) / (4 * variance**2), 0.0)
+    return discrete_noise.smallest_at_order(
+        [
+            (rho + l2**2 / (2 * variance**2), xi),
+            (rho, 3 * l1 / (2 * variance)),
+        ]
+    )

@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fedlearn import backend
+from fedlearn import backend, checks
 from fedlearn.encoders import bit_packing, flat_vector
 from fedlearn.encoders.encoder import Encoder, Value
 from fedlearn.encoders.flat_vector import inverse, largest_magnitude
@@ -47,16 +47,10 @@ class StochasticQuantization(Encoder):
     bound = "keeps"
 
     def __init__(self, levels: int = 127, bucket_size: int | None = 1024):
-        if levels not in range(1, 128):
-            raise ValueError(
-                "`levels` must be an integer from 1 to 127. Received: "
-                f"{levels!r}."
-            )
-        if bucket_size is not None and bucket_size < 1:
-            raise ValueError(
-                "`bucket_size` must be a positive integer, or None for one "
-                f"bucket. Received: {bucket_size!r}."
-            )
+        checks.whole("levels", levels, most=127)
+        if bucket_size is not None:
+            meaning = "how many numbers share a norm, or None for all"
+            checks.whole("bucket_size", bucket_size, 1, meaning)
         self.levels = levels
         self.bucket_size = bucket_size
         self._bits = (2 * levels).bit_length()

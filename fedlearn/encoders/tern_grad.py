@@ -5,12 +5,12 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend, checks
-from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn.encoders import bit_packing
 from fedlearn.encoders.flat_vector import inverse, largest_magnitude
+from fedlearn.encoders.variable_by_variable import VariableByVariable
 
 
-class TernGrad(Encoder):
+class TernGrad(VariableByVariable):
     """Sends -s, 0 or s for each number, for the largest magnitude s.
 
     A number x becomes sign(x) s with probability |x| / s and 0 otherwise, for
@@ -37,54 +37,35 @@ class TernGrad(Encoder):
     [2.0, 0.0, -2.0]
     """
 
-    decodes = "summand"
-    bound = "keeps"
-
     def __init__(self, clip_deviations: float | None = None):
         if clip_deviations is not None:
             checks.positive("clip_deviations", clip_deviations)
         self.clip_deviations = clip_deviations
 
-    def encoded_spec(self) -> Any:
-        sizes = [flat_vector.size([s]) for s in self.spec]
-        return {
-            "codes": [
-                keras.KerasTensor(
-                    (bit_packing.packed_trits_size(size),), "uint8"
-                )
-                for size in sizes
-            ],
-            "scales": keras.KerasTensor((len(self.spec),), "float32"),
-        }
+    def packed_spec(self, size: int) -> keras.KerasTensor:
+        return keras.KerasTensor(
+            (bit_packing.packed_trits_size(size),), "uint8"
+        )
 
-    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        codes, scales = [], []
-        for i, v in enumerate(value):
-            vector = flat_vector.flatten([v])
-            largest = scale = largest_magnitude(vector)
-            if self.clip_deviations is not None and vector.shape[0]:
-                unit = vector * inverse(largest)
-                limit = self.clip_deviations * ops.std(unit) * largest
-                # Of numbers that are all the same the deviation is 0.
-                scale = ops.where(
-                    limit > 0, ops.minimum(largest, limit), largest
-                )
-            dither = backend.random_uniform(
-                seed + np.array([0, i], np.int32), vector.shape
-            )
-            # Converting to integers rounds down: nothing here is negative.
-            trits = ops.clip(vector * inverse(scale), -1, 1) + (dither + 1)
-            trits = ops.cast(ops.minimum(trits, 2.5), "uint8")
-            codes.append(bit_packing.pack_trits(trits))
-            scales.append(scale)
-        stacked = ops.stack(scales) if scales else ops.zeros((0,), "float32")
-        return {"codes": codes, "scales": stacked}, ()
+    def pack(self, codes: Any) -> Any:
+        return bit_packing.pack_trits(codes)
 
-    def decode(self, value: Any, params: Any) -> Value:
-        decoded = []
-        for i, like in enumerate(self.spec):
-            size = flat_vector.size([like])
-            trits = bit_packing.unpack_trits(value["codes"][i], size)
-            vector = value["scales"][i] * (ops.cast(trits, "float32") - 1)
-            decoded += flat_vector.unflatten(vector, [like])
-        return decoded
+    def unpack(self, packed: Any, size: int) -> Any:
+        return bit_packing.unpack_trits(packed, size)
+
+    def quantize(self, vector: Any, place: int, seed: Any) -> tuple[Any, Any]:
+        largest = scale = largest_magnitude(vector)
+        if self.clip_deviations is not None and vector.shape[0]:
+            unit = vector * inverse(largest)
+            limit = self.clip_deviations * ops.std(unit) * largest
+            # Of numbers that are all the same the deviation is 0.
+            scale = ops.where(limit > 0, ops.minimum(largest, limit), largest)
+        dither = backend.random_uniform(
+            seed + np.array([0, place], np.int32), vector.shape
+        )
+        # Converting to integers rounds down: nothing here is negative.
+        trits = ops.clip(vector * inverse(scale), -1, 1) + (dither + 1)
+        return ops.cast(ops.minimum(trits, 2.5), "uint8"), scale
+
+    def restore(self, codes: Any, scale: Any) -> Any:
+        return scale * (codes - 1)

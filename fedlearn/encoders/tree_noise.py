@@ -6,7 +6,8 @@ import numpy as np
 from keras import ops
 
 from fedlearn import checks
-from fedlearn.encoders import noise_grid
+from fedlearn.encoders import noise_grid, norms
+from fedlearn.encoders.encoder import Updated
 from fedlearn.encoders.gaussian_noise import GaussianNoise
 from fedlearn.privacy.tree import Tree
 
@@ -15,12 +16,11 @@ class TreeNoise(GaussianNoise):
     """Noise that nearly cancels over rounds, for DP-FTRL.
 
     Of Kairouz et al. 2021, "Practical and private (deep) learning without
-    sampling or shuffling" (arXiv:2103.00039), after the binary tree of Dwork
-    et al. 2010, "Differential privacy under continual observation". A binary
-    tree stands over the rounds; each of its nodes, a run of `2**k` rounds, has
-    noise of its own. The sum of the aggregates of rounds 1 to `t` has the
-    noise of at most `log2(t) + 1` nodes, and not of `t` rounds: what is added
-    to the sum of round `t` is the difference of that noise to round `t - 1`'s.
+    sampling or shuffling" (arXiv:2103.00039), after Dwork et al. 2010,
+    "Differential privacy under continual observation". A binary tree stands
+    over the rounds; each of its nodes, a run of `2**k` rounds, has noise of
+    its own. The sum of the aggregates of rounds 1 to `t` has the noise of at
+    most `log2(t) + 1` nodes: round `t` adds the difference to round `t - 1`'s.
     So it needs no random sampling of clients, and it serves a server that
     adds aggregates up (SGD, with or without momentum).
 
@@ -120,20 +120,15 @@ class TreeNoise(GaussianNoise):
             "stays": ((levels > level) & (position > 0)).astype(np.int32),
         }
 
-    def update(
-        self, state: Any, stats: Any, noise: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        def along(weights, nodes):
-            shape = (-1,) + (1,) * (len(nodes.shape) - 1)
-            return ops.cast(ops.reshape(weights, shape), nodes.dtype)
-
+    def update(self, state: Any, stats: Any, noise: Any) -> Updated:
         nodes = []
         for old, steps in zip(state["nodes"], noise["steps"], strict=True):
-            new = steps + ops.sum(along(noise["ends"], old) * old, axis=0)
-            nodes.append(
-                along(noise["stays"], old) * old
-                + along(noise["begins"], old) * new
+            ends, begins, stays = (
+                ops.cast(norms.along_rows(noise[name], old), old.dtype)
+                for name in ("ends", "begins", "stays")
             )
+            new = steps + ops.sum(ends * old, axis=0)
+            nodes.append(stays * old + begins * new)
         return {"nodes": nodes, "round": state["round"] + 1}, {}
 
     def dp_event(self) -> Any:

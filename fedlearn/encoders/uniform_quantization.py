@@ -1,16 +1,14 @@
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
-from fedlearn.encoders import bit_packing, flat_vector
-from fedlearn.encoders.encoder import Encoder, Value
+from fedlearn import backend, checks
 from fedlearn.encoders.flat_vector import inverse
+from fedlearn.encoders.variable_by_variable import VariableByVariable
 
 
-class UniformQuantization(Encoder):
+class UniformQuantization(VariableByVariable):
     """Rounds each number to one of `2**bits` evenly spaced ones.
 
     The grid of each variable reaches from its smallest to its largest number,
@@ -18,17 +16,12 @@ class UniformQuantization(Encoder):
     errors of clients cancel in their mean (Suresh et al. 2017, "Distributed
     mean estimation with limited communication"). The mean squared error is
     step**2 / 6 with stochastic rounding and step**2 / 12 with the nearest.
-    Probabilities are multiples of 2**-16, so expectations are right to
-    2**-16 of a step. `HadamardRotation` before it makes ranges, and so steps,
-    smaller.
-
-    Messages are decoded one by one: integers that share bytes can't be added.
+    Probabilities are multiples of 2**-16. `HadamardRotation` before it makes
+    ranges, and so steps, smaller.
 
     Args:
         bits: Of each number, 1 to 8.
-        stochastic: Whether to round up or down at random, with the
-            probabilities that make the expectation right; else to the
-            nearest.
+        stochastic: Whether to round up or down at random; else to the nearest.
         symmetric: Whether the range is from -m to m, for the largest
             magnitude m, with one level fewer, so that 0 is on the grid and
             stays 0. Takes at least 2 bits.
@@ -40,6 +33,7 @@ class UniformQuantization(Encoder):
 
     Example:
 
+    >>> import keras
     >>> encoder = UniformQuantization(bits=2, stochastic=False)
     >>> encoder = encoder.build([keras.KerasTensor((4,))])
     >>> value = [np.array([0.0, 0.9, 2.2, 3.0])]
@@ -48,8 +42,8 @@ class UniformQuantization(Encoder):
     [0.0, 1.0, 2.0, 3.0]
     """
 
-    decodes = "summand"
-    bound = "keeps"
+    name = "ranges"
+    shape = (2,)
 
     def __init__(
         self,
@@ -58,16 +52,11 @@ class UniformQuantization(Encoder):
         symmetric: bool = False,
         clip_range: float | None = None,
     ):
-        if bits not in range(1, 9):
-            raise ValueError(
-                "`bits` must be an integer from 1 to 8; for 16 bits there is "
-                f"Cast('float16'). Received: {bits!r}."
-            )
-        if clip_range is not None and not 0 < clip_range < np.inf:
-            raise ValueError(
-                "`clip_range` must be a positive number, the largest "
-                f"magnitude that is kept. Received: {clip_range!r}."
-            )
+        meaning = "for 16 bits there is Cast('float16')"
+        checks.whole("bits", bits, 1, meaning, most=8)
+        if clip_range is not None:
+            meaning = "the largest magnitude that is kept"
+            checks.positive("clip_range", clip_range, meaning)
         if symmetric and bits == 1:
             raise ValueError(
                 "`symmetric=True` puts 0 on the grid, which takes at least 2 "
@@ -79,56 +68,29 @@ class UniformQuantization(Encoder):
         self.clip_range = clip_range
         self._num_steps = 2**bits - (2 if symmetric else 1)
 
-    def encoded_spec(self) -> Any:
-        return {
-            "codes": [
-                bit_packing.spec(flat_vector.size([s]), self.bits)
-                for s in self.spec
-            ],
-            "ranges": keras.KerasTensor((len(self.spec), 2), "float32"),
-        }
-
-    def encode(self, value: Value, params: Any, seed: Any) -> tuple[Any, Any]:
-        codes, ranges = [], []
-        for i, v in enumerate(value):
-            vector = flat_vector.flatten([v])
-            low, step = self._grid(vector)
-            if self.symmetric:  # 0 is to be whole steps, without rounding
-                steps = vector * inverse(step) + self._num_steps // 2
-            else:
-                steps = (vector - low) * inverse(step)
-            if self.stochastic:
-                steps += backend.random_dither(
-                    seed + np.array([0, i], np.int32), vector.shape
-                )
-            else:
-                steps += 0.5
-            # Rounding may put the largest a little above its step.
-            steps = ops.minimum(steps, self._num_steps + 0.5)
-            if self.clip_range is not None:
-                steps = ops.maximum(steps, 0.0)
-            # Converting to integers rounds down: nothing here is negative.
-            codes.append(bit_packing.pack(ops.cast(steps, "uint8"), self.bits))
-            ranges.append(ops.stack([low, step]))
-        ranges = ops.stack(ranges) if ranges else ops.zeros((0, 2), "float32")
-        return {"codes": codes, "ranges": ranges}, ()
-
-    def decode(self, value: Any, params: Any) -> Value:
-        decoded = []
-        for i, (codes, like) in enumerate(
-            zip(value["codes"], self.spec, strict=True)
-        ):
-            low, step = value["ranges"][i, 0], value["ranges"][i, 1]
-            steps = bit_packing.unpack(
-                codes, self.bits, flat_vector.size([like])
+    def quantize(self, vector: Any, place: int, seed: Any) -> tuple[Any, Any]:
+        low, step = self._grid(vector)
+        if self.symmetric:  # 0 is to be whole steps, without rounding
+            steps = vector * inverse(step) + self._num_steps // 2
+        else:
+            steps = (vector - low) * inverse(step)
+        if self.stochastic:
+            steps += backend.random_dither(
+                seed + np.array([0, place], np.int32), vector.shape
             )
-            steps = ops.cast(steps, "float32")
-            if self.symmetric:
-                vector = step * (steps - self._num_steps // 2)
-            else:
-                vector = low + step * steps
-            decoded += flat_vector.unflatten(vector, [like])
-        return decoded
+        else:
+            steps += 0.5
+        # Rounding may put the largest a little above its step.
+        steps = ops.minimum(steps, self._num_steps + 0.5)
+        if self.clip_range is not None:
+            steps = ops.maximum(steps, 0.0)
+        # Converting to integers rounds down: nothing here is negative.
+        return ops.cast(steps, "uint8"), ops.stack([low, step])
+
+    def restore(self, codes: Any, scale: Any) -> Any:
+        if self.symmetric:
+            return scale[1] * (codes - self._num_steps // 2)
+        return scale[0] + scale[1] * codes
 
     def _grid(self, vector: Any) -> tuple[Any, Any]:
         if vector.shape[0] == 0:

@@ -27,6 +27,7 @@ from typing import Any
 
 import keras
 
+from fedlearn import checks
 from fedlearn.models.convolutional import (
     celeba_cnn,
     digits_cnn,
@@ -84,9 +85,4 @@ def get(name: str, **kwargs: Any) -> keras.Model:
     >>> get("mcmahan_2nn", num_classes=62, seed=0).output_shape
     (None, 62)
     """
-    if name not in _MODELS:
-        raise ValueError(
-            f"There is no model named {name!r}. Expected one of: "
-            f"{', '.join(sorted(_MODELS))}."
-        )
-    return _MODELS[name](**kwargs)
+    return _MODELS[checks.one_of("name", name, sorted(_MODELS))](**kwargs)

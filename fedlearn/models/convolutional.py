@@ -16,10 +16,9 @@ def celeba_cnn(
     Four times a 3x3 convolution with 32 channels, batch normalization, 2x2
     max pooling and ReLU, then a softmax: 31,202 parameters for images of
     84x84 and two classes, and 256 moving statistics. LEAF normalizes by the
-    batch in evaluation too; here evaluation takes the moving statistics, as
-    Keras does. They move by a tenth at each step: a client takes two or three
-    steps a round, and by Keras's hundredth they would take some hundred rounds
-    to leave where they began, however well the weights are trained.
+    batch in evaluation too; here evaluation takes the moving statistics. They
+    move by a tenth at each step: by Keras's hundredth, with two or three steps
+    a round, they would take some hundred rounds to leave where they began.
 
     Example:
 

@@ -63,9 +63,8 @@ def stackoverflow_tags(
 
     A logistic regression for each tag, from a bag of words: 5,000,500
     parameters for 10,000 words and 500 tags. An example has any number of
-    tags, so labels are multi-hot, for a binary cross-entropy. As below, that
-    is a mean over tags and a sum over a batch's examples, in the paper's code
-    too: learning rates found for it are for the sum.
+    tags, so labels are multi-hot, for a binary cross-entropy: as below, and in
+    the paper's code, a mean over tags and a sum over a batch's examples.
 
     Args:
         input_shape, seed: See `fl.models`.
@@ -133,11 +132,6 @@ def emnist_autoencoder(
     Images are the labels too, so they must lie in [0, 1]. The paper trains on
     ink (`1 - pixels`, where background is 1) with the mean squared error.
 
-    Args:
-        input_shape: Shape of one image; flattened on the way in and restored
-            on the way out.
-        seed: See `fl.models`.
-
     Returns:
         A model to values in (0, 1) of the input's shape.
 
@@ -202,13 +196,12 @@ def tabular(
     (None, 1)
     """
     make = SeededLayers(seed)
-    stack = []
+    stack = [make.dense(32)]
     if mean is not None and variance is not None:
-        stack.append(layers.Normalization(mean=mean, variance=variance))
-    stack.append(make.dense(32))
+        stack.insert(0, layers.Normalization(mean=mean, variance=variance))
     if num_classes is not None:
         stack.append(make.dense(num_classes, "softmax"))
     else:
-        stack.append(make.dense(1, None))
-        stack.append(layers.Rescaling(label_scale, offset=label_mean))
+        scale = layers.Rescaling(label_scale, offset=label_mean)
+        stack += [make.dense(1, None), scale]
     return sequential("tabular", input_shape, *stack)

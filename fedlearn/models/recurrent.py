@@ -22,17 +22,15 @@ def shakespeare_lstm(
     report 866,578, which these layers have with no whole number of characters.
 
     Args:
-        vocab_size: Number of characters, special ones included; 0 is
-            padding, see `fl.models`.
-        embedding_size: Dimensions of the embedding.
-        units: Units of each LSTM layer.
+        vocab_size: Number of characters, special ones included.
+        embedding_size, units: Of the embedding, and of each LSTM layer.
         return_sequences: Whether to predict the next character at each
-            position, or only after the last one, as LEAF does.
+            position, or only after the last one.
         seed: See `fl.models`.
 
     Returns:
-        An uncompiled model from integers of shape `(batch, length)`, of any
-        length, to probabilities of shape `(batch, length, vocab_size)`; or
+        A model from integers of shape `(batch, length)`, of any length, to
+        probabilities of shape `(batch, length, vocab_size)`; or
         `(batch, vocab_size)` without `return_sequences`.
 
     Example:
@@ -73,13 +71,12 @@ def stackoverflow_lstm(
 
     Args:
         vocab_size: Number of words, special ones included.
-        embedding_size: Dimensions of the embedding.
-        units: Units of the LSTM layer.
+        embedding_size, units: Of the embedding, and of the LSTM layer.
         seed: See `fl.models`.
 
     Returns:
-        An uncompiled model from integers of shape `(batch, length)`, of any
-        length, to probabilities of shape `(batch, length, vocab_size)`.
+        A model from integers of shape `(batch, length)`, of any length, to
+        probabilities of shape `(batch, length, vocab_size)`.
 
     Example:
 

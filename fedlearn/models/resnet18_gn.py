@@ -18,9 +18,7 @@ def resnet18_gn(
     Batch normalization fails where clients' data differ (Hsieh et al. 2020),
     so each of its layers is replaced by group normalization with two groups.
     The blocks are those of He et al. 2016: normalize, ReLU, convolve. There
-    are 11,227,812 parameters for 100 classes, as many as in a ResNet-18 with
-    batch normalization: its 11,176,512 below the classifier and the
-    classifier's 51,300.
+    are 11,227,812 parameters for 100 classes, as with batch normalization.
 
     In the code of Reddi et al., which this follows, only the first
     convolution and the pooling after it halve the image: the blocks keep its

@@ -29,14 +29,12 @@ def dirichlet(
     https://arxiv.org/abs/1909.06335: client k draws its mix of labels
     `q_k ~ Dir(a_1, ..., a_L)`, where `a_c = alpha * L * p_c` and `p_c` is the
     share of label c in all data. With balanced labels this is the symmetric
-    `Dir(alpha)`. (Written as the paper does, `Dir(alpha' * p)`, its
-    `alpha'` is `alpha * L`.) A large `alpha` makes clients alike; near 0 each
-    has one label.
+    `Dir(alpha)`. (The paper's `alpha` is `alpha * L`.) A large `alpha` makes
+    clients alike; near 0 each has one label.
 
     So that every example is used once, label c is then cut in parts
-    proportional to `q_1c, ..., q_Kc`. Since the `q_k` add up to about `K * p`,
-    clients come out with about the mix they drew, and sizes that vary around
-    `examples / num_clients`, the more the smaller `alpha` is.
+    proportional to `q_1c, ..., q_Kc`: clients come out with about the mix they
+    drew, and sizes that vary the more the smaller `alpha` is.
 
     Args:
         x, y, num_clients, seed: See `fl.partition`, also for errors.

@@ -20,8 +20,8 @@ def feature_shift(
 ) -> FederatedDataset:
     """Deals the examples at random, then changes each client's inputs.
 
-    Labels are IID; what differs is how the inputs look ("feature skew"), and
-    by how much goes evenly from the first client to the last:
+    Labels are IID; how the inputs look differs ("feature skew"), evenly more
+    from the first client to the last:
 
     - `"rotation"`: the images of client k of K (from 0) are turned
       counterclockwise about their centre by `strength * k / K` degrees. With
@@ -38,8 +38,7 @@ def feature_shift(
 
     Args:
         x: `(examples, ...)` array of floats; for rotation
-            `(examples, height, width)` or
-            `(examples, height, width, channels)`.
+            `(examples, height, width)`, perhaps with channels.
         y, num_clients, seed: See `fl.partition`.
         kind: `"rotation"` or `"noise"`.
         strength: Degrees, of any sign; or a standard deviation, 0 or more.
@@ -69,8 +68,7 @@ def feature_shift(
     if kind == "rotation" and images.ndim not in (3, 4):
         raise ValueError(
             f"feature_shift: x has shape {images.shape}. Expected images, "
-            "(examples, height, width) or (examples, height, width, "
-            "channels)."
+            "(examples, height, width), perhaps with channels."
         )
     if not np.isfinite(strength) or (kind == "noise" and strength < 0):
         raise ValueError(

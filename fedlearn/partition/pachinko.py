@@ -32,8 +32,8 @@ def pachinko(
     proportion: first to those under the same coarse label.
 
     With their `alpha=0.1` and `beta=10`, a client has few coarse labels, and
-    of each all labels about equally often. Their 500 clients of 100 examples
-    use CIFAR-100's 50,000 up; clients that come late take what is left.
+    of each all labels about equally often. Clients that come late take what
+    is left.
 
     Args:
         x, y, num_clients, seed: See `fl.partition`, also for errors.
@@ -131,14 +131,8 @@ def _draw_client(
     by_coarse = _draw(roots, room, size, *key, "draw coarse")
     for coarse in np.flatnonzero(by_coarse):
         under = np.flatnonzero(parents == coarse)
-        taken[under] = _draw(
-            leaves[under],
-            left[under],
-            int(by_coarse[coarse]),
-            *key,
-            "draw fine",
-            int(coarse),
-        )
+        count, path = int(by_coarse[coarse]), (*key, "draw fine", int(coarse))
+        taken[under] = _draw(leaves[under], left[under], count, *path)
     return taken
 
 

@@ -12,15 +12,7 @@ from fedlearn.data.sources import group_rows
 
 
 class Pool:
-    """The examples that a partitioner divides.
-
-    Args:
-        x, y, num_clients: As given by the user.
-        name: Of the partitioner, for messages and seeds.
-
-    Raises:
-        ValueError: If there are more clients than examples.
-    """
+    """The examples that the partitioner of a name divides."""
 
     def __init__(self, x: Any, y: Any, num_clients: int, name: str) -> None:
         # Labels that are texts become numbers of classes.
@@ -80,21 +72,14 @@ class Pool:
 
 
 def labels_of(y: Any, name: str) -> np.ndarray:
-    """One label an example, as a 1-D array.
-
-    Raises:
-        ValueError: If `y` holds no single labels.
-    """
+    """One label an example, as a 1-D array; ValueError for anything else."""
     if not isinstance(y, np.ndarray):
         raise ValueError(
             f"{name}: y is a {type(y).__name__} of arrays. Expected one "
             "array of labels."
         )
     if y.shape[1:] not in ((), (1,)):
-        hint = (
-            " One-hot labels can be turned into class numbers with "
-            "y.argmax(axis=1)."
-        )
+        hint = " Of one-hot labels y.argmax(axis=1) makes class numbers."
         raise ValueError(
             f"{name}: y has shape {y.shape}. Expected one label an example, "
             f"shape ({len(y)},).{hint if y.ndim == 2 else ''}"

@@ -11,17 +11,19 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.aggregators import (
+    Bulyan,
+    CenteredClipping,
+    GeometricMedian,
+    Krum,
+    Median,
+    NormBounding,
+    OutlierRemoval,
+    TrimmedMean,
     bulyan,
-    centered_clipping,
     distances,
-    geometric_median,
     krum,
-    median,
-    norm_bounding,
-    outlier_removal,
     sorted_rows,
     sorting_network,
-    trimmed_mean,
 )
 from fedlearn.encoders import norms
 from tests.zoo import floats
@@ -119,42 +121,16 @@ def pairs(values, weight=None):
 
 
 def fast_krum(values, weight, num_byzantine=1):
-    points = distances.gram(values, weight)
-    ranks = krum.krum_ranks(
-        distances.squared_distances(points.products), weight, num_byzantine
-    )
-    return distances.weighted_sum(values, ops.cast(ranks == 0, weight.dtype))
-
-
-def fast_bulyan(values, weight):
-    points = distances.gram(values, weight)
-    chosen = bulyan.krum_selection(
-        distances.squared_distances(points.products), weight, 1
-    )
-    return bulyan.mean_around_median(values, chosen, 2)
+    return Krum(num_byzantine).aggregate(values, weight)
 
 
 def fast_geometric_median(values, weight):
-    shares = geometric_median.weiszfeld_weights(
-        distances.gram(values, weight), weight, 1e-6, 300
-    )
-    return distances.weighted_sum(values, shares)
+    return GeometricMedian(num_iterations=300).aggregate(values, weight)
 
 
-def fast_centered_clip(values, weight):
+def fast_clip(tau, values, weight):
     center = [ops.full(v.shape[1:], 0.5, v.dtype) for v in values]
-    return centered_clipping.centered_clip(values, weight, center, 1.5, 3)
-
-
-def fast_adaptive_clip(values, weight):
-    center = [ops.full(v.shape[1:], 0.5, v.dtype) for v in values]
-    return centered_clipping.centered_clip(values, weight, center, "median", 3)
-
-
-def fast_outlier_removal(values, weight):
-    kept = outlier_removal.is_ordinary(values, weight, 1.2)
-    kept = ops.cast(kept, weight.dtype)
-    return distances.weighted_sum(values, kept / ops.sum(kept))
+    return CenteredClipping(tau, 3).step(center, values, weight)[0]
 
 
 def slow_outlier_removal(X):
@@ -163,30 +139,30 @@ def slow_outlier_removal(X):
 
 
 RULES = {
-    "median": (median.coordinate_median, lambda X: np.median(X, axis=0)),
+    "median": (Median().aggregate, lambda X: np.median(X, axis=0)),
     "trimmed_mean": (
-        lambda v, w: trimmed_mean.trimmed_mean(v, w, 0.25),
+        TrimmedMean(0.25).aggregate,
         lambda X: slow_trimmed_mean(X, len(X) // 4),
     ),
     "krum": (fast_krum, lambda X: X[slow_choice(X, 1)]),
-    "bulyan": (fast_bulyan, lambda X: slow_bulyan(X, 1)),
+    "bulyan": (Bulyan(1).aggregate, lambda X: slow_bulyan(X, 1)),
     "geometric_median": (
         fast_geometric_median,
         lambda X: slow_geometric_median(X, np.ones(len(X))),
     ),
     "centered_clip": (
-        fast_centered_clip,
+        functools.partial(fast_clip, 1.5),
         lambda X: slow_centered_clip(X, np.full(X.shape[1], 0.5), 1.5, 3),
     ),
     "adaptive_clip": (
-        fast_adaptive_clip,
+        functools.partial(fast_clip, "median"),
         lambda X: slow_centered_clip(X, np.full(X.shape[1], 0.5), "median", 3),
     ),
     "norm_bounding": (
-        norm_bounding.mean_within_median_norm,
+        NormBounding().aggregate,
         slow_norm_bounding,
     ),
-    "outlier_removal": (fast_outlier_removal, slow_outlier_removal),
+    "outlier_removal": (OutlierRemoval(1.2).aggregate, slow_outlier_removal),
 }
 
 
@@ -382,27 +358,25 @@ def test_an_adaptive_radius_in_one_dimension():
     center = [ops.zeros(1)]
 
     def clipped(num_iterations):
-        (found,) = centered_clipping.centered_clip(
-            tensors(stack), ops.ones(3), center, "median", num_iterations
-        )
+        rule = CenteredClipping("median", num_iterations)
+        (found,), _ = rule.step(center, tensors(stack), ops.ones(3))
         return float(found[0])
 
     assert clipped(1) == pytest.approx(5 / 3)
     # Around 5/3 distances are 2/3, 1/3 and far: ways of -2/3, 1/3 and 2/3.
     assert clipped(2) == pytest.approx(5 / 3 + 1 / 9)
     assert as_vector(
-        norm_bounding.mean_within_median_norm(tensors(stack), ops.ones(3))
+        NormBounding().aggregate(tensors(stack), ops.ones(3))
     ) == pytest.approx(5 / 3)
 
 
 def test_most_updates_being_where_the_center_is_keep_it_there():
     stack = tensors([np.array([[3.0], [3.0], [3.0], [9.0]], "float32")])
-    (found,) = centered_clipping.centered_clip(
-        stack, ops.ones(4), [ops.full((1,), 3.0)], "median", 2
-    )
+    rule = CenteredClipping("median", 2)
+    (found,), _ = rule.step([ops.full((1,), 3.0)], stack, ops.ones(4))
     assert float(found[0]) == 3.0
     still = tensors([np.array([[0.0], [0.0], [0.0], [9.0]], "float32")])
-    (found,) = norm_bounding.mean_within_median_norm(still, ops.ones(4))
+    (found,) = NormBounding().aggregate(still, ops.ones(4))
     assert float(found[0]) == 0.0
 
 
@@ -447,7 +421,7 @@ def test_columns_sorted_by_comparisons_are_those_of_a_sort(monkeypatch):
 
 def test_a_median_of_numbers_near_the_largest_float():
     stack = ops.convert_to_tensor(np.full((2, 1), 3e38, "float32"))
-    (found,) = median.coordinate_median([stack], ops.ones(2))
+    (found,) = Median().aggregate([stack], ops.ones(2))
     np.testing.assert_allclose(ops.convert_to_numpy(found), [3e38], rtol=1e-6)
 
 
@@ -458,9 +432,8 @@ def test_a_median_of_numbers_near_the_largest_float():
 def test_how_many_are_trimmed(fraction, num_clients, cut):
     values = np.random.default_rng(0).normal(size=(num_clients, 6))
     values = [values.astype("float32")]
-    found = trimmed_mean.trimmed_mean(
-        tensors(values), ops.ones(num_clients), fraction
-    )
+    rule = TrimmedMean(fraction)
+    found = rule.aggregate(tensors(values), ops.ones(num_clients))
     expected = slow_trimmed_mean(values[0], cut)
     np.testing.assert_allclose(as_vector(found), expected, atol=1e-5)
 
@@ -570,7 +543,7 @@ def test_the_window_around_the_median_holds_its_nearest_values():
 def test_an_update_within_the_norm_stays_and_one_beyond_is_scaled():
     value = [np.full((2, 2), 2.0, "float32"), np.full(9, 1.0, "float32")]
     for norm, scale in ((6.0, 1.0), (5.0, 1.0), (2.5, 0.5)):
-        rule = norm_bounding.NormBounding(norm)
+        rule = NormBounding(norm)
         message = tensors(value), ()
         found = rule.summand(message, ops.ones(()), ())["value"]
         for a, b in itertools.zip_longest(found, value):

@@ -57,7 +57,7 @@ def test_secure_sum(fedlearn, tmp_path):
     [
         (["--aggregator=krum:1"], "needs at least 5 clients a round, and"),
         (["--aggregator=trimmed_mean:0.7"], "at least 0 and below 0.5"),
-        (["--compress=eden:9"], "`bits` must be above 0 and at most 8"),
+        (["--compress=eden:9"], "`bits` must be a number from 0 to 8"),
         (["--compress=huffman+eden"], "EntropyCoding makes messages of"),
         (
             ["--aggregator=secure_sum:1", "--compress=eden:2"],

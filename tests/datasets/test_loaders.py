@@ -442,7 +442,7 @@ def test_list_and_describe():
         text = "\n".join(lines)
         for word in ("clients", "licence", "cite"):
             assert f"\n  {word}" in text
-    with pytest.raises(ValueError, match="no data set 'mnist'"):
+    with pytest.raises(ValueError, match="Received: 'mnist'"):
         datasets.describe("mnist")
 
 

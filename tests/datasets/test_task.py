@@ -141,7 +141,7 @@ def test_a_data_set_trains():
     )
     _, metrics = process.next(process.initialize(), task.train)
     assert set(metrics) >= {"loss", "accuracy"}
-    with pytest.raises(ValueError, match=r"no model named 'cnn'.*digits_cnn"):
+    with pytest.raises(ValueError, match=r"'digits_cnn'.*Received: 'cnn'"):
         task.build_model("cnn")
 
 

@@ -125,7 +125,7 @@ def test_bands_or_coefficients():
         BandedMatrixNoise(1.0)
     with pytest.raises(ValueError, match="either"):
         BandedMatrixNoise(1.0, bands=1, coefficients=[1.0])
-    with pytest.raises(ValueError, match="Expected 1 or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         BandedMatrixNoise(1.0, bands=0)
 
 

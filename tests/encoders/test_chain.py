@@ -166,14 +166,6 @@ def test_what_keeps_norms_is_decoded_with_the_noise(between, on_sum):
     assert Chain([*noise, *between, OwnScale()]).num_decoded_on_sum == on_sum
 
 
-def test_noise_that_was_said_by_a_flag_is_not_passed_over():
-    class Old(Halve):
-        noises = True
-
-    with pytest.raises(TypeError, match=r"Inherit from .*encoders\.Noise"):
-        Chain([fl.encoders.Clip(1.0), Old()])
-
-
 class ClipsForTheServer(fl.encoders.GaussianNoise):
     """Clips, and lets the server add the noise."""
 

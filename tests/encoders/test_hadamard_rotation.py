@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fedlearn.encoders import HadamardRotation, hadamard_rotation
+from fedlearn.encoders import HadamardRotation
 from tests import zoo
 from tests.encoders.compression import normal
 
@@ -11,11 +11,13 @@ SEED = np.array([1, 2], np.int32)
 
 
 def rotated(vector, block_size):
-    size = hadamard_rotation.padded_size(len(vector), block_size)
-    padded = np.pad(vector, (0, size - len(vector)))
-    padded = ops.convert_to_tensor(padded)
-    blocks = hadamard_rotation.rotate(padded, SEED, block_size)
-    return ops.convert_to_numpy(blocks)
+    (blocks,), _ = built(vector, block_size).encode([vector], SEED, None)
+    return ops.convert_to_numpy(blocks).reshape(-1, block_size)
+
+
+def built(vector, block_size):
+    spec = [keras.KerasTensor(vector.shape, "float32")]
+    return HadamardRotation(block_size).build(spec)
 
 
 def test_decoding_makes_nothing_longer_whatever_it_gets():
@@ -40,9 +42,8 @@ def test_decoding_makes_nothing_longer_whatever_it_gets():
 def test_long_vectors_turn_back_though_signs_repeat(block_size):
     vector = normal(2**17 + 2**12 + 3)
     blocks = rotated(vector, block_size)
-    back = hadamard_rotation.rotate_back(
-        ops.convert_to_tensor(blocks), SEED, len(vector)
-    )
+    message = [ops.convert_to_tensor(blocks.reshape(-1))]
+    (back,) = built(vector, block_size).decode(message, SEED)
     np.testing.assert_allclose(ops.convert_to_numpy(back), vector, atol=1e-5)
     np.testing.assert_allclose(
         (blocks.astype("float64") ** 2).sum(), (vector**2).sum(), rtol=1e-5
