@@ -167,5 +167,5 @@ def float64() -> Any:
 
 def to_numpy(tree: Any) -> Any:
     return keras.tree.map_structure(
-        lambda leaf: leaf.numpy() if tf.is_tensor(leaf) else leaf, tree
+        lambda leaf: leaf.numpy() if hasattr(leaf, "numpy") else leaf, tree
     )

@@ -38,24 +38,35 @@ def variates(state):
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_it_ends_at_the_optimum_where_averages_drift(executor):
-    process = process_of(executor=executor)
-    state = run(process, 120)
-    np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-4)
+    process = process_of(q.model(0.1), executor=executor)
+    state = run(process, 100)
+    np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-5)
     mean = np.mean(list(variates(state).values()), axis=0)
     np.testing.assert_allclose(q.flat(state.algorithm), mean, atol=1e-5)
     drifting = fl.FederatedAveraging(
-        q.model(),
+        q.model(0.1),
         client=process.client,
         aggregator=ag.Mean(weighting="uniform"),
         executor=executor,
     )
-    away = q.flat(run(drifting, 120).trainable) - q.optimum()
+    away = q.flat(run(drifting, 100).trainable) - q.optimum()
     assert np.abs(away).max() > 0.05
 
 
-def test_it_does_with_momentum_where_option_two_diverges():
-    state = run(process_of(q.model(0.01, momentum=0.9)), 250)
-    np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-3)
+SLOWER = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("rate", "momentum"), [(0.02, 0.9), (SLOWER, 0.0)], ids=["momentum", "rate"]
+)
+def test_it_does_where_option_two_is_no_gradient(rate, momentum):
+    # With this momentum it diverges.
+    process = process_of(q.model(rate, momentum), executor="vectorized")
+    state = run(process, 150)
+    np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-5)
+    for i, kept in variates(state).items():
+        expected = q.gradient(q.optimum(), *q.CLIENTS[i])
+        np.testing.assert_allclose(kept, expected, atol=1e-4)
 
 
 def scaffold_in_numpy(cohorts, rate, momentum, batch_size):
