@@ -64,7 +64,7 @@ def distinct(
             "values that you name, with heavy_hitters(method='dictionary')."
         )
     registers = 2**precision
-    add = query.summing(registers * _RANKS, largest=1.0, whole=True)
+    add = query.summing(registers * _RANKS, whole=True)
 
     def vectors() -> Iterator[np.ndarray]:
         for values in query.values():
@@ -106,33 +106,19 @@ def _items(values: np.ndarray) -> Iterator[bytes]:
 
 
 def cardinality(ranks: np.ndarray) -> float:
-    """Ertl's estimate for registers of ranks up to 32."""
+    """Ertl's estimate, for fewer values than make all ranks the largest."""
     m = len(ranks)
-    counts = np.bincount(ranks, minlength=_RANKS + 1)
-    if counts[0] == m:
+    empty = np.count_nonzero(ranks == 0)
+    if empty == m:
         return 0.0
-    z = m * _tau(1 - counts[_RANKS] / m)
-    for k in range(_RANKS - 1, 0, -1):
-        z = 0.5 * (z + counts[k])
-    z += m * _sigma(counts[0] / m)
-    return m * m / (2 * math.log(2) * z)
+    rest = float((2.0 ** -ranks[ranks > 0]).sum())
+    return m * m / (2 * math.log(2) * (m * _sigma(empty / m) + rest))
 
 
 def _sigma(x: float) -> float:
-    """The sum of `x**(2**k) * 2**(k - 1)` over k from 1, and x."""
+    """The sum of x and of `x**(2**k) * 2**(k - 1)` over k from 1."""
     total, weight, before = x, 1.0, -1.0
     while total != before:
         x, before = x * x, total
         total, weight = total + x * weight, 2 * weight
     return total
-
-
-def _tau(x: float) -> float:
-    """A third of 1 - x less the sum of `(1 - x**(2**-k))**2 * 2**-k`."""
-    if x in (0.0, 1.0):
-        return 0.0
-    total, weight, before = 1 - x, 1.0, -1.0
-    while total != before:
-        x, before, weight = math.sqrt(x), total, weight / 2
-        total -= (1 - x) ** 2 * weight
-    return total / 3

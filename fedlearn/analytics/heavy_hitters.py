@@ -55,16 +55,13 @@ def heavy_hitters(
       is private by sampling and a threshold, and needs many thousand clients.
 
     Args:
-        data: The clients; see `mean`.
-        column: Which array of texts; see `mean`.
+        data, column, privacy, budget: As of `mean`, but of texts.
         k: How many words.
         method: See above.
         known: The dictionary.
         split: True makes words of a text as `keras.layers.TextVectorization`
             does by default; False leaves it whole; a function makes a list of
             words of a text.
-        privacy: A `QueryPrivacy`; None for no guarantee.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
 
     Returns:
         `HeavyHitters`: all that pass where these are fewer than k.
@@ -137,7 +134,7 @@ def _in_dictionary(
     counted, inside = counter(known), set(known)
     most = query.max_per_client if query.is_noisy else None
     norm = min(most or len(known), len(known)) ** 0.5
-    add = query.summing(len(known), norm=norm, largest=1.0, whole=True)
+    add = query.summing(len(known), norm=norm, whole=True)
     sums = add(
         counted(most_frequent([w for w in found if w in inside], most))
         for found in each

@@ -38,14 +38,11 @@ def histogram(
     """How many of all clients' values are in each bin.
 
     Args:
-        data: The clients; see `mean`.
-        column: Which array; see `mean`.
+        data, column, privacy, budget: As of `mean`.
         bins: How many, of equal width in `range`; or their edges, as for
             `numpy.histogram`, whose counts these are; or texts, to count how
             often each of them comes. Values outside are left out.
         range: `(low, high)`, for a number of bins.
-        privacy: A `QueryPrivacy`; None for exact counts.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
 
     Returns:
         A `Histogram`, whose `error` is the standard deviation of a count.
@@ -75,7 +72,7 @@ def histogram(
 
     each = math.prod(query.column.shape)
     most = query.max_per_client * each if query.is_noisy else math.inf
-    add = query.summing(size, norm=most, largest=most, whole=True)
+    add = query.summing(size, norm=most, whole=True)
     sums = add(counted(values.reshape(-1)) for values in query.values())
     return query.result(
         Histogram, counts=sums.value, bins=found, error=sums.error

@@ -47,16 +47,13 @@ def kmeans(
     section 2.3.
 
     Args:
-        data: The clients; see `mean`.
+        data, column, bounds, budget: As of `mean`.
         k: How many centres.
-        column: Which array; see `mean`.
         rounds: How often the centres move; a centre without values stays.
         init: A seed, for first centres that are drawn uniformly in the bounds,
             or without them normal, with the values' mean and variance; or the
             centres, `(k, features)`.
-        bounds: `(low, high)`; see `mean`.
         privacy: A `QueryPrivacy`, whose epsilon is for all rounds together.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
 
     Raises:
         ValueError: As of `mean`, or if `init` has another shape.
@@ -82,9 +79,7 @@ def kmeans(
                 f"Received: an array of shape {first.shape}."
             )
     most = query.max_per_client if scale.bounded else math.inf
-    add = query.summing(
-        k * (1 + size), norm=most * math.sqrt(1 + size), largest=most
-    )
+    add = query.summing(k * (1 + size), norm=most * math.sqrt(1 + size))
     centers = (first - scale.middle) / scale.half
 
     def vectors() -> Iterator[np.ndarray]:

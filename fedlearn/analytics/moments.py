@@ -138,7 +138,7 @@ def count(
     """
     query = Query("count", data, column, "any", privacy, budget)
     most = query.max_per_client if query.is_noisy else math.inf
-    add = query.summing(1, norm=most, largest=most, whole=True)
+    add = query.summing(1, norm=most, whole=True)
     sums = add(np.array([float(len(v))]) for v in query.values())
     return query.result(Estimate, value=float(sums.value[0]), error=sums.error)
 
@@ -164,7 +164,7 @@ def sum(  # its name in NumPy too
         scale.half = np.maximum(abs(scale.low), abs(scale.high))
     size = len(scale.half)
     most = query.max_per_client if scale.bounded else math.inf
-    add = query.summing(size, norm=most * math.sqrt(size), largest=most)
+    add = query.summing(size, norm=most * math.sqrt(size))
     sums = add(u.sum(axis=0) for u in scale.rows(query))
     return query.result(
         Estimate,
@@ -177,10 +177,15 @@ class Scale:
     """Values as multiples of `half` about `middle`: within -1 and 1."""
 
     def __init__(self, query: Query, bounds: Bounds):
-        query.require("bounds", bounds)
         size = math.prod(query.column.shape)
         self.given = bounds is not None
         self.bounded = query.is_noisy or query.privacy.secure_sum
+        if self.bounded and not self.given:
+            raise ValueError(
+                f"{query.name} with noise or a secure sum needs `bounds`, "
+                "known beforehand: a range that is taken from the data tells "
+                "of them."
+            )
         self.middle, self.half = np.zeros(size), np.ones(size)
         if bounds is None:
             return
@@ -217,7 +222,7 @@ def _power_sums(query: Query, scale: Scale, order: int) -> Sum:
     size = math.prod(query.column.shape)
     most = query.max_per_client if scale.bounded else math.inf
     length = 1 + order * size
-    add = query.summing(length, norm=most * math.sqrt(length), largest=most)
+    add = query.summing(length, norm=most * math.sqrt(length))
 
     def vectors() -> Iterator[np.ndarray]:
         for u in scale.rows(query):

@@ -30,7 +30,7 @@ def normalization(
             them. Needed for noise or a secure sum.
         privacy: A `QueryPrivacy`; None for exact numbers. One epsilon is for
             all inputs together.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
+        budget: As of `mean`.
 
     Returns:
         A `keras.layers.Normalization`; of several inputs one for each, in

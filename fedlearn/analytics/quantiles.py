@@ -49,13 +49,10 @@ def quantiles(
     consistency", section 4, without their inference).
 
     Args:
-        data: The clients; see `mean`.
-        column: Which array; see `mean`.
+        data, column, privacy, budget: As of `mean`.
         q: Numbers from 0 to 1.
         range: `(low, high)`; values outside count at its ends.
         num_bins: Of equal width, a power of two.
-        privacy: A `QueryPrivacy`; None for no noise.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
 
     Raises:
         ValueError: If an argument is out of its range, or no client has any
@@ -90,7 +87,6 @@ def quantiles(
     add = query.summing(
         int(np.sum(sizes)),
         norm=most * math.sqrt(len(sizes)),
-        largest=most,
         whole=True,
     )
 

@@ -113,15 +113,6 @@ class Query:
             )
         return self.privacy.max_per_client
 
-    def require(self, argument: str, value: Any) -> None:
-        """Raises a ValueError for a range that data would have to give."""
-        if value is None and (self.is_noisy or self.privacy.secure_sum):
-            raise ValueError(
-                f"{self.name} with noise or a secure sum needs `{argument}`: "
-                "known beforehand, since a range that is taken from the data "
-                "tells of them."
-            )
-
     def charge(self, released: Any) -> None:
         """Has the budget allow what is about to be released."""
         if self._budget is not None:
@@ -144,7 +135,6 @@ class Query:
         self,
         size: int,
         norm: float = math.inf,
-        largest: float = math.inf,
         whole: bool = False,
         plain: bool = False,
     ) -> Callable[[Iterable[np.ndarray]], Sum]:
@@ -152,8 +142,8 @@ class Query:
 
         Args:
             size: Of a vector.
-            norm: The largest L2 norm that one can have.
-            largest: The largest magnitude of a number.
+            norm: The largest L2 norm that one can have; infinite only without
+                noise, and in a secure sum of whole numbers.
             whole: Whether they are whole numbers, whose sum is exact then.
             plain: Whether the sum isn't released, and goes without noise.
         """
@@ -168,8 +158,8 @@ class Query:
             top = 2 ** (bits - 1) - 1
             # A power of two, so that whole numbers stay what they are.
             step = 1.0
-            if not whole or (noise and largest < top):
-                step = 2.0 ** math.ceil(math.log2(largest / top))
+            if not whole or (noise and norm < top):
+                step = 2.0 ** math.ceil(math.log2(norm / top))
             encoders.append(
                 FixedPoint(
                     bits,

@@ -17,8 +17,9 @@ class QueryPrivacy:
         epsilon: Of the whole query; None for no noise and no guarantee.
         delta: Of the guarantee: well below one over the number of clients.
         max_per_client: How many of a client's examples count, drawn at random
-            where it has more; None for all. Noise is scaled to it, so with
-            `epsilon` it must be given.
+            where it has more (of `heavy_hitters` and its kin: how many
+            different words, its most frequent ones); None for all. Noise is
+            scaled to it, so it must be given with `epsilon`.
         secure_sum: Whether clients send integers that are added modulo a
             power of two, as a secure sum needs (`encoders.FixedPoint`): the
             server learns the sum alone. Counts stay exact.

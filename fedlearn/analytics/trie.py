@@ -142,35 +142,30 @@ def find(query: Query, method: TrieHH, each: Iterable[list[str]]) -> list[str]:
             texts[query.rng.integers(len(texts))] + _END if texts else b""
         )
     prefixes, words = [b""], []
-    for length in range(1, rounds + 1):
-        places = {prefix: 256 * i for i, prefix in enumerate(prefixes)}
-        coins = query.rng.random(len(voters)) < rate
-        size = 256 * len(prefixes)
-        add = query.summing(size, largest=1.0, whole=True, plain=True)
-
-        def ballots(
-            places: dict[bytes, int] = places,
-            coins: np.ndarray = coins,
-            length: int = length,
-            size: int = size,
-        ) -> Iterator[np.ndarray]:
-            for word, votes in zip(voters, coins, strict=True):
-                if votes:
-                    ballot = np.zeros(size)
-                    at = places.get(word[: length - 1])
-                    if at is not None and len(word) >= length:
-                        ballot[at + word[length - 1]] = 1.0
-                    yield ballot  # empty too: who sends one tells nothing
-
-        votes = np.rint(add(ballots()).value)
+    for _ in range(rounds):
+        voting = np.flatnonzero(query.rng.random(len(voters)) < rate)
+        add = query.summing(256 * len(prefixes), whole=True, plain=True)
+        votes = add(_ballots([voters[i] for i in voting], prefixes)).value
         passed = [
             prefixes[i // 256] + bytes([i % 256])
-            for i in np.flatnonzero(votes >= threshold)
+            for i in np.flatnonzero(np.rint(votes) >= threshold)
         ]
-        words += [
-            p[:-1].decode("utf-8", "replace") for p in passed if p[-1:] == _END
-        ]
-        prefixes = [p for p in passed if p[-1:] != _END]
+        words += [p[:-1] for p in passed if p.endswith(_END)]
+        prefixes = [p for p in passed if not p.endswith(_END)]
         if not prefixes:
             break
-    return sorted(words)
+    return sorted(w.decode("utf-8", "replace") for w in words)
+
+
+def _ballots(
+    voters: list[bytes], prefixes: list[bytes]
+) -> Iterator[np.ndarray]:
+    """A one at the next byte of a voter's word, after its prefix."""
+    places = {prefix: 256 * i for i, prefix in enumerate(prefixes)}
+    length = len(prefixes[0])
+    for word in voters:
+        ballot = np.zeros(256 * len(prefixes))
+        at = places.get(word[:length])
+        if at is not None and len(word) > length:
+            ballot[at + word[length]] = 1.0
+        yield ballot  # empty too: who sends one tells nothing

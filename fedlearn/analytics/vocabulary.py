@@ -22,13 +22,11 @@ def vocabulary(
     """The layer that numbers the words that most clients have.
 
     Args:
-        data: The clients; see `mean`.
-        column: Which array of texts; see `mean`.
+        data, column, budget: As of `mean`, but of texts.
         size: How many words at most.
         split: How texts become words; see `heavy_hitters`.
         privacy: A `QueryPrivacy`; None for no guarantee. With noise, words
             that few clients have are left out: see `IBLT`.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
 
     Returns:
         A `keras.layers.StringLookup` with the words as its vocabulary, the
@@ -69,14 +67,12 @@ def out_of_vocabulary(
     """The words that a vocabulary lacks and most clients have.
 
     Args:
-        data: The clients; see `mean`.
-        column: Which array of texts; see `mean`.
+        data, column, budget: As of `mean`, but of texts.
         known: The vocabulary: words, or a layer that has them, such as a
             `keras.layers.StringLookup`.
         k: How many words.
         split: How texts become words; see `heavy_hitters`.
         privacy: A `QueryPrivacy`; see `vocabulary`.
-        budget: A `fedlearn.privacy.Ledger`, which is charged.
 
     Example:
 

@@ -13,6 +13,7 @@ from scipy import stats
 import fedlearn as fl
 from fedlearn.analytics import IBLT, QueryPrivacy, TrieHH, iblt
 from fedlearn.analytics.trie import sampling
+from fedlearn.analytics.words import words
 
 pytestmark = pytest.mark.backend_free
 
@@ -184,10 +185,34 @@ def test_a_vocabulary_is_a_layer():
     assert list(missing.words) == rest[:5]
 
 
+def test_words_of_shakespeare_s_roles(data_dir):
+    path = data_dir / "shakespeare.sqlite.lzma"
+    if not path.exists():
+        pytest.skip(f"shakespeare.sqlite.lzma is not in {data_dir}")
+    roles = fl.FederatedDataset.from_tff_sqlite(path, "train")
+    roles = roles.sample(200, seed=0)
+    true = Counter(w for i in roles for w in set(words(roles[i]["snippets"])))
+    order = sorted(true, key=lambda w: (-true[w], w))
+    exact = fl.analytics.heavy_hitters(
+        roles, k=500, method=IBLT(capacity=12_000)
+    )
+    assert list(exact.words) == order[:500]
+    noisy = fl.analytics.heavy_hitters(
+        roles,
+        k=40,
+        method=IBLT(capacity=12_000),
+        privacy=QueryPrivacy(4.0, 1e-6, max_per_client=100, seed=0),
+    )
+    assert len(set(noisy.words) & set(order[:40])) >= 36
+    true_counts = np.array([true[w] for w in noisy.words])
+    # A role names its 100 most frequent words, so no count is too large.
+    assert (noisy.counts < true_counts + 5 * noisy.error).all()
+
+
 def test_how_texts_are_split():
     data = dataset([["New York!", "rome"], ["new york", "Rome"]])
-    words = fl.analytics.heavy_hitters(data)
-    assert set(words.words) == {"new", "york", "rome"}
+    found = fl.analytics.heavy_hitters(data)
+    assert set(found.words) == {"new", "york", "rome"}
     whole = fl.analytics.heavy_hitters(data, split=False)
     assert whole.counts.tolist() == [1] * 4
     lines = fl.analytics.heavy_hitters(data, split=lambda t: [t[:3].lower()])
