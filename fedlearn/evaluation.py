@@ -8,10 +8,11 @@ from keras import ops
 from fedlearn import backend, checks
 from fedlearn.clients.algorithm import Algorithm, Shared
 from fedlearn.clients.cohort import Client, Cohort
+from fedlearn.clients.fine_tuning import FineTuning, Weights
+from fedlearn.clients.local_training import LocalTraining
 from fedlearn.executors.executor import naming
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
 from fedlearn.keras_model.functional_model import (
-    Arrays,
     FunctionalModel,
     to_backend,
 )
@@ -22,15 +23,14 @@ from fedlearn.metrics.name_classes import name_classes
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
 
-Weights = tuple[Arrays, Arrays]
-"""`(trainable, non_trainable)`, a value for each of the model's variables."""
-
 
 def evaluate(
     model: keras.Model,
     clients: Any,
     per_client: bool = False,
     batch_size: int = 256,
+    fine_tune: str | LocalTraining | None = None,
+    fine_tune_data: Any = None,
 ) -> dict[str, Any]:
     """Metrics of a compiled Keras model, trained anywhere, over clients.
 
@@ -48,6 +48,14 @@ def evaluate(
             batch, as in `model.evaluate`; also on `per_client`, without
             which clients share batches. So does what a model's own `Mean`
             is given one number for each batch.
+        fine_tune: Training that each client does first, from the weights as
+            they are, and for this evaluation only. A random half of its
+            examples, always the same, is for that (of an odd number the
+            smaller one), and the metrics are of the other half. A client with
+            a single example doesn't train.
+        fine_tune_data: Examples of clients by their ids, to train on in place
+            of that half; all of `clients` is then evaluated on. One that has
+            none there doesn't train.
 
     Returns:
         A dict of floats: each metric of the model by Keras's name, merged
@@ -56,7 +64,9 @@ def evaluate(
         each: `recall_0`, ..., or `recall_cat` where the data set has
         `class_names`. With `per_client=True` also `"per_client"`, a dict of
         such metrics for each client id, and `"statistics"`, as
-        `fedlearn.metrics.per_client.statistics` makes them.
+        `fedlearn.metrics.per_client.statistics` makes them. Where these are
+        of models that were fine-tuned, `"global"` has all that for the model
+        as it was, on the same examples.
 
     Example:
 
@@ -70,8 +80,14 @@ def evaluate(
     functional = FunctionalModel(model)
     trainable, non_trainable = map(to_backend, functional.values())
     cohort = Cohort(clients, functional)
-    weights = trainable, non_trainable
-    return evaluate_values(functional, weights, cohort, per_client, batch_size)
+    return evaluate_values(
+        functional,
+        (trainable, non_trainable),
+        cohort,
+        per_client,
+        batch_size,
+        tuning=_tuning(model, fine_tune, fine_tune_data),
+    )
 
 
 def evaluate_clients(
@@ -80,6 +96,8 @@ def evaluate_clients(
     clients: Any = None,
     per_client: bool = False,
     batch_size: int = 256,
+    fine_tune: str | LocalTraining | None = None,
+    fine_tune_data: Any = None,
 ) -> dict[str, Any]:
     """Federated evaluation: `evaluate(clients)`, of what `fit` trained.
 
@@ -93,9 +111,14 @@ def evaluate_clients(
         clients: As in `next`.
         per_client: As for `fedlearn.evaluate`.
         batch_size: As for `fedlearn.evaluate`.
+        fine_tune: As for `fedlearn.evaluate`; from a client's own model.
+        fine_tune_data: As for `fedlearn.evaluate`.
 
     Returns:
-        As of `fedlearn.evaluate`.
+        As of `fedlearn.evaluate`. With `per_client=True`, where clients have
+        models of their own, `"global"` has the same metrics for the server's
+        model, and `"without_personal"` the ids of clients that haven't taken
+        part yet, for which it stands in.
 
     Raises:
         ValueError: If there is no state yet, if the model can't take a
@@ -111,14 +134,21 @@ def evaluate_clients(
             "evaluate(state, clients)."
         )
     state = given_or_last(process, state)
-    return evaluate_values(
+    cohort, own = process.cohort(clients), client_weights(process, state)
+    metrics = evaluate_values(
         process.functional_model,
         (state.trainable, state.non_trainable),
-        process.cohort(clients),
+        cohort,
         per_client,
         batch_size,
-        client_weights(process, state),
+        own,
+        _tuning(process.model, fine_tune, fine_tune_data),
     )
+    if per_client and own is not None:
+        metrics["without_personal"] = [
+            i for i in cohort.ids if i not in state.client_states
+        ]
+    return metrics
 
 
 evaluate_clients.__name__ = "evaluate"  # which it is, of a process
@@ -180,68 +210,112 @@ def evaluate_values(
     per_client: bool,
     batch_size: int,
     weights_of: Callable[[str], Weights] | None = None,
+    tuning: FineTuning | None = None,
 ) -> dict[str, Any]:
     """`evaluate` for weights that are not in the model's variables.
 
     `weights_of` gives a client's own by its id, if clients have them.
     """
     batch_size = checks.whole("batch_size", batch_size)
-    apart = per_client or weights_of is not None
-    num_examples = 0
-    of_clients: dict[str, dict[str, float]] = {}
-    # Merged on the host in float64: sums over millions of examples would
-    # lose their last digits in float32.
-    total: list[np.ndarray] = []
-
-    for clients in _groups(cohort, 0 if apart else 4 * batch_size):
-        if weights_of is not None:
-            weights = weights_of(clients[0].id)
+    personal = weights_of is not None or tuning is not None
+    alone = per_client or personal
+    of_clients = _Merged(model, cohort, per_client)
+    of_server = _Merged(model, cohort, per_client)
+    for clients in _groups(cohort, 0 if alone else 4 * batch_size):
         data = keras.tree.map_structure(
             lambda *arrays: np.concatenate(arrays), *(c.data for c in clients)
         )
-        values = model.start(*weights).metrics
+        own = weights
         with naming([client.id for client in clients]):
-            for batch in batches(model.model, data, batch_size):
-                values = model.count_batch(*weights, values, batch)
-        values = [np.asarray(v, np.float64) for v in backend.to_numpy(values)]
-        # The model's metrics exist once the first client has been read.
-        total = total or [np.zeros_like(v) for v in values]
-        total = [t + v for t, v in zip(total, values, strict=True)]
-        size = sum(client.num_examples for client in clients)
-        num_examples += size
-        if per_client:
-            of_clients[clients[0].id] = {
-                **named_metrics(model, values, cohort.class_names),
-                "num_examples": float(size),
-            }
-
-    metrics: dict[str, Any] = {}
-    if num_examples:
-        metrics.update(named_metrics(model, total, cohort.class_names))
-    metrics["num_clients"] = float(len(cohort))
-    metrics["num_examples"] = float(num_examples)
-    if per_client:
-        metrics["per_client"] = of_clients
-        metrics["statistics"] = per_client_metrics.statistics(of_clients)
+            if weights_of is not None:
+                own = weights_of(clients[0].id)
+            if tuning is not None:
+                own, data = tuning(clients[0], own)
+            of_clients.add(clients, own, data, batch_size)
+            if personal and per_client:
+                of_server.add(clients, weights, data, batch_size)
+    metrics = of_clients.result()
+    if personal and per_client:
+        metrics["global"] = of_server.result()
     return metrics
 
 
-def named_metrics(
-    model: FunctionalModel,
-    values: Sequence[np.ndarray],
-    class_names: Sequence[str] | None,
-) -> dict[str, float]:
-    """Metrics by their names, from the values of their variables."""
-    arrays = [
-        ops.convert_to_tensor(value, variable.dtype)
-        for value, variable in zip(values, model.metrics_variables, strict=True)
-    ]
-    numbers = backend.to_numpy(model.compiled_result(arrays))
-    return name_classes(
-        {name: float(value) for name, value in numbers.items()},
-        class_names,
-        model.metric_names,
-    )
+class _Merged:
+    """The metrics of clients one by one, and of all examples together."""
+
+    def __init__(
+        self, model: FunctionalModel, cohort: Cohort, per_client: bool
+    ):
+        self._model = model
+        self._cohort = cohort
+        self._per_client: dict[str, Any] | None = {} if per_client else None
+        self._num_examples = 0
+        # Merged on the host in float64: sums over millions of examples would
+        # lose their last digits in float32.
+        self._total: list[np.ndarray] = []
+
+    def add(
+        self,
+        clients: Sequence[Client],
+        weights: Weights,
+        data: tuple,
+        batch_size: int,
+    ) -> None:
+        """Counts examples of clients, of a single one with `per_client`."""
+        model = self._model
+        counted = model.start(*weights).metrics
+        for batch in batches(model.model, data, batch_size):
+            counted = model.count_batch(*weights, counted, batch)
+        values = [np.asarray(v, np.float64) for v in backend.to_numpy(counted)]
+        # The model's metrics exist once the first client has been read.
+        total = self._total or [np.zeros_like(v) for v in values]
+        self._total = [t + v for t, v in zip(total, values, strict=True)]
+        size = len(keras.tree.flatten(data)[0])
+        self._num_examples += size
+        if self._per_client is not None:
+            self._per_client[clients[0].id] = {
+                **self._named(values),
+                "num_examples": float(size),
+            }
+
+    def result(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        if self._num_examples:
+            metrics.update(self._named(self._total))
+        metrics["num_clients"] = float(len(self._cohort))
+        metrics["num_examples"] = float(self._num_examples)
+        if self._per_client is not None:
+            metrics["per_client"] = self._per_client
+            metrics["statistics"] = per_client_metrics.statistics(
+                self._per_client
+            )
+        return metrics
+
+    def _named(self, values: Sequence[np.ndarray]) -> dict[str, float]:
+        model = self._model
+        arrays = [
+            ops.convert_to_tensor(value, variable.dtype)
+            for value, variable in zip(
+                values, model.metrics_variables, strict=True
+            )
+        ]
+        numbers = backend.to_numpy(model.compiled_result(arrays))
+        return name_classes(
+            {name: float(value) for name, value in numbers.items()},
+            self._cohort.class_names,
+            model.metric_names,
+        )
+
+
+def _tuning(model: keras.Model, training: Any, data: Any) -> FineTuning | None:
+    if training is not None:
+        return FineTuning(model, training, data)
+    if data is not None:
+        raise ValueError(
+            "`fine_tune_data` is for fine-tuning. Add "
+            "fine_tune=fl.LocalTraining(...)."
+        )
+    return None
 
 
 def batches(model: Any, data: tuple, batch_size: int) -> Iterator[tuple]:

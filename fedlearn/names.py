@@ -121,6 +121,7 @@ ALGORITHMS = _named(
     mime=("Mime",),
     qfedavg=("QFedAvg", (), ("q",)),
     agnosticfedavg=("AgnosticFedAvg", (), ("domain_learning_rate",)),
+    reptile=("Reptile", (), ("server_learning_rate",)),
     fedper=("FedPer",),
     fedbn=("FedBN",),
     fedrep=("FedRep", (), ("head_steps",)),

@@ -109,7 +109,7 @@ def test_statistics_over_clients(cohort, result):
     assert found["max"] == max(values)
     assert found["decile_5"] == pytest.approx(np.median(values))
     assert found["decile_1"] == pytest.approx(np.quantile(values, 0.1))
-    assert len(found) == 4 + 9
+    assert len(found) == 6 + 9
     assert "num_examples" not in result["statistics"]
 
 

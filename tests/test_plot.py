@@ -307,3 +307,20 @@ def test_comparison_draws_each_model_by_its_difference_from_the_best():
     assert any("1 failed" in text for text in texts)
     with pytest.raises(TypeError, match="what `fl"):
         fl.plot.comparison({})
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_personal_models_are_drawn_beside_the_servers(count):
+    values = np.linspace(0.5, 1.0, count)
+    both = evaluation(values)
+    plain = fl.plot.per_client(both)
+    both["global"] = evaluation(values - 0.25)
+    axes = fl.plot.per_client(both)
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert "server's model, mean 50.0%" in labels
+    if count == 3:
+        (diamonds,) = [a for a in axes.get_lines() if a.get_marker() == "D"]
+        assert diamonds.get_xdata().tolist() == [0.25, 0.5, 0.75]
+        assert diamonds.get_ydata().tolist() == [0, 1, 2]
+    else:
+        assert len(axes.patches) > len(plain.patches)

@@ -18,6 +18,7 @@ from fedlearn.algorithms.mime import Mime
 from fedlearn.algorithms.mimelite import MimeLite
 from fedlearn.algorithms.personal_layers import FedBN, FedPer, LGFedAvg
 from fedlearn.algorithms.qfedavg import QFedAvg
+from fedlearn.algorithms.reptile import Reptile
 from fedlearn.algorithms.scaffold import Scaffold
 from fedlearn.clients.algorithm import Algorithm
 
@@ -44,6 +45,7 @@ __all__ = [
     "Mime",
     "MimeLite",
     "QFedAvg",
+    "Reptile",
     "Scaffold",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

@@ -10,9 +10,9 @@ from fedlearn.datasets.task import Task
 from fedlearn.names import ALGORITHMS
 
 # What some algorithms are at the server.
-_SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
+_SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "reptile")
 # Whose clients count the same, however many examples they have.
-_UNIFORM = ("scaffold", "feddyn", "qfedavg", "agnosticfedavg")
+_UNIFORM = ("scaffold", "feddyn", "qfedavg", "agnosticfedavg", "reptile")
 # Whose clients keep layers of their own.
 _LAYERS = ("fedper", "fedrep", "lgfedavg")
 

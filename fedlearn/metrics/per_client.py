@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,7 +22,9 @@ def statistics(
     Returns:
         For each metric a dict with `mean`, `std` (of the population, not of a
         sample), `min`, `decile_1` to `decile_9` (linearly interpolated, so
-        `decile_5` is the median) and `max`.
+        `decile_5` is the median), `max`, and `lowest_tenth` and
+        `highest_tenth`, the means over that tenth of the clients, rounded up:
+        the worst tenth by accuracy and by loss.
 
     Example:
 
@@ -41,11 +44,15 @@ def statistics(
             continue
         values = np.array([m[name] for m in clients], np.float64)
         deciles = np.quantile(values, np.arange(1, 10) / 10)
+        values.sort()
+        tenth = math.ceil(len(values) / 10)
         result[name] = {
             "mean": float(values.mean()),
             "std": float(values.std()),
             "min": float(values.min()),
             **dict(zip(DECILES, map(float, deciles), strict=True)),
             "max": float(values.max()),
+            "lowest_tenth": float(values[:tenth].mean()),
+            "highest_tenth": float(values[-tenth:].mean()),
         }
     return result

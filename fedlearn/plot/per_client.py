@@ -16,7 +16,8 @@ def per_client(
 
     Up to 20 clients are bars with names and numbers of examples, sorted by
     the metric, and a line at the mean. More are a histogram with mean, median
-    and the nine deciles.
+    and the nine deciles. Where clients have models of their own, the server's
+    is beside them, a diamond a client or an outline.
 
     Args:
         evaluation: From `process.evaluate` or `fl.evaluate` with
@@ -48,22 +49,30 @@ def per_client(
             f"The evaluation has no metric {metric!r}. It has: "
             f"{', '.join(names) or 'no client with examples'}."
         )
-    found = {
-        f"{client_id} (n = {int(c['num_examples']):,})": float(c[metric])
-        for client_id, c in clients.items()
-        if c[metric] is not None and np.isfinite(c[metric])
-    }
+    found = {i: c for i, c in clients.items() if _is_finite(c[metric])}
     if not found:
         raise ValueError(f"No client's {metric!r} is a finite number.")
     title = f"Clients by {style.words(metric).lower()}"
     if left_out := len(clients) - len(found):
         title += f" ({left_out} not finite)"
-    share = style.is_share(metric, found.values())
+    servers = {}
+    if isinstance(evaluation, Mapping) and "global" in evaluation:
+        servers = evaluation["global"]["per_client"]
+    beside = {
+        i: float(c[metric])
+        for i, c in servers.items()
+        if i in found and _is_finite(c[metric])
+    }
+    numbers = {i: float(c[metric]) for i, c in found.items()}
+    share = style.is_share(metric, [*numbers.values(), *beside.values()])
     few = len(found) <= FEW
     if ax is None:
         (ax,) = style.new_axes(6, 1.2 + 0.26 * len(found) if few else 3.8)
-    draw = _bars if few else _histogram
-    draw(ax, found, share)
+    if few:
+        sizes = {i: int(c["num_examples"]) for i, c in found.items()}
+        _bars(ax, numbers, beside, sizes, share)
+    else:
+        _histogram(ax, numbers, beside, share)
     style.title(ax, title)
     style.key(ax, columns=3)
     if share:
@@ -90,11 +99,21 @@ def _clients_of(evaluation: Any) -> Mapping[str, Mapping[str, Any]]:
     return clients
 
 
+def _is_finite(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
 def _text(value: float, share: bool) -> str:
     return f"{100 * value:.1f}%" if share else f"{value:.3g}"
 
 
-def _bars(ax: Any, found: Mapping[str, float], share: bool) -> None:
+def _bars(
+    ax: Any,
+    found: Mapping[str, float],
+    beside: Mapping[str, float],
+    sizes: Mapping[str, int],
+    share: bool,
+) -> None:
     # The first is at the bottom.
     names = sorted(found, key=lambda name: found[name])
     values = np.array([found[name] for name in names])
@@ -102,9 +121,15 @@ def _bars(ax: Any, found: Mapping[str, float], share: bool) -> None:
     spread = f"mean {_text(values.mean(), share)}"
     spread += f", std {_text(values.std(), share)}"
     ax.axvline(values.mean(), color=style.ORANGE, linewidth=1.6, label=spread)
+    if beside:
+        rows = [y for y, name in enumerate(names) if name in beside]
+        others = np.array([beside[names[y]] for y in rows])
+        told = f"server's model, mean {_text(others.mean(), share)}"
+        ax.plot(others, rows, "D", color=style.BLUE, markersize=4, label=told)
     # Names stand in the bars, so that the axes are as wide as others, and
     # there is room at the right for a column of numbers.
-    low, high = min(0.0, values.min()), max(0.0, values.max())
+    drawn = [0.0, *values, *beside.values()]
+    low, high = min(drawn), max(drawn)
     high = 1 if share else high
     ax.set_xlim(low, high + 0.16 * ((high - low) or 1))
     style.tidy(ax, grid="x")
@@ -112,13 +137,21 @@ def _bars(ax: Any, found: Mapping[str, float], share: bool) -> None:
     ax.set_xticks([t for t in ax.get_xticks() if low <= t <= high])
     across = {"transform": ax.get_yaxis_transform(), "va": "center"}
     for y, (name, value) in enumerate(zip(names, values, strict=True)):
-        ax.text(0.012, y, name, fontsize=9.5, **across)
+        named = f"{name} (n = {sizes[name]:,})"
+        ax.text(0.012, y, named, fontsize=9.5, **across)
         ax.text(0.99, y, _text(value, share), ha="right", **across)
 
 
-def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
+def _histogram(
+    ax: Any,
+    found: Mapping[str, float],
+    beside: Mapping[str, float],
+    share: bool,
+) -> None:
     values = np.array(list(found.values()))
-    low, high = float(values.min()), float(values.max())
+    others = np.array(list(beside.values()))
+    drawn = [*values, *others]
+    low, high = float(min(drawn)), float(max(drawn))
     if share:
         # Steps of 5 %, or of 2 % where all clients are close together.
         step = 0.02 if low > 0.8 else 0.05
@@ -127,6 +160,10 @@ def _histogram(ax: Any, found: Mapping[str, float], share: bool) -> None:
     else:
         edges = np.linspace(low, high if high > low else low + 1, 21)
     ax.hist(values, edges, color=style.PALE_BLUE, edgecolor="white")
+    if beside:
+        told = f"server's model, mean {_text(others.mean(), share)}"
+        outline = {"histtype": "step", "color": style.INK, "label": told}
+        ax.hist(others, edges, **outline)
     deciles = np.quantile(values, np.arange(1, 10) / 10)
     mean, std, median = (
         _text(v, share) for v in (values.mean(), values.std(), deciles[4])

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
 
 # What an evaluation gives beside the model's metrics.
-_BESIDE_METRICS = ("num_clients", "num_examples", "per_client", "statistics")
+_BESIDE_METRICS = (
+    *("num_clients", "num_examples", "per_client", "statistics"),
+    *("global", "without_personal"),
+)
 
 
 class Validation:

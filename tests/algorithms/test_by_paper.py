@@ -26,6 +26,10 @@ LONG = {
     "fedavgm": {"server_optimizer": keras.optimizers.SGD(1.0, 0.9)},
     "fedadam": {"server_optimizer": optimizers.FedAdam(0.05)},
     "fedyogi": {"server_optimizer": optimizers.FedYogi(0.05)},
+    "reptile": {
+        "server_optimizer": keras.optimizers.SGD(0.5),
+        "aggregator": fl.aggregators.Mean(weighting="uniform"),
+    },
     "fedadagrad": {"server_optimizer": optimizers.FedAdagrad(0.03)},
 }
 
@@ -103,6 +107,10 @@ def test_momentum_is_hsu_s():
             {"personal": ["BatchNormalization"]},
         ),
         (lambda m: A.FedBN(m, aggregator="median"), {}),
+        (
+            lambda m: A.Reptile(m, server_learning_rate=0.3),
+            {"server_learning_rate": 0.3},
+        ),
         (lambda m: A.APFL(m, alpha=0.3), {"alpha": 0.3}),
         (lambda m: A.Ditto(m, strength=0.3), {"strength": 0.3}),
         (

@@ -76,14 +76,38 @@ def test_with_strength_0_clients_train_by_themselves(executor):
     zoo.assert_equal(zoo.weights_of(new), zoo.weights_in(process, state))
 
 
-def test_evaluation_is_of_personal_models():
+def test_evaluation_is_of_personal_models_and_of_the_servers():
     process = process_of()
     state, _ = q.run(process, ["012"] * 3)
-    found = process.evaluate(state, q.CLIENTS, per_client=True)["per_client"]
-    for i, (x, y) in q.CLIENTS.items():
-        model = process.get_model(state, client=i)
-        loss = np.mean((model.predict(x, verbose=0) - y) ** 2)
-        assert found[i]["loss"] == pytest.approx(loss, rel=1e-4)
+    found = process.evaluate(state, q.CLIENTS, per_client=True)
+    assert found["without_personal"] == ["3"]
+    models = {i: process.get_model(state, client=i) for i in q.CLIENTS}
+    for metrics, of in (
+        (found, models.get),
+        (found["global"], lambda i: process.get_model(state)),
+    ):
+        losses = {
+            i: float(np.mean((of(i).predict(x, verbose=0) - y) ** 2))
+            for i, (x, y) in q.CLIENTS.items()
+        }
+        for i, loss in losses.items():
+            one = metrics["per_client"][i]["loss"]
+            assert one == pytest.approx(loss, rel=1e-4)
+        spread = metrics["statistics"]["loss"]
+        worst = max(losses.values())
+        assert spread["highest_tenth"] == pytest.approx(worst, rel=1e-4)
+        pooled = np.average(list(losses.values()), weights=q.SIZES)
+        assert metrics["loss"] == pytest.approx(pooled, rel=1e-4)
+    assert "global" not in process.evaluate(state, q.CLIENTS)
+
+
+def test_what_fit_logs_of_validation_is_as_of_one_model():
+    history = process_of().fit(
+        q.CLIENTS, rounds=1, validation_data=q.CLIENTS, verbose=0
+    )
+    named = {n for n in history.history if n.startswith("val_")}
+    assert named == {"val_loss"}
+    assert set(history.per_client) == set(q.CLIENTS)
 
 
 def test_what_is_done_to_updates_is_not_done_to_personal_models():

@@ -119,6 +119,13 @@ def test_statistics_by_hand():
             "decile_8": 0.7,
             "decile_9": 0.85,
             "max": 1.0,
+            "lowest_tenth": 0.0,
+            "highest_tenth": 1.0,
         }
     )
+    clients = {
+        str(i): {"loss": i**2, "num_examples": 1} for i in range(11)
+    }  # of 11 clients the worst tenth are two
+    found = per_client.statistics(clients)["loss"]
+    assert (found["lowest_tenth"], found["highest_tenth"]) == (0.5, 90.5)
     assert per_client.statistics({}) == {}
