@@ -41,8 +41,8 @@ class AgnosticFedAvg(FederatedAveraging):
         domains: From each client's id to its domain's name; or the ids of all
             clients, each a domain of its own.
         domain_learning_rate: At least 0; with 0 lambda stays.
-        aggregator: `Mean` or `SecureSum`, uniform; None for `Mean(weighting=
-            "uniform")`.
+        aggregator: A uniform `Mean`, or `SecureSum`, whose `value_range` is
+            of losses too; None for `Mean(weighting="uniform")`.
         **arguments: The others of `FederatedAveraging`.
 
     Raises:

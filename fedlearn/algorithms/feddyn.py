@@ -105,16 +105,21 @@ class DynamicRegularizer(Algorithm):
         return ()  # h is the server's alone
 
     def start(self, local, carry, client_state):
-        return list(client_state)
+        # What is the same in all steps.
+        return [
+            g_k + self.alpha * x
+            for g_k, x in zip(
+                client_state, local.broadcast.trainable, strict=True
+            )
+        ]
 
     def corrected(self, local, carry, gradients):
         return [
-            g - g_k + self.alpha * (y - x)
-            for g, g_k, y, x in zip(
+            g + (self.alpha * y - fixed)
+            for g, y, fixed in zip(
                 gradients,
-                carry.memory,
                 carry.variables.trainable,
-                local.broadcast.trainable,
+                carry.memory,
                 strict=True,
             )
         ]

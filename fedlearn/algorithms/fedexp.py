@@ -25,7 +25,8 @@ class FedExP(FederatedAveraging):
         model: A compiled `keras.Model`.
         client: As for `FederatedAveraging`.
         epsilon: Larger ones extrapolate less where updates are small.
-        **arguments: The others of `FederatedAveraging`.
+        **arguments: The others of `FederatedAveraging`. A `SecureSum`'s
+            `value_range` is of squared norms too.
 
     Raises:
         ValueError: If the server wouldn't get the mean, or adds noise.

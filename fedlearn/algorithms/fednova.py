@@ -28,7 +28,8 @@ class FedNova(FederatedAveraging):
     Args:
         model: A compiled `keras.Model`.
         client: As for `FederatedAveraging`, with SGD.
-        **arguments: The others of `FederatedAveraging`.
+        **arguments: The others of `FederatedAveraging`. A `SecureSum`'s
+            `value_range` is of `a_k` too.
 
     Raises:
         ValueError: If the client's optimizer isn't SGD, whose weights are

@@ -33,8 +33,8 @@ class QFedAvg(FederatedAveraging):
         q: How much more, at least 0. The paper takes up to 5.
         lipschitz: L, above 0; None for 1 over the clients' learning rate, as
             in the paper.
-        aggregator: `Mean` or `SecureSum`; None for `Mean(weighting=
-            "uniform")`.
+        aggregator: `Mean`, or `SecureSum`, whose `value_range` is of `h_k`
+            too; None for `Mean(weighting="uniform")`.
         **arguments: The others of `FederatedAveraging`.
 
     Raises:

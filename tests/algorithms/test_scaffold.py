@@ -1,7 +1,5 @@
 """SCAFFOLD against what is known of quadratics, and against NumPy."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -16,9 +14,7 @@ EXECUTORS = ["sequential", "vectorized"]
 
 
 def process_of(model=None, **kwargs):
-    kwargs.setdefault(
-        "client", fl.LocalTraining(batch_size=100, epochs=5, shuffle=False)
-    )
+    kwargs.setdefault("client", fl.LocalTraining(**q.FULL_BATCH))
     kwargs.setdefault("population", 4)
     return fl.algorithms.Scaffold(model or q.model(), **kwargs)
 
@@ -76,15 +72,15 @@ def scaffold_in_numpy(cohorts, rate, momentum, batch_size):
     for cohort in cohorts:
         moves, changes = [], []
         for i in cohort:
-            features, labels = q.CLIENTS[i]
-            y, velocity, raw = x.copy(), np.zeros(4), []
-            for _ in range(2):
-                for at in range(0, len(labels), batch_size):
-                    rows = slice(at, at + batch_size)
-                    g = q.gradient(y, features[rows], labels[rows])
-                    raw.append(g)
-                    velocity = momentum * velocity - rate * (g - own[i] + c)
-                    y = y + velocity
+            raw = []
+
+            def corrected(g, y, rows, raw=raw, change=c - own[i]):
+                raw.append(g)
+                return g + change
+
+            y = q.trained(
+                x, q.CLIENTS[i], rate, batch_size, 2, momentum, corrected
+            )
             moves.append(y - x)
             changes.append(np.mean(raw, axis=0) - own[i])
         for i, change in zip(cohort, changes, strict=True):
@@ -266,12 +262,3 @@ def test_it_composes_with_examples_gradients_and_own_statistics():
 def test_what_would_make_its_variates_wrong_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
         process_of(**arguments)
-
-
-def test_it_is_made_again_from_its_config():
-    process = process_of()
-    config = json.loads(json.dumps(process.get_config()))
-    copy = fl.LearningProcess.from_config(config)
-    assert type(copy) is fl.algorithms.Scaffold
-    assert copy.algorithm == process.algorithm
-    assert copy == process
