@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from fedlearn import checks
+from fedlearn import backend, checks
 from fedlearn.analytics.query import Query
 from fedlearn.encoders.gaussian_noise import GaussianNoise
 from fedlearn.privacy.ledger import Entry
@@ -151,13 +151,14 @@ def find(
     words = sorted(counts)
     found = np.array([counts[w] for w in words])
     if noise and words:
-        adding = GaussianNoise(noise).build(
-            [keras.KerasTensor((len(words),), "float64")]
-        )
+        spec = [keras.KerasTensor((len(words),), "float64")]
         bound = math.sqrt(query.max_per_client)
-        (noisy,) = adding.add([found], bound, adding.draw((), query.rng))
-        passed = np.flatnonzero(np.asarray(noisy) > threshold)
-        words, found = [words[i] for i in passed], np.asarray(noisy)[passed]
+        with backend.float64():
+            adding = GaussianNoise(noise).build(spec)
+            (noisy,) = adding.add([found], bound, adding.draw((), query.rng))
+        found = np.asarray(noisy)
+        passed = np.flatnonzero(found > threshold)
+        words, found = [words[i] for i in passed], found[passed]
     return words, found, error
 
 

@@ -137,7 +137,6 @@ QUERIES = [*numbers(None, None), *words(None, None)]
 
 
 @pytest.mark.parametrize("name", QUERIES)
-@pytest.mark.backend_free
 def test_every_query_is_charged_once_and_refused_past_the_budget(name):
     budget = fl.privacy.Ledger(2.0, 1e-6)
     privacy = QueryPrivacy(**PRIVACY)

@@ -1,6 +1,8 @@
 """That a ledger adds up as dp-accounting does, and refuses in time."""
 
 import dp_accounting as dp
+import keras
+import numpy as np
 import pytest
 from dp_accounting import pld, rdp
 
@@ -88,6 +90,24 @@ def test_a_plan_is_charged_by_what_it_releases_and_not_by_its_epsilon():
     accountant.compose(dp.PoissonSampledDpEvent(0.05, event), 100)
     expected = accountant.get_epsilon(DELTA)
     assert charged(plan.best) == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_history_is_charged_with_its_rounds_and_sampling():
+    rng = np.random.default_rng(0)
+    data = {str(i): (rng.normal(size=(2, 3)), np.zeros(2)) for i in range(20)}
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    process = fl.FederatedAveraging(
+        model,
+        aggregator=fl.aggregators.PrivateMean(
+            1.0, noise_multiplier=2.0, clients_per_round=5
+        ),
+        privacy=fl.privacy.Privacy(delta=1e-3),
+    )
+    history = process.fit(data, rounds=3, clients_per_round=5, verbose=0)
+    event = dp.PoissonSampledDpEvent(0.25, dp.GaussianDpEvent(2.0))
+    expected = pld.PLDAccountant().compose(event, 3).get_epsilon(DELTA)
+    assert charged(history.privacy) == pytest.approx(expected, rel=2e-3)
 
 
 def test_refuses_past_the_budget_and_charges_nothing():
