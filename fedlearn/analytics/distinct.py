@@ -25,7 +25,7 @@ def distinct(
 
     By HyperLogLog (Flajolet et al. 2007) with the estimator of Ertl 2017, "New
     cardinality estimation algorithms for HyperLogLog sketches",
-    arXiv:1702.01284, algorithm 6. Registers merge by a maximum, which a secure
+    arXiv:1702.01284. Registers merge by a maximum, which a secure
     sum can't make: so a client sends a one for each register at its rank, and
     the largest rank with a sum above 0 is the maximum.
 

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class HeavyHitters(Result):
     """Words that many clients have, the most frequent first.
 
     Attributes:
-        words: The words.
+        words: They.
         counts: How many clients have each, float64; None of `TrieHH`, which
             doesn't tell.
     """
@@ -64,7 +65,7 @@ def heavy_hitters(
             words of a text.
 
     Returns:
-        `HeavyHitters`: all that pass where these are fewer than k.
+        `HeavyHitters`; of `TrieHH` all words that pass, by the alphabet.
 
     Raises:
         ValueError: If the column holds no texts, or what a method needs is
@@ -110,15 +111,11 @@ def found_by(
         most = query.privacy.max_per_client
         clients = [most_frequent(w, most) for w in each]
         found, counts, error = iblt.find(query, method, clients)
-    order = np.arange(len(found))
     if counts is not None:
         order = np.lexsort((np.array(found), -counts))[:k]
-        counts = counts[order]
+        found, counts = [found[i] for i in order], counts[order]
     return query.result(
-        HeavyHitters,
-        words=tuple(found[i] for i in order[:k]),
-        counts=counts,
-        error=error,
+        HeavyHitters, words=tuple(found), counts=counts, error=error
     )
 
 
@@ -132,9 +129,8 @@ def _in_dictionary(
 ) -> tuple[list[str], np.ndarray, float]:
     known = [as_text(w) for w in known]
     counted, inside = counter(known), set(known)
-    most = query.max_per_client if query.is_noisy else None
-    norm = min(most or len(known), len(known)) ** 0.5
-    add = query.summing(len(known), norm=norm, whole=True)
+    most = min(query.privacy.max_per_client or len(known), len(known))
+    add = query.summing(len(known), norm=math.sqrt(most), whole=True)
     sums = add(
         counted(most_frequent([w for w in found if w in inside], most))
         for found in each

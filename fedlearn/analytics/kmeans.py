@@ -42,9 +42,8 @@ def kmeans(
     """Centres of k groups of all clients' values, by Lloyd's algorithm.
 
     In each round clients send, for each centre, how many of their values are
-    nearest to it, and their sum; with noise that is the algorithm of Su et al.
-    2016, "Differentially private k-means clustering", arXiv:1504.05998,
-    section 2.3.
+    nearest to it, and their sum. With noise on both that is DPLloyd of Su et
+    al. 2016, "Differentially private k-means clustering".
 
     Args:
         data, column, bounds, budget: As of `mean`.

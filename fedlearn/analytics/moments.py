@@ -84,10 +84,10 @@ def variance(
     """The variance, and the mean, of all clients' values, as if pooled.
 
     Divided by the number of values, as `numpy.var`. Without noise clients are
-    asked twice, for the mean and for squares about it (Chan, Golub and LeVeque
-    1983, "Algorithms for computing the sample variance", equation 1.7), so
-    that large means cost no digits. With noise they are asked once, for
-    squares about the middle of the bounds.
+    asked twice, for the mean and for squares about it, so that large means
+    cost no digits: the corrected two-pass algorithm of Chan, Golub and LeVeque
+    1983, "Algorithms for computing the sample variance". With noise they are
+    asked once, for squares about the middle of the bounds.
 
     Args, returns and errors as those of `mean`, but for the attributes `mean`
     and `variance`.

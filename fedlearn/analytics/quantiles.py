@@ -46,7 +46,7 @@ def quantiles(
     With noise, values are counted in the whole range, its halves, quarters and
     so on, so that any rank is the sum of a few noisy counts (Hay et al. 2010,
     "Boosting the accuracy of differentially private histograms through
-    consistency", section 4, without their inference).
+    consistency", without their inference).
 
     Args:
         data, column, privacy, budget: As of `mean`.

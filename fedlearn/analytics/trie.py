@@ -68,7 +68,7 @@ def sampling(epsilon: float, delta: float, rounds: int) -> Sampling:
     with probability delta at most, and after it has failed they count no more.
     So `rounds` times the larger logarithm is epsilon, and delta is the delta.
 
-    Zhu et al. (theorem 1) sample a fixed number of clients, and take the
+    Zhu et al. sample a fixed number of clients, and take the
     threshold `t` with `(t - 2) / ((t - 3) t!) <= delta` and q so that c is
     `1 / q`; other thresholds find words that fewer clients have.
     """
