@@ -102,6 +102,7 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         # Every rung costs the same, and the rounds of all make --rounds.
         counts = [count for count, _ in rungs(num, 0, 3)]
         total = round(flags.rounds * len(counts) / sum(1 / n for n in counts))
+        total = max(total, len(counts) * num)  # a round for all at least
     found = fl.search(
         build,
         space,

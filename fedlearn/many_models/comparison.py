@@ -45,7 +45,8 @@ class Comparison:
     mean of the paired differences and its usual standard error.
 
     Args:
-        values: For each model's name, the metric by client id.
+        values: For each model's name, the metric by client id. Clients where
+            it isn't a finite number for any model are left out.
         metric: Its name.
         mode: Whether the best is the `"min"` or the `"max"`.
         confidence: Of intervals, and of the choice of the best.
@@ -77,6 +78,17 @@ class Comparison:
                 "There is nothing to compare: expected at least one model, and "
                 "a client for each."
             )
+        told = {
+            client
+            for own in values.values()
+            for client, value in own.items()
+            if math.isfinite(value)
+        }
+        if all(told & own.keys() for own in values.values()):
+            values = {
+                name: {c: v for c, v in own.items() if c in told}
+                for name, own in values.items()
+            }
         self.metric = metric
         self.mode = checks.one_of("mode", mode, ("min", "max"))
         self.confidence = checks.fraction("confidence", confidence, one=False)

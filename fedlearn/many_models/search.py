@@ -1,9 +1,10 @@
+import dataclasses
 import inspect
 import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -41,6 +42,7 @@ class Rung(NamedTuple):
         return [n for n in self.comparison.ranking if n not in failed]
 
 
+@dataclasses.dataclass(repr=False)
 class Search:
     """What a search of hyper-parameters found.
 
@@ -52,19 +54,11 @@ class Search:
         process: That of the best candidate, trained.
     """
 
-    def __init__(
-        self,
-        candidates: Mapping[str, Candidate],
-        rungs: list[Rung],
-        budget: int,
-        spent: int,
-        process: LearningProcess,
-    ):
-        self.candidates = dict(candidates)
-        self.rungs = list(rungs)
-        self.budget = budget
-        self.spent = spent
-        self.process = process
+    candidates: dict[str, Candidate]
+    rungs: list[Rung]
+    budget: int
+    spent: int
+    process: LearningProcess
 
     @property
     def comparison(self) -> Comparison:
@@ -230,7 +224,7 @@ def search(
     for candidate in tried.values():
         _check_arguments(build, candidate)
     if not isinstance(data, FederatedDataset):
-        data = as_dataset(data, built(build, next(iter(tried.values())), seed))
+        data = as_dataset(data, _built(build, next(iter(tried.values())), seed))
     if validation_data is None:
         data, validation_data = data.split(0.8, seed)
     cost = clients_per_round or len(data)
@@ -260,25 +254,23 @@ def search(
     train = _Training(build, tried, data, clients_per_round, seed, directory)
     kept = _Kept(directory, identity)
 
+    def evaluated(models):
+        return evaluate_many(models, validation_data, None, metric, mode)
+
     if not kept.rungs:
         # What can't be evaluated is told before anything is trained.
-        name, process = next(iter(tried)), train.process(next(iter(tried)))
-        start = {name: (process, process.initialize(seed))}
-        evaluate_many(start, validation_data, metric=metric, mode=mode)
+        process = train.process(next(iter(tried)))
+        evaluated([(process, process.initialize(seed))])
     names, rounds, spent = list(tried), 0, 0
     for number, (_, more) in enumerate(plan):
         rounds += more
         spent += len(names) * more * cost
         if number == len(kept.rungs):
-            finite = {n: p for n in names if (p := train(n, rounds))}
-            if finite:
-                found = evaluate_many(
-                    finite, validation_data, metric=metric, mode=mode
-                )
-                kept.add(rounds, found, names)
-        alive = [
-            n for rung in kept.rungs[number : number + 1] for n in rung.alive
-        ]
+            good = [name for name in names if train(name, rounds)]
+            if good:
+                processes = {name: train.process(name) for name in good}
+                kept.add(rounds, evaluated(processes), names)
+        alive = kept.rungs[number].alive if number < len(kept.rungs) else []
         if not alive:
             raise ValueError(
                 f"After {rounds} rounds no candidate has finite updates and a "
@@ -288,11 +280,13 @@ def search(
         found = kept.rungs[number].comparison
         following = [count for count, _ in plan[number + 1 :]] or [1]
         names = alive[: following[0]]
-        train.keep(names)
+        for name in train.processes.keys() - set(names):
+            # Compiled programs take memory.
+            del train.processes[name]
         if verbose:
             print(
                 f"Rung {number + 1} of {len(plan)}: {len(found.models)} "
-                f"candidates, {rounds} rounds each; best {metric} "
+                f"candidates up to round {rounds}; best {metric} "
                 f"{found.mean[names[0]]:.4g} with {names[0]}",
                 flush=True,
             )
@@ -300,67 +294,52 @@ def search(
     return Search(tried, kept.rungs, budget, spent, train.process(names[0]))
 
 
+@dataclasses.dataclass
 class _Training:
     """Trains candidates on, and remembers those that were trained last."""
 
-    def __init__(
-        self,
-        build: Callable[..., Any],
-        tried: Mapping[str, Candidate],
-        data: FederatedDataset,
-        clients_per_round: int | None,
-        seed: int,
-        directory: Any,
-    ):
-        self._build = build
-        self._tried = dict(tried)
-        self._data = data
-        self._clients_per_round = clients_per_round
-        self._seed = seed
-        self._directory = directory
-        self._processes: dict[str, LearningProcess] = {}
+    build: Callable[..., Any]
+    candidates: dict[str, Candidate]
+    data: FederatedDataset
+    clients_per_round: int | None
+    seed: int
+    directory: Any
+    processes: dict[str, LearningProcess] = dataclasses.field(
+        default_factory=dict
+    )
 
     def process(self, name: str) -> LearningProcess:
-        if name not in self._processes:
-            self._processes[name] = built(
-                self._build, self._tried[name], self._seed
-            )
-        return self._processes[name]
+        if name not in self.processes:
+            candidate = self.candidates[name]
+            self.processes[name] = _built(self.build, candidate, self.seed)
+        return self.processes[name]
 
-    def __call__(self, name: str, rounds: int) -> LearningProcess | None:
-        """The process after so many rounds; None if it diverged."""
+    def __call__(self, name: str, rounds: int) -> bool:
+        """Trains until there are so many rounds; whether that went well."""
         process, folder = self.process(name), None
         done = 0 if process.state is None else int(process.state.round_num)
         if done == rounds:
-            return process
-        if self._directory is not None:
-            number = list(self._tried).index(name)
-            folder = os.path.join(self._directory, f"candidate-{number}")
+            return True
+        if self.directory is not None:
+            number = list(self.candidates).index(name)
+            folder = os.path.join(self.directory, f"candidate-{number}")
             done = 0  # with a folder rounds count from the beginning
         with warnings.catch_warnings():
             # Such a candidate ranks last, and the result says so.
             warnings.filterwarnings("ignore", "In round .* no client's update")
             logs = process.fit(
-                self._data,
+                self.data,
                 rounds - done,
-                clients_per_round=self._clients_per_round,
-                seed=self._seed,
+                clients_per_round=self.clients_per_round,
+                seed=self.seed,
                 checkpoint_dir=folder,
                 verbose=0,
             ).history
-        counts = zip(
-            logs.get("num_clients", ()),
-            logs.get("num_rejected", ()),
-            strict=True,
+        taken, rejected = logs.get("num_clients"), logs.get("num_rejected")
+        return not any(
+            r and not n
+            for n, r in zip(taken or (), rejected or (), strict=True)
         )
-        diverged = any(rejected and not taken for taken, rejected in counts)
-        return None if diverged else process
-
-    def keep(self, names: Sequence[str]) -> None:
-        """Forgets all others."""
-        self._processes = {
-            n: p for n, p in self._processes.items() if n in names
-        }
 
 
 class _Kept:
@@ -401,7 +380,7 @@ class _Kept:
             atomic_file.write(self._path, json.dumps(written).encode())
 
 
-def built(
+def _built(
     build: Callable[..., Any], candidate: Candidate, seed: int
 ) -> LearningProcess:
     """The process of a candidate, which begins with the seed's weights."""

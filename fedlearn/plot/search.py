@@ -11,8 +11,8 @@ def search(search: Any, ax: Any = None, num_named: int = 5) -> Any:
     Args:
         search: From `fl.search`.
         ax: Axes to draw on; None for new ones.
-        num_named: How many of the best have a colour and a name; the others
-            are grey.
+        num_named: How many of the best have a colour and a name, and are
+            seen whole; the others are grey.
 
     Returns:
         The axes.
@@ -53,7 +53,10 @@ def search(search: Any, ax: Any = None, num_named: int = 5) -> Any:
             label = name if len(name) <= 40 else f"{name[:39]}…"
             line = {"color": colour, "label": label, "zorder": 99 - place}
         ax.plot([x for x, _ in points], [y for _, y in points], "o-", **line)
-        drawn += [y for _, y in points]
+        drawn += [y for _, y in points] if place >= 0 else []
+    # Others may be so bad that nothing else would be seen.
+    room = 0.1 * (max(drawn) - min(drawn)) or 1e-3
+    ax.set_ylim(min(drawn) - room, max(drawn) + room)
     style.tidy(ax)
     ax.set_xlabel("rounds", color=style.GREY)
     ax.xaxis.get_major_locator().set_params(integer=True)

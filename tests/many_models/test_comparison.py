@@ -191,6 +191,17 @@ def test_models_that_failed_are_last_and_never_contend():
     assert only.contenders == ()
 
 
+def test_a_client_that_no_model_can_be_measured_on_is_left_out():
+    """Such as an R2 score of a single example."""
+    nan = float("nan")
+    a = {"x": 0.1, "y": 0.2, "z": 0.3, "one": nan}
+    b = {"x": 1.1, "y": 1.0, "z": 1.4, "one": nan}
+    comparison = Comparison({"a": a, "b": b})
+    assert comparison.failed == ()
+    assert comparison.num_clients == {"a": 3, "b": 3}
+    assert comparison.mean["a"] == pytest.approx(0.2)
+
+
 def test_models_without_common_clients_cannot_be_told_apart():
     comparison = Comparison(
         {"a": {"x": 0.0, "y": 0.1}, "b": {"v": 10.0, "w": 10.1}}

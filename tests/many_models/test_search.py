@@ -192,7 +192,7 @@ def test_clients_may_be_a_dict_and_validation_others(capsys):
     assert found.comparison.client_ids == HELD_OUT.client_ids
     assert found.comparison.mode == "max"
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Rung 1 of 1: 2 candidates, 1 rounds each")
+    assert lines[0].startswith("Rung 1 of 1: 2 candidates up to round 1; best")
     axes = fl.plot.search(found)
     assert [t.get_text() for t in axes.get_legend().get_texts()] == [
         row["candidate"] for row in found.rows
