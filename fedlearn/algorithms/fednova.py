@@ -21,7 +21,7 @@ class FedNova(FederatedAveraging):
     the mean of `a_k` (both by the clients' numbers of examples).
 
     For plain SGD `a_k` is the number of steps, tau. It follows momentum and
-    `LocalTraining(proximal=...)`, as in the paper: with momentum rho it is
+    `LocalTraining(proximal=...)`, too: with momentum rho it is
     `(tau - rho * (1 - rho^tau) / (1 - rho)) / (1 - rho)`, with learning rate
     lr and proximal mu `(1 - (1 - lr * mu)^tau) / (lr * mu)`.
 

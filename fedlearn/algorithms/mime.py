@@ -22,10 +22,10 @@ class Mime(FederatedAveraging):
     """Mime: MimeLite, with clients' steps corrected by the mean gradient.
 
     Karimireddy et al. 2021, "Breaking the centralized barrier for
-    cross-device federated learning" (first as "Mime", arXiv:2008.03606),
-    algorithm 1. Clients step along `g(y) - g(x) + c`, of one batch at their
-    own weights y and at the server's x, with c the mean of the full gradients
-    at x of all clients of the round.
+    cross-device federated learning" (first as "Mime", arXiv:2008.03606).
+    Clients step along `g(y) - g(x) + c`, of one batch at their own weights y
+    and at the server's x, with c the mean of the full gradients at x of all
+    clients of the round.
 
     So clients are asked twice in `next`: for their gradients, by the process
     `gradients`, whose round puts c into `state.algorithm`; then for their

@@ -17,12 +17,12 @@ class MimeLite(FederatedAveraging):
     """MimeLite: clients use the momentum of the whole federation.
 
     Karimireddy et al. 2021, "Breaking the centralized barrier for
-    cross-device federated learning" (first as "Mime", arXiv:2008.03606),
-    algorithm 1. The optimizer that clients train with has one state, s, which
-    is the server's: each local step is taken with s, and leaves it as it is.
-    A client goes through its examples once more, for its full gradient at the
-    server's weights; their mean is what s is updated with after the round.
-    The server's weights move by the mean of the updates.
+    cross-device federated learning" (first as "Mime", arXiv:2008.03606).
+    The optimizer that clients train with has one state, s, which is the
+    server's: each local step is taken with s, and leaves it as it is. A client
+    goes through its examples once more, for its full gradient at the server's
+    weights; their mean is what s is updated with after the round. The server's
+    weights move by the mean of the updates.
 
     For clients that needn't come back. The state goes down with the weights,
     and a gradient up with each update; noise and a clip are of both together.

@@ -30,9 +30,9 @@ class QFedAvg(FederatedAveraging):
     Args:
         model: A compiled `keras.Model`, whose loss is positive.
         client: As for `FederatedAveraging`.
-        q: How much more, at least 0. The paper takes up to 5.
+        q: How much more, at least 0.
         lipschitz: L, above 0; None for 1 over the clients' learning rate, as
-            in the paper.
+            in the authors' program.
         aggregator: `Mean`, or `SecureSum`, whose `value_range` is of `h_k`
             too; None for `Mean(weighting="uniform")`.
         **arguments: The others of `FederatedAveraging`.

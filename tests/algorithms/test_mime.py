@@ -23,7 +23,7 @@ def process_of(kind, model=None, epochs=2, batch_size=4, **kwargs):
 
 
 def mime_in_numpy(cohorts, corrected):
-    """Algorithm 1, with momentum; clients count by their examples."""
+    """Both, with momentum; clients count by their examples."""
     x, velocity = np.zeros(4), np.zeros(4)
     for cohort in cohorts:
         sizes = np.array([len(q.CLIENTS[i][1]) for i in cohort])
