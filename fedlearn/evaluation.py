@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from fedlearn.metrics.name_classes import name_classes
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
+
+Tuning = Callable[[Client, Weights], tuple[Weights, tuple]]
 
 
 def evaluate(
@@ -142,7 +145,7 @@ def evaluate_clients(
         per_client,
         batch_size,
         own,
-        _tuning(process.model, fine_tune, fine_tune_data),
+        _tuning(process.model, fine_tune, fine_tune_data, process._tuning),
     )
     if per_client and own is not None:
         metrics["without_personal"] = [
@@ -210,7 +213,7 @@ def evaluate_values(
     per_client: bool,
     batch_size: int,
     weights_of: Callable[[str], Weights] | None = None,
-    tuning: FineTuning | None = None,
+    tuning: Tuning | None = None,
 ) -> dict[str, Any]:
     """`evaluate` for weights that are not in the model's variables.
 
@@ -307,15 +310,27 @@ class _Merged:
         )
 
 
-def _tuning(model: keras.Model, training: Any, data: Any) -> FineTuning | None:
-    if training is not None:
-        return FineTuning(model, training, data)
-    if data is not None:
+def _tuning(
+    model: keras.Model,
+    training: Any,
+    data: Any,
+    of_algorithm: FineTuning | None = None,
+) -> Tuning | None:
+    if training is None and of_algorithm is None:
+        if data is None:
+            return None
         raise ValueError(
             "`fine_tune_data` is for fine-tuning. Add "
             "fine_tune=fl.LocalTraining(...)."
         )
-    return None
+    if training is not None and of_algorithm is not None:
+        raise ValueError(
+            "The algorithm itself says how clients train before an evaluation. "
+            "Leave `fine_tune` out; `fine_tune_data` may say what on."
+        )
+    tuning = of_algorithm or FineTuning(model, training)
+    cohort = None if data is None else Cohort(data, tuning.model)
+    return functools.partial(tuning, data=cohort)
 
 
 def batches(model: Any, data: tuple, batch_size: int) -> Iterator[tuple]:

@@ -126,6 +126,7 @@ ALGORITHMS = _named(
     fedbn=("FedBN",),
     fedrep=("FedRep", (), ("head_steps",)),
     lgfedavg=("LGFedAvg",),
+    fedrecon=("FedRecon", (), ("reconstruct_steps",)),
 )
 
 ATTACKS = _named(

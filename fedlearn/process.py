@@ -1,4 +1,5 @@
 import copy
+import functools
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from fedlearn.aggregators.aggregator import Aggregator
 from fedlearn.clients import layer_statistics
 from fedlearn.clients.algorithm import Algorithm
 from fedlearn.clients.cohort import Cohort
+from fedlearn.clients.fine_tuning import FineTuning
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.personal_variables import PersonalVariables
 from fedlearn.clients.program import ClientProgram, ClientState, seed_words
@@ -140,6 +142,7 @@ class LearningProcess(Configurable):
             self.functional_model,
             self.algorithm.personal_variables(model),
             keeps_statistics=choice == "local",
+            is_temporary=self.algorithm.temporary_variables(model),
         )
         spec = self._personal.spec
         self.aggregator = self.aggregator.build(
@@ -647,6 +650,14 @@ class LearningProcess(Configurable):
         """What a client keeps that is seen first."""
         initial = Received(*self._initial_values, (), ())
         return backend.to_numpy(self.program.fresh(initial))
+
+    @functools.cached_property
+    def _tuning(self) -> FineTuning | None:
+        """How clients train for evaluations, where the algorithm wants it."""
+        algorithm = self.algorithm.tuning()
+        if algorithm is None:
+            return None
+        return FineTuning(self.model, self.client, algorithm)
 
     def _state_of(
         self, state: ServerState, sent: ServerState | Received

@@ -12,6 +12,7 @@ from fedlearn.algorithms.federated_averaging import FedAvg, FederatedAveraging
 from fedlearn.algorithms.fedexp import FedExP
 from fedlearn.algorithms.fednova import FedNova
 from fedlearn.algorithms.fedprox import FedProx
+from fedlearn.algorithms.fedrecon import FedRecon
 from fedlearn.algorithms.fedrep import FedRep
 from fedlearn.algorithms.fedyogi import FedYogi
 from fedlearn.algorithms.mime import Mime
@@ -38,6 +39,7 @@ __all__ = [
     "FedNova",
     "FedPer",
     "FedProx",
+    "FedRecon",
     "FedRep",
     "FedYogi",
     "FederatedAveraging",

@@ -6,6 +6,7 @@ from keras import ops
 from fedlearn import checks
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
 from fedlearn.algorithms.personal_layers import Personal, PersonalLayers
+from fedlearn.clients.personal_variables import PersonalVariables
 
 
 class FedRep(FederatedAveraging):
@@ -101,6 +102,10 @@ class HeadFirst(PersonalLayers):
         """For each weight, whether this step trains it."""
         head = carry.num_steps < self.head_steps
         return [
-            head if i in local.personal.trainable else ops.logical_not(head)
+            head if i in self.head(local.personal) else ops.logical_not(head)
             for i in range(len(carry.variables.trainable))
         ]
+
+    def head(self, personal: PersonalVariables) -> tuple[int, ...]:
+        """Positions of what is trained first."""
+        return personal.trainable

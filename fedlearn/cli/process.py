@@ -14,7 +14,7 @@ _SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "reptile")
 # Whose clients count the same, however many examples they have.
 _UNIFORM = ("scaffold", "feddyn", "qfedavg", "agnosticfedavg", "reptile")
 # Whose clients keep layers of their own.
-_LAYERS = ("fedper", "fedrep", "lgfedavg")
+_LAYERS = ("fedper", "fedrep", "lgfedavg", "fedrecon")
 
 
 def process(

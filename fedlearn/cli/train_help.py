@@ -52,8 +52,8 @@ Algorithm:
       How many clients take part in a round, drawn at random. By default 10,
       or all if there are fewer.
   --proximal=X        fedprox: mu, the pull towards the server's model, or 0.1.
-  --personal=LAYERS   fedper, fedrep, lgfedavg: layers that stay at each
-                      client, as in out,head.
+  --personal=LAYERS   fedper, fedrep, lgfedavg, fedrecon: layers that stay at
+                      each client, as in out,head.
 
 At the clients:
   --batch_size=N      Examples a step. By default what is usual for the data.

@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from fedlearn.aggregators.mean import Mean
@@ -132,6 +133,14 @@ class Algorithm(Configurable):
         """
         return None
 
+    def temporary_variables(self, model: keras.Model) -> IsPersonal | None:
+        """Tells which variables each client makes anew in every round.
+
+        They are neither sent nor broadcast nor kept: a client starts with the
+        server's, which stay what they are.
+        """
+        return None
+
     def extra_spec(self, spec: Spec) -> Spec:
         """Shapes and dtypes of the arrays that are sent with an update."""
         return []
@@ -149,6 +158,21 @@ class Algorithm(Configurable):
     def broadcast(self, state: Any) -> Any:
         """What clients are told, given what the server keeps."""
         return state
+
+    # At a client.
+
+    def batches(
+        self,
+        given: Callable[[int, int], list[np.ndarray]],
+        num_examples: int,
+        seed: int,
+    ) -> list[np.ndarray]:
+        """Positions of the examples of each step, int32.
+
+        `given` has those of the client's training, of a number of examples
+        and a seed.
+        """
+        return given(num_examples, seed)
 
     # At a client; compiled.
 
@@ -229,6 +253,10 @@ class Algorithm(Configurable):
         return mean, state, {}
 
     # In evaluation.
+
+    def tuning(self) -> "Algorithm | None":
+        """What clients do before an evaluation, if they train for it alone."""
+        return None
 
     def own_model(self, shared: Shared, client_state: Any) -> Shared:
         """What a client predicts with, in place of the server's `shared`."""

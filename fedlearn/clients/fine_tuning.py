@@ -1,5 +1,3 @@
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -19,45 +17,42 @@ Weights = tuple[Arrays, Arrays]
 
 
 class FineTuning:
-    """Trains at each client before the evaluation there.
-
-    `data` are what clients train on; if None, half of the examples that they
-    are evaluated on, which are then left out there.
-    """
+    """Trains at each client before the evaluation there."""
 
     def __init__(
         self,
         model: keras.Model,
         training: str | LocalTraining,
-        data: Any = None,
         algorithm: Algorithm | None = None,
     ):
         training = clients.get(training)
-        self._model = FunctionalModel(
+        algorithm = algorithm or Algorithm()
+        self.model = FunctionalModel(
             model, frozen_statistics=training.statistics == "frozen"
         )
         self._variables = PersonalVariables(
-            self._model, None, keeps_statistics=True
+            self.model,
+            None,
+            keeps_statistics=True,
+            is_temporary=algorithm.temporary_variables(model),
         )
-        trainer = training.build(
-            self._model, algorithm or Algorithm(), self._variables
-        )
+        trainer = training.build(self.model, algorithm, self._variables)
         program = ClientProgram(trainer, Mean().build(self._variables.spec))
         self._train = client_rounds(
             program, lambda broadcast, carry, *_: carry.variables
         )
         rate = trainer.optimizer.scheduled_rate(0)
         self._rate = () if rate is None else np.asarray(rate, np.float32)
-        self._data = None if data is None else Cohort(data, self._model)
 
     def __call__(
-        self, client: Client, weights: Weights
+        self, client: Client, weights: Weights, data: Cohort | None
     ) -> tuple[Weights, tuple]:
         """A client's weights after training, and the examples for evaluation.
 
-        A client without examples to train on keeps the weights.
+        It trains on what it has in `data`; if None, on half of its examples,
+        which aren't evaluated on. Without any it keeps the weights.
         """
-        examples, rest = self._split(client)
+        examples, rest = _split(client, data)
         if not examples.num_examples:
             return weights, rest
         trainable, non_trainable = weights
@@ -71,18 +66,18 @@ class FineTuning:
         )
         return tuned, rest
 
-    def _split(self, client: Client) -> tuple[Client, tuple]:
-        """The examples to train on, and those to evaluate on."""
-        if self._data is not None:
-            if client.id in self._data.ids:
-                other = self._data.read(self._data.ids.index(client.id))
-                return other, client.data
+
+def _split(client: Client, data: Cohort | None) -> tuple[Client, tuple]:
+    """The examples to train on, and those to evaluate on."""
+    if data is not None:
+        if client.id not in data.ids:
             return client._replace(num_examples=0), client.data
-        order = seeds.permutation(client.num_examples, "fine_tune", client.id)
-        half = client.num_examples // 2
-        first, second = np.sort(order[:half]), np.sort(order[half:])
-        return Client(
-            client.id,
-            keras.tree.map_structure(lambda a: a[first], client.data),
-            half,
-        ), keras.tree.map_structure(lambda a: a[second], client.data)
+        return data.read(data.ids.index(client.id)), client.data
+    order = seeds.permutation(client.num_examples, "fine_tune", client.id)
+    half = client.num_examples // 2
+    first, second = np.sort(order[:half]), np.sort(order[half:])
+    return Client(
+        client.id,
+        keras.tree.map_structure(lambda a: a[first], client.data),
+        half,
+    ), keras.tree.map_structure(lambda a: a[second], client.data)

@@ -13,6 +13,7 @@ class PersonalVariables:
 
     Attributes:
         trainable: Personal ones of `model.trainable_variables`.
+        temporary: Those that a client makes anew in each round.
         shared: The others.
         state: Personal ones of `model.non_trainable_variables`.
         statistics: Those that layers change and that aren't personal.
@@ -24,20 +25,29 @@ class PersonalVariables:
         model: FunctionalModel,
         is_personal: IsPersonal | None,
         keeps_statistics: bool,
+        is_temporary: IsPersonal | None = None,
     ):
         is_personal = is_personal or (lambda variable: False)
+        is_temporary = is_temporary or (lambda variable: False)
         trainable = model.model.trainable_variables
         others = model.model.non_trainable_variables
         mine = [is_personal(v) for v in trainable]
         self.trainable = tuple(i for i, m in enumerate(mine) if m)
-        self.shared = tuple(i for i, m in enumerate(mine) if not m)
+        self.temporary = tuple(
+            i for i, v in enumerate(trainable) if is_temporary(v)
+        )
+        self.shared = tuple(
+            i for i, m in enumerate(mine) if not m and i not in self.temporary
+        )
         self.state = tuple(
             i
             for i in model.roles.state
             if keeps_statistics or is_personal(others[i])
         )
         self.statistics = tuple(
-            i for i in model.roles.state if i not in self.state
+            i
+            for i in model.roles.state
+            if i not in self.state and not is_temporary(others[i])
         )
         # Of the values: JAX without 64 bits holds float64 in 32.
         self.spec = [

@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -77,7 +78,9 @@ class ClientProgram:
         self.model = trainer.model
         self.batch_size = trainer.config.batch_size
         self.per_example = trainer.per_example
-        self.batches = trainer.batches
+        self.batches = functools.partial(
+            trainer.algorithm.batches, trainer.batches
+        )
         self.step = trainer.step
         self.steps: tuple[Callable[..., Carry], ...] = (trainer.step,)
         if trainer.algorithm.looks:

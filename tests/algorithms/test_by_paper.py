@@ -111,6 +111,12 @@ def test_momentum_is_hsu_s():
             lambda m: A.Reptile(m, server_learning_rate=0.3),
             {"server_learning_rate": 0.3},
         ),
+        (
+            lambda m: A.FedRecon(
+                m, personal="BatchNormalization", reconstruct_steps=3
+            ),
+            {"personal": "BatchNormalization", "reconstruct_steps": 3},
+        ),
         (lambda m: A.APFL(m, alpha=0.3), {"alpha": 0.3}),
         (lambda m: A.Ditto(m, strength=0.3), {"strength": 0.3}),
         (
