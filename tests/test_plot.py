@@ -317,7 +317,7 @@ def test_personal_models_are_drawn_beside_the_servers(count):
     both["global"] = evaluation(values - 0.25)
     axes = fl.plot.per_client(both)
     labels = [t.get_text() for t in axes.get_legend().get_texts()]
-    assert "server's model, mean 50.0%" in labels
+    assert "the server's, mean 50.0%" in labels
     if count == 3:
         (diamonds,) = [a for a in axes.get_lines() if a.get_marker() == "D"]
         assert diamonds.get_xdata().tolist() == [0.25, 0.5, 0.75]

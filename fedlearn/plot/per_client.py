@@ -67,7 +67,8 @@ def per_client(
     share = style.is_share(metric, [*numbers.values(), *beside.values()])
     few = len(found) <= FEW
     if ax is None:
-        (ax,) = style.new_axes(6, 1.2 + 0.26 * len(found) if few else 3.8)
+        height = 1.2 + 0.26 * len(found) if few else 3.8
+        (ax,) = style.new_axes(7.6 if beside else 6, height)
     if few:
         sizes = {i: int(c["num_examples"]) for i, c in found.items()}
         _bars(ax, numbers, beside, sizes, share)
@@ -124,7 +125,7 @@ def _bars(
     if beside:
         rows = [y for y, name in enumerate(names) if name in beside]
         others = np.array([beside[names[y]] for y in rows])
-        told = f"server's model, mean {_text(others.mean(), share)}"
+        told = f"the server's, mean {_text(others.mean(), share)}"
         ax.plot(others, rows, "D", color=style.BLUE, markersize=4, label=told)
     # Names stand in the bars, so that the axes are as wide as others, and
     # there is room at the right for a column of numbers.
@@ -161,7 +162,7 @@ def _histogram(
         edges = np.linspace(low, high if high > low else low + 1, 21)
     ax.hist(values, edges, color=style.PALE_BLUE, edgecolor="white")
     if beside:
-        told = f"server's model, mean {_text(others.mean(), share)}"
+        told = f"the server's, mean {_text(others.mean(), share)}"
         outline = {"histtype": "step", "color": style.INK, "label": told}
         ax.hist(others, edges, **outline)
     deciles = np.quantile(values, np.arange(1, 10) / 10)
