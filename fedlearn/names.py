@@ -115,6 +115,7 @@ ALGORITHMS = _named(
     feddyn=("FedDyn", (), ("alpha",)),
     fednova=("FedNova",),
     fedexp=("FedExP", (), ("epsilon",)),
+    fedbuff=("FedBuff", (), ("concurrency",)),
     apfl=("APFL", (), ("alpha",)),
     ditto=("Ditto", (), ("strength",)),
     mimelite=("MimeLite",),

@@ -137,7 +137,6 @@ def wrapped(text: str) -> str:
 _POSITIVE = "alpha client_learning_rate dp_clip_norm dp_delta dp_epsilon"
 _WHOLE = "batch_size clients_per_round epochs num_clients rounds"
 _WORDS: Mapping[str, Iterable[str]] = {
-    "algorithm": ALGORITHMS,
     "client_optimizer": OPTIMIZERS,
     "dp_accountant": ("rdp", "pld"),
     "executor": EXECUTORS,
@@ -148,6 +147,7 @@ _WORDS: Mapping[str, Iterable[str]] = {
 }
 KINDS = {
     "aggregator": named(AGGREGATORS),
+    "algorithm": named(ALGORITHMS),
     "compress": named(ENCODERS, joined=True),
     "proximal": number("proximal", checks.number),
     "seed": number("seed", checks.whole, least=0),

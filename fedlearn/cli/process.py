@@ -12,7 +12,10 @@ from fedlearn.names import ALGORITHMS
 # What some algorithms are at the server.
 _SERVERS = ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "reptile")
 # Whose clients count the same, however many examples they have.
-_UNIFORM = ("scaffold", "feddyn", "qfedavg", "agnosticfedavg", "reptile")
+_UNIFORM = (
+    *("scaffold", "feddyn", "qfedavg", "agnosticfedavg", "reptile"),
+    "fedbuff",
+)
 # Whose clients keep layers of their own.
 _LAYERS = ("fedper", "fedrep", "lgfedavg", "fedrecon")
 
@@ -38,8 +41,9 @@ def process(
     if not model.compiled:
         task.compile(model, optimizer)
     arguments: dict[str, Any] = {}
+    algorithm = without_numbers(flags.algorithm)
     server, rate = flags.server_optimizer, flags.server_learning_rate
-    if flags.algorithm in _SERVERS:
+    if algorithm in _SERVERS:
         arguments = _given("server_learning_rate", rate)
     elif server or rate:
         if server in (None, "sgd"):
@@ -47,10 +51,12 @@ def process(
         arguments["server_optimizer"] = optimizers.get(
             server, **_given("learning_rate", rate)
         )
-    if flags.algorithm in ("scaffold", "feddyn"):
+    if algorithm in ("scaffold", "feddyn"):
         arguments["population"] = len(task.train)
-    if flags.algorithm == "agnosticfedavg":
+    if algorithm == "agnosticfedavg":
         arguments["domains"] = task.train.client_ids
+    if algorithm == "fedbuff":
+        arguments["buffer_size"] = flags.clients_per_round
     arguments |= _given("proximal", flags.proximal)
     if flags.personal:
         arguments["personal"] = flags.personal.split(",")
@@ -75,20 +81,26 @@ def process(
     )
 
 
+def without_numbers(name: str) -> str:
+    """The algorithm that a string such as `ditto:0.5` names."""
+    return name.partition(":")[0]
+
+
 def check(flags: Any) -> None:
     """Raises a UsageError where flags contradict each other."""
+    algorithm = without_numbers(flags.algorithm)
     for name, algorithms in (("proximal", ("fedprox",)), ("personal", _LAYERS)):
         given = getattr(flags, name)
-        if given is not None and flags.algorithm not in algorithms:
+        if given is not None and algorithm not in algorithms:
             raise UsageError(
                 f"--{name} is for --algorithm={' or '.join(algorithms)}, not "
                 f"{flags.algorithm}."
             )
-    if flags.algorithm in _LAYERS and not flags.personal:
+    if algorithm in _LAYERS and not flags.personal:
         raise UsageError(
             f"--algorithm={flags.algorithm} needs --personal=LAYERS."
         )
-    if flags.algorithm in _SERVERS and flags.server_optimizer is not None:
+    if algorithm in _SERVERS and flags.server_optimizer is not None:
         raise UsageError(
             f"--algorithm={flags.algorithm} is a server optimizer itself. "
             "Leave --server_optimizer out, or choose --algorithm=fedavg."
@@ -97,6 +109,12 @@ def check(flags: Any) -> None:
     if flags.dp_epsilon is None and private:
         raise UsageError(
             f"--{private[0]} is for private training. Add --dp_epsilon."
+        )
+    if flags.dp_epsilon is not None and algorithm == "fedbuff":
+        raise UsageError(
+            "--dp_epsilon plans for clients that are drawn by coins, and of "
+            "fedbuff's a fast one may be in every round. Choose another "
+            "--algorithm, or plan in Python."
         )
     if flags.dp_epsilon is not None and flags.aggregator != "mean":
         raise UsageError(
@@ -155,8 +173,11 @@ def _aggregator(flags: Any, privacy: Mapping[str, Any] | None) -> Any:
             encoders=links,
         )
     arguments: dict[str, Any] = {"encoders": links}
-    if flags.aggregator == "mean" and flags.algorithm in _UNIFORM:
+    algorithm = without_numbers(flags.algorithm)
+    if flags.aggregator == "mean" and algorithm in _UNIFORM:
         arguments["weighting"] = "uniform"
+    if flags.aggregator == "mean" and algorithm == "fedbuff":
+        arguments["denominator"] = float(flags.clients_per_round)
     if flags.aggregator.partition(":")[0] == "secure_sum":
         arguments["clients_per_round"] = flags.clients_per_round
     made = aggregators.get(flags.aggregator, **arguments)

@@ -23,10 +23,11 @@ _SPREAD = {
 def title(flags: Mapping[str, Any]) -> str:
     """The algorithm, as papers write it, and the data.
 
-    >>> title({"algorithm": "fedadam", "dataset": "digits"})
+    >>> title({"algorithm": "fedadam:0.1", "dataset": "digits"})
     'FedAdam on digits'
     """
-    algorithm = ALGORITHMS[flags["algorithm"]].makes.partition(":")[2]
+    name = flags["algorithm"].partition(":")[0]
+    algorithm = ALGORITHMS[name].makes.partition(":")[2]
     return f"{algorithm} on {cli_data.title(flags)}"
 
 

@@ -99,7 +99,9 @@ def _fit(made, task, flags, folder, config) -> None:
         history = made.fit(
             task.train,
             rounds=flags.rounds,
-            clients_per_round=flags.clients_per_round,
+            clients_per_round=None
+            if process.without_numbers(flags.algorithm) == "fedbuff"
+            else flags.clients_per_round,
             validation_data=task.test if flags.validation_freq else None,
             validation_freq=flags.validation_freq or 1,
             verbose=flags.verbose,
@@ -137,6 +139,7 @@ def _open(flags: Any) -> tuple[RunFolder, dict[str, Any]]:
             )
         data = os.path.splitext(os.path.basename(flags.data or ""))[0]
         name = f"{data or flags.dataset}-{flags.algorithm}"
+        name = name.replace(":", "-").replace(",", "-")
         flags.output_dir, number = os.path.join("runs", name), 1
         while not RunFolder(flags.output_dir).is_empty:
             number += 1

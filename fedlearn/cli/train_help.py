@@ -46,11 +46,11 @@ Data of your own:
 {DATA_HELP}{own_data.HELP}
 Algorithm:
   --algorithm=fedavg
-      {wrapped("One of " + ", ".join(ALGORITHMS))}
+      {wrapped("With its numbers, if any: " + usages(ALGORITHMS))}
   --rounds=50         How many rounds, counted from the beginning of the run.
   --clients_per_round=N
       How many clients take part in a round, drawn at random. By default 10,
-      or all if there are fewer.
+      or all if there are fewer. Of fedbuff, how many the server waits for.
   --proximal=X        fedprox: mu, the pull towards the server's model, or 0.1.
   --personal=LAYERS   fedper, fedrep, lgfedavg, fedrecon: layers that stay at
                       each client, as in out,head.

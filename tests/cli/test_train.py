@@ -123,7 +123,8 @@ def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
         (["--algorithm=agnosticfedavg"], "AgnosticFedAvg"),
         (["--algorithm=fedper", "--personal=logits"], "FedPer"),
         (["--algorithm=fedrep", "--personal=logits"], "FedRep"),
-        (["--algorithm=ditto"], "Ditto"),
+        (["--algorithm=ditto:0.5"], "Ditto"),
+        (["--algorithm=fedbuff:20"], "FedBuff"),
         (["--algorithm=fedadam", "--server_learning_rate=0.5"], "FedAdam"),
     ],
 )
