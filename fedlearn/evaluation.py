@@ -194,7 +194,7 @@ def client_weights(
         own, mine = keras.tree.map_structure(
             ops.convert_to_tensor,
             (
-                algorithm.own_model(shared, kept.algorithm),
+                algorithm.own_model(shared, state.algorithm, kept.algorithm),
                 list(kept.personal),
             ),
         )

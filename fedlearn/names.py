@@ -123,6 +123,7 @@ ALGORITHMS = _named(
     qfedavg=("QFedAvg", (), ("q",)),
     agnosticfedavg=("AgnosticFedAvg", (), ("domain_learning_rate",)),
     reptile=("Reptile", (), ("server_learning_rate",)),
+    clustered=("Clustered", (), ("clusters",)),
     fedper=("FedPer",),
     fedbn=("FedBN",),
     fedrep=("FedRep", (), ("head_steps",)),

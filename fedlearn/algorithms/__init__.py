@@ -2,6 +2,7 @@
 
 from fedlearn.algorithms.agnosticfedavg import AgnosticFedAvg
 from fedlearn.algorithms.apfl import APFL
+from fedlearn.algorithms.clustered import Clustered
 from fedlearn.algorithms.ditto import Ditto
 from fedlearn.algorithms.fedadagrad import FedAdagrad
 from fedlearn.algorithms.fedadam import FedAdam
@@ -27,6 +28,7 @@ __all__ = [
     "APFL",
     "AgnosticFedAvg",
     "Algorithm",
+    "Clustered",
     "Ditto",
     "FedAdagrad",
     "FedAdam",

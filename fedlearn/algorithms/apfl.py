@@ -86,7 +86,7 @@ class MixedModel(PersonalModel):
         own = after._replace(trainable=weights)
         return super().step(local, carry)._replace(memory=(own, optimizer))
 
-    def own_model(self, shared, client_state):
+    def own_model(self, shared, state, client_state):
         return Shared(*map(self._mixed, client_state, shared))
 
     def _mixed(self, own, others):

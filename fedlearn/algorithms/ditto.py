@@ -94,7 +94,7 @@ class PersonalModel(Algorithm):
         own, _ = carry.memory
         return Contribution(update, [], Shared(own.trainable, own.state))
 
-    def own_model(self, shared, client_state):
+    def own_model(self, shared, state, client_state):
         return client_state
 
 

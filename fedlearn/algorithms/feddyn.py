@@ -10,6 +10,7 @@ from fedlearn.clients.algorithm import (
     Contribution,
     check_gradients,
     check_mean,
+    check_plain_server,
     zeros,
 )
 from fedlearn.process import LearningProcess
@@ -86,14 +87,7 @@ class DynamicRegularizer(Algorithm):
     def check(self, process: LearningProcess) -> None:
         check_mean(process, "FedDyn", "adds up clients' updates")
         check_gradients(process, "FedDyn")
-        plain = keras.optimizers.SGD(1.0).get_config()
-        given = process.server_optimizer.get_config()
-        if {**plain, "name": None} != {**given, "name": None}:
-            raise ValueError(
-                "FedDyn's server moves to the mean of the clients' weights "
-                "minus h / alpha, and a server optimizer would take another "
-                "step. Leave it out, or use SGD(1.0)."
-            )
+        check_plain_server(process, "FedDyn")
 
     def init(self, spec):
         return zeros(spec)

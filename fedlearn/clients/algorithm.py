@@ -258,7 +258,9 @@ class Algorithm(Configurable):
         """What clients do before an evaluation, if they train for it alone."""
         return None
 
-    def own_model(self, shared: Shared, client_state: Any) -> Shared:
+    def own_model(
+        self, shared: Shared, state: Any, client_state: Any
+    ) -> Shared:
         """What a client predicts with, in place of the server's `shared`."""
         return shared
 
@@ -305,6 +307,17 @@ def check_mean(
         f"and {found}. Use aggregators.Mean or SecureSum, or another "
         "algorithm."
     )
+
+
+def check_plain_server(process: "LearningProcess", name: str) -> None:
+    """Raises ValueError where the server doesn't just add what it gets."""
+    plain = keras.optimizers.SGD(1.0).get_config()
+    given = process.server_optimizer.get_config()
+    if {**plain, "name": None} != {**given, "name": None}:
+        raise ValueError(
+            f"The server's step is a part of {name}, and a server optimizer "
+            "would take another one. Leave it out, or use SGD(1.0)."
+        )
 
 
 def check_gradients(process: "LearningProcess", name: str) -> None:

@@ -117,6 +117,12 @@ def test_momentum_is_hsu_s():
             ),
             {"personal": "BatchNormalization", "reconstruct_steps": 3},
         ),
+        (
+            lambda m: A.Clustered(
+                m, fl.LocalTraining(statistics="frozen"), clusters=2
+            ),
+            {"clusters": 2, "spread": 1.0},
+        ),
         (lambda m: A.APFL(m, alpha=0.3), {"alpha": 0.3}),
         (lambda m: A.Ditto(m, strength=0.3), {"strength": 0.3}),
         (

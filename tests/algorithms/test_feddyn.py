@@ -98,10 +98,10 @@ def test_the_servers_state_stays_at_the_server(process):
             },
             "needs the mean.*noise would add up",
         ),
-        ({"server_optimizer": "fedadam"}, "another step.*SGD\\(1.0\\)"),
+        ({"server_optimizer": "fedadam"}, "take another one.*SGD\\(1.0\\)"),
         (
             {"server_optimizer": keras.optimizers.SGD(1.0, momentum=0.9)},
-            "another step",
+            "take another one",
         ),
         ({"client": "fedprox:0.1"}, "without `proximal`"),
         ({"alpha": 0.0}, "`alpha` must be"),
