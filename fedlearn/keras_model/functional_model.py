@@ -278,6 +278,29 @@ class FunctionalModel:
         return backend.jit(self.count, free=(3,))
 
     @functools.cached_property
+    def _lanes(self) -> dict[int, tuple[Callable, Callable]]:
+        return {}
+
+    def lanes(self, width: int) -> tuple[Callable, Callable]:
+        """`count_batch` on one batch, and `compiled_result`, of many models.
+
+        Of `width` values for each variable, along a leading axis. Programs of
+        another width are others: they must not depend on what came before.
+        """
+        if width not in self._lanes:
+
+            def count(trainable, non_trainable, metrics, batch):
+                one = backend.vmap(lambda t, n, m: self.count(t, n, m, batch))
+                return one(trainable, non_trainable, metrics)
+
+            result = backend.vmap(self.metrics_result)
+            self._lanes[width] = (
+                backend.jit(count, free=(3,)),
+                backend.jit(result),
+            )
+        return self._lanes[width]
+
+    @functools.cached_property
     def compiled_result(self) -> Callable[[Arrays], dict[str, Any]]:
         """`metrics_result`, compiled."""
         return backend.jit(self.metrics_result)

@@ -20,7 +20,7 @@ from fedlearn.keras_model.functional_model import (
 )
 from fedlearn.many_models.comparison import Comparison
 from fedlearn.many_models.design import design
-from fedlearn.many_models.lanes import Lanes
+from fedlearn.many_models.lanes import evaluate_in_lanes
 from fedlearn.metrics import mergeable
 from fedlearn.process import LearningProcess
 from fedlearn.runs import run_identity
@@ -33,7 +33,6 @@ class _Model(NamedTuple):
     functional: FunctionalModel
     weights: tuple[Arrays, Arrays]
     own_weights: Any = None
-    process: LearningProcess | None = None
 
 
 def evaluate_many(
@@ -95,7 +94,7 @@ def evaluate_many(
     ('one', 0.02)
     """
     executor = executors.get(executor)
-    found = _models(models)
+    found = _models(models, data)
     cohort = Cohort(data, found[0].functional)
     with_examples = [i for i in range(len(cohort)) if cohort.num_examples(i)]
     total = len(with_examples)
@@ -116,9 +115,6 @@ def evaluate_many(
     for members in _alike(found):
         lead = found[members[0]]
         cohort = Cohort(data, lead.functional)
-        for process in [found[i].process for i in members]:
-            if process is not None:
-                process.cohort(data)  # refuses classes numbered otherwise
         some = _evaluate(
             [found[i] for i in members],
             cohort,
@@ -126,25 +122,23 @@ def evaluate_many(
             executor,
             batch_size,
         )
-        results |= {
-            found[i].name: r for i, r in zip(members, some, strict=True)
-        }
+        for i, by_client in zip(members, some, strict=True):
+            results[found[i].name] = by_client
     values = {}
-    for name in (m.name for m in found):
-        for own in results[name].values():
-            if metric not in own:
-                known = [n for n in own if n != "num_examples"]
-                raise ValueError(
-                    f"The model {name!r} has no metric {metric!r}. It has: "
-                    f"{', '.join(known)}.{did_you_mean(str(metric), known)}"
-                )
+    for name in (model.name for model in found):
+        known = next(iter(results[name].values())).keys() - {"num_examples"}
+        if metric not in known:
+            raise ValueError(
+                f"The model {name!r} has no metric {metric!r}. It has: "
+                f"{', '.join(sorted(known))}.{did_you_mean(metric, known)}"
+            )
         values[name] = {c: own[metric] for c, own in results[name].items()}
     if mode == "auto":
         mode = _mode(found[0].functional, metric)
     return Comparison(values, metric, mode)
 
 
-def _models(models: Any) -> list[_Model]:
+def _models(models: Any, data: Any) -> list[_Model]:
     if isinstance(models, Sequence) and not isinstance(models, str):
         models = {str(i): model for i, model in enumerate(models)}
     if not isinstance(models, Mapping):
@@ -154,18 +148,21 @@ def _models(models: Any) -> list[_Model]:
         )
     if not models:
         raise ValueError("`models` is empty: there is nothing to evaluate.")
-    return [_model(str(name), model) for name, model in models.items()]
+    return [_model(str(name), model, data) for name, model in models.items()]
 
 
-def _model(name: str, model: Any) -> _Model:
+def _model(name: str, model: Any, data: Any) -> _Model:
     process, state = model if isinstance(model, tuple) else (model, None)
     try:
         if isinstance(process, LearningProcess):
             state = given_or_last(process, state)
-            weights = (list(state.trainable), list(state.non_trainable))
-            own = client_weights(process, state)
-            functional = process.functional_model
-            return _Model(name, functional, weights, own, process)
+            process.cohort(data)  # refuses classes that are numbered otherwise
+            return _Model(
+                name,
+                process.functional_model,
+                (list(state.trainable), list(state.non_trainable)),
+                client_weights(process, state),
+            )
         functional = FunctionalModel(model)
     except (TypeError, ValueError) as error:
         raise type(error)(
@@ -180,7 +177,7 @@ def _model(name: str, model: Any) -> _Model:
 def _alike(models: Sequence[_Model]) -> Iterable[list[int]]:
     """Positions of models that differ in nothing but their weights."""
     groups: dict[Any, list[int]] = {}
-    for i, (_, functional, _, own_weights, _) in enumerate(models):
+    for i, (_, functional, _, own_weights) in enumerate(models):
         model = functional.model
         key: Any = id(model)
         if own_weights is not None:
@@ -207,15 +204,18 @@ def _evaluate(
     if len(models) > 1 and _in_lanes(
         lead.functional.model, executor, sizes, batch_size
     ):
-        limit = getattr(executor, "max_lanes", None) or lane_limit(
-            *lead.weights
-        )
+        most = getattr(executor, "max_lanes", None)
+        limit = most or lane_limit(*lead.weights)
         return [
             result
             for i in range(0, len(models), limit)
-            for result in Lanes(
-                lead.functional, [m.weights for m in models[i : i + limit]]
-            ).evaluate(cohort, asked[i : i + limit], batch_size)
+            for result in evaluate_in_lanes(
+                lead.functional,
+                [m.weights for m in models[i : i + limit]],
+                cohort,
+                asked[i : i + limit],
+                batch_size,
+            )
         ]
     return [
         evaluate_values(
@@ -257,10 +257,8 @@ def _mode(model: FunctionalModel, metric: str) -> str:
         for m in mergeable.metrics_of(model.model)
         if metric == m.name or metric.startswith(f"{m.name}_")
     ]
-    direction = None
-    if fitting:
-        longest = max(fitting, key=lambda m: len(m.name))
-        direction = keras_internals.direction(longest)
+    fitting.sort(key=lambda m: len(m.name))
+    direction = keras_internals.direction(fitting[-1]) if fitting else None
     if direction is None:
         raise ValueError(
             f"Keras doesn't know whether {metric!r} is better high or low. "

@@ -60,14 +60,13 @@ def test_lanes_and_one_after_another_give_equal_numbers(clients_per_model):
 def test_lanes_are_taken_by_light_models_and_by_those_alone(monkeypatch):
     module = importlib.import_module("fedlearn.many_models.evaluate_many")
     seen = []
-    lanes = module.Lanes
-    monkeypatch.setattr(
-        module,
-        "Lanes",
-        lambda model, weights: (
-            seen.append(len(weights)) or lanes(model, weights)
-        ),
-    )
+    lanes = module.evaluate_in_lanes
+
+    def watched(model, weights, *args):
+        seen.append(len(weights))
+        return lanes(model, weights, *args)
+
+    monkeypatch.setattr(module, "evaluate_in_lanes", watched)
     models = [*map(classifier, range(3)), classifier(0, width=6)]
     evaluate_many(models, CLIENTS)
     assert seen == [3]
