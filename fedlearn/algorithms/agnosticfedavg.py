@@ -152,10 +152,10 @@ class Mixture(Algorithm):
         return ops.convert_to_tensor(sizes / sizes.sum())
 
     def init_client(self, shared):
-        return ops.zeros((len(self.sizes),))  # of no domain
+        return ops.zeros((len(self.sizes),), "float32")  # of no domain
 
     def start(self, local, carry, client_state):
-        return ops.zeros(()), [ops.zeros(())]
+        return ops.zeros((), "float32"), [ops.zeros((), "float32")]
 
     def look(self, local, carry):
         loss = local.loss(carry.variables.trainable, carry.variables)

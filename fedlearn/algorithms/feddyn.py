@@ -1,6 +1,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from fedlearn import checks
 from fedlearn.aggregators.mean import Mean
@@ -126,9 +127,13 @@ class DynamicRegularizer(Algorithm):
         return Contribution(update, [], kept)
 
     def server(self, state, mean, extra, num_clients):
-        share = num_clients / self.population
+        share = self.alpha * num_clients / self.population
         state = [
-            h - self.alpha * share * m for h, m in zip(state, mean, strict=True)
+            h - ops.cast(share, m.dtype) * m
+            for h, m in zip(state, mean, strict=True)
         ]
-        moves = [m - h / self.alpha for m, h in zip(mean, state, strict=True)]
+        moves = [
+            ops.where(num_clients > 0, m - h / self.alpha, 0.0)
+            for m, h in zip(mean, state, strict=True)
+        ]
         return moves, state, {}

@@ -88,7 +88,7 @@ class NormalizedUpdates(Algorithm):
         return [keras.KerasTensor((1,), "float32")]
 
     def start(self, local, carry, client_state):
-        return ops.zeros(()), ops.zeros(())
+        return ops.zeros((), "float32"), ops.zeros((), "float32")
 
     def remembered(self, local, carry, gradients):
         # What SGD makes of gradients that are all one, without the rate.

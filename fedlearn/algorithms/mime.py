@@ -122,7 +122,7 @@ class FullGradients(Algorithm):
 
     def start(self, local, carry, client_state):
         zeros = [ops.zeros_like(w) for w in carry.variables.trainable]
-        return ops.zeros(()), zeros
+        return ops.zeros((), "float32"), zeros
 
     def step(self, local, carry):
         gradients, _ = local.gradient(

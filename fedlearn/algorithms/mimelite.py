@@ -109,7 +109,7 @@ class SentGradients(ServerStatistics):
 
     def start(self, local, carry, client_state):
         zeros = [ops.zeros_like(w) for w in carry.variables.trainable]
-        return ops.zeros(()), zeros
+        return ops.zeros((), "float32"), zeros
 
     def look(self, local, carry):
         gradients, _ = local.gradient(

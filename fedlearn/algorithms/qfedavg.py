@@ -103,7 +103,7 @@ class FairWeights(Algorithm):
         return [keras.KerasTensor((1,), "float32")]
 
     def start(self, local, carry, client_state):
-        return ops.zeros(()), [ops.zeros(())]
+        return ops.zeros((), "float32"), [ops.zeros((), "float32")]
 
     def look(self, local, carry):
         loss = local.loss(carry.variables.trainable, carry.variables)

@@ -121,7 +121,11 @@ class ControlVariates(Algorithm):
 
     def server(self, state, mean, extra, num_clients):
         share = num_clients / self.population
-        return mean, _plus(state, [share * e for e in extra]), {}
+        return (
+            mean,
+            _plus(state, [e * ops.cast(share, e.dtype) for e in extra]),
+            {},
+        )
 
 
 def _plus(one, other):

@@ -276,7 +276,7 @@ def averaged(memory: Any, values: Sequence[Any], num_examples: Any) -> Any:
     count = count + num_examples
     share = num_examples / ops.maximum(count, 1.0)
     return count, [
-        m + ops.cast(share, m.dtype) * (v - m)
+        m + ops.cast(share, m.dtype) * (ops.cast(v, m.dtype) - m)
         for m, v in zip(means, values, strict=True)
     ]
 
