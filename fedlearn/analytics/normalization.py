@@ -108,7 +108,6 @@ def _layer(
     layer = keras.layers.Normalization(
         axis=-1 if shape else None, mean=mean.tolist(), variance=kept.tolist()
     )
-    layer.build((None, *shape))  # so that it has its `mean`, as after `adapt`
     layer.build((None, *shape))  # has its mean, as one that was adapted
     layer.analytics = dataclasses.replace(
         found, mean=mean, variance=kept, mean_error=mean_error, error=error

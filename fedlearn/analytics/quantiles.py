@@ -100,28 +100,44 @@ def quantiles(
 
     sums = add(vectors())
     counts = np.split(sums.value, np.cumsum(sizes)[:-1])
-    below = _ranks(counts) if query.is_noisy else _cumulated(counts[-1])
-    total = max(below[-1], 1.0) if query.is_noisy else below[-1]
-    if not total:
+    below = edge_ranks(counts) if query.is_noisy else _cumulated(counts[-1])
+    if not below[-1]:
         raise ValueError("quantiles: no client has any values.")
-    # A rank is made of a count of each level at most, and so is the total.
-    off = _DEVIATIONS * sums.error * math.sqrt(levels + 1)
-    values, low, high = (
-        _where(wanted * total + shift, below, grid)
-        for shift in (0.0, -off, off)
-    )
-    width = grid[1] - grid[0]
-    return query.result(
-        Quantiles,
-        q=wanted,
-        values=values,
-        error=np.maximum(values - low, high - values) + width,
-    )
+    values, error = found_at(wanted, below, sums.error, grid)
+    return query.result(Quantiles, q=wanted, values=values, error=error)
+
+
+def found_at(
+    wanted: np.ndarray, below: np.ndarray, deviation: float, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles and their errors, of how many values are below each edge.
+
+    With noise, of the deviation of a single count, such ranks may fall: the
+    two around them never do.
+    """
+    around = [
+        np.maximum.accumulate(below),
+        np.minimum.accumulate(below[::-1])[::-1],
+    ]
+    middle = (around[0] + around[1]) / 2
+    ranks = wanted * max(below[-1], 1.0)
+    values = _where(np.clip(ranks, 1e-9, middle[-1]), middle, grid)
+    error = np.full(len(wanted), grid[1] - grid[0])
+    if deviation:
+        # A rank is made of a count of each level at most, and so is the
+        # total. At the true quantile the rank is so near to the one wanted,
+        # with that confidence: it is between the first edge where the rank
+        # is and the last.
+        levels = (len(grid) - 1).bit_length()
+        off = _DEVIATIONS * deviation * math.sqrt(levels)
+        low = _where(ranks - off, around[0], grid)
+        high = _where(ranks + off, around[1], grid)
+        error += np.maximum(values - low, high - values)
+    return values, error
 
 
 def _where(ranks: np.ndarray, below: np.ndarray, grid: np.ndarray) -> Any:
     """In the first bin up to which there are so many values."""
-    ranks = np.clip(ranks, 1e-9, below[-1])
     end = np.clip(np.searchsorted(below, ranks), 1, len(below) - 1)
     inside = np.maximum(below[end] - below[end - 1], 1e-30)
     share = np.clip((ranks - below[end - 1]) / inside, 0.0, 1.0)
@@ -132,7 +148,7 @@ def _cumulated(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(counts)])
 
 
-def _ranks(counts: list[np.ndarray]) -> np.ndarray:
+def edge_ranks(counts: list[np.ndarray]) -> np.ndarray:
     """How many values are below each edge, of the counts of all levels."""
     below = np.zeros(2)
     below[1] = counts[0][0]
@@ -142,4 +158,4 @@ def _ranks(counts: list[np.ndarray]) -> np.ndarray:
         # Up to the middle of a node: up to its start, and its left half.
         finer[1::2] = below[:-1] + level[::2]
         below = finer
-    return np.maximum.accumulate(np.clip(below, 0.0, None))
+    return below

@@ -151,15 +151,21 @@ class Query:
         noise, n = 0.0, len(self.data)
         if self.is_noisy and not plain:
             noise = self.noise_multiplier(self.privacy.delta)
-            encoders += [Clip(norm), GaussianNoise(noise)]
         step = 0.0
         if self.privacy.secure_sum:
             bits = _bits(n)
             top = 2 ** (bits - 1) - 1
             # A power of two, so that whole numbers stay what they are.
             step = 1.0
-            if not whole or (noise and norm < top):
+            if not whole or noise:
                 step = 2.0 ** math.ceil(math.log2(norm / top))
+        # Rounded up or down at random, so that many alike clients aren't off
+        # together; and here, where a float64 is as fine as a step needs.
+        rounds = step > 1 or (step > 0 and not whole)
+        if noise:
+            longer = step * math.sqrt(size) if rounds else 0.0
+            encoders += [Clip(norm + longer), GaussianNoise(noise)]
+        if step:
             encoders.append(
                 FixedPoint(
                     bits,
@@ -174,7 +180,7 @@ class Query:
                 [keras.KerasTensor((size,), "float64")]
             )
             params = aggregator.params(aggregator.init(), np.zeros(2, "int32"))
-            error = 0.0 if whole else math.sqrt(n / 12) * step
+            error = math.sqrt(n) / 2 * step if rounds else 0.0
             if noise:
                 bound = float(aggregator.chain.noise_bound(params))
                 error = math.hypot(error, noise * bound)
@@ -201,6 +207,9 @@ class Query:
                     stack = np.zeros((rows, size))
                     stack[: len(some)] = some
                     self._bytes_up += each * len(some)
+                    if rounds:
+                        up = self.rng.random(stack.shape)
+                        stack = np.floor(stack / step + up) * step
                     if step:
                         self._check_fits(np.abs(stack).max(), top * step, bits)
                     total = add(total, stack)

@@ -1,4 +1,5 @@
 import math
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
 # An epsilon for which noise was searched is hit up to the search's tolerance.
 _SLACK = 1.0 + 1e-4
+
+# Two threads must not find the same rest of a budget. Not a ledger's own: a
+# lock can't be copied or pickled.
+_CHARGING = threading.Lock()
 
 
 class Entry(NamedTuple):
@@ -106,15 +111,17 @@ class Ledger:
                 charged.
         """
         entry = _entry(released, name)
-        total = self._epsilon([*self.entries, entry])
-        if not total <= self.epsilon * _SLACK:
-            raise ValueError(
-                f"{name or 'This release'} would bring epsilon to "
-                f"{total:.4g} at delta {self.delta:.3g}, past the budget of "
-                f"{self.epsilon:g}; {self.spent:.4g} is spent. Ask for a "
-                "smaller epsilon (at most `ledger.remaining`), or do without."
-            )
-        self.entries.append(entry)
+        with _CHARGING:
+            total = self._epsilon([*self.entries, entry])
+            if not total <= self.epsilon * _SLACK:
+                raise ValueError(
+                    f"{name or 'This release'} would bring epsilon to "
+                    f"{total:.4g} at delta {self.delta:.3g}, past the budget "
+                    f"of {self.epsilon:g}; {self.spent:.4g} is spent. Ask for "
+                    "a smaller epsilon (at most `ledger.remaining`), or do "
+                    "without."
+                )
+            self.entries.append(entry)
 
     def _epsilon(self, entries: Sequence[Entry], quick: bool = False) -> float:
         total = sum(e.epsilon for e in entries)

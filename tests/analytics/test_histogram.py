@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import fedlearn as fl
 from fedlearn.analytics import QueryPrivacy
+from fedlearn.analytics.quantiles import edge_ranks, found_at
 
 pytestmark = pytest.mark.backend_free
 
@@ -97,6 +98,26 @@ def test_quantiles_are_within_their_error_in_95_percent_of_runs():
         inside += (np.abs(found.values - true) <= found.error).sum()
         assert (found.error < 2).all()
     assert inside >= 36
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("below", [1.0, 0.7, 0.299])
+def test_so_where_many_edges_have_one_rank(below):
+    """Of 400 runs; fewer than 363 have one below 1e-3."""
+    values = np.where(np.arange(2000) < 2000 * below, 0.3, 0.9)
+    q, grid = np.array([0.0, 0.3, 0.5, 1.0]), np.linspace(0, 1, 1025)
+    true = np.quantile(values, q, method="inverted_cdf")
+    leaves = np.histogram(values, grid)[0]
+    rng, inside = np.random.default_rng(0), np.zeros(4)
+    for _ in range(400):
+        counts = [
+            leaves.reshape(2**k, -1).sum(axis=1) + rng.normal(0, 15, 2**k)
+            for k in range(11)
+        ]
+        ranks = edge_ranks(counts)
+        found, error = found_at(q, ranks, 15.0, grid)
+        inside += abs(found - true) <= error
+    assert (inside >= 363).all(), inside
 
 
 @pytest.mark.parametrize(

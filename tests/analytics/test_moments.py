@@ -96,6 +96,19 @@ def test_bounds_clip_and_secure_sums_round_as_little_as_they_say():
     assert (counted.value, counted.error) == (120, 0)
 
 
+@pytest.mark.parametrize("value", [0.3, 1 / 3, 0.7123])
+@pytest.mark.backend_free
+def test_a_secure_sum_is_as_near_where_all_clients_are_alike(value):
+    data = {str(i): (np.array([value]), np.zeros(1)) for i in range(500)}
+    secure = QueryPrivacy(max_per_client=1, secure_sum=True, seed=0)
+    for query, true in (
+        (fl.analytics.mean, value),
+        (fl.analytics.sum, 500 * value),
+    ):
+        found = query(data, bounds=(0, 1), privacy=secure)
+        assert abs(found.value - true) < 4 * found.error
+
+
 @pytest.mark.statistical
 def test_noise_is_within_its_error_as_often_as_a_normal_distribution():
     """Of 400 features; 4 deviations of a binomial share: 6e-5 a comparison."""

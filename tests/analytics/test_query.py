@@ -194,6 +194,17 @@ def test_counts_that_a_secure_sum_cant_hold():
         fl.analytics.count(data, privacy=QueryPrivacy(secure_sum=True))
 
 
+@pytest.mark.backend_free
+def test_with_noise_no_client_s_data_are_too_many_for_a_secure_sum(sums):
+    data = {str(i): (np.zeros(1), np.zeros(1)) for i in range(300)}
+    big = {**data, "0": (np.zeros(2**20), np.zeros(2**20))}
+    privacy = QueryPrivacy(1.0, 1e-6, 2**20, secure_sum=True, seed=0)
+    few, many = (fl.analytics.count(d, privacy=privacy) for d in (data, big))
+    assert abs(many.value - few.value - 2**20) < 6 * few.error
+    (one, bound), (other, _) = sums
+    assert 2**19 < np.linalg.norm(one - other) <= bound
+
+
 def test_bytes_are_those_of_messages_as_they_are_encoded():
     one = {"0": (np.zeros(3), np.zeros(3))}
     few = {str(i): one["0"] for i in range(10)}

@@ -1,5 +1,8 @@
 """That a ledger adds up as dp-accounting does, and refuses in time."""
 
+import contextlib
+import threading
+
 import dp_accounting as dp
 import keras
 import numpy as np
@@ -118,6 +121,31 @@ def test_refuses_past_the_budget_and_charges_nothing():
         ledger.charge(full(2.5), name="The second")
     assert ledger.spent == spent
     assert "is spent: the first query" in str(ledger)
+
+
+def test_two_threads_cant_spend_the_same_rest(monkeypatch):
+    both, epsilon = threading.Barrier(2), Ledger._epsilon
+
+    def both_at_once(self, *args, **kwargs):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return epsilon(self, *args, **kwargs)
+
+    monkeypatch.setattr(Ledger, "_epsilon", both_at_once)
+    ledger, refused = Ledger(2.0, DELTA), []
+
+    def charge():
+        try:
+            ledger.charge((1.5, 0.0))
+        except ValueError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=charge) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(ledger.entries), len(refused)) == (1, 1)
 
 
 @pytest.mark.parametrize("first", [(), (full(4.0),), (sampled(2.0, 20),)])
