@@ -147,16 +147,21 @@ class ModelPerCluster(Algorithm):
         return carry.memory + local.num_examples * losses
 
     def step(self, local, carry):
-        weights = [
-            ops.where(carry.num_steps == 0, first, now)
-            for first, now in zip(
-                self._chosen(local, carry),
-                carry.variables.trainable,
-                strict=True,
+        chosen = self._chosen(local, carry)
+        weights, optimizer = (
+            [
+                ops.where(carry.num_steps == 0, first, now)
+                for first, now in zip(*pair, strict=True)
+            ]
+            for pair in (
+                (chosen, carry.variables.trainable),
+                (local.fresh_optimizer(chosen), carry.optimizer),
             )
-        ]
+        )
         variables = carry.variables._replace(trainable=weights)
-        return super().step(local, carry._replace(variables=variables))
+        return super().step(
+            local, carry._replace(variables=variables, optimizer=optimizer)
+        )
 
     def finish(self, local, carry, update, client_state):
         trained = carry.num_steps > 0

@@ -88,7 +88,7 @@ class PersonalModel(Algorithm):
             trainable=list(client_state.weights),
             state=list(client_state.statistics),
         )
-        return own, list(carry.optimizer)
+        return own, local.fresh_optimizer(own.trainable)
 
     def finish(self, local, carry, update, client_state):
         own, _ = carry.memory

@@ -66,14 +66,12 @@ class HeadFirst(PersonalLayers):
         super().__init__(personal)
         self.head_steps = checks.whole("head_steps", head_steps, least=0)
 
-    def start(self, local, carry, client_state):
-        return list(carry.optimizer)
-
     def step(self, local, carry):
         starts = carry.num_steps == self.head_steps
+        fresh = local.fresh_optimizer(carry.variables.trainable)
         optimizer = [
-            ops.where(starts, fresh, used)
-            for fresh, used in zip(carry.memory, carry.optimizer, strict=True)
+            ops.where(starts, new, used)
+            for new, used in zip(fresh, carry.optimizer, strict=True)
         ]
         after = super().step(local, carry._replace(optimizer=optimizer))
         # Without a gradient, too, momentum and weight decay would move them.

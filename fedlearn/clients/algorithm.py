@@ -65,6 +65,14 @@ class Local(NamedTuple):
     loss: Callable[..., Any] | None = None
     num_examples: Any = None
 
+    def fresh_optimizer(self, weights: Arrays) -> Arrays:
+        """The optimizer's values before its first step, from these weights."""
+        values = self.optimizer.initial_values(weights)
+        rate = self.broadcast.learning_rate
+        if isinstance(rate, tuple):
+            return values
+        return self.optimizer.with_learning_rate(values, rate)
+
 
 class Shared(NamedTuple):
     """Values of what clients share of a model's variables.

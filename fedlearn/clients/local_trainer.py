@@ -60,21 +60,16 @@ class LocalTrainer:
 
     def start(self, broadcast: Received, seed: Any, client_state: Any) -> Carry:
         """What the first step starts from, with the client's own variables."""
-        optimizer = self.optimizer.initial_values(broadcast.trainable)
-        if not isinstance(broadcast.learning_rate, tuple):
-            optimizer = self.optimizer.with_learning_rate(
-                optimizer, broadcast.learning_rate
-            )
+        local = Local(broadcast, self.optimizer, self.personal)
         variables = self.model.start(
             broadcast.trainable, broadcast.non_trainable, seed
         )
         carry = Carry(
             variables,
-            optimizer,
+            local.fresh_optimizer(broadcast.trainable),
             ops.convert_to_tensor(seed),
             ops.zeros((), "int32"),
         )
-        local = Local(broadcast, self.optimizer, self.personal)
         memory = self.algorithm.start(local, carry, client_state)
         return carry._replace(memory=memory)
 

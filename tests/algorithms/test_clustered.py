@@ -95,6 +95,25 @@ def test_rounds_of_some_clients_are_those_of_numpy(executor):
         assert state.client_states[i].algorithm == j
 
 
+def test_an_optimizer_that_averages_weights_begins_with_the_chosen_ones():
+    optimizer = keras.optimizers.ScheduleFreeAdamW(0.1)
+    client = fl.LocalTraining(optimizer, batch_size=4, shuffle=False)
+    process = process_of(client=client, spread=10.0)
+    plain = fl.FederatedAveraging(q.model(), client=client)
+    before = process.initialize()
+    after, _ = run(process, ["012"], before)
+    chosen = {int(after.client_states[i].algorithm): i for i in "012"}
+    others = {j: i for j, i in chosen.items() if j > 0}
+    assert others
+    for j, i in others.items():
+        alone, _ = run(process, [i], before)
+        start = plain.initialize()._replace(
+            trainable=list(before.algorithm[j - 1])
+        )
+        expected, _ = run(plain, [i], start)
+        zoo.assert_close(alone.algorithm[j - 1], expected.trainable)
+
+
 def test_with_one_cluster_it_is_fedavg():
     one = process_of(clusters=1)
     plain = fl.FederatedAveraging(one.model, one.client)

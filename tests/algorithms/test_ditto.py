@@ -76,6 +76,22 @@ def test_with_strength_0_clients_train_by_themselves(executor):
     zoo.assert_equal(zoo.weights_of(new), zoo.weights_in(process, state))
 
 
+def test_an_optimizer_that_averages_weights_begins_with_the_personal_ones():
+    optimizer = keras.optimizers.ScheduleFreeAdamW(0.1)
+    client = fl.LocalTraining(optimizer, batch_size=4, shuffle=False)
+    ditto = process_of(client=client, strength=0)
+    plain = fl.FederatedAveraging(q.model(), client=client)
+    before, _ = q.run(ditto, ["013"] * 2)
+    after, _ = q.run(ditto, ["013"], before)
+    for i in "013":
+        own = [np.array(w) for w in before.client_states[i].algorithm.weights]
+        alone = plain.initialize()._replace(trainable=own)
+        expected, _ = q.run(plain, [i], alone)
+        zoo.assert_close(
+            after.client_states[i].algorithm.weights, expected.trainable
+        )
+
+
 def test_evaluation_is_of_personal_models_and_of_the_servers():
     process = process_of()
     state, _ = q.run(process, ["012"] * 3)
