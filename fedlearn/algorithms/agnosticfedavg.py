@@ -16,6 +16,7 @@ from fedlearn.clients.algorithm import (
     check_mean,
 )
 from fedlearn.data.client_id import as_client_ids
+from fedlearn.messages.message import Message
 from fedlearn.messages.server_state import ServerState
 from fedlearn.process import LearningProcess
 
@@ -104,6 +105,16 @@ class AgnosticFedAvg(FederatedAveraging):
         }
         return state._replace(client_states=state.client_states.updated(kept))
 
+    def client_message(
+        self, broadcast: Any, data: Any, seed: int, client_state: Any = None
+    ) -> tuple[Message, Any]:
+        if not client_state:
+            raise ValueError(
+                "A client of AgnosticFedAvg keeps which domain it is of. Give "
+                "`client_state=state.client_states[client_id]`."
+            )
+        return super().client_message(broadcast, data, seed, client_state)
+
     def _state_of(self, state: ServerState, sent: Any) -> Any:
         state_of = super()._state_of(state, sent)
 
@@ -134,6 +145,7 @@ class Mixture(Algorithm):
             "weighs updates by losses",
             "losses are of clients' data, and noise on the updates doesn't "
             "hide them",
+            at_once=True,
         )
         aggregator: Any = process.aggregator
         if aggregator.weighting != "uniform":

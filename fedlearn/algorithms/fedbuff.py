@@ -9,7 +9,9 @@ import numpy as np
 from fedlearn import backend, checks, seeds
 from fedlearn.aggregators.mean import Mean
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
+from fedlearn.clients.algorithm import Algorithm
 from fedlearn.conditions.durations import Durations
+from fedlearn.data.client_id import as_client_ids
 from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.messages.broadcast import Broadcast
 from fedlearn.messages.server_state import ServerState
@@ -89,7 +91,10 @@ class FedBuff(FederatedAveraging):
     ):
         self.buffer_size = checks.whole("buffer_size", buffer_size)
         self.concurrency = checks.whole("concurrency", concurrency)
-        if not isinstance(durations, Durations | Mapping):
+        if isinstance(durations, Mapping):
+            ids = as_client_ids(durations)
+            durations = dict(zip(ids, durations.values(), strict=True))
+        elif not isinstance(durations, Durations):
             durations = checks.positive("durations", durations)
         self.durations = durations
         self.staleness_exponent = checks.number(
@@ -159,6 +164,13 @@ class FedBuff(FederatedAveraging):
                     "started in different ones. Leave it out, or train in "
                     "synchronous rounds."
                 )
+        if type(self.algorithm).server is not Algorithm.server:
+            raise ValueError(
+                f"What {type(self.algorithm).__name__} does at the server is "
+                "of updates that count alike, and FedBuff weighs them by "
+                "their staleness. Leave it out, or train in synchronous "
+                "rounds."
+            )
 
 
 class _Trip(NamedTuple):
@@ -238,6 +250,7 @@ class Buffered(Schedule):
         under_way = {
             i: _Trip(float(due), int(start), int(version))
             for i, (due, start, version) in kept["under_way"].items()
+            if i in data  # else it doesn't come back
         }
         clock, starts = float(kept["seconds"]), int(kept["starts"])
         came = int(kept["client_trips"])
@@ -301,7 +314,8 @@ class Buffered(Schedule):
 
     def _seconds(self, client_id: str, seed: int) -> float:
         if isinstance(self.durations, Durations):
-            return self.durations.seconds(client_id, seed)
+            seconds = self.durations.seconds(client_id, seed)
+            return checks.number(f"seconds of {client_id!r}", seconds)
         if isinstance(self.durations, Mapping):
             return float(self.durations[client_id])
         return self.durations

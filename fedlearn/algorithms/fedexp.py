@@ -66,6 +66,7 @@ class Extrapolation(Algorithm):
             "FedExP",
             "compares updates with their mean",
             "noise would be most of the mean's norm",
+            at_once=True,
         )
 
     def extra_spec(self, spec):

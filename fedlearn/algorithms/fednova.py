@@ -69,6 +69,7 @@ class NormalizedUpdates(Algorithm):
             "weighs updates by their steps",
             "steps follow from a client's examples, which noise on the "
             "updates doesn't hide",
+            at_once=True,
         )
         optimizer: Any = process.program.trainer.optimizer.optimizer
         if (

@@ -90,6 +90,7 @@ class FairWeights(Algorithm):
             "weighs updates by losses",
             "losses are of clients' data, and noise on the updates doesn't "
             "hide them",
+            at_once=True,
         )
         optimizer = process.program.trainer.optimizer
         rate = optimizer.learning_rate(optimizer.initial_values())

@@ -294,22 +294,29 @@ def check_mean(
     name: str,
     why: str,
     noise: str = "noise would add up in it from round to round",
+    at_once: bool = False,
 ) -> None:
-    """Raises ValueError where the server doesn't get all updates' mean."""
+    """Raises ValueError where the server doesn't get all updates' mean.
+
+    `at_once`: in each round; else what is left out may come in later ones.
+    """
     aggregator = process.aggregator
     if not isinstance(aggregator, Mean):
         found = f"{type(aggregator).__name__} leaves some of them out"
     elif aggregator.noise is not None:
         found = noise
     else:
-        exact = (EntropyCoding, ErrorFeedback, FixedPoint)
+        exact: tuple[type, ...] = (EntropyCoding, FixedPoint)
+        if not at_once:
+            exact += (ErrorFeedback,)
         lossy = [e for e in aggregator.encoders if not isinstance(e, exact)]
         if not lossy:
             return
-        found = (
-            f"{type(lossy[0]).__name__} changes what is sent (put it into "
-            "ErrorFeedback([...]), which makes up for that)"
-        )
+        found = f"{type(lossy[0]).__name__} changes what is sent"
+        if not at_once:
+            found += (
+                " (put it into ErrorFeedback([...]), which makes up for that)"
+            )
     raise ValueError(
         f"{name} {why}, so the server needs the mean of what clients send, "
         f"and {found}. Use aggregators.Mean or SecureSum, or another "

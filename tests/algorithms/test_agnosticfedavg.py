@@ -5,11 +5,14 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import aggregators as ag
+from fedlearn import encoders as en
 from tests import zoo
 from tests.algorithms import quadratics as q
 
 RATE = 0.1
 TOWNS = {"0": "b", "1": "a", "2": "b", "3": "c"}
+
+FEEDBACK = ag.Mean([en.ErrorFeedback([en.TopK(0.5)])], weighting="uniform")
 
 
 def process_of(epochs=1, **kwargs):
@@ -80,6 +83,8 @@ def test_rounds_of_some_clients_are_those_of_numpy(executor, tmp_path):
     q.assert_resumes(process, tmp_path)
     with pytest.raises(ValueError, match="'new' has no domain"):
         process.next(state, {"new": q.CLIENTS["0"]})
+    with pytest.raises(ValueError, match="keeps which domain"):
+        process.client_update(process.broadcast(state), q.CLIENTS["0"], seed=1)
 
 
 def test_with_a_mixture_that_stays_it_is_fedavg():
@@ -97,6 +102,7 @@ def test_with_a_mixture_that_stays_it_is_fedavg():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
+        ({"aggregator": FEEDBACK}, "needs the mean.*ErrorFeedback changes"),
         ({"aggregator": "median"}, "needs the mean.*Median leaves some"),
         ({"aggregator": "mean"}, "examples don't count.*uniform"),
         (

@@ -5,6 +5,7 @@ import pytest
 import fedlearn as fl
 from fedlearn import aggregators, conditions, encoders
 from fedlearn.algorithms import FedBuff
+from fedlearn.algorithms.feddyn import DynamicRegularizer
 from fedlearn.algorithms.scaffold import ControlVariates
 from tests import zoo
 
@@ -34,6 +35,11 @@ class Replay(fl.samplers.Sampler):
 
     def _sample(self, round_num):
         return [self.client_ids.index(i) for i in self.cohorts[round_num]]
+
+
+class Backwards(conditions.Durations):
+    def seconds(self, client_id, seed):
+        return -1.0
 
 
 class Followed(FedBuff):
@@ -196,6 +202,16 @@ def test_after_ctrl_c_it_goes_on():
     zoo.assert_equal(process.state, whole.state)
 
 
+def test_who_is_not_in_the_data_any_more_does_not_come_back():
+    data = {i: c for i, c in enumerate(CLIENTS.values()) if i < 5}
+    durations = {**dict.fromkeys(data, 1.0), 0: 1.5}
+    process = made(buffer_size=3, concurrency=5, durations=durations)
+    process.fit(data, 1, verbose=0)
+    del data[0]
+    history = process.fit(data, 3, verbose=0).history
+    assert history["num_clients"] == [3] * 3
+
+
 def test_memory_and_personal_layers_go_with_the_client():
     feedback = aggregators.Mean(
         [encoders.ErrorFeedback([encoders.TopK(0.5)])],
@@ -247,6 +263,7 @@ def test_noise_is_accounted_as_everyone_in_every_round():
             {"client": fl.LocalTraining(dp=fl.clients.ExampleDP(1.0, 1.0))},
             "how often it comes back",
         ),
+        ({"algorithm": DynamicRegularizer(1.0, 6)}, "updates that count alike"),
         ({"durations": -1.0}, "durations"),
         ({"buffer_size": 0}, "buffer_size"),
         ({"max_staleness": -1}, "max_staleness"),
@@ -263,6 +280,7 @@ def test_what_cannot_be_weighed_is_refused(arguments, words):
         ({}, {"clients_per_round": 2}, "Leave `clients_per_round`"),
         ({"buffer_size": 7, "concurrency": 9}, {}, "the data have 6"),
         ({"durations": {"client_0": 1.0}}, {}, "client_1"),
+        ({"durations": Backwards()}, {}, "seconds of 'client_.*-1"),
     ],
 )
 def test_what_fit_cannot_run_is_refused(arguments, given, words):

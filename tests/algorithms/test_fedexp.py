@@ -5,6 +5,7 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import aggregators as ag
+from fedlearn import encoders as en
 from tests import zoo
 from tests.algorithms import quadratics as q
 
@@ -67,6 +68,10 @@ def test_among_clients_that_are_alike_it_is_fedavg(process, tmp_path):
 @pytest.mark.parametrize(
     ("aggregator", "match"),
     [
+        (
+            ag.Mean([en.ErrorFeedback([en.TopK(0.5)])]),
+            "needs the mean.*ErrorFeedback changes",
+        ),
         ("median", "needs the mean.*Median leaves some"),
         (
             ag.PrivateMean(

@@ -6,6 +6,7 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import aggregators as ag
+from fedlearn import encoders as en
 from tests import zoo
 from tests.algorithms import quadratics as q
 
@@ -16,6 +17,8 @@ ALIKE = {
     i: tuple(np.concatenate([a[:7]] * n) for a in q.CLIENTS[i])
     for i, n in REPEATS.items()
 }
+
+FEEDBACK = ag.Mean([en.ErrorFeedback([en.TopK(0.5)])], weighting="uniform")
 
 
 def process_of(model=None, batch_size=4, epochs=1, proximal=0.0, **kwargs):
@@ -119,6 +122,7 @@ def test_with_as_many_steps_it_is_fedavg(tmp_path):
             },
             "SGD with weight_decay.*regularizers",
         ),
+        ({"aggregator": FEEDBACK}, "needs the mean.*ErrorFeedback changes"),
         ({"aggregator": "krum:1"}, "needs the mean.*Krum leaves some"),
         (
             {

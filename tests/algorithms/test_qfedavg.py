@@ -6,10 +6,13 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import aggregators as ag
+from fedlearn import encoders as en
 from tests import zoo
 from tests.algorithms import quadratics as q
 
 RATE = 0.1
+
+FEEDBACK = ag.Mean([en.ErrorFeedback([en.TopK(0.5)])], weighting="uniform")
 
 
 def process_of(epochs=5, **kwargs):
@@ -100,6 +103,7 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(process, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
+        ({"aggregator": FEEDBACK}, "needs the mean.*ErrorFeedback changes"),
         ({"aggregator": "median"}, "needs the mean.*Median leaves some"),
         (
             {
