@@ -109,7 +109,7 @@ def found_by(
     else:
         method = method if isinstance(method, IBLT) else IBLT()
         most = query.privacy.max_per_client
-        clients = [most_frequent(w, most) for w in each]
+        clients = (most_frequent(w, most) for w in each)
         found, counts, error = iblt.find(query, method, clients)
     if counts is not None:
         order = np.lexsort((np.array(found), -counts))[:k]

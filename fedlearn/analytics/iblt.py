@@ -1,7 +1,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -127,12 +127,13 @@ class _Table:
 
 
 def find(
-    query: Query, method: IBLT, clients: Sequence[Sequence[str]]
+    query: Query, method: IBLT, clients: Iterable[Sequence[str]]
 ) -> tuple[list[str], np.ndarray, float]:
     """Words, how many clients have them, and the deviation of that."""
     noise, threshold, error = 0.0, 0.0, 0.0
     if query.is_noisy:
         noise, threshold, error = _stability(query)
+    clients = list(clients)
     capacity = method.capacity
     while True:
         table = _Table(capacity, method.max_bytes)

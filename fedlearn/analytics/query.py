@@ -59,8 +59,8 @@ class Query:
         column: Which of a client's arrays; see `Column`.
         kind: What it holds.
         privacy: A `QueryPrivacy`; None for plain sums.
-        budget: A `fedlearn.privacy.Ledger` that is charged before anything is
-            read.
+        budget: A `fedlearn.privacy.Ledger` that is charged before clients are
+            asked.
         num_sums: How many sums are released.
     """
 
@@ -86,10 +86,12 @@ class Query:
         self._num_sums = num_sums
         self._bytes_up = 0
         seed = self.privacy.seed
+        # What a ledger adds up has noise that is independent.
+        number = len(budget.entries) if budget is not None else 0
         self.rng = (
             np.random.default_rng()
             if seed is None
-            else seeds.generator(seed, "analytics", name)
+            else seeds.generator(seed, "analytics", name, number)
         )
         if budget is not None and self.privacy.epsilon is None:
             raise ValueError(

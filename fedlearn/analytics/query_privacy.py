@@ -11,7 +11,8 @@ class QueryPrivacy:
     With `epsilon` the server adds Gaussian noise to the sum over clients. The
     guarantee is for a client with all of its data, which are there or not; of
     what a client sends, the norm is bounded by arguments alone, whatever its
-    data are. How many clients are asked is taken to be known.
+    data are. How many clients are asked is taken to be known. An error about
+    a client's data, such as a NaN, isn't hidden: clean them beforehand.
 
     Args:
         epsilon: Of the whole query; None for no noise and no guarantee.
@@ -24,8 +25,8 @@ class QueryPrivacy:
             power of two, as a secure sum needs (`encoders.FixedPoint`): the
             server learns the sum alone. Counts stay exact.
         seed: Of all that is random, for simulation: whoever knows it can take
-            the noise off, and two queries with one seed have the same noise.
-            None draws from the operating system.
+            the noise off, and two queries with one seed have the same noise,
+            unless a ledger adds them up. None draws from the operating system.
 
     Raises:
         ValueError: If an argument is out of range, or `epsilon` and `delta`

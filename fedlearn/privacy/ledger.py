@@ -12,8 +12,8 @@ from fedlearn.privacy.mechanism import Gaussian, as_mechanism
 from fedlearn.privacy.participation import Participation
 from fedlearn.privacy.require_dp_accounting import require_dp_accounting
 
-# An epsilon for which noise was searched is hit up to the search's tolerance.
-_SLACK = 1.0 + 1e-4
+# What sums of floats may be off.
+_SLACK = 1.0 + 1e-9
 
 # Two threads must not find the same rest of a budget. Not a ledger's own: a
 # lock can't be copied or pickled.
@@ -118,17 +118,18 @@ class Ledger:
                     f"{name or 'This release'} would bring epsilon to "
                     f"{total:.4g} at delta {self.delta:.3g}, past the budget "
                     f"of {self.epsilon:g}; {self.spent:.4g} is spent. Ask for "
-                    "a smaller epsilon (at most `ledger.remaining`), or do "
-                    "without."
+                    "a smaller epsilon (at most `ledger.remaining`) or delta, "
+                    "or do without."
                 )
             self.entries.append(entry)
 
     def _epsilon(self, entries: Sequence[Entry], quick: bool = False) -> float:
         total = sum(e.epsilon for e in entries)
-        delta = self.delta - sum(e.delta for e in entries)
-        if delta <= 0:
-            return math.inf
+        gone = sum(e.delta for e in entries)
         parts = _together([e.composition for e in entries if e.composition])
+        delta = self.delta - gone
+        if gone > self.delta * _SLACK or (parts and delta <= 0):
+            return math.inf
         for part in parts:
             # Neighbours of two kinds can't be told by one accountant: their
             # epsilons add up, and they share the delta.

@@ -148,9 +148,14 @@ def test_every_query_is_charged_once_and_refused_past_the_budget(name):
     assert found.num_clients == 5
     assert found.bytes_up > 0
     assert budget.spent == pytest.approx(2.0, rel=1e-3)
+    read = []
+    again = fl.FederatedDataset.from_clients(clients(text=text)).map(
+        lambda client: read.append(0) or client
+    )
     with pytest.raises(ValueError, match=f"{query_name(name)} would bring"):
-        query()
+        make(privacy, again, budget)[name]()
     assert len(budget.entries) == 1
+    assert len(read) < 5  # by `map`, and for the shape of a value
 
 
 def query_name(name):
@@ -167,6 +172,30 @@ def test_a_seed_draws_the_same_and_without_one_no_query_has_anothers_noise():
     assert noisy(3) == noisy(3)
     assert noisy(3) != noisy(4)
     assert noisy(None) != noisy(None)
+
+
+@pytest.mark.backend_free
+def test_what_a_ledger_adds_up_has_independent_noise():
+    def noisy(budget):
+        privacy = QueryPrivacy(**PRIVACY)
+        query = fl.analytics.count
+        return query(clients(), privacy=privacy, budget=budget).value
+
+    budget = fl.privacy.Ledger(9.0, 1e-6)
+    one, two = noisy(budget), noisy(budget)
+    assert one != two
+    assert noisy(fl.privacy.Ledger(9.0, 1e-6)) == one
+
+
+def test_votes_may_spend_a_budget_whole():
+    budget = fl.privacy.Ledger(4.0, 1e-6)
+    fl.analytics.heavy_hitters(
+        clients(text=True),
+        method="triehh",
+        privacy=QueryPrivacy(4.0, 1e-6, seed=0),
+        budget=budget,
+    )
+    assert budget.spent == 4.0
 
 
 @pytest.mark.parametrize("name", QUERIES)

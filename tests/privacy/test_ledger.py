@@ -80,7 +80,15 @@ def test_epsilons_of_other_things_add_up_and_take_their_delta():
     found = charged(full(5.0), (0.3, DELTA / 2))
     assert found == pytest.approx(0.3 + rest.spent, rel=1e-12)
     with pytest.raises(ValueError, match="to inf at delta"):
-        charged((0.3, DELTA))
+        charged((0.3, DELTA), full(5.0))
+    with pytest.raises(ValueError, match="to inf at delta"):
+        charged((0.3, DELTA), (0.1, DELTA / 100))
+
+
+def test_a_budget_s_delta_may_be_spent_whole_and_its_epsilon_no_further():
+    assert charged(*[(0.1, DELTA / 3)] * 3) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="past the budget of 2"):
+        Ledger(2.0, DELTA).charge((2.00001, 0.0))
 
 
 def test_a_plan_is_charged_by_what_it_releases_and_not_by_its_epsilon():
