@@ -9,6 +9,7 @@ import pytest
 import fedlearn as fl
 from tests import zoo
 from tests.algorithms import quadratics as q
+from tests.algorithms.test_personal_layers import is_bias
 
 A = fl.algorithms
 
@@ -36,12 +37,17 @@ MADE = {
     "agnostic": lambda m, **k: A.AgnosticFedAvg(m, domains=q.EVERYONE, **k),
     "ditto": A.Ditto,
     "apfl": A.APFL,
+    "fedrep": lambda m, **k: A.FedRep(m, personal=is_bias, head_steps=2, **k),
+    "fedrecon": lambda m, **k: A.FedRecon(m, personal=is_bias, **k),
+    "clustered": A.Clustered,
 }
 
 
 def trained(name):
     client = fl.LocalTraining(batch_size=4, epochs=2, shuffle=False)
-    process = MADE[name](q.model(), client=client, executor="sequential")
+    model = q.model()
+    model.set_weights([np.array([[0.5], [-1.0], [2.0]]), np.zeros(1)])
+    process = MADE[name](model, client=client, executor="sequential")
     return q.run(process, q.SOME[:2])[0].trainable
 
 
