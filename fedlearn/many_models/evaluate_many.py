@@ -156,6 +156,11 @@ def _model(name: str, model: Any, data: Any) -> _Model:
     try:
         if isinstance(process, LearningProcess):
             state = given_or_last(process, state)
+            if process._tuning is not None:
+                raise ValueError(
+                    "Its clients train before an evaluation, which "
+                    "`process.evaluate` does for one model."
+                )
             process.cohort(data)  # refuses classes that are numbered otherwise
             return _Model(
                 name,

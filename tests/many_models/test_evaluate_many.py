@@ -120,6 +120,12 @@ def test_personal_models_are_evaluated_with_each_clients_own():
     assert comparison.best == "own"
 
 
+def test_models_that_clients_reconstruct_first_are_refused():
+    process = fl.algorithms.FedRecon(classifier(0), personal="head")
+    with pytest.raises(ValueError, match=r"'own' can't be.*train before an ev"):
+        evaluate_many({"own": (process, process.initialize())}, CLIENTS)
+
+
 def test_adapted_layers_keep_what_they_were_adapted_to():
     """A Normalization layer computes with copies of its weights."""
     models = {}
