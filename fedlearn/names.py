@@ -126,7 +126,7 @@ ALGORITHMS = _named(
     clustered=("Clustered", (), ("clusters",)),
     fedper=("FedPer",),
     fedbn=("FedBN",),
-    fedrep=("FedRep", (), ("head_steps",)),
+    fedrep=("FedRep", ("head_steps",)),
     lgfedavg=("LGFedAvg",),
     fedrecon=("FedRecon", (), ("reconstruct_steps",)),
 )

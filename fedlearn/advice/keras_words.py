@@ -126,13 +126,19 @@ def answers(
 
         @functools.wraps(function)
         def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            called = function.__name__
+            if called == "__init__":
+                called = type(args[0]).__name__
+            taken = list(known)[: len(args)]
             for name in kwargs:
                 if name in asked:
-                    called = function.__name__
-                    if called == "__init__":
-                        called = type(args[0]).__name__
                     raise TypeError(
                         f"{called}() has no argument `{name}`: {asked[name]}."
+                    )
+                if name in taken:  # by a subclass, which is made of it
+                    raise TypeError(
+                        f"{called}() sets `{name}` itself. Leave it out, or "
+                        "take FederatedAveraging, which has it."
                     )
             return function(*args, **kwargs)
 

@@ -26,7 +26,8 @@ class FedRep(FederatedAveraging):
         model: A compiled `keras.Model`.
         client: As for `FederatedAveraging`.
         personal: Which layers, usually the last ones; as for `FedPer`.
-        head_steps: So many steps train the head.
+        head_steps: So many steps train the head. A round needs more, which
+            follow from the clients' sizes, `batch_size` and `epochs`.
         **arguments: The others of `FederatedAveraging`.
 
     Raises:
@@ -50,7 +51,7 @@ class FedRep(FederatedAveraging):
         client: Any = None,
         *,
         personal: Personal,
-        head_steps: int = 10,
+        head_steps: int,
         **arguments: Any,
     ):
         algorithm = HeadFirst(personal, head_steps)

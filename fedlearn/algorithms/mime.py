@@ -69,7 +69,11 @@ class Mime(FederatedAveraging):
     def next(
         self, state: ServerState, clients: Any
     ) -> tuple[ServerState, dict[str, float]]:
-        asked, first = self.gradients.next(state, clients)
+        # The server takes no step along gradients.
+        asked, first = self.gradients.next(
+            state._replace(optimizer=self.gradients.initialize().optimizer),
+            clients,
+        )
         state = state._replace(algorithm=asked.algorithm)
         state, metrics = super().next(state, clients)
         for name in metrics.keys() & {"bytes_up", "bytes_down"}:

@@ -122,7 +122,7 @@ def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
         (["--algorithm=feddyn"], "FedDyn"),
         (["--algorithm=agnosticfedavg"], "AgnosticFedAvg"),
         (["--algorithm=fedper", "--personal=logits"], "FedPer"),
-        (["--algorithm=fedrep", "--personal=logits"], "FedRep"),
+        (["--algorithm=fedrep:2", "--personal=logits"], "FedRep"),
         (["--algorithm=ditto:0.5"], "Ditto"),
         (["--algorithm=apfl"], "APFL"),
         (["--algorithm=clustered:2"], "Clustered"),
