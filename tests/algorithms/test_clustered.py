@@ -177,6 +177,18 @@ def constant():
     [
         ({"clusters": 0}, "`clusters` must be"),
         ({"aggregator": "median"}, "needs the mean"),
+        (
+            {
+                "aggregator": ag.PrivateMean(
+                    1.0, noise_multiplier=1.0, clients_per_round=4
+                )
+            },
+            "how many those are would need noise of its own",
+        ),
+        (
+            {"aggregator": ag.Mean(["uniform:8"])},
+            "UniformQuantization changes what is sent",
+        ),
         ({"client": "fedprox:0.1"}, "without `proximal`"),
         ({"server_optimizer": "fedadam"}, "server's step is a part"),
         ({"spread": 0.0}, "would begin alike"),
