@@ -41,6 +41,10 @@ class Column:
         )
         self._name = self._find(dict(el.named_arrays(data[first])))
         self.shape = self.read(first).shape[1:]
+        if 0 in self.shape:
+            raise ValueError(
+                f"{self._name} has examples of shape {self.shape}: no values."
+            )
 
     def _find(self, arrays: dict[str, np.ndarray]) -> str:
         which = self._which
@@ -54,7 +58,7 @@ class Column:
                     "which: column=<name>."
                 )
             return inputs[0]
-        for name in (which, f"x[{which!r}]"):
+        for name in (str(which), f"x[{which!r}]"):
             if name in arrays:
                 return name
         raise ValueError(
@@ -68,6 +72,13 @@ class Column:
         element, which = self._data[client_id], self._which
         if callable(which):
             values = np.asarray(which(element))
+            shape = getattr(self, "shape", values.shape[1:])
+            if not values.ndim or (len(values) and values.shape[1:] != shape):
+                raise ValueError(
+                    f"{self._name} gave an array of shape {values.shape} for "
+                    f"client {client_id!r}. Expected {('n', *shape)}: a row "
+                    "for each value, and the same shape for every client."
+                )
         else:
             values = dict(el.named_arrays(element))[self._name]
             if which is not None and not isinstance(which, str):

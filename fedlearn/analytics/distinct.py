@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn import checks
 from fedlearn.analytics.column import Which
 from fedlearn.analytics.query import Query
 from fedlearn.analytics.query_privacy import QueryPrivacy
@@ -51,11 +52,7 @@ def distinct(
     >>> round(distinct(data).value)
     3
     """
-    if precision not in range(4, 17):
-        raise ValueError(
-            f"`precision` must be an integer from 4 to 16. Received: "
-            f"{precision!r}."
-        )
+    precision = checks.whole("precision", precision, 4, most=16)
     query = Query("distinct", data, column, "any", privacy, None)
     if query.is_noisy:
         raise ValueError(

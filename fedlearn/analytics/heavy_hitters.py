@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from fedlearn import checks
@@ -15,7 +16,7 @@ from fedlearn.analytics.query import Query
 from fedlearn.analytics.query_privacy import QueryPrivacy
 from fedlearn.analytics.result import Result
 from fedlearn.analytics.trie import TrieHH
-from fedlearn.analytics.words import Split, as_text, words
+from fedlearn.analytics.words import Split, listed, splitting
 from fedlearn.privacy.ledger import Ledger
 
 
@@ -38,7 +39,7 @@ def heavy_hitters(
     column: Which = None,
     k: int = 100,
     method: str | IBLT | TrieHH = "iblt",
-    known: Iterable[str] | None = None,
+    known: Iterable[str] | keras.layers.Layer | None = None,
     split: Split = True,
     privacy: QueryPrivacy | None = None,
     budget: Ledger | None = None,
@@ -59,7 +60,7 @@ def heavy_hitters(
         data, column, privacy, budget: As of `mean`, but of texts.
         k: How many words.
         method: See above.
-        known: The dictionary.
+        known: The dictionary: words, or a layer that has them.
         split: True makes words of a text as `keras.layers.TextVectorization`
             does by default; False leaves it whole; a function makes a list of
             words of a text.
@@ -85,24 +86,24 @@ def heavy_hitters(
             "method='dictionary' counts the words in `known`: give both, or "
             f"neither. Received: method={method!r}, known={known!r}."
         )
-    return found_by(query, k, method, known, lambda v: words(v, split))
+    return found_by(query, k, method, known, splitting(split))
 
 
 def found_by(
     query: Query,
     k: int,
     method: str | IBLT | TrieHH,
-    known: Iterable[str] | None,
+    known: Iterable[str] | keras.layers.Layer | None,
     names: Callable[[np.ndarray], list[str]],
 ) -> HeavyHitters:
     """The answer to a query, of the words that clients' texts are made of."""
-    checks.whole("k", k)
-    if isinstance(method, str):
+    k = checks.whole("k", k)
+    if not isinstance(method, (IBLT, TrieHH)):
         checks.one_of("method", method, ("triehh", "iblt", "dictionary"))
     each = map(names, query.all_values())
     counts: np.ndarray | None
     if known is not None:
-        found, counts, error = _in_dictionary(query, each, list(known))
+        found, counts, error = _in_dictionary(query, each, listed(known))
     elif method == "triehh" or isinstance(method, TrieHH):
         method = method if isinstance(method, TrieHH) else TrieHH()
         found, counts, error = trie.find(query, method, each), None, 0.0
@@ -127,7 +128,8 @@ def most_frequent(found: Sequence[str], most: int | None) -> list[str]:
 def _in_dictionary(
     query: Query, each: Iterator[list[str]], known: list[str]
 ) -> tuple[list[str], np.ndarray, float]:
-    known = [as_text(w) for w in known]
+    if not known:
+        raise ValueError("`known` has no words to count. Expected some.")
     counted, inside = counter(known), set(known)
     most = min(query.privacy.max_per_client or len(known), len(known))
     add = query.summing(len(known), norm=math.sqrt(most), whole=True)

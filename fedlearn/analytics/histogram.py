@@ -58,9 +58,10 @@ def histogram(
     array([2., 1.])
     """
     found: Any
-    if not isinstance(bins, int) and isinstance(bins[0], (str, bytes)):
+    listed = np.ravel(np.asarray(bins, object)) if np.ndim(bins) else ()
+    if len(listed) and all(isinstance(b, (str, bytes)) for b in listed):
         query = Query("histogram", data, column, "texts", privacy, budget)
-        found = [as_text(b) for b in bins]
+        found = [as_text(b) for b in listed]
         counted, size = counter(found), len(found)
     else:
         query = Query("histogram", data, column, "numbers", privacy, budget)
@@ -101,7 +102,10 @@ def edges(
 ) -> np.ndarray:
     """The edges of bins, in order; an error where there is no range."""
     if not isinstance(bins, (int, np.integer)):
-        found = np.asarray(bins, np.float64)
+        try:
+            found = np.asarray(bins, np.float64)
+        except (TypeError, ValueError):
+            found = np.zeros(0)
         if found.ndim != 1 or len(found) < 2 or not (np.diff(found) > 0).all():
             raise ValueError(
                 "`bins` must be a number, texts, or edges in increasing "
@@ -114,9 +118,14 @@ def edges(
             f"{bins} bins need `range=(low, high)`. The least and the largest "
             "value aren't asked for: they are single clients' own."
         )
-    if len(range) != 2 or not -math.inf < range[0] < range[1] < math.inf:
+    try:
+        low, high = map(float, range)
+        fine = low < high and high - low < math.inf
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
         raise ValueError(
             "`range` must be (low, high), finite, the smaller one first. "
             f"Received: {range!r}."
         )
-    return np.linspace(*range, int(bins) + 1)
+    return np.linspace(low, high, int(bins) + 1)

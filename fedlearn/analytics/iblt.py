@@ -49,8 +49,10 @@ class IBLT:
     max_bytes: int = 24
 
     def __post_init__(self) -> None:
-        checks.whole("capacity", self.capacity)
-        checks.whole("max_bytes", self.max_bytes)
+        capacity = checks.whole("capacity", self.capacity)
+        object.__setattr__(self, "capacity", capacity)
+        max_bytes = checks.whole("max_bytes", self.max_bytes)
+        object.__setattr__(self, "max_bytes", max_bytes)
 
 
 class _Table:

@@ -63,19 +63,22 @@ def kmeans(
     >>> kmeans(data, 2, init=np.array([[0.0], [5.0]])).centers.tolist()
     [[0.5], [9.0]]
     """
-    checks.whole("k", k)
-    checks.whole("rounds", rounds)
+    k = checks.whole("k", k)
+    rounds = checks.whole("rounds", rounds)
     query = Query("kmeans", data, column, "numbers", privacy, budget, rounds)
     scale = Scale(query, bounds)
     size = len(scale.half)
     if isinstance(init, (int, np.integer)):
         first = _drawn(query, scale, k, int(init))
     else:
-        first = np.asarray(init, np.float64)
-        if first.shape != (k, size):
+        try:
+            first = np.asarray(init, np.float64)
+        except (TypeError, ValueError):
+            first = np.zeros(0)
+        if first.shape != (k, size) or not np.isfinite(first).all():
             raise ValueError(
-                f"`init` must be a seed, or centres of shape {(k, size)}. "
-                f"Received: an array of shape {first.shape}."
+                f"`init` must be a seed, or centres of shape {(k, size)}, "
+                f"finite. Received: {init!r}."
             )
     most = query.max_per_client if scale.bounded else math.inf
     add = query.summing(k * (1 + size), norm=most * math.sqrt(1 + size))

@@ -113,7 +113,9 @@ def moments(query: Query, bounds: Bounds) -> Moments:
     count, (first, second) = _unpacked(query, sums, 2)
     spread = np.maximum(second - first**2, 0.0)
     unit = sums.error / count
-    slopes = np.sqrt(1 + 4 * first**2 + (2 * first**2 - second) ** 2)
+    slopes = np.zeros_like(first)
+    if unit:  # and so values are within -1 and 1: of others squares overflow
+        slopes = np.sqrt(1 + 4 * first**2 + (2 * first**2 - second) ** 2)
     return query.result(
         Moments,
         mean=_shaped(query, scale.clip(scale.middle + scale.half * first)),
@@ -189,20 +191,7 @@ class Scale:
         self.middle, self.half = np.zeros(size), np.ones(size)
         if bounds is None:
             return
-        if len(bounds) != 2:
-            raise ValueError(
-                f"`bounds` must be (low, high). Received: {bounds!r}."
-            )
-        shape = query.column.shape
-        self.low, self.high = (
-            np.broadcast_to(np.asarray(b, float), shape).reshape(-1)
-            for b in bounds
-        )
-        if not (np.isfinite(self.low) & (self.low < self.high)).all():
-            raise ValueError(
-                "`bounds` must be (low, high), finite, the smaller one first. "
-                f"Received: {bounds!r}."
-            )
+        self.low, self.high = both_bounds(bounds, query.column.shape)
         self.middle = (self.low + self.high) / 2
         self.half = (self.high - self.low) / 2
 
@@ -215,6 +204,27 @@ class Scale:
         for values in query.values():
             rows = values.reshape(len(values), len(self.half))
             yield (self.clip(rows) - self.middle) / self.half
+
+
+def both_bounds(
+    bounds: Any, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and the upper ones, flat: of values of a shape."""
+    try:
+        low, high = (
+            np.broadcast_to(np.asarray(b, float), shape).reshape(-1)
+            for b in bounds
+        )
+        with np.errstate(over="ignore"):
+            fine = bool(((low < high) & np.isfinite(high - low)).all())
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ValueError(
+            "`bounds` must be (low, high), finite, the smaller one first: "
+            f"numbers, or arrays of shape {shape}. Received: {bounds!r}."
+        )
+    return low, high
 
 
 def _power_sums(query: Query, scale: Scale, order: int) -> Sum:

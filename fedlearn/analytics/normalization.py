@@ -6,7 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from fedlearn.analytics.moments import Bounds, Moments, moments
+from fedlearn.analytics.moments import (
+    Bounds,
+    Moments,
+    both_bounds,
+    moments,
+)
 from fedlearn.analytics.query import Query, as_dataset
 from fedlearn.analytics.query_privacy import QueryPrivacy
 from fedlearn.data import element as el
@@ -83,10 +88,16 @@ def features(element: Any) -> np.ndarray:
 def _flat_bounds(bounds: Any, spec: Any) -> Any:
     if bounds is None:
         return None
-    pairs = []
-    for name, one in el.named_arrays(spec):
-        pair = bounds[name] if isinstance(bounds, Mapping) else bounds
-        pairs.append([np.broadcast_to(b, one.shape).reshape(-1) for b in pair])
+    arrays = dict(el.named_arrays(spec))
+    if not isinstance(bounds, Mapping):
+        bounds = dict.fromkeys(arrays, bounds)
+    if bounds.keys() != arrays.keys():
+        raise ValueError(
+            "`bounds` must be (low, high); or of several inputs a dict of "
+            f"them: {', '.join(arrays) or 'but there is one'}. Received: "
+            f"those of {', '.join(map(str, bounds))}."
+        )
+    pairs = [both_bounds(bounds[n], a.shape) for n, a in arrays.items()]
     return [np.concatenate(ends) for ends in zip(*pairs, strict=True)]
 
 

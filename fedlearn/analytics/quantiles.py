@@ -65,13 +65,17 @@ def quantiles(
     >>> abs(found.values - 2.0) <= found.error
     array([ True])
     """
-    wanted = np.atleast_1d(np.asarray(q, np.float64))
-    if not ((wanted >= 0) & (wanted <= 1)).all():
+    try:
+        wanted = np.atleast_1d(np.asarray(q, np.float64))
+    except (TypeError, ValueError):
+        wanted = np.full(1, np.nan)
+    if wanted.ndim > 1 or not ((wanted >= 0) & (wanted <= 1)).all():
         raise ValueError(
             "`q` must be numbers from 0 to 1, such as 0.9 for the 90th "
             f"percentile. Received: {q!r}."
         )
-    levels = checks.whole("num_bins", num_bins, least=2).bit_length() - 1
+    num_bins = checks.whole("num_bins", num_bins, least=2)
+    levels = num_bins.bit_length() - 1
     if num_bins != 2**levels:
         raise ValueError(
             f"`num_bins` must be a power of 2. Received: {num_bins}."

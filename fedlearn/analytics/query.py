@@ -279,7 +279,7 @@ def as_dataset(data: Any) -> FederatedDataset:
     """Clients, as queries take them, as a data set."""
     if isinstance(data, FederatedDataset):
         return data
-    if isinstance(data, list) and data:
+    if isinstance(data, list):
         data = {str(i): client for i, client in enumerate(data)}
     if not isinstance(data, Mapping):
         raise TypeError(

@@ -56,4 +56,5 @@ class QueryPrivacy:
         if self.delta is not None:
             check_delta(self.delta)
         if self.max_per_client is not None:
-            checks.whole("max_per_client", self.max_per_client)
+            most = checks.whole("max_per_client", self.max_per_client)
+            object.__setattr__(self, "max_per_client", most)

@@ -37,7 +37,8 @@ class TrieHH:
     max_bytes: int = 10
 
     def __post_init__(self) -> None:
-        checks.whole("max_bytes", self.max_bytes)
+        max_bytes = checks.whole("max_bytes", self.max_bytes)
+        object.__setattr__(self, "max_bytes", max_bytes)
 
 
 class Sampling(NamedTuple):

@@ -7,7 +7,7 @@ from fedlearn.analytics.column import Which
 from fedlearn.analytics.heavy_hitters import HeavyHitters, found_by
 from fedlearn.analytics.query import Query
 from fedlearn.analytics.query_privacy import QueryPrivacy
-from fedlearn.analytics.words import Split, words
+from fedlearn.analytics.words import Split, listed, splitting
 from fedlearn.privacy.ledger import Ledger
 
 
@@ -44,7 +44,7 @@ def vocabulary(
     (3, ('a', 'is'))
     """
     query = Query("vocabulary", data, column, "texts", privacy, budget)
-    found = found_by(query, size, "iblt", None, lambda v: words(v, split))
+    found = found_by(query, size, "iblt", None, splitting(split))
     if not found.words:
         raise ValueError(
             "vocabulary: no word was found that enough clients have. With "
@@ -82,12 +82,11 @@ def out_of_vocabulary(
     ('nose', 'rose')
     """
     query = Query("out_of_vocabulary", data, column, "texts", privacy, budget)
-    listed = getattr(known, "get_vocabulary", lambda: known)()
-    inside = {str(w) for w in listed}
+    inside, words = set(listed(known)), splitting(split)
     return found_by(
         query,
         k,
         "iblt",
         None,
-        lambda v: [w for w in words(v, split) if w not in inside],
+        lambda v: [w for w in words(v) if w not in inside],
     )

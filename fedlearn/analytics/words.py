@@ -18,6 +18,27 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
+def listed(known: Any) -> list[str]:
+    """The words of a vocabulary, or of a layer that has one, each once."""
+    known = getattr(known, "get_vocabulary", lambda: known)()
+    if isinstance(known, (str, bytes)) or not isinstance(known, Iterable):
+        raise ValueError(
+            "`known` must be a list of words, or a layer that has them. "
+            f"Received: {known!r}."
+        )
+    return list(dict.fromkeys(map(as_text, known)))
+
+
+def splitting(split: Split) -> Callable[[np.ndarray], list[str]]:
+    """A function from values to their words; an error if it isn't one."""
+    if not isinstance(split, bool) and not callable(split):
+        raise ValueError(
+            "`split` must be True, False, or a function from a text to a list "
+            f"of words. Received: {split!r}."
+        )
+    return lambda values: words(values, split)
+
+
 def words(values: np.ndarray, split: Split = True) -> list[str]:
     """The words of texts, one after another.
 

@@ -67,7 +67,7 @@ def test_it_has_no_guarantee():
         fl.analytics.distinct(
             clients([np.zeros(3)]), privacy=QueryPrivacy(1.0, 1e-6)
         )
-    with pytest.raises(ValueError, match="an integer from 4 to 16"):
+    with pytest.raises(ValueError, match="whole number from 4 to 16"):
         fl.analytics.distinct(clients([np.zeros(3)]), precision=20)
     secure = QueryPrivacy(secure_sum=True)
     values = clients(np.arange(20.0).reshape(4, 5))

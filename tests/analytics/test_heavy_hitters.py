@@ -209,6 +209,18 @@ def test_words_of_shakespeare_s_roles(data_dir):
     assert (noisy.counts < true_counts + 5 * noisy.error).all()
 
 
+@pytest.mark.parametrize("as_layer", [False, True])
+def test_known_words_may_be_bytes_or_a_layer(as_layer):
+    data, known = dataset([["a rose", "a nose"]]), [b"rose", "a", "a"]
+    if as_layer:
+        known = keras.layers.StringLookup(vocabulary=["rose", "a"])
+    assert fl.analytics.out_of_vocabulary(data, known=known).words == ("nose",)
+    found = fl.analytics.heavy_hitters(
+        data, k=2.0, method="dictionary", known=known
+    )
+    assert set(found.words) == {"a", "rose"}
+
+
 def test_how_texts_are_split():
     data = dataset([["New York!", "rome"], ["new york", "Rome"]])
     found = fl.analytics.heavy_hitters(data)
@@ -225,6 +237,12 @@ def test_how_texts_are_split():
         ("give both", {"method": "dictionary"}),
         ("give both", {"known": ["a"]}),
         ("'triehh', 'iblt' or 'dictionary'", {"method": "tries"}),
+        ("'triehh', 'iblt' or 'dictionary'", {"method": TrieHH}),
+        ("a list of words", {"method": "dictionary", "known": "rose"}),
+        ("a list of words", {"method": "dictionary", "known": 3}),
+        ("no words to count", {"method": "dictionary", "known": []}),
+        ("a function from a text", {"split": "yes"}),
+        ("a function from a text", {"split": None}),
         ("give `privacy` with an epsilon", {"method": "triehh"}),
         (
             "give `max_per_client`",

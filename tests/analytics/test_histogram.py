@@ -34,6 +34,8 @@ def test_counts_are_those_of_pooled_numpy(lists):
     counts, edges = np.histogram(pool, bins=7, range=(0, 8))
     np.testing.assert_array_equal(found.counts, counts)
     np.testing.assert_array_equal(found.bins, edges)
+    found = fl.analytics.histogram(data, bins=np.int64(7), range=(0, 8))
+    np.testing.assert_array_equal(found.counts, counts)
     uneven = [-1.0, 0.5, 0.6, 9.0]
     np.testing.assert_array_equal(
         fl.analytics.histogram(data, bins=uneven).counts,
@@ -138,6 +140,16 @@ def test_so_where_many_edges_have_one_rank(below):
         ),
         ("twice", lambda d: fl.analytics.histogram(d, bins=["x", "x"])),
         ("numbers from 0 to 1", lambda d: fl.analytics.quantiles(d, q=50)),
+        ("numbers from 0 to 1", lambda d: fl.analytics.quantiles(d, q="half")),
+        ("numbers from 0 to 1", lambda d: fl.analytics.quantiles(d, q=[[0.5]])),
+        ("smaller one first", lambda d: fl.analytics.histogram(d, range=5)),
+        ("must be a number", lambda d: fl.analytics.histogram(d, bins=[])),
+        ("must be a number", lambda d: fl.analytics.histogram(d, bins="x")),
+        (
+            "must be a number",
+            lambda d: fl.analytics.histogram(d, bins=[1, "x"]),
+        ),
+        ("must be a number", lambda d: fl.analytics.histogram(d, bins=None)),
         ("1024 bins need `range", lambda d: fl.analytics.quantiles(d)),
         (
             "a power of 2",

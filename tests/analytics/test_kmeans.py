@@ -76,5 +76,8 @@ def test_what_is_refused():
     data = clients(values())
     with pytest.raises(ValueError, match=r"centres of shape \(2, 2\)"):
         fl.analytics.kmeans(data, 2, init=np.zeros((3, 2)))
+    for init in ("k-means++", None, np.full((2, 2), np.nan)):
+        with pytest.raises(ValueError, match="`init` must be a seed"):
+            fl.analytics.kmeans(data, 2, init=init)
     with pytest.raises(ValueError, match="needs `bounds`"):
         fl.analytics.kmeans(data, 2, privacy=QueryPrivacy(1.0, 1e-6, 6))

@@ -54,6 +54,14 @@ def test_a_large_mean_costs_no_digits():
     assert found.variance == pytest.approx(values.var(), rel=1e-9)
 
 
+@pytest.mark.backend_free
+def test_what_is_exact_says_so_of_huge_values_too():
+    values = [[1e150, -1e150, 3.0], [1.0]]
+    found = fl.analytics.variance(dataset(values))
+    assert found.variance == pytest.approx(np.var(np.concatenate(values)))
+    assert (found.error, found.mean_error) == (0, 0)
+
+
 def test_values_with_shapes_and_columns_of_all_kinds():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(n, 2, 3)) for n in (3, 0, 5)]
@@ -136,6 +144,10 @@ def test_noise_is_within_its_error_as_often_as_a_normal_distribution():
     assert abs(off.mean()) < 4
 
 
+def first(client):
+    return client[0][0]
+
+
 @pytest.mark.parametrize(
     ("error", "data", "arguments"),
     [
@@ -150,6 +162,14 @@ def test_noise_is_within_its_error_as_often_as_a_normal_distribution():
         ("no feature 0", {"a": ([1.0], [0])}, {"column": 0}),
         ("smaller one first", {"a": ([1.0], [0])}, {"bounds": (2, 1)}),
         ("must be \\(low, high\\)", {"a": ([1.0], [0])}, {"bounds": (2,)}),
+        ("must be \\(low, high\\)", {"a": ([1.0], [0])}, {"bounds": 5}),
+        ("must be \\(low, high\\)", {"a": ([1.0], [0])}, {"bounds": "ab"}),
+        ("must be .* finite", {"a": ([1.0], [0])}, {"bounds": (-1e308, 1e308)}),
+        ("of shape \\(\\)", {"a": ([1.0], [0])}, {"bounds": ([0, 0], [1, 1])}),
+        ("no column \\['x'\\]", {"a": ([1.0], [0])}, {"column": ["x"]}),
+        ("shape \\(\\) for client 'a'", {"a": ([1.0], [0])}, {"column": first}),
+        ("no values", {"a": (np.zeros((1, 0)), [0])}, {}),
+        ("no clients", [], {}),
         (
             "needs `bounds`",
             {"a": ([1.0], [0])},

@@ -85,6 +85,22 @@ def test_with_noise_one_epsilon_is_for_all_inputs():
 
 
 @pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("bounds", "error"),
+    [
+        ({"a": (0, 1)}, "a dict of them: a, b. Received: those of a"),
+        ({"a": (0, 1), "b": 1}, "must be .low, high."),
+        (3, "must be .low, high."),
+        ((1, 0), "the smaller one first"),
+    ],
+)
+def test_bounds_that_dont_fit(bounds, error):
+    data = {"a": ({"a": np.ones((2, 1)), "b": np.ones((2, 3))}, np.zeros(2))}
+    with pytest.raises(ValueError, match=error):
+        fl.analytics.normalization(data, bounds=bounds)
+
+
+@pytest.mark.backend_free
 def test_texts_are_refused():
     data = {"a": ({"t": np.array([["x"]], object)}, [0])}
     with pytest.raises(ValueError, match="numbers were expected"):
