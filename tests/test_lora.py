@@ -69,3 +69,21 @@ def test_a_round_is_keras_fit_and_sends_adapters_only(executor, tmp_path):
     zoo.assert_close(
         [model.predict(x, verbose=0)], [fitted.predict(x, verbose=0)]
     )
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_mean_of_kernels_is_exact_with_one_factor_trained(frozen):
+    model = model_of()
+    model.layers[0].lora_kernel_a.trainable = not frozen
+    model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
+    client = fl.LocalTraining(batch_size=4, shuffle=False)
+    process = fl.FederatedAveraging(model, client)
+    clients = zoo.clients((8, 8))
+
+    def kernel(cohort):
+        state, _ = process.next(process.initialize(), cohort)
+        return np.array(process.get_model(state).layers[0].kernel)
+
+    alone = [kernel({i: data}) for i, data in clients.items()]
+    away = np.abs(kernel(clients) - np.mean(alone, axis=0)).max()
+    assert (away < 1e-6) == frozen
