@@ -51,7 +51,8 @@ def test_one_level_down(names):
     assert names["metrics"]["statistics"]["accuracy"]["mean"] > 0
 
 
-def test_many_models(names):
+def test_many_models(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(
         "models = {}\n"
         "for name in 'ab':\n"
