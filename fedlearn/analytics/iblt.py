@@ -3,12 +3,11 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
-import keras
 import numpy as np
 
 from fedlearn import backend, checks
 from fedlearn.analytics.query import Query
-from fedlearn.encoders.gaussian_noise import GaussianNoise
+from fedlearn.encoders import noise_grid
 from fedlearn.privacy.ledger import Entry
 from fedlearn.privacy.mechanism import Gaussian
 from fedlearn.privacy.participation import Participation
@@ -132,9 +131,9 @@ def find(
     query: Query, method: IBLT, clients: Iterable[Sequence[str]]
 ) -> tuple[list[str], np.ndarray, float]:
     """Words, how many clients have them, and the deviation of that."""
-    noise, threshold, error = 0.0, 0.0, 0.0
+    threshold, error = 0.0, 0.0
     if query.is_noisy:
-        noise, threshold, error = _stability(query)
+        threshold, error = _stability(query)
     clients = list(clients)
     capacity = method.capacity
     while True:
@@ -153,33 +152,38 @@ def find(
         capacity *= 2
     words = sorted(counts)
     found = np.array([counts[w] for w in words])
-    if noise and words:
-        spec = [keras.KerasTensor((len(words),), "float64")]
-        bound = math.sqrt(query.max_per_client)
+    if query.is_noisy and words:
+        drawn = noise_grid.draw(found.shape, query.rng)
         with backend.float64():
-            adding = GaussianNoise(noise).build(spec)
-            (noisy,) = adding.add([found], bound, adding.draw((), query.rng))
-        found = np.asarray(noisy)
+            steps = noise_grid.to_steps(drawn, "float64")
+            found = np.asarray(noise_grid.add(found, steps, error))
         passed = np.flatnonzero(found > threshold)
         words, found = [words[i] for i in passed], found[passed]
     return words, found, error
 
 
-def _stability(query: Query) -> tuple[float, float, float]:
-    """Noise multiplier, threshold, and the noise's deviation.
+def _stability(query: Query) -> tuple[float, float]:
+    """The threshold, and the noise's deviation.
 
     A client adds 1 to so many counts at most. Those of words that others have
     as well are hidden by noise, with half the delta. One that nobody else has
     is 1, and passes `1 + deviation * z` with the probability of a normal
-    number above z: the other half is for all of them.
+    number above z: the other half is for all of them. Neither depends on how
+    many words there are, which would tell of it: a client moves no more than
+    its own, and so does rounding.
     """
     from scipy import special  # comes with dp-accounting
 
     assert query.privacy.delta is not None
     half, most = query.privacy.delta / 2, query.max_per_client
     noise = query.noise_multiplier(half)
-    deviation = noise * math.sqrt(most)
+    with backend.float64():
+        deviation = float(
+            noise_grid.standard_deviation(noise, math.sqrt(most), most)
+        )
     everyone = Participation("full", len(query.data))
     event = Gaussian(noise).compose(everyone, 1)
     query.charge(Entry(query.name, event, delta=half))
-    return noise, 1 - deviation * special.ndtri(half / most), deviation
+    # Count and noise are rounded, by half a step each.
+    z = 1 / noise_grid.STEPS_PER_DEVIATION - special.ndtri(half / most)
+    return 1 + deviation * z, deviation

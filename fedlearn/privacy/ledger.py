@@ -76,9 +76,11 @@ class Ledger:
 
     @property
     def remaining(self) -> float:
-        """The largest epsilon, at the budget's delta, of one more query.
+        """An epsilon, at the budget's delta, that one more query may have.
 
-        Of one with Gaussian noise; 0.0 if there is no room for any.
+        The largest one with Gaussian noise; after sampled noise, which is
+        bounded by its Rényi divergence here to be quick, somewhat more may fit
+        than that. 0.0 if there is no room for any by this bound.
         """
         if self.spent >= self.epsilon:
             return 0.0

@@ -14,6 +14,7 @@ import fedlearn as fl
 from fedlearn.analytics import IBLT, QueryPrivacy, TrieHH, iblt
 from fedlearn.analytics.trie import sampling
 from fedlearn.analytics.words import words
+from fedlearn.encoders import noise_grid
 
 pytestmark = pytest.mark.backend_free
 
@@ -106,6 +107,26 @@ def test_noisy_counts_and_their_threshold():
     )
 
 
+def test_noise_doesnt_tell_how_many_words_there_are(monkeypatch):
+    seen, add = [], noise_grid.add
+    monkeypatch.setattr(
+        noise_grid,
+        "add",
+        lambda value, steps, std: (
+            seen.append(float(std)) or add(value, steps, std)
+        ),
+    )
+    for number in (5, 900):
+        texts = [[f"w{i}" for i in range(number)], ["w0"]]
+        found = fl.analytics.heavy_hitters(
+            dataset(texts),
+            method=IBLT(capacity=1000),
+            privacy=QueryPrivacy(0.1, 1e-6, max_per_client=900),
+        )
+        assert found.error == seen[-1]
+    assert seen[0] == seen[1]
+
+
 def test_a_word_of_one_client_passes_with_half_the_delta_at_most():
     query = type("Query", (), {})()
     query.privacy = QueryPrivacy(1.0, 1e-4, max_per_client=7)
@@ -113,10 +134,11 @@ def test_a_word_of_one_client_passes_with_half_the_delta_at_most():
     query.noise_multiplier = lambda delta: 4.0
     query.charge = lambda entry: charged.append(entry)
     charged = []
-    noise, threshold, deviation = iblt._stability(query)
+    threshold, deviation = iblt._stability(query)
     passes = 7 * stats.norm.sf((threshold - 1) / deviation)
-    assert passes == pytest.approx(5e-5)
-    assert deviation == noise * math.sqrt(7)
+    assert passes == pytest.approx(5e-5, rel=1e-5)
+    assert passes < 5e-5
+    assert deviation == pytest.approx(4 * math.sqrt(7), rel=1e-5)
     assert charged[0].delta == 5e-5
 
 
