@@ -36,7 +36,8 @@ class FedDyn(FederatedAveraging):
         alpha: Of the regularizer, above 0. Smaller ones move farther.
         population: The number of all clients, those of the round and others.
         aggregator: `Mean` or `SecureSum`; None for `Mean(weighting=
-            "uniform")`, as in the paper.
+            "uniform")`, as in the paper. Where clients are weighted
+            differently, let all take part in every round.
         **arguments: The others of `FederatedAveraging`, but for the server's
             optimizer: the server's step is the algorithm's.
 

@@ -29,7 +29,8 @@ class FedNova(FederatedAveraging):
         model: A compiled `keras.Model`.
         client: As for `FederatedAveraging`, with SGD.
         **arguments: The others of `FederatedAveraging`. A `SecureSum`'s
-            `value_range` is of `a_k` too.
+            `value_range` is of `a_k` too, and its `clients_per_round` how
+            many take part.
 
     Raises:
         ValueError: If the client's optimizer isn't SGD, whose weights are

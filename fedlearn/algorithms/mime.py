@@ -86,18 +86,19 @@ class CorrectedSteps(ServerStatistics):
 
     def check(self, process: LearningProcess) -> None:
         super().check(process)
-        check_mean(
-            process,
-            "Mime",
-            "corrects steps by the mean gradient",
-            "noise on the updates doesn't cover gradients",
-        )
         if process.aggregator.has_memory:
             raise ValueError(
                 "Mime sends gradients and then updates, and ErrorFeedback "
                 "would add what it left out of one to the other. Leave the "
                 "compression out, or use MimeLite."
             )
+        check_mean(
+            process,
+            "Mime",
+            "corrects steps by the mean gradient",
+            "noise on the updates doesn't cover gradients",
+            at_once=True,
+        )
 
     def init(self, spec):
         return *super().init(spec), zeros(spec)

@@ -301,22 +301,25 @@ def check_mean(
     `at_once`: in each round; else what is left out may come in later ones.
     """
     aggregator = process.aggregator
+    exact: tuple[type, ...] = (EntropyCoding, FixedPoint)
+    if not at_once:
+        exact += (ErrorFeedback,)
+    lossy = [e for e in aggregator.encoders if not isinstance(e, exact)]
+    secure = any(isinstance(e, FixedPoint) for e in aggregator.encoders)
     if not isinstance(aggregator, Mean):
         found = f"{type(aggregator).__name__} leaves some of them out"
     elif aggregator.noise is not None:
         found = noise
-    else:
-        exact: tuple[type, ...] = (EntropyCoding, FixedPoint)
-        if not at_once:
-            exact += (ErrorFeedback,)
-        lossy = [e for e in aggregator.encoders if not isinstance(e, exact)]
-        if not lossy:
-            return
+    elif lossy:
         found = f"{type(lossy[0]).__name__} changes what is sent"
         if not at_once:
             found += (
                 " (put it into ErrorFeedback([...]), which makes up for that)"
             )
+    elif at_once and aggregator.denominator and not secure:
+        found = "a fixed `denominator` makes it less where fewer take part"
+    else:
+        return
     raise ValueError(
         f"{name} {why}, so the server needs the mean of what clients send, "
         f"and {found}. Use aggregators.Mean or SecureSum, or another "

@@ -123,6 +123,10 @@ def test_with_as_many_steps_it_is_fedavg(tmp_path):
             "SGD with weight_decay.*regularizers",
         ),
         ({"aggregator": FEEDBACK}, "needs the mean.*ErrorFeedback changes"),
+        (
+            {"aggregator": ag.Mean(weighting="uniform", denominator=4)},
+            "needs the mean.*fixed `denominator`",
+        ),
         ({"aggregator": "krum:1"}, "needs the mean.*Krum leaves some"),
         (
             {

@@ -142,6 +142,16 @@ def fit_with(optimizer):
         ),
         (
             "mime",
+            {"aggregator": ag.Mean(weighting="uniform", denominator=4)},
+            "needs the mean.*fixed `denominator`",
+        ),
+        (
+            "mime",
+            {"aggregator": ag.Mean([en.UniformQuantization(8)])},
+            "UniformQuantization changes what is sent\\. Use",
+        ),
+        (
+            "mime",
             {"aggregator": ag.Mean([en.ErrorFeedback([en.TopK(0.5)])])},
             "ErrorFeedback would add.*MimeLite",
         ),
