@@ -50,7 +50,8 @@ def quantiles(
 
     Args:
         data, column, privacy, budget: As of `mean`.
-        q: Numbers from 0 to 1.
+        q: Numbers from 0 to 1. The quantile is the least value up to which
+            that share of all values are: NumPy's `method="inverted_cdf"`.
         range: `(low, high)`; values outside count at its ends.
         num_bins: Of equal width, a power of two.
 
