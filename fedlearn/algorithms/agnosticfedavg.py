@@ -1,4 +1,5 @@
 import collections
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,22 +76,25 @@ class AgnosticFedAvg(FederatedAveraging):
         **arguments: Any,
     ):
         if not isinstance(domains, Mapping):
-            domains = dict(zip(domains, domains, strict=True))
-        ids = as_client_ids(domains)
-        names = map(str, domains.values())
+            ids = as_client_ids(domains)
+            domains = dict(zip(ids, ids, strict=True))
+        for client_id, name in domains.items():
+            if not isinstance(name, str | numbers.Integral):
+                raise TypeError(
+                    f"`domains[{client_id!r}]` must be a domain's name. "
+                    f"Received: {type(name).__name__}. Where each client is a "
+                    "domain, give the clients' ids."
+                )
+        ids, names = as_client_ids(domains), map(str, domains.values())
         self.domains = dict(zip(ids, names, strict=True))
-        sizes = collections.Counter(self.domains.values())
-        self.domain_names = sorted(sizes)
+        self.domain_names = sorted(set(self.domains.values()))
         if aggregator is None:
             aggregator = Mean(weighting="uniform")
         super().__init__(
             model,
             client,
             aggregator=aggregator,
-            algorithm=Mixture(
-                [sizes[name] for name in self.domain_names],
-                domain_learning_rate,
-            ),
+            algorithm=Mixture(self.domains, domain_learning_rate),
             **arguments,
         )
         self.domain_learning_rate = domain_learning_rate
@@ -132,8 +136,10 @@ class AgnosticFedAvg(FederatedAveraging):
 class Mixture(Algorithm):
     """What agnostic federated averaging does besides Federated Averaging."""
 
-    def __init__(self, sizes: Sequence[int], learning_rate: float):
-        self.sizes = list(sizes)
+    def __init__(self, domains: Mapping[str, str], learning_rate: float):
+        self.domains = dict(domains)
+        sizes = collections.Counter(self.domains.values())
+        self.sizes = [sizes[name] for name in sorted(sizes)]
         self.learning_rate = checks.number(
             "domain_learning_rate", learning_rate
         )

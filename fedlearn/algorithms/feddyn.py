@@ -1,4 +1,4 @@
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -12,9 +12,15 @@ from fedlearn.clients.algorithm import (
     check_gradients,
     check_mean,
     check_plain_server,
+    check_population,
     zeros,
 )
 from fedlearn.process import LearningProcess
+from fedlearn.runs.schedule import Schedule
+from fedlearn.samplers import Sampler
+
+if TYPE_CHECKING:
+    from fedlearn.data.federated_dataset import FederatedDataset
 
 
 class FedDyn(FederatedAveraging):
@@ -77,6 +83,12 @@ class FedDyn(FederatedAveraging):
         )
         self.alpha = alpha
         self.population = population
+
+    def schedule(
+        self, data: "FederatedDataset", sampler: Sampler | None
+    ) -> Schedule:
+        check_population(self.population, data)
+        return super().schedule(data, sampler)
 
 
 class DynamicRegularizer(Algorithm):

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -11,9 +11,15 @@ from fedlearn.clients.algorithm import (
     Contribution,
     check_gradients,
     check_mean,
+    check_population,
     zeros,
 )
 from fedlearn.process import LearningProcess
+from fedlearn.runs.schedule import Schedule
+from fedlearn.samplers import Sampler
+
+if TYPE_CHECKING:
+    from fedlearn.data.federated_dataset import FederatedDataset
 
 
 class Scaffold(FederatedAveraging):
@@ -75,6 +81,12 @@ class Scaffold(FederatedAveraging):
             **arguments,
         )
         self.population = population
+
+    def schedule(
+        self, data: "FederatedDataset", sampler: Sampler | None
+    ) -> Schedule:
+        check_population(self.population, data)
+        return super().schedule(data, sampler)
 
 
 class ControlVariates(Algorithm):

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
@@ -325,6 +325,15 @@ def check_mean(
         f"and {found}. Use aggregators.Mean or SecureSum, or another "
         "algorithm."
     )
+
+
+def check_population(population: int, data: Sized) -> None:
+    """Raises ValueError where there are more clients than were said."""
+    if len(data) > population:
+        raise ValueError(
+            f"population={population}, but the data have {len(data)} clients. "
+            "Expected the number of all clients."
+        )
 
 
 def check_plain_server(process: "LearningProcess", name: str) -> None:

@@ -120,3 +120,29 @@ def test_with_a_mixture_that_stays_it_is_fedavg():
 def test_what_its_mixture_cannot_do_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
         process_of(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("domains", "match"),
+    [
+        ({"0": None}, r"domains\['0'\]` must be a domain's name.*NoneType"),
+        (q.CLIENTS, "must be a domain's name.*tuple.*clients' ids"),
+        ("abc", "single id 'abc'"),
+        (["0", "0"], "more than once"),
+    ],
+    ids=lambda value: None,
+)
+def test_what_is_no_domain_is_refused(domains, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        process_of(domains=domains)
+
+
+def test_other_domains_are_another_run(tmp_path):
+    given = {"verbose": 0, "checkpoint_dir": tmp_path}
+    one, other = (
+        process_of(domains=dict(zip("0123", names, strict=True)))
+        for names in ("aabb", "abab")
+    )
+    one.fit(q.CLIENTS, 1, **given)
+    with pytest.raises(ValueError, match=r"another run.*domains"):
+        other.fit(q.CLIENTS, 2, **given)

@@ -262,3 +262,10 @@ def test_it_composes_with_examples_gradients_and_own_statistics():
 def test_what_would_make_its_variates_wrong_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
         process_of(**arguments)
+
+
+@pytest.mark.parametrize("kind", [fl.algorithms.Scaffold, fl.algorithms.FedDyn])
+def test_a_population_of_fewer_than_there_are_is_refused(kind):
+    process = kind(q.model(), population=3)
+    with pytest.raises(ValueError, match="population=3, but the data have 4"):
+        process.fit(q.CLIENTS, 1, verbose=0)
