@@ -12,7 +12,7 @@ from fedlearn.algorithms.federated_averaging import FederatedAveraging
 from fedlearn.clients.algorithm import Algorithm
 from fedlearn.conditions.durations import Durations
 from fedlearn.data.client_id import as_client_ids
-from fedlearn.encoders.fixed_point import FixedPoint
+from fedlearn.encoders.integer_bytes import ModularIntegers
 from fedlearn.messages.broadcast import Broadcast
 from fedlearn.messages.server_state import ServerState
 from fedlearn.process import LearningProcess
@@ -141,7 +141,7 @@ class FedBuff(FederatedAveraging):
             aggregator.denominator or 0.0, self.buffer_size
         )
         if not fixed or any(
-            isinstance(link, FixedPoint) for link in aggregator.encoders
+            isinstance(link, ModularIntegers) for link in aggregator.encoders
         ):
             raise ValueError(
                 "FedBuff weighs updates by their staleness and divides by "

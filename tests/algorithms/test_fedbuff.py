@@ -251,6 +251,14 @@ def test_noise_is_accounted_as_everyone_in_every_round():
         (
             {
                 "aggregator": aggregators.Mean(
+                    [encoders.Skellam(1.0, 1.0, 2, bits=16)], "uniform", 2.0
+                )
+            },
+            "mean of floats",
+        ),
+        (
+            {
+                "aggregator": aggregators.Mean(
                     [encoders.HadamardRotation()],
                     weighting="uniform",
                     denominator=2.0,
