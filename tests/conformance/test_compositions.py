@@ -15,6 +15,7 @@ REASONS = {
     "n": "noise",
     "d": "`dp` guarantees|how often it comes back",
     "l": r"changes what is sent \(put it into ErrorFeedback",
+    "e": r"changes what is sent\. Use",
     "r": "leaves some of them out",
     "s": "sets `server_optimizer` itself|a server optimizer would take",
     "a": "the client's Adam",
