@@ -63,6 +63,7 @@ ALGORITHMS = {
     "FedRep": {"personal": "head", "head_steps": 1},
     "LGFedAvg": {"personal": "body"},
     "FedRecon": {"personal": "head"},
+    "Clustered": {},
     "Ditto": {},
     "APFL": {},
     "Reptile": {},

@@ -18,6 +18,7 @@ REASONS = {
     "e": r"changes what is sent\. Use",
     "r": "leaves some of them out",
     "s": "sets `server_optimizer` itself|a server optimizer would take",
+    "b": "averaged over all clusters",
     "a": "the client's Adam",
     "m": "would add what it left out",
     "w": "weighs updates by their staleness",
