@@ -56,12 +56,12 @@ def test_error_feedback_needs_something_that_leaves_out():
 @pytest.mark.parametrize(
     ("compress", "message"),
     [
-        ("uniform:2.5", "`bits` must be an integer"),
+        ("uniform:2.5", "`bits` must be a whole number"),
         ("powersgd:1.5", "`rank` must be a whole number"),
-        ("qsgd:7.5", "`levels` must be an integer"),
+        ("qsgd:7.5", "`levels` must be a whole number"),
         ("topk:nan", "`fraction` must be above 0"),
         ("terngrad:-1", "`clip_deviations` must be a finite"),
-        ("eden:0", "`bits` must be above 0"),
+        ("eden:0", "`bits` must be a finite number above 0"),
     ],
 )
 def test_numbers_that_cant_be_say_why(compress, message):
