@@ -29,7 +29,7 @@ class FedExP(FederatedAveraging):
             `value_range` is of squared norms too.
 
     Raises:
-        ValueError: If the server wouldn't get the mean, or adds noise.
+        ValueError: If the server wouldn't get the mean, or somebody adds noise.
 
     Example:
 
@@ -68,6 +68,12 @@ class Extrapolation(Algorithm):
             "noise would be most of the mean's norm",
             at_once=True,
         )
+        if process.client.adds_noise:
+            raise ValueError(
+                "FedExP compares updates with their mean, and the clients' "
+                "noise, which a mean has less of, would make its steps longer. "
+                "Train without `dp`, or with another algorithm."
+            )
 
     def extra_spec(self, spec):
         return [keras.KerasTensor((1,), "float32")]

@@ -85,3 +85,9 @@ def test_among_clients_that_are_alike_it_is_fedavg(process, tmp_path):
 def test_what_has_no_mean_is_refused(aggregator, match):
     with pytest.raises(ValueError, match=match):
         fl.algorithms.FedExP(q.model(), aggregator=aggregator)
+
+
+def test_noise_of_clients_would_lengthen_steps():
+    client = fl.LocalTraining(dp=fl.clients.ExampleDP(1.0, 1.0))
+    with pytest.raises(ValueError, match="would make its steps longer"):
+        fl.algorithms.FedExP(q.model(), client)

@@ -14,6 +14,7 @@ PAGE = pathlib.Path(__file__).parents[2] / "docs" / "compositions.md"
 REASONS = {
     "n": "noise",
     "d": "`dp` guarantees|how often it comes back",
+    "x": "would make its steps longer",
     "l": r"changes what is sent \(put it into ErrorFeedback",
     "e": r"changes what is sent\. Use",
     "r": "leaves some of them out",
