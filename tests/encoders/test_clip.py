@@ -120,7 +120,7 @@ def test_bounds_only_get_smaller():
 
 @pytest.mark.parametrize("norm", [0, -1, math.inf, math.nan])
 def test_a_norm_that_is_none_is_refused(norm):
-    with pytest.raises(ValueError, match="positive number"):
+    with pytest.raises(ValueError, match="`norm` must be a number from"):
         Clip(norm)
 
 
