@@ -436,9 +436,22 @@ def give_seeds(process, state, client_id):
         variables[i].assign(value)
 
 
+# On JAX they take a minute of compilation each.
+TENSORFLOW_ONLY = ("augmented pictures", "moved pictures")
+
+
 # Keras's MixUp and CutMix ask JAX for int64.
 @pytest.mark.filterwarnings("ignore:.*Explicitly requested dtype int64")
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.backend_free] if name in TENSORFLOW_ONLY else [],
+        )
+        for name in GROUPS
+    ],
+)
 def test_one_client_equals_fit(group):
     model, data = model_of(group)
     if group in ON_TENSORFLOW and keras.backend.backend() != "tensorflow":

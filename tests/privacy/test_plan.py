@@ -10,6 +10,7 @@ PLAN = {"rounds": 3, "population": 20, "clients_per_round": 5, "delta": 1e-2}
 IDS = [f"{i:02d}" for i in range(20)]
 
 
+@pytest.mark.backend_free
 def test_a_plan_makes_the_run_that_it_describes():
     model = zoo.regression()
     plan = privacy.plan(epsilon=4.0, clip_norm=0.5, model=model, **PLAN)
