@@ -29,7 +29,11 @@ EXTRAS = {
 EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})
 # Not in "all": it brings a lot, for what one constructor reads.
 EXTRAS["huggingface"] = ["datasets>=2.8"]
-EXTRAS["dev"] = EXTRAS["all"] + [
+# Nor this: a cluster is for those who have one, or several machines.
+EXTRAS["ray"] = ["ray>=2.50"]
+EXTRAS["dev"] = [
+    *EXTRAS["all"],
+    *EXTRAS["ray"],
     "datasketches>=5.2",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
