@@ -487,7 +487,7 @@ class LearningProcess(Configurable):
         if client_id is not None and keras.tree.flatten(client_state or ()):
             states[client_id] = client_state
         kind = StackedUpdate if self.program.stacked else Update
-        return kind.of(sums, len(wire.pack(message)), states)
+        return kind.of(sums, wire.length(message), states)
 
     @property
     def broadcast_spec(self) -> Broadcast:
@@ -609,7 +609,7 @@ class LearningProcess(Configurable):
             broadcast: From `broadcast`.
         """
         if self._bytes_down is None:
-            self._bytes_down = len(wire.pack(backend.to_numpy(broadcast.sent)))
+            self._bytes_down = wire.length(broadcast.sent)
         return self._bytes_down
 
     @property

@@ -203,7 +203,7 @@ class Query:
             with backend.float64():
                 message, total = _summand(aggregator, np.zeros(size), params)
                 sent = aggregator.to_wire(backend.to_numpy(message))
-                each = len(wire.pack(sent))
+                each = wire.length(sent)
                 vectors = iter(vectors)
                 while some := list(itertools.islice(vectors, rows)):
                     stack = np.zeros((rows, size))

@@ -11,6 +11,7 @@ from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.cli.flags import UsageError, define
 from fedlearn.cli.model import is_code
 from fedlearn.cli.train_help import HELP
+from fedlearn.runs import atomic_file
 
 if TYPE_CHECKING:
     import keras
@@ -53,8 +54,6 @@ class RunFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file of the run."""
-        from fedlearn.runs import atomic_file  # imports a backend
-
         atomic_file.write(self.file(name), data)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -90,7 +89,7 @@ class RunFolder:
             model.optimizer.build(model.trainable_variables)
         partial = self.file("partial.keras")
         model.save(partial)
-        os.replace(partial, self.file(self.MODEL))
+        atomic_file.replace(partial, self.file(self.MODEL))
 
     def read_json(self, name: str) -> Any:
         """Reads a file of plain values."""

@@ -216,7 +216,7 @@ class ClientProgram:
     def bytes_up(self, message: Message | None = None) -> int:
         """How many bytes a message is; any, where all are of one length."""
         if message is not None:
-            return len(wire.pack(self.to_wire(message)))
+            return wire.length(self.to_wire(message))
         return self._specs()[2]
 
     def message_spec(self, on_the_wire: bool = True) -> Message:
@@ -245,7 +245,7 @@ class ClientProgram:
                     encoded,
                 )
                 sent_spec = sent_spec._replace(update=(loose, stats))
-            self._known[known] = spec, sent_spec, len(wire.pack(sent))
+            self._known[known] = spec, sent_spec, wire.length(sent)
         return self._known[known]
 
     def nothing(self) -> Message:

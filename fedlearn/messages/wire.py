@@ -1,14 +1,18 @@
 """Messages as bytes: what is sent is what is measured.
 
-A message is a pytree of NumPy arrays. Its format: the four bytes `FLM1`, the
-length of the header (4 bytes, little-endian), a JSON header with the structure
-and each array's dtype and shape, then each array's bytes, little-endian, in
-C order. There is no pickle in it, and reading checks every length.
+A message is a pytree of arrays. Its format: `FLM` and the format's number, `1`;
+the length of the header (4 bytes, little-endian); a JSON header with the
+structure and each array's dtype and shape, written in one way only (in ASCII,
+without spaces, keys in order and none twice); then each array's bytes,
+little-endian, in C order. An array may have any length, also beyond 4 GiB.
+There is no pickle in it, and reading checks every length.
 """
 
+import io
 import json
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -17,90 +21,164 @@ import numpy as np
 _MAGIC = b"FLM1"
 _DAMAGED = "The message's header is damaged."
 _SAME = "Do client and server have the same model and encoders?"
+_PIECE = 2**20  # bytes that are read at a time
+_MOST_AXES = 64  # NumPy's
+
+_KINDS: list[Any] = [
+    *("bool", "float16", "float32", "float64"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    # bfloat16, and smaller floats and integers.
+    *(
+        kind
+        for kind in vars(ml_dtypes).values()
+        if isinstance(kind, type) and issubclass(kind, np.generic)
+    ),
+]
+_DTYPES: dict[str, np.dtype] = {np.dtype(k).name: np.dtype(k) for k in _KINDS}
 
 
 def pack(tree: Any) -> bytes:
     """A message's bytes.
 
     Args:
-        tree: Nested tuples, lists and dicts (with string keys) of NumPy
-            arrays or scalars; anything else is a TypeError. Of a NamedTuple
-            with defaults, fields at the end that are `()` aren't sent.
+        tree: Nested tuples, lists and dicts (with string keys) of arrays or
+            tensors of numbers, or scalars; anything else is a TypeError. Of a
+            NamedTuple with defaults, fields at the end that are `()` aren't
+            sent.
 
     >>> unpack(pack({"a": (np.arange(3, dtype="int32"),)}))
     {'a': (array([0, 1, 2], dtype=int32),)}
     """
-    arrays: list[np.ndarray] = []
-    header = _text(_structure(tree, arrays))
-    parts: list[Any] = [_MAGIC, struct.pack("<I", len(header)), header]
-    for array in arrays:
+    return b"".join(chunks(tree))
+
+
+def chunks(tree: Any) -> Iterator[Any]:
+    """The bytes of `pack`, an array at a time: for `file.writelines`.
+
+    Beside the tree there is at most one array in memory.
+    """
+    leaves: list[Any] = []
+    header = _text(_structure(tree, leaves))
+    yield _MAGIC + struct.pack("<I", len(header)) + header
+    for array in map(np.asarray, leaves):
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        parts.append(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
-    return b"".join(parts)
+        yield np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+
+
+def length(tree: Any) -> int:
+    """How many bytes `pack` gives, without making them."""
+    leaves: list[Any] = []
+    header = _text(_structure(tree, leaves))
+    return 8 + len(header) + sum(_num_bytes(_spec(leaf)) for leaf in leaves)
 
 
 def unpack(data: bytes, like: Any = None) -> Any:
-    """The message of some bytes; a ValueError if they aren't one, whole.
+    """The message of some bytes: `read` of a file that has them."""
+    return read(io.BytesIO(data), like)
 
-    Whoever made the bytes may mean harm: with `like`, a message of another
-    structure costs nothing, whatever its header says.
+
+def read(file: Any, like: Any = None, most_header: int = 2**20) -> Any:
+    """The message that a file is, from where it stands to its end.
+
+    Whoever made the bytes may mean harm. With `like`, a message of another
+    structure costs nothing, whatever its header says. Memory is taken as bytes
+    come, and not because a header announces them; how many a stream may have
+    is for who opens it to say.
 
     Args:
-        data: One whole message.
+        file: A binary file, or a connection's body: anything with `read(n)`.
         like: What is expected: a pytree of anything with a `shape`, whose
             unknown lengths are None, and a `dtype`. Without it any structure
             is read, and a NamedTuple comes back as a tuple.
+        most_header: How many bytes of structure are read where nothing is
+            expected: 1 MiB are some 50,000 arrays, and cost 0.1 GB.
+
+    Raises:
+        ValueError: If it isn't a message, whole, of the structure of `like`
+            and of a format that this version knows.
     """
-    if data[:4] != _MAGIC or len(data) < 8:
+    start = _take(file, 8)
+    if start[:3] != _MAGIC[:3] or not start[3:4].isdigit() or len(start) < 8:
         raise ValueError("These bytes aren't a fedlearn message.")
-    (length,) = struct.unpack("<I", data[4:8])
-    expected = None if like is None else _structure(like)
+    if start[:4] != _MAGIC:
+        raise ValueError(
+            f"The message is of format {start[3:4].decode()}, and this version "
+            "of fedlearn reads format 1. Update fedlearn here, or write the "
+            "message with the version that is here."
+        )
+    (found,) = struct.unpack("<I", start[4:])
+    expected = None if like is None else _structure(like, [])
     if expected is not None:
         # A length takes up to 20 digits, where the spec has `null`.
-        header = _text(expected)
-        if length > len(header) + 16 * header.count(b"null"):
+        text = _text(expected)
+        if found > len(text) + 16 * text.count(b"null"):
             raise ValueError(
                 "The message is another one than expected: its header is "
-                f"{length} bytes long. {_SAME}"
+                f"{found} bytes long. {_SAME}"
             )
-    try:
-        structure = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(_DAMAGED) from error
+    elif found > most_header:
+        raise ValueError(
+            f"The message's header is {found:,} bytes long, and without "
+            f"`like` at most {most_header:,} are read. Say what is expected."
+        )
+    structure = _parsed(_take(file, found))
     if expected is not None:
         _compare(structure, expected)
     try:
-        tree, end = _read(structure, data, 8 + length)
+        tree = _read(structure, file)
     except RecursionError as error:
         raise ValueError(_DAMAGED) from error
-    if end != len(data):
-        raise ValueError(
-            f"The message has {len(data)} bytes; its header says {end}."
-        )
+    if file.read(1):
+        raise ValueError("There are more bytes than the header says.")
     return tree if like is None else _shaped(tree, like)
 
 
+def _take(file: Any, num_bytes: int) -> bytearray:
+    """The next bytes; fewer at the end of the file."""
+    data = bytearray()
+    while piece := file.read(min(num_bytes - len(data), _PIECE)):
+        data += piece
+    return data
+
+
+def _parsed(header: bytearray) -> Any:
+    try:
+        structure = json.loads(header)
+        if _text(structure) == header:
+            return structure
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError(_DAMAGED)
+
+
 def _text(structure: Any) -> bytes:
-    return json.dumps(structure, separators=(",", ":")).encode()
+    return json.dumps(structure, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _structure(tree: Any, arrays: list[np.ndarray] | None = None) -> Any:
-    """A tree's header; of a spec, without `arrays` to put its arrays in."""
+def _structure(tree: Any, leaves: list[Any]) -> Any:
+    """The header of a tree or a spec, whose leaves are put into a list."""
     if isinstance(tree, dict):
-        return {"d": {k: _structure(tree[k], arrays) for k in sorted(tree)}}
+        return {"d": {k: _structure(tree[k], leaves) for k in sorted(tree)}}
     if isinstance(tree, (tuple, list)):
         kind = "l" if isinstance(tree, list) else "t"
-        return {kind: [_structure(item, arrays) for item in _sent(tree)]}
-    if arrays is None:
-        return [_name(tree.dtype), *tree.shape]
-    array = np.asarray(tree)
-    if not _is_sent(array.dtype):
+        return {kind: [_structure(item, leaves) for item in _sent(tree)]}
+    if not hasattr(tree, "dtype"):
+        tree = np.asarray(tree)
+    if _name(tree.dtype) not in _DTYPES:
         raise TypeError(
             "A message holds arrays of numbers. Received an object of type "
             f"{type(tree).__name__}: {tree!r}."
         )
-    arrays.append(array)
-    return [array.dtype.name, *array.shape]
+    leaves.append(tree)
+    return _spec(tree)
+
+
+def _spec(leaf: Any) -> list:
+    return [_name(leaf.dtype), *leaf.shape]
+
+
+def _num_bytes(spec: list) -> int:
+    return math.prod(spec[1:]) * _DTYPES[spec[0]].itemsize
 
 
 def _sent(parts: Any) -> Any:
@@ -166,54 +244,37 @@ def _shaped(tree: Any, like: Any) -> Any:
     return tree
 
 
-def _read(structure: Any, data: bytes, at: int) -> tuple[Any, int]:
+def _read(structure: Any, file: Any) -> Any:
     if isinstance(structure, dict) and len(structure) == 1:
         ((kind, items),) = structure.items()
         if kind == "d" and isinstance(items, dict):
-            tree = {}
-            for key, item in items.items():
-                tree[key], at = _read(item, data, at)
-            return tree, at
+            return {key: _read(item, file) for key, item in items.items()}
         if kind in ("l", "t") and isinstance(items, list):
-            parts = []
-            for item in items:
-                part, at = _read(item, data, at)
-                parts.append(part)
-            return (parts if kind == "l" else tuple(parts)), at
+            parts = [_read(item, file) for item in items]
+            return parts if kind == "l" else tuple(parts)
     # Whoever made the bytes chose these, so nothing is taken on trust.
     if not isinstance(structure, list) or not structure:
         raise ValueError(_DAMAGED)
     name, *shape = structure
-    if not isinstance(name, str) or not all(
-        type(length) is int and length >= 0 for length in shape
+    if len(shape) > _MOST_AXES or not all(
+        type(length) is int and 0 <= length < 2**63 for length in shape
     ):
         raise ValueError(_DAMAGED)
-    dtype, count = _dtype(name), math.prod(shape)
-    end = at + count * dtype.itemsize
-    if end > len(data):
+    dtype = _DTYPES.get(name) if isinstance(name, str) else None
+    if dtype is None:
         raise ValueError(
-            f"The message is cut short: {len(data)} bytes, and an array "
-            f"should reach to byte {end}."
+            f"The message has an array of {name!r:.50}, which isn't sent."
         )
-    try:
-        array = np.frombuffer(data, dtype, count, at).reshape(shape).copy()
-    except (ValueError, OverflowError) as error:  # no array is so long
-        raise ValueError(_DAMAGED) from error
-    return array, end
-
-
-def _dtype(name: str) -> np.dtype:
-    try:
-        # bfloat16 and smaller floats are of ml_dtypes.
-        dtype = np.dtype(getattr(ml_dtypes, name, name))
-    except TypeError as error:
-        raise ValueError(_DAMAGED) from error
-    if dtype.name != name or not _is_sent(dtype):
+    num_bytes = _num_bytes(structure)
+    data = _take(file, num_bytes)
+    if len(data) < num_bytes:
         raise ValueError(
-            f"The message has an array of {name}, which isn't sent."
+            f"The message is cut short: an array has {len(data)} bytes, and "
+            f"should have {num_bytes}."
         )
-    return dtype
-
-
-def _is_sent(dtype: np.dtype) -> bool:
-    return dtype.kind in "fiub" or hasattr(ml_dtypes, dtype.name)
+    if name == "bool" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
+        raise ValueError("The message has a bool that is neither 0 nor 1.")
+    try:
+        return np.frombuffer(data, dtype).reshape(shape)
+    except ValueError as error:  # no array is so long
+        raise ValueError(_DAMAGED) from error

@@ -7,15 +7,16 @@ facts. What clients keep is in a folder beside it, of the file's name with
 """
 
 import hashlib
+import itertools
 import json
 import os
+import re
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend
 from fedlearn.messages import wire
 from fedlearn.messages.server_state import ServerState
 from fedlearn.runs import atomic_file, client_states
@@ -24,6 +25,9 @@ from fedlearn.runs.client_states import ClientStates
 _MAGIC = b"fedlearn state 2\n"
 # In which what clients keep was in the file itself.
 _MAGIC_1 = b"fedlearn state 1\n"
+_START = len(_MAGIC) + 32  # of the message, after its checksum
+# Asynchronous rounds keep the updates that are on their way.
+_MOST_HEADER = 2**26
 
 
 def save(
@@ -37,15 +41,19 @@ def save(
     """
     index = state.client_states.index(client_states.folder_of(path))
     values = {**state._asdict(), "client_states": {}}
-    message = wire.pack(
-        {
-            "state": backend.to_numpy(tuple(values.values())),
-            "clients": _json(index),
-            "facts": _json(facts),
-            "schedule": backend.to_numpy(schedule),
-        }
+    message = {
+        "state": tuple(values.values()),
+        "clients": _json(index),
+        "facts": _json(facts),
+        "schedule": schedule,
+    }
+    checksum = hashlib.sha256()
+    for chunk in wire.chunks(message):
+        checksum.update(chunk)
+    atomic_file.write(
+        path,
+        itertools.chain([_MAGIC, checksum.digest()], wire.chunks(message)),
     )
-    atomic_file.write(path, _MAGIC + hashlib.sha256(message).digest() + message)
     client_states.sweep(path, index)
 
 
@@ -114,28 +122,42 @@ def read(path: Any) -> Written:
     """
     path = os.fspath(path)
     with open(path, "rb") as file:
-        data = file.read()
-    start = len(_MAGIC) + 32
-    if not data.startswith((_MAGIC, _MAGIC_1)):
-        raise ValueError(
-            f"{path} isn't a state that fedlearn wrote: it begins with "
-            f"{data[:16]!r}. States are written by `process.save_state` and "
-            "into `checkpoint_dir`; a Keras model is read with "
-            "`keras.models.load_model`."
+        magic, checksum = file.read(len(_MAGIC)), file.read(32)
+        if magic not in (_MAGIC, _MAGIC_1):
+            raise ValueError(_other_format(path, magic))
+        if hashlib.file_digest(file, "sha256").digest() != checksum:
+            raise ValueError(
+                f"{path} is damaged or cut short: its {file.tell()} bytes "
+                "don't match the checksum in it. Copy it again, or go back to "
+                "an older one."
+            )
+        file.seek(_START)
+        try:
+            parts = _parts(
+                path,
+                wire.read(file, most_header=_MOST_HEADER),
+                magic == _MAGIC_1,
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds no state that this version can read: {error}."
+            ) from error
+    return Written(path, *parts)
+
+
+def _other_format(path: str, magic: bytes) -> str:
+    if newer := re.fullmatch(rb"fedlearn state (\d)\n", magic):
+        return (
+            f"{path} is a state of format {newer[1].decode()}, and this "
+            "version of fedlearn reads formats 1 and 2. Update fedlearn, "
+            "or go on with the version that wrote it."
         )
-    if hashlib.sha256(data[start:]).digest() != data[len(_MAGIC) : start]:
-        raise ValueError(
-            f"{path} is damaged or cut short: its {len(data)} bytes don't "
-            "match the checksum in it. Copy it again, or go back to an older "
-            "one."
-        )
-    try:
-        old = data.startswith(_MAGIC_1)
-        return Written(path, *_parts(path, wire.unpack(data[start:]), old))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path} holds no state that this version can read: {error}."
-        ) from error
+    return (
+        f"{path} isn't a state that fedlearn wrote: it begins with {magic!r}. "
+        "States are written by `process.save_state` and into "
+        "`checkpoint_dir`; a Keras model is read with "
+        "`keras.models.load_model`."
+    )
 
 
 def _parts(path: str, message: Any, old: bool) -> tuple:

@@ -1,5 +1,7 @@
 import os
 import pathlib
+import re
+import tracemalloc
 
 import keras
 import numpy as np
@@ -145,6 +147,34 @@ def test_folders_are_flushed(tmp_path, monkeypatch):
     atomic_file.write(tmp_path / "new" / "a", b"1")
     assert flushed[0] == str(tmp_path)  # which holds the new folder
     assert flushed[-1] == str(tmp_path / "new")  # and that the new name
+    (tmp_path / "half").touch()
+    atomic_file.replace(tmp_path / "half", tmp_path / "whole")
+    assert flushed[-2:] == [str(tmp_path / "half"), str(tmp_path)]
+
+
+def test_what_replaces_a_file_is_flushed():
+    """Nothing in the package renames a file but what flushes its folder."""
+    package = pathlib.Path(fl.__file__).parent
+    renaming = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"os\.(replace|rename)\b|\.rename\(", path.read_text())
+    ]
+    assert renaming == ["runs/atomic_file.py"]
+
+
+def test_a_state_is_written_an_array_at_a_time(process, tmp_path):
+    """And read with one copy of it, before a process takes it."""
+    arrays = [np.ones(2**19, "float32") for _ in range(8)]
+    state = process.initialize()._replace(trainable=arrays)
+    tracemalloc.start()
+    state_file.save(tmp_path / "s", state)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.reset_peak()
+    written = state_file.read(tmp_path / "s")
+    assert tracemalloc.get_traced_memory()[1] < 1.3 * 2**24
+    tracemalloc.stop()
+    zoo.assert_equal(written.values[0], arrays)
 
 
 def test_no_other_file_is_left(written):
@@ -175,6 +205,13 @@ def test_more_bytes_than_were_written(process, written, tmp_path):
     path = tmp_path / "longer"
     path.write_bytes(written.read_bytes() + b"\0")
     with pytest.raises(ValueError, match="damaged"):
+        process.load_state(path)
+
+
+def test_a_state_of_a_version_to_come(process, written, tmp_path):
+    path = tmp_path / "newer"
+    path.write_bytes(written.read_bytes().replace(b"state 2", b"state 3", 1))
+    with pytest.raises(ValueError, match=r"of format 3.*Update fedlearn"):
         process.load_state(path)
 
 

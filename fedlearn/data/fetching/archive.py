@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedlearn.data.class_names import listed
 from fedlearn.data.formats.format_error import FormatError
+from fedlearn.runs import atomic_file
 
 # What damage raises.
 _ERRORS = (EOFError, lzma.LZMAError, tarfile.TarError, zlib.error)
@@ -28,7 +29,7 @@ def unpack_lzma(
     try:
         with lzma.open(source) as packed, open(partial, "wb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
-        os.replace(partial, target)
+        atomic_file.replace(partial, target)
     except _ERRORS as error:
         raise FormatError(
             f"{source} is cut short, damaged, or no LZMA file ({error}). "
@@ -78,5 +79,5 @@ def unpack_tar(
                 f"{listed(seen)}. It may be cut short; fetch it again."
             )
         for name, path in paths.items():
-            os.replace(Path(scratch, name), path)
+            atomic_file.replace(Path(scratch, name), path)
     return paths

@@ -17,6 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fedlearn.runs import atomic_file
+
 _CHUNK_BYTES = 1 << 20
 _SECONDS_BETWEEN_UPDATES = 0.5
 
@@ -96,10 +98,6 @@ def _write(
             print(shown, end=end, file=sys.stderr, flush=True)
     if done < total:
         raise ConnectionError(f"it ended after {done:,} of {total:,} bytes")
-    # Renaming before the bytes are on the disk could, after a power cut,
-    # leave an empty file that looks finished.
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _receive(url: str, partial: Path, timeout: float, attempts: int) -> None:
@@ -186,7 +184,7 @@ def download(
         if wrong:
             partial.unlink()
             raise OSError(f"what arrived {wrong}, so it is another version")
-        os.replace(partial, target)
+        atomic_file.replace(partial, target)
     except OSError as error:
         raise DownloadError(
             f"{target.name} could not be fetched from {url}: {error}. Expected "

@@ -49,6 +49,7 @@ from fedlearn.data.columns import (
 )
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.data.sources import ClientColumns, Source
+from fedlearn.runs import atomic_file
 
 FORMAT = "fedlearn clients"
 VERSION = 2
@@ -163,9 +164,7 @@ def write_compact_file(
             file.attrs["version"] = VERSION
             # Last: a file without it is not complete.
             file.attrs["format"] = np.bytes_(FORMAT)
-        with open(partial, "rb") as written_file:
-            os.fsync(written_file.fileno())
-        os.replace(partial, path)
+        atomic_file.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
