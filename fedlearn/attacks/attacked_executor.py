@@ -9,7 +9,7 @@ from fedlearn import backend, executors, serialization
 from fedlearn.attacks.attack import Attack, HonestUpdates
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram, Result
-from fedlearn.executors.executor import Executor, Run
+from fedlearn.executors.executor import Executor, RunCohort, Seeds
 from fedlearn.keras_model.functional_model import Arrays
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.update import Update
@@ -68,16 +68,14 @@ class AttackedExecutor(Executor):
         self.malicious = tuple(sorted({str(i) for i in malicious}))
         self.executor = executors.get(executor)
 
-    def bind(self, program: ClientProgram) -> Run:
+    def bind(self, program: ClientProgram) -> RunCohort:
         kind = _Observed if self.attack.colludes else ClientProgram
         run_honest = self.executor.bind(
             kind(program.trainer, program.aggregator)
         )
         run_malicious = self.executor.bind(Malicious(program, self.attack))
 
-        def run(
-            broadcast: Received, cohort: Cohort, seeds: list[int]
-        ) -> Update:
+        def run(broadcast: Received, cohort: Cohort, seeds: Seeds) -> Update:
             bad = [k for k, i in enumerate(cohort.ids) if i in self.malicious]
             good = [k for k in range(len(cohort)) if k not in set(bad)]
             totals: list[Any] = []

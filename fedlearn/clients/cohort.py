@@ -44,6 +44,7 @@ class Cohort:
     ):
         self._model = model
         self._state_of = state_of or (lambda client_id: ())
+        self._whole: Cohort | None = None
         self.class_names = getattr(clients, "class_names", None)
         if isinstance(clients, Mapping):
             # As `fit` has them: 1.0 is "1", and 1 beside "1" is an error.
@@ -77,8 +78,9 @@ class Cohort:
         return len(self.ids)
 
     def part(self, positions: Sequence[int]) -> "Cohort":
-        """Some of the clients."""
+        """Some of the clients, each as it is among all of them."""
         part = copy.copy(self)
+        part._whole = self._whole or self
         part.ids = [self.ids[i] for i in positions]
         part._read = [self._read[i] for i in positions]
         return part
@@ -99,10 +101,11 @@ class Cohort:
         # Nothing is known of the shapes that were meant by an empty list:
         # those of another client of this cohort, and not of one before, or a
         # round would depend on the rounds before it.
-        for other in range(len(self)):
-            if self.num_examples(other):
-                like, _ = self._load(other)
-                self._model.prepare(like, self.ids[other])
+        everyone = self._whole or self
+        for other in range(len(everyone)):
+            if everyone.num_examples(other):
+                like, _ = everyone._load(other)
+                self._model.prepare(like, everyone.ids[other])
                 data = keras.tree.map_structure(lambda a: a[:0], like)
                 break
         else:

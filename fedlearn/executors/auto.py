@@ -7,9 +7,11 @@ from fedlearn import backend
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors import model_work
-from fedlearn.executors.executor import Executor, Run
+from fedlearn.executors.executor import Executor, Run, Seeds, Shard
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.vectorized import Vectorized, num_vector_steps
+from fedlearn.messages.broadcast import Received
+from fedlearn.messages.update import Update
 
 
 class Auto(Executor):
@@ -46,34 +48,9 @@ class Auto(Executor):
     MIN_LANES = 4.0
 
     def bind(self, program: ClientProgram) -> Run:
-        sequential = Sequential().bind(program)
         if not self._is_light(program):
-            return sequential
-        vectorized = Vectorized().bind(program)
-        lengths = functools.cache(
-            lambda size: [len(batch) for batch in program.batches(size, 0)]
-        )
-        # What tracing sees of a cohort, where it failed: another cohort's
-        # failure must not change how this one is summed.
-        failed: set[Any] = set()
-
-        def run(broadcast, cohort, seeds):
-            sizes = [cohort.num_examples(i) for i in range(len(cohort))]
-            steps = sum(len(lengths(size)) for size in sizes)
-            together = max(num_vector_steps(sizes, lengths), 1)
-            if steps < self.MIN_LANES * together or (
-                failed and _kind(cohort) in failed
-            ):
-                return sequential(broadcast, cohort, seeds)
-            try:
-                return vectorized(broadcast, cohort, seeds)
-            except Exception:  # what a layer raises can be anything
-                # If the fault is the user's, this raises it again.
-                total = sequential(broadcast, cohort, seeds)
-                failed.add(_kind(cohort))
-                return total
-
-        return run
+            return Sequential().bind(program)
+        return _Runner(program, self.MIN_LANES)
 
     def plan(self, program: ClientProgram) -> str:
         if not self._is_light(program):
@@ -95,8 +72,50 @@ class Auto(Executor):
         return work <= self.MAX_STEP_WORK[backend.name]
 
 
+class _Runner(Run):
+    def __init__(self, program: ClientProgram, min_lanes: float):
+        super().__init__(program)
+        self._min_lanes = min_lanes
+        self._runs = {
+            "sequential": Sequential().bind(program),
+            "vectorized": Vectorized().bind(program),
+        }
+        self._lengths = functools.cache(
+            lambda size: [len(batch) for batch in program.batches(size, 0)]
+        )
+        # What tracing sees of a shard, where it failed: another shard's
+        # failure must not change how this one is summed.
+        self._failed: set[Any] = set()
+
+    def shards(self, cohort: Cohort) -> list[Shard]:
+        sizes = [cohort.num_examples(i) for i in range(len(cohort))]
+        steps = sum(len(self._lengths(size)) for size in sizes)
+        together = max(num_vector_steps(sizes, self._lengths), 1)
+        pays = steps >= self._min_lanes * together
+        plan = "vectorized" if pays else "sequential"
+        return [
+            shard._replace(plan=plan)
+            for shard in self._runs[plan].shards(cohort)
+        ]
+
+    def run_shard(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds, plan: str = ""
+    ) -> Update:
+        if self._failed and _kind(cohort) in self._failed:
+            plan = "sequential"
+        try:
+            return self._runs[plan].run_shard(broadcast, cohort, seeds)
+        except Exception:  # what a layer raises can be anything
+            if plan == "sequential":
+                raise
+        # If the fault is the user's, this raises it again.
+        total = self._runs["sequential"].run_shard(broadcast, cohort, seeds)
+        self._failed.add(_kind(cohort))
+        return total
+
+
 def _kind(cohort: Cohort) -> tuple:
-    """Shapes and dtypes of a cohort's examples."""
+    """Shapes and dtypes of a shard's examples."""
     return tuple(
         (a.shape[1:], a.dtype.name)
         for a in keras.tree.flatten(cohort.read(0).data)

@@ -1,6 +1,6 @@
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -8,12 +8,77 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import Accepted, ClientProgram
+from fedlearn.executors.total import Total
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.update import StackedUpdate, Update, added
 from fedlearn.serialization import Configurable
 
-Run = Callable[[Received, Cohort, list[int]], Update]
-"""`(broadcast, cohort, seeds) -> total`."""
+Seeds = Sequence[int]
+"""Of clients, each its own: 64 bits."""
+
+RunCohort = Callable[[Received, Cohort, Seeds], Update]
+"""`(broadcast, cohort, seeds) -> total`: the sum of all clients' updates.
+
+Clients are read when they are needed and not kept.
+"""
+
+
+class Shard(NamedTuple):
+    """Clients of a cohort that are run together, for one partial sum.
+
+    Attributes:
+        positions: Which clients, by their places in the cohort.
+        plan: In which of its ways the executor runs them, if it has several.
+    """
+
+    positions: Sequence[int]
+    plan: str = ""
+
+
+class Run:
+    """A `RunCohort` that divides its work.
+
+    A cohort is divided into shards, by what cohort and model are alone, and a
+    shard's sum depends on nothing but its clients. `Total` adds them up in an
+    order of its own, so it doesn't matter who runs which shard, and when.
+    """
+
+    def __init__(self, program: ClientProgram):
+        self.program = program
+        # One compiled addition, not one dispatch for each array.
+        self._add = backend.jit(added)
+
+    def shards(self, cohort: Cohort) -> list[Shard]:
+        """Divides a cohort; each client is in one shard."""
+        raise NotImplementedError
+
+    def run_shard(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds, plan: str = ""
+    ) -> Update:
+        """The sum of one shard, of which `cohort` is the part.
+
+        Args:
+            broadcast: What clients were sent.
+            cohort: `cohort.part(shard.positions)`.
+            seeds: Theirs.
+            plan: `shard.plan`.
+        """
+        raise NotImplementedError
+
+    def total(self, num_shards: int) -> Total:
+        """What adds up the shards."""
+        return Total(num_shards, self._add)
+
+    def __call__(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds
+    ) -> Update:
+        shards = self.shards(cohort)
+        total = self.total(len(shards))
+        for number, shard in enumerate(shards):
+            part = cohort.part(shard.positions)
+            own = [seeds[i] for i in shard.positions]
+            total.add(self.run_shard(broadcast, part, own, shard.plan), number)
+        return total.result()
 
 
 class Executor(Configurable):
@@ -23,14 +88,12 @@ class Executor(Configurable):
     the same total, up to the rounding of sums.
     """
 
-    def bind(self, program: ClientProgram) -> Run:
+    def bind(self, program: ClientProgram) -> RunCohort:
         """Compiles what it needs of what a client does.
 
         Returns:
-            `run(broadcast, cohort, seeds) -> total`: the sum of the updates
-            of all clients of a `fedlearn.clients.cohort.Cohort`, of which
-            `seeds` gives each its own. Clients are read when they are needed
-            and not kept.
+            `run(broadcast, cohort, seeds) -> total`; a `Run`, if it can be
+            divided among workers.
         """
         raise NotImplementedError
 
@@ -76,43 +139,31 @@ def counted(program: ClientProgram, accepted: Accepted) -> tuple:
     return summand, metrics, count, num_examples, 1 - count
 
 
-class Total:
-    """Adds up what clients come to, in the order in which it comes."""
+def partial_sum(
+    program: ClientProgram,
+    sums: tuple,
+    client_ids: Sequence[str],
+    asides: Sequence[tuple],
+) -> Update:
+    """The update of some clients.
 
-    def __init__(self, program: ClientProgram):
-        self._program = program
-        # One compiled addition, not one dispatch for each array.
-        self._add = backend.jit(added)
-
-    def __call__(
-        self, parts: Iterable[tuple[tuple, Sequence[str], Sequence[tuple]]]
-    ) -> Update:
-        """The total of parts, each of one client or some.
-
-        A part is the sum of `counted`, the clients' ids, and for each what
-        `ended` left for the host; nothing for all if there is nothing.
-        """
-        program, stacks = self._program, []
-        total: Any = None
-        num_bytes, states = 0, {}
-        for sums, client_ids, asides in parts:
-            if program.stacked:
-                stacks.append(sums[0])
-                sums = ((), *sums[1:])
-            total = sums if total is None else self._add(total, sums)
-            if not asides:
-                num_bytes += len(client_ids) * program.bytes_up()
-            for client_id, aside in zip(client_ids, asides, strict=False):
-                kept, message = backend.to_numpy(aside)
-                if keras.tree.flatten(kept):
-                    states[client_id] = kept
-                num_bytes += program.bytes_up(message or None)
-        if not stacks:
-            return Update.of(total, num_bytes, states)
-        summand = keras.tree.map_structure(
-            lambda *arrays: ops.concatenate(arrays, axis=0), *stacks
-        )
-        return StackedUpdate.of((summand, *total[1:]), num_bytes, states)
+    Args:
+        program: What they ran.
+        sums: The sums of `counted`.
+        client_ids: Theirs.
+        asides: What `ended` left for the host, of each client; nothing for
+            all if there is nothing.
+    """
+    num_bytes, states = 0, {}
+    if not asides:
+        num_bytes = len(client_ids) * program.bytes_up()
+    for client_id, aside in zip(client_ids, asides, strict=False):
+        kept, message = backend.to_numpy(aside)
+        if keras.tree.flatten(kept):
+            states[client_id] = kept
+        num_bytes += program.bytes_up(message or None)
+    kind = StackedUpdate if program.stacked else Update
+    return kind.of(sums, num_bytes, states)
 
 
 @contextlib.contextmanager

@@ -6,18 +6,21 @@ import numpy as np
 from keras import ops
 
 from fedlearn import backend
-from fedlearn.clients.cohort import Client
+from fedlearn.clients.cohort import Client, Cohort
 from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.executors.executor import (
     Executor,
     Run,
-    Total,
+    Seeds,
+    Shard,
     counted,
     ended,
     naming,
+    partial_sum,
 )
 from fedlearn.keras_model.example_wise import is_example_wise, labels_match
 from fedlearn.messages.broadcast import Received
+from fedlearn.messages.update import Update
 
 
 class Sequential(Executor):
@@ -35,19 +38,43 @@ class Sequential(Executor):
     """
 
     def bind(self, program: ClientProgram) -> Run:
+        return _Runner(program)
+
+
+# A shard is one client until there are so many of them.
+_MOST_SHARDS = 64
+
+
+class _Runner(Run):
+    def __init__(self, program: ClientProgram):
+        super().__init__(program)
+
         def end(*args):
             accepted, aside = ended(program, *args)
             return counted(program, accepted), aside
 
-        run_client, add = client_rounds(program, end), Total(program)
+        self._run_client = client_rounds(program, end)
 
-        def parts(broadcast, cohort, seeds):
-            for client, seed in zip(cohort, seeds, strict=True):
-                with naming([client.id]):
-                    sums, aside = run_client(broadcast, client, seed)
-                yield sums, [client.id], [aside]
+    def shards(self, cohort: Cohort) -> list[Shard]:
+        length = -(-len(cohort) // _MOST_SHARDS)
+        positions = range(len(cohort))
+        return [
+            Shard(positions[i : i + length])
+            for i in range(0, len(cohort), length)
+        ]
 
-        return lambda *args: add(parts(*args))
+    def run_shard(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds, plan: str = ""
+    ) -> Update:
+        total = self.total(len(cohort))
+        for number, (client, seed) in enumerate(
+            zip(cohort, seeds, strict=True)
+        ):
+            with naming([client.id]):
+                sums, aside = self._run_client(broadcast, client, seed)
+            update = partial_sum(self.program, sums, [client.id], [aside])
+            total.add(update, number)
+        return total.result()
 
 
 def client_rounds(

@@ -10,8 +10,17 @@ from keras import ops
 from fedlearn import backend, checks
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram, seed_words, where_rows
-from fedlearn.executors.executor import Executor, Run, Total, ended, naming
+from fedlearn.executors.executor import (
+    Executor,
+    Run,
+    Seeds,
+    Shard,
+    ended,
+    naming,
+    partial_sum,
+)
 from fedlearn.messages.broadcast import Received
+from fedlearn.messages.update import Update
 
 
 class Vectorized(Executor):
@@ -65,42 +74,40 @@ class _Phase(NamedTuple):
     active: np.ndarray | tuple[()] = ()
 
 
-class _Runner:
+class _Runner(Run):
     def __init__(self, program: ClientProgram, max_lanes: int | None):
-        self._program = program
-        self._max_lanes = max_lanes
+        super().__init__(program)
+        model = program.model.model
+        self._max_lanes = max_lanes or lane_limit(
+            model.trainable_variables, model.non_trainable_variables
+        )
         self._start = backend.jit(self._start_fn, free=(1, 2))
         self._passes = [_compiled_phase(step) for step in program.steps]
         self._finish = backend.jit(self._finish_fn, free=(1, 2, 3, 4, 5))
-        self._add = Total(program)
 
-    def __call__(
-        self, broadcast: Received, cohort: Cohort, seeds: list[int]
-    ) -> Any:
-        return self._add(self._parts(broadcast, cohort, seeds))
-
-    def _parts(self, broadcast, cohort, seeds):
-        limit = self._max_lanes or lane_limit(
-            broadcast.trainable, broadcast.non_trainable
-        )
+    def shards(self, cohort: Cohort) -> list[Shard]:
         sizes = [cohort.num_examples(i) for i in range(len(cohort))]
-        for members in _groups(sizes):
-            for start in range(0, len(members), limit):
-                block = members[start : start + limit]
-                clients = [cohort.read(i) for i in block]
-                ids = [client.id for client in clients]
-                with naming(ids):
-                    sums, asides = self._run_block(
-                        broadcast, clients, [seeds[i] for i in block]
-                    )
-                # Lanes that were added stand at the end.
-                if self._program.stacked:
-                    sums = (_rows(sums[0], slice(len(ids))), *sums[1:])
-                each: Any = ()
-                if keras.tree.flatten(asides):
-                    asides = backend.to_numpy(asides)
-                    each = [_rows(asides, k) for k in range(len(ids))]
-                yield sums, ids, each
+        return [
+            Shard(members[start : start + self._max_lanes])
+            for members in _groups(sizes)
+            for start in range(0, len(members), self._max_lanes)
+        ]
+
+    def run_shard(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds, plan: str = ""
+    ) -> Update:
+        clients = list(cohort)
+        ids = [client.id for client in clients]
+        with naming(ids):
+            sums, asides = self._run_block(broadcast, clients, seeds)
+        # Lanes that were added stand at the end.
+        if self.program.stacked:
+            sums = (_rows(sums[0], slice(len(ids))), *sums[1:])
+        each: Any = ()
+        if keras.tree.flatten(asides):
+            asides = backend.to_numpy(asides)
+            each = [_rows(asides, k) for k in range(len(ids))]
+        return partial_sum(self.program, sums, ids, each)
 
     def _run_block(self, broadcast, clients, seeds):
         sizes = [c.num_examples for c in clients]
@@ -108,7 +115,7 @@ class _Runner:
         passes = [
             [
                 [positions + offset for positions in batches]
-                for batches in self._program.passes(size, seed)
+                for batches in self.program.passes(size, seed)
             ]
             for seed, size, offset in zip(seeds, sizes, offsets, strict=False)
         ]
@@ -153,7 +160,7 @@ class _Runner:
 
     def _start_fn(self, broadcast, words, states):
         def one(seed, state):
-            carry = self._program.start(broadcast, seed, state)
+            carry = self.program.start(broadcast, seed, state)
             # Every leaf of a lane must come from that lane, also what is the
             # same in all of them.
             zero = ops.cast(seed[0] * 0, "float32")
@@ -165,7 +172,7 @@ class _Runner:
 
     def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
         accepted, asides = backend.vmap(
-            lambda *lane: ended(self._program, broadcast, *lane)
+            lambda *lane: ended(self.program, broadcast, *lane)
         )(carry, num_examples, words, states)
         counts = ops.logical_and(real, accepted.finite)
 
@@ -179,7 +186,7 @@ class _Runner:
         rejected = ops.logical_and(real, ops.logical_not(counts))
         sums = (
             keras.tree.map_structure(
-                keep if self._program.stacked else add, accepted.summand
+                keep if self.program.stacked else add, accepted.summand
             ),
             keras.tree.map_structure(add, accepted.metrics),
             ops.sum(num_clients),

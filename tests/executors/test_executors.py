@@ -5,7 +5,7 @@ from keras import ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import Total, counted, ended
+from fedlearn.executors.executor import counted, ended, partial_sum
 from tests import zoo
 
 # Batches of 8, two epochs, at most three steps: single examples, last batches
@@ -109,13 +109,12 @@ class Eager(fl.executors.Executor):
             accepted, aside = ended(
                 program, broadcast, carry, count, words, client.state
             )
-            return counted(program, accepted), [client.id], [aside]
+            sums = counted(program, accepted)
+            return partial_sum(program, sums, [client.id], [aside])
 
         def run(broadcast, cohort, seeds):
             order = range(len(cohort))[::-1]
-            return Total(program)(
-                one(broadcast, cohort.read(i), seeds[i]) for i in order
-            )
+            return sum(one(broadcast, cohort.read(i), seeds[i]) for i in order)
 
         return run
 
@@ -145,6 +144,43 @@ def test_lanes_in_blocks_equal_lanes_at_once():
     )
     state, _ = process.next(process.initialize(), cohort)
     zoo.assert_close(zoo.numpy(state.trainable), zoo.numpy(expected.trainable))
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_round_is_the_sum_of_its_shards_run_anywhere(executor):
+    """Shards of another instance, last first, from parts of the cohort."""
+    sizes = (3, 70, 0, 9, *[5] * 70)
+    process, elsewhere = (
+        fl.FederatedAveraging(
+            zoo.regression(), fl.LocalTraining(batch_size=4), executor=executor
+        )
+        for _ in range(2)
+    )
+    state = process.initialize()
+    broadcast = process.broadcast(state)
+    clients = zoo.clients(sizes, make=zoo.line)
+    clients = [clients[i] if len(clients[i][0]) else ([], []) for i in clients]
+    expected = process.cohort_update(state, broadcast, clients)
+
+    cohort = elsewhere.cohort(clients)
+    seeds = [process.client_seed(state, i) for i in cohort.ids]
+    run = elsewhere.executor.bind(elsewhere.program)
+    shards = run.shards(cohort)
+    positions = [i for shard in shards for i in shard.positions]
+    assert sorted(positions) == list(range(len(sizes)))
+    assert 1 < len(shards) <= 64
+    total = run.total(len(shards))
+    for number, shard in list(enumerate(shards))[::-1]:
+        total.add(
+            run.run_shard(
+                elsewhere.receive(broadcast),
+                cohort.part(shard.positions),
+                [seeds[i] for i in shard.positions],
+                shard.plan,
+            ),
+            number,
+        )
+    zoo.assert_equal(total.result(), expected)
 
 
 def test_too_few_lanes():
