@@ -12,6 +12,7 @@ from fedlearn.data.client_data import (
     read_client_data,
 )
 from fedlearn.data.client_id import as_client_ids
+from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.keras_model.functional_model import FunctionalModel
 
 
@@ -45,6 +46,7 @@ class Cohort:
         self._model = model
         self._state_of = state_of or (lambda client_id: ())
         self._whole: Cohort | None = None
+        self._clients = clients
         self.class_names = getattr(clients, "class_names", None)
         if isinstance(clients, Mapping):
             # As `fit` has them: 1.0 is "1", and 1 beside "1" is an error.
@@ -84,6 +86,13 @@ class Cohort:
         part.ids = [self.ids[i] for i in positions]
         part._read = [self._read[i] for i in positions]
         return part
+
+    @property
+    def knows_sizes(self) -> bool:
+        """Whether `num_examples` reads no client that isn't in memory."""
+        if isinstance(self._clients, FederatedDataset):
+            return self._clients.knows_sizes
+        return not isinstance(self._clients, Mapping)
 
     def num_examples(self, position: int) -> int:
         """A client's number of examples, without reading it if possible."""

@@ -457,6 +457,16 @@ class FederatedDataset(Mapping[str, Any]):
         return self._source.num_examples(client_id)
 
     @property
+    def knows_sizes(self) -> bool:
+        """Whether `num_examples` reads no client's arrays."""
+        return getattr(self._source, "knows_sizes", True)
+
+    @property
+    def whole(self) -> "FederatedDataset":
+        """All clients of the source, of which these may be some."""
+        return self._of(self._source, self._source.client_ids)
+
+    @property
     def element_spec(self) -> Any:
         """An `ArraySpec` (shape without the axis of examples, and dtype) for
         each array, in the structure of the first client that has examples.

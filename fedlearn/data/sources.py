@@ -101,6 +101,10 @@ class Mapped:
         self._counts: dict[str, int] = {}
         self.client_ids = source.client_ids
 
+    @property
+    def knows_sizes(self) -> bool:
+        return self._same_length and getattr(self._source, "knows_sizes", True)
+
     def num_examples(self, client_id: str) -> int:
         if self._same_length:
             return self._source.num_examples(client_id)
@@ -140,6 +144,10 @@ class ExampleSplit:
         self._seed = seed
         self._first = first
         self.client_ids = source.client_ids
+
+    @property
+    def knows_sizes(self) -> bool:
+        return getattr(self._source, "knows_sizes", True)
 
     def _num_first(self, total: int) -> int:
         num_first = int(self._fraction * total + 0.5)

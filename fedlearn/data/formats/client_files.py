@@ -52,6 +52,8 @@ def read_npz(path: Path) -> tuple[np.ndarray, ...] | dict[str, np.ndarray]:
 class _ClientFiles(OneByOne):
     """The clients of one folder, by the name of their file or folder."""
 
+    knows_sizes = False
+
     def __init__(
         self, folder: Path, names: dict[str, str], read: Reader
     ) -> None:
