@@ -579,7 +579,11 @@ class LearningProcess(Configurable):
         results = backend.to_numpy(results)
         metrics = {name: float(value) for name, value in results.items()}
         metrics["bytes_up"] = float(total.bytes_up)
-        metrics["bytes_down"] = float(took_part * self.bytes_down(broadcast))
+        down = self.bytes_down(broadcast)
+        metrics["bytes_down"] = float(took_part * down)
+        for level, tier in enumerate(total.tiers, 1):
+            metrics[f"tier_{level}_bytes_up"] = float(tier.bytes_up)
+            metrics[f"tier_{level}_bytes_down"] = float(tier.num_tiers * down)
         if self.privacy.private_metrics:
             covered = self.aggregator.covered_metrics
             metrics = {n: v for n, v in metrics.items() if n in covered}

@@ -4,6 +4,7 @@ from fedlearn import serialization
 from fedlearn.executors.auto import Auto
 from fedlearn.executors.executor import Executor
 from fedlearn.executors.sequential import Sequential
+from fedlearn.executors.tiers import Tiers
 from fedlearn.executors.vectorized import Vectorized
 from fedlearn.names import EXECUTORS
 
@@ -15,5 +16,5 @@ get = serialization.getter(
     "Sequential()",
 )
 
-__all__ = ["Auto", "Executor", "Sequential", "Vectorized", "get"]
+__all__ = ["Auto", "Executor", "Sequential", "Tiers", "Vectorized", "get"]
 __dir__ = __all__.copy  # `dir` shows what is public

@@ -1,5 +1,5 @@
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -69,15 +69,26 @@ class Run:
         """What adds up the shards."""
         return Total(num_shards, self._add)
 
-    def __call__(
-        self, broadcast: Received, cohort: Cohort, seeds: Seeds
-    ) -> Update:
-        shards = self.shards(cohort)
-        total = self.total(len(shards))
-        for number, shard in enumerate(shards):
+    def run_shards(
+        self,
+        broadcast: Received,
+        cohort: Cohort,
+        seeds: Seeds,
+        shards: Mapping[int, Shard],
+        total: Total,
+    ) -> None:
+        """Adds some of a cohort's shards, by their numbers, to `total`."""
+        for number, shard in shards.items():
             part = cohort.part(shard.positions)
             own = [seeds[i] for i in shard.positions]
             total.add(self.run_shard(broadcast, part, own, shard.plan), number)
+
+    def __call__(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds
+    ) -> Update:
+        shards = dict(enumerate(self.shards(cohort)))
+        total = self.total(len(shards))
+        self.run_shards(broadcast, cohort, seeds, shards, total)
         return total.result()
 
 

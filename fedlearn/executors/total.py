@@ -42,7 +42,7 @@ class Total:
     def __init__(
         self, num_shards: int, add: Callable[[tuple, tuple], tuple] = added
     ):
-        self._num_shards = num_shards
+        self.num_shards = num_shards
         self._add = add
         # By first shard and number of places, a power of two.
         self._nodes: dict[tuple[int, int], _Node] = {}
@@ -55,19 +55,19 @@ class Total:
         """
         last = first if last is None else last
         places = 1 << (last - first).bit_length()
-        end = min(first + places, self._num_shards)
+        end = min(first + places, self.num_shards)
         if first % places or not 0 <= first <= last == end - 1:
             raise ValueError(
-                f"Shards {first} to {last} of {self._num_shards} are no node "
+                f"Shards {first} to {last} of {self.num_shards} are no node "
                 "of the tree in which partial sums are added. Expected a power "
                 "of two of them, from a multiple of it (fewer at the end)."
             )
         if any(f <= last and first < f + p for f, p in self._nodes):
             raise ValueError(f"Shards {first} to {last} were added before.")
         node = _Node(partial)
-        while places < self._num_shards:
+        while places < self.num_shards:
             sibling = first ^ places
-            if sibling < self._num_shards:
+            if sibling < self.num_shards:
                 other = self._nodes.pop((sibling, places), None)
                 if other is None:
                     break
@@ -79,7 +79,7 @@ class Total:
     def nodes(self) -> Iterator[tuple[Update, int, int]]:
         """What came so far, added up: `(partial, first shard, last shard)`."""
         for (first, places), node in sorted(self._nodes.items()):
-            last = min(first + places, self._num_shards) - 1
+            last = min(first + places, self.num_shards) - 1
             yield node.update(), first, last
 
     def result(self) -> Update:
@@ -89,7 +89,7 @@ class Total:
             ValueError: If one is missing.
         """
         whole = list(self.nodes())
-        if [node[1:] for node in whole] != [(0, self._num_shards - 1)]:
+        if [node[1:] for node in whole] != [(0, self.num_shards - 1)]:
             raise ValueError("Some shards' partial sums are missing.")
         return whole[0][0]
 
@@ -111,9 +111,7 @@ class _Node:
         node = cls.__new__(cls)
         node._stacks = left._stacks + right._stacks
         node._update = type(one).of(
-            add(one.sums, other.sums),
-            one.bytes_up + other.bytes_up,
-            {**one.client_states, **other.client_states},
+            add(one.sums, other.sums), *one.host_added(other)
         )
         return node
 

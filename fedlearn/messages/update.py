@@ -1,4 +1,5 @@
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
@@ -6,6 +7,18 @@ import keras
 from keras import ops
 
 from fedlearn.keras_model.functional_model import Arrays
+
+
+class TierTraffic(NamedTuple):
+    """What tiers of one level got and sent, when a round was added up in tiers.
+
+    Attributes:
+        num_tiers: How many were sent the broadcast.
+        bytes_up: How many bytes of partial sums they sent.
+    """
+
+    num_tiers: int
+    bytes_up: int
 
 
 class Update(NamedTuple):
@@ -24,6 +37,7 @@ class Update(NamedTuple):
         bytes_up: How many bytes they sent, on the host.
         client_states: What each client keeps for its next round, by its id,
             on the host; empty where clients keep nothing.
+        tiers: Of each level of tiers, from the server down; empty without.
     """
 
     summand: Any
@@ -33,13 +47,18 @@ class Update(NamedTuple):
     num_rejected: Any
     bytes_up: int = 0
     client_states: Mapping[str, Any] = MappingProxyType({})
+    tiers: Sequence[TierTraffic] = ()
 
     @classmethod
     def of(
-        cls, sums: tuple, bytes_up: int, client_states: Mapping[str, Any]
+        cls,
+        sums: tuple,
+        bytes_up: int,
+        client_states: Mapping[str, Any],
+        tiers: Sequence[TierTraffic] = (),
     ) -> Self:
         """An update of its sums, and of what is on the host."""
-        return cls._make((*sums, bytes_up, client_states))
+        return cls._make((*sums, bytes_up, client_states, tiers))
 
     @property
     def sums(self) -> tuple:
@@ -60,10 +79,16 @@ class Update(NamedTuple):
         return self._replace(summand=_scaled(self.summand, factor))
 
     def __add__(self, other: Any) -> Any:
-        return type(self).of(
-            self._added(other),
+        return type(self).of(self._added(other), *self.host_added(other))
+
+    def host_added(self, other: "Update") -> tuple:
+        """The fields on the host, added up: what `of` takes after the sums."""
+        none = TierTraffic(0, 0)
+        pairs = itertools.zip_longest(self.tiers, other.tiers, fillvalue=none)
+        return (
             self.bytes_up + other.bytes_up,
             {**self.client_states, **other.client_states},
+            [TierTraffic(*map(sum, zip(*pair, strict=True))) for pair in pairs],
         )
 
     def _added(self, other: "Update") -> tuple:
