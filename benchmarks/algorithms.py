@@ -1,38 +1,44 @@
-"""What federated algorithms take, beside federated averaging.
+"""What federated algorithms take and reach, beside federated averaging.
 
-Each round of an algorithm takes turns with one of FedAvg, with the same
-clients, examples and local steps, in one process, so that a machine whose
-speed drifts slows both::
+Each part is one command, which prints a line of JSON for each result::
 
-    KERAS_BACKEND=tensorflow python benchmarks/algorithms.py --what time
-    KERAS_BACKEND=jax python benchmarks/algorithms.py --workload small
+    python benchmarks/algorithms.py --what time
 
-The workloads are those of `speed.py`. An algorithm that looks at the examples
-first, or takes two gradients of a batch, has more to do by its definition.
+`heart`, `synthetic`, `shards`, `writers`, `personal_shards` and `reddi`
+train each algorithm on data of its paper, with the best hyper-parameters of
+its grid (by a seed of its own), for some seeds: `TASKS` has the data, models
+and grids; `heart` is `heart_disease.py`.
 
-Prints one line of JSON: for each algorithm the median over the rounds of its
-seconds (of the clock, and of all cores) divided by FedAvg's in the same turn.
+`time`: each round of an algorithm takes turns with one of FedAvg, with the
+same clients, examples and local steps, in one process, so that a machine whose
+speed drifts slows both. `--workload` is one of `speed.py`. An algorithm that
+looks at the examples first, or takes two gradients of a batch, has more to do
+by its definition. Prints, for each algorithm, the median over the rounds of
+its seconds (of the clock, and of all cores) divided by FedAvg's in the same
+turn.
 
-Asynchronous rounds against synchronous ones, on MNIST by writer, with clients
-whose speed has a heavy tail (`conditions.LogNormal`)::
-
-    python benchmarks/algorithms.py --what trips
-
-As many clients are under way in both: all of a round, or FedBuff's
-`concurrency`. Prints how many client trips and how much simulated time both
-take to a test accuracy.
+`trips`: asynchronous rounds against synchronous ones, on MNIST by writer, with
+clients whose speed has a heavy tail (`conditions.LogNormal`). As many clients
+are under way in both: all of a round, or FedBuff's `concurrency`. Prints how
+many client trips and how much simulated time both take to a test accuracy.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import heart_disease
 import keras
 import numpy as np
 import real_data
 from speed import Workload
 
 import fedlearn as fl
+from fedlearn.algorithms.fednova import NormalizedUpdates
 
 A = fl.algorithms
 
@@ -47,16 +53,14 @@ def algorithms(workload):
         "FedExP": A.FedExP,
         "SCAFFOLD": lambda *a, **k: A.Scaffold(*a, population=count, **k),
         "FedDyn": lambda *a, **k: A.FedDyn(*a, population=count, **k),
-        "FedPer": lambda *a, **k: A.FedPer(*a, personal=is_bias, **k),
+        "FedPer": lambda *a, **k: A.FedPer(
+            *a, personal=heart_disease.is_bias, **k
+        ),
         "MimeLite": A.MimeLite,
         "Mime": A.Mime,
         "q-FedAvg": A.QFedAvg,
         "AFL": lambda *a, **k: A.AgnosticFedAvg(*a, domains=ids, **k),
     }
-
-
-def is_bias(path):
-    return path.endswith("bias")
 
 
 class Timed:
@@ -96,26 +100,26 @@ def times(name, names, rounds, epochs):
     return found
 
 
-def dense(rate):
+def dense(seed=0, normalized=False):
+    """A small net for MNIST, compiled."""
+    start = keras.initializers.GlorotUniform
+    layers = keras.layers
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(
-                64,
-                "relu",
-                kernel_initializer=keras.initializers.GlorotUniform(1),
-            ),
-            keras.layers.Dense(
-                10,
-                "softmax",
-                kernel_initializer=keras.initializers.GlorotUniform(2),
-            ),
+            layers.Flatten(),
+            layers.Dense(64, "relu", True, start(2 * seed + 1), name="hidden"),
+            *[layers.BatchNormalization(momentum=0.9)] * normalized,
+            layers.Dense(10, "softmax", True, start(2 * seed + 2), name="head"),
         ]
     )
+    return compiled(model)
+
+
+def compiled(model):
     model.compile(
-        optimizer=keras.optimizers.SGD(rate),
-        loss="sparse_categorical_crossentropy",
+        keras.optimizers.SGD(0.1),
+        "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
     return model
@@ -136,14 +140,14 @@ class Reached(keras.callbacks.Callback):
 def trips(data, target, concurrency, buffer_size, rate, seed):
     """What synchronous rounds and FedBuff take to a target."""
     train, test = real_data.mnist_by_writer(data)
-    client = fl.LocalTraining(batch_size=20)
+    client = fl.LocalTraining(keras.optimizers.SGD(rate), batch_size=20)
     durations = fl.conditions.LogNormal(sigma=1.0)
     found = {}
     for name in ("synchronous", "FedBuff"):
         buffered = name == "FedBuff"
         if buffered:
             process = A.FedBuff(
-                dense(rate),
+                dense(),
                 client,
                 buffer_size=buffer_size,
                 concurrency=concurrency,
@@ -154,7 +158,7 @@ def trips(data, target, concurrency, buffer_size, rate, seed):
             }
         else:
             process = A.FedAvg(
-                dense(rate),
+                dense(),
                 client,
                 aggregator=fl.aggregators.Mean(weighting="uniform"),
             )
@@ -194,9 +198,323 @@ def trips(data, target, concurrency, buffer_size, rate, seed):
     return found
 
 
+class Task(NamedTuple):
+    """Something to learn, and what learns it.
+
+    Attributes:
+        data: From the data's folder and a seed to `(train, test)`.
+        model: From a seed to a compiled model.
+        client: Arguments of `LocalTraining`.
+        per_round: How many clients take part.
+        rounds: How many to train, and how many for each of a grid.
+        every: So many rounds the server's model is evaluated.
+        measure: From process, data, test accuracies by rounds and what to
+            fine-tune with to numbers by their names.
+        chosen_by: The name of the one that the best of a grid has most of.
+        entries: Algorithms by their names.
+    """
+
+    data: Callable
+    model: Callable
+    client: dict[str, Any]
+    per_round: int
+    rounds: tuple[int, int]
+    every: int
+    measure: Callable
+    chosen_by: str
+    entries: "dict[str, Entry]"
+
+
+class Entry(NamedTuple):
+    """An algorithm, its grid, and what of its task is otherwise."""
+
+    make: Callable
+    grid: list[dict[str, float]]
+    change: Any = ()
+    fine_tune: fl.LocalTraining | None = None
+
+
+def grid(**axes):
+    """All combinations."""
+    rows = itertools.product(*axes.values())
+    return [dict(zip(axes, row, strict=True)) for row in rows]
+
+
+def trained(task, entry, setting, seed, rounds, folder):
+    """What comes of one run."""
+    task = task._replace(**dict(entry.change))
+    train, test = task.data(folder, seed)
+    arguments = dict(setting)
+    optimizer = keras.optimizers.SGD(arguments.pop("rate"))
+    client = fl.LocalTraining(optimizer, **task.client)
+    process = entry.make(task.model(seed), client, **arguments)
+    history = process.fit(
+        train,
+        rounds,
+        clients_per_round=task.per_round,
+        validation_data=at_one_place(test),
+        validation_freq=task.every,
+        verbose=0,
+        seed=seed,
+    ).history["val_accuracy"]
+    reached = {task.every * (k + 1): a for k, a in enumerate(history)}
+    return task.measure(process, (train, test), reached, entry.fine_tune)
+
+
+def compared(task, names, seeds, folder):
+    """For each algorithm its best hyper-parameters, and results by seeds."""
+    for name in names or task.entries:
+        entry = task.entries[name]
+        run = functools.partial(trained, task, entry, folder=folder)
+        setting, tuning = entry.grid[0], {}
+        if len(entry.grid) > 1:
+            scores = [
+                run(s, seed=100, rounds=task.rounds[1])[task.chosen_by]
+                for s in entry.grid
+            ]
+            tuning = {
+                "grid": len(scores),
+                "scores": np.round(scores, 4).tolist(),
+            }
+            setting = entry.grid[int(np.argmax(scores))]
+        found = [run(setting, seed=s, rounds=task.rounds[0]) for s in seeds]
+        yield {
+            "algorithm": name,
+            **setting,
+            **tuning,
+            "seeds": list(seeds),
+            "found": {key: [f[key] for f in found] for key in found[0]},
+        }
+
+
+def at_one_place(data):
+    # By an id that no client has, who may have a model of its own.
+    return fl.FederatedDataset.from_clients({"all of them": data.pooled()})
+
+
+def late(reached):
+    """The mean over the last sixth of the rounds: one has much noise."""
+    last = [a for t, a in reached.items() if t > max(reached) * 5 / 6]
+    return round(float(np.mean(last)), 4)
+
+
+def over_clients(process, data, reached, fine_tune):
+    """How clients fare, by their own models where they have some."""
+    train, test = data
+    metrics = process.evaluate(
+        test,
+        per_client=True,
+        fine_tune=fine_tune,
+        fine_tune_data=train if fine_tune else None,
+    )
+    accuracy = metrics["statistics"]["accuracy"]
+    pooled = process.evaluate(at_one_place(train))
+    return {
+        "late": late(reached),
+        "train_loss": round(pooled["loss"], 4),
+        "mean": round(accuracy["mean"], 4),
+        "worst_tenth": round(accuracy["lowest_tenth"], 4),
+        "variance": round(1e4 * accuracy["std"] ** 2, 1),
+    }
+
+
+def rounds_to(process, data, reached, fine_tune):
+    """The first rounds that reach some accuracies; None for none."""
+    firsts = {
+        f"to_{target}": next(
+            (t for t, a in reached.items() if a >= target), None
+        )
+        for target in (0.9, 0.95, 0.97, 0.99)
+    }
+    best = round(max(reached.values()), 4)
+    return {**firsts, "late": late(reached), "best": best}
+
+
+# Li et al. 2020 (FedProx), section 5: 9 of 10 clients have time for a part of
+# their 20 epochs only, a random number of them.
+EPOCHS = 20
+
+
+class Stragglers(fl.algorithms.Algorithm):
+    """Federated averaging of what stragglers manage to do, too."""
+
+    def batches(self, given, num_examples, seed):
+        steps = given(num_examples, seed)
+        rng = np.random.default_rng(seed)
+        share = rng.integers(1, EPOCHS) / EPOCHS if rng.random() < 0.9 else 1.0
+        return steps[: max(1, int(share * len(steps)))]
+
+
+class StragglersNova(Stragglers, NormalizedUpdates):
+    """FedNova of the same."""
+
+
+def with_stragglers(model, client, algorithm=Stragglers, proximal=0.0):
+    config = {**client.get_config(), "proximal": proximal}
+    client = fl.LocalTraining.from_config(config)
+    return fl.LearningProcess(model, client, algorithm=algorithm())
+
+
+def synthetic(folder, seed):
+    return fl.datasets.synthetic.load_data(1.0, 1.0, seed=seed)
+
+
+def logistic(seed):
+    return compiled(fl.models.logistic_regression((60,), 10, seed=seed))
+
+
+@functools.cache
+def hundred_shards(folder, seed):
+    return real_data.mnist_100(folder, "shards")
+
+
+@functools.cache
+def all_writers(folder, seed):
+    return real_data.mnist_by_writer(folder)
+
+
+def fifty_writers(folder, seed):
+    # 8 images of a writer are set apart in the file, too few for its accuracy.
+    train, _ = all_writers(folder, 0)
+    return train.sample(50, seed=seed).split_examples(0.7, seed)
+
+
+def split_shards(folder, seed):
+    train, _ = hundred_shards(folder, 0)
+    return train.split_examples(0.8, seed)
+
+
+RATES = [0.03, 0.1, 0.3]
+TUNING = fl.LocalTraining(keras.optimizers.SGD(0.1), batch_size=20, epochs=5)
+POPULATION = {"population": [100]}
+PERSONAL = {
+    "FedAvg": Entry(A.FedAvg, grid(rate=RATES[1:])),
+    "FedAvg, fine-tuned": Entry(A.FedAvg, grid(rate=RATES[1:]), {}, TUNING),
+    "Reptile, fine-tuned": Entry(A.Reptile, grid(rate=RATES[1:]), {}, TUNING),
+    "alone": Entry(A.Ditto, grid(rate=RATES[1:], strength=[0.0])),
+    "FedPer": Entry(A.FedPer, grid(rate=RATES[1:], personal=["head"])),
+    "FedRep": Entry(
+        A.FedRep, grid(rate=RATES[1:], personal=["head"], head_steps=[5])
+    ),
+    "LG-FedAvg": Entry(A.LGFedAvg, grid(rate=RATES[1:], personal=["hidden"])),
+    "Ditto": Entry(A.Ditto, grid(rate=RATES[1:], strength=[0.1, 1.0])),
+    "APFL": Entry(A.APFL, grid(rate=RATES[1:], alpha=[0.25, 0.75])),
+    "FedAvg, normalized": Entry(
+        A.FedAvg,
+        grid(rate=RATES[1:]),
+        {"model": functools.partial(dense, normalized=True)},
+    ),
+    "FedBN": Entry(
+        A.FedBN,
+        grid(rate=RATES[1:]),
+        {"model": functools.partial(dense, normalized=True)},
+    ),
+}
+TASKS = {
+    "synthetic": Task(
+        data=synthetic,
+        model=logistic,
+        client={"batch_size": 10, "epochs": EPOCHS},
+        per_round=10,
+        rounds=(60, 60),
+        every=1,
+        measure=over_clients,
+        chosen_by="mean",
+        entries={
+            # With 9 of 10 dropped one client is left.
+            "FedAvg, all on time": Entry(A.FedAvg, grid(rate=[0.01])),
+            "FedAvg, stragglers dropped": Entry(
+                A.FedAvg, grid(rate=[0.01]), {"per_round": 1}
+            ),
+            "FedAvg, stragglers' part": Entry(
+                with_stragglers, grid(rate=[0.01])
+            ),
+            "FedProx, stragglers' part": Entry(
+                with_stragglers, grid(rate=[0.01], proximal=[1.0])
+            ),
+            "FedNova, stragglers' part": Entry(
+                functools.partial(with_stragglers, algorithm=StragglersNova),
+                grid(rate=[0.01]),
+            ),
+            "FedProx, all on time": Entry(
+                A.FedProx, grid(rate=[0.01], proximal=[1.0])
+            ),
+            **{
+                f"q-FedAvg, q = {q}": Entry(
+                    A.QFedAvg,
+                    grid(rate=[0.1], q=[q]),
+                    {"client": {"batch_size": 10, "epochs": 1}},
+                )
+                for q in (0.0, 1.0, 2.0)
+            },
+        },
+    ),
+    "shards": Task(
+        data=hundred_shards,
+        model=dense,
+        client={"batch_size": 50, "epochs": 5},
+        per_round=10,
+        rounds=(150, 30),
+        every=2,
+        measure=rounds_to,
+        chosen_by="late",
+        entries={
+            "FedAvg": Entry(A.FedAvg, grid(rate=RATES)),
+            "FedProx": Entry(
+                A.FedProx, grid(rate=RATES[1:], proximal=[0.01, 0.1])
+            ),
+            "SCAFFOLD": Entry(A.Scaffold, grid(rate=RATES, **POPULATION)),
+            "FedDyn": Entry(
+                A.FedDyn, grid(rate=RATES[1:], alpha=[0.01, 0.1], **POPULATION)
+            ),
+        },
+    ),
+    "writers": Task(
+        data=fifty_writers,
+        model=dense,
+        client={"batch_size": 20, "epochs": 5},
+        per_round=10,
+        rounds=(40, 20),
+        every=5,
+        measure=over_clients,
+        chosen_by="mean",
+        entries=PERSONAL,
+    ),
+    "reddi": Task(
+        data=all_writers,
+        model=dense,
+        client={"batch_size": 20, "epochs": 1},
+        per_round=10,
+        rounds=(100, 40),
+        every=5,
+        measure=rounds_to,
+        chosen_by="late",
+        entries={
+            name: Entry(make, grid(rate=RATES[1:], server_learning_rate=rates))
+            for name, make, rates in (
+                (
+                    "FedAvg",
+                    functools.partial(A.FedAvgM, momentum=0.0),
+                    [0.3, 1.0, 3.0],
+                ),
+                ("FedAvgM", A.FedAvgM, [0.1, 0.3, 1.0]),
+                ("FedAdagrad", A.FedAdagrad, [0.01, 0.03, 0.1]),
+                ("FedAdam", A.FedAdam, [0.003, 0.01, 0.03]),
+                ("FedYogi", A.FedYogi, [0.003, 0.01, 0.03]),
+            )
+        },
+    ),
+}
+TASKS["personal_shards"] = TASKS["writers"]._replace(
+    data=split_shards, client={"batch_size": 20, "epochs": 1}, rounds=(60, 30)
+)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", choices=["time", "trips"], default="time")
+    parts = ["time", "trips", "heart", *TASKS]
+    parser.add_argument("--what", choices=parts, default="time")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
     real_data.add_argument(parser)
     parser.add_argument("--target", type=float, default=0.93)
     parser.add_argument("--concurrency", type=int, default=100)
@@ -215,6 +533,16 @@ def main():
         given = {name: getattr(flags, name) for name in names}
         facts = {"what": "trips", "backend": keras.backend.backend(), **given}
         print(json.dumps({**facts, **trips(flags.data, **given)}))
+        return
+    if flags.what in TASKS:
+        facts = {"what": flags.what, "backend": keras.backend.backend()}
+        task, seeds = TASKS[flags.what], range(flags.seeds)
+        for found in compared(task, flags.names, seeds, flags.data):
+            print(json.dumps({**facts, **found}), flush=True)
+        return
+    if flags.what == "heart":
+        names = flags.names or heart_disease.METHODS
+        heart_disease.compare(flags.data, names)
         return
     facts = {
         "what": flags.what,
