@@ -1,5 +1,5 @@
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import keras
 from keras import ops
@@ -9,8 +9,8 @@ from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors.dispatcher import Crew, Dispatcher, Task, Work
 from fedlearn.executors.executor import Executor, Run, RunCohort, Seeds, Shard
+from fedlearn.executors.total import Total
 from fedlearn.messages.broadcast import Received
-from fedlearn.messages.update import Update
 from fedlearn.names import EXECUTORS
 
 
@@ -46,21 +46,27 @@ class Distributed(Executor):
         return _Runner(run, self.crew(program))
 
 
-class _Runner:
+class _Runner(Run):
     def __init__(self, run: Run, crew: Crew):
+        super().__init__(run.program)
         self._run = run
         self._crew = crew
         self._dispatcher = Dispatcher(crew)
-        program = run.program
         self._steps = functools.cache(
-            lambda size: len(program.batches(size, 0))
+            lambda size: len(run.program.batches(size, 0))
         )
 
-    def __call__(
-        self, broadcast: Received, cohort: Cohort, seeds: Seeds
-    ) -> Update:
-        shards = self._run.shards(cohort)
-        total = self._run.total(len(shards))
+    def shards(self, cohort: Cohort) -> list[Shard]:
+        return self._run.shards(cohort)
+
+    def run_shards(
+        self,
+        broadcast: Received,
+        cohort: Cohort,
+        seeds: Seeds,
+        shards: Mapping[int, Shard],
+        total: Total,
+    ) -> None:
         try:
             self._crew.begin(broadcast)
             for number, partial in self._dispatcher.run(
@@ -74,13 +80,12 @@ class _Runner:
             self._crew.close()
             self._dispatcher = Dispatcher(self._crew)
             raise
-        return total.result()
 
     def _tasks(
-        self, shards: Sequence[Shard], cohort: Cohort, seeds: Seeds
+        self, shards: Mapping[int, Shard], cohort: Cohort, seeds: Seeds
     ) -> list[Task]:
         tasks = []
-        for number, shard in enumerate(shards):
+        for number, shard in shards.items():
             part = cohort.part(shard.positions)
             steps = 0
             if cohort.knows_sizes:
