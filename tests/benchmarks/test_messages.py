@@ -15,5 +15,5 @@ def test_memory_is_told_in_multiples_of_the_message(tmp_path):
     }
     assert path.stat().st_size > 4 * 900_000
     assert found["write"] == pytest.approx(1.0, abs=0.05)
-    assert found["read"] == pytest.approx(1.07, abs=0.1)
+    assert 1.0 <= found["read"] < 1.3
     assert found["pack"] == pytest.approx(2.0, abs=0.05)
