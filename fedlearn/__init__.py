@@ -27,7 +27,7 @@ Parts to choose from:
     algorithms    by their papers: `FedAvg`, `FedProx`, `FedAdam`, ...
     callbacks     for `fit`, beside Keras's own: `PrivacyBudget`
     clients       what clients compute: `LocalTraining`, `ExampleDP`
-    conditions    how long clients take
+    conditions    who is there, how long clients take, who drops out
     encoders      what happens to updates on their way: clip, noise, compress
     executors     how the clients of a round are run
     metrics       Keras metrics that text models need

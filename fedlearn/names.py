@@ -146,6 +146,11 @@ CLIENTS = _named(
     fedprox=("LocalTraining", (), ("proximal",), {"proximal": 0.1}),
 )
 
+CONDITIONS = _named(
+    "fedlearn.conditions",
+    phones=("Phones", (), ("high", "low")),
+)
+
 ENCODERS = _named(
     "fedlearn.encoders",
     float16=("Cast", (), (), {"dtype": "float16"}),

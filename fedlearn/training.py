@@ -11,6 +11,8 @@ from fedlearn import backend, checks
 from fedlearn.advice import keras_words
 from fedlearn.callbacks.progress import Progress
 from fedlearn.clients.cohort import client_arrays
+from fedlearn.conditions import get as as_conditions
+from fedlearn.conditions.simulated_rounds import SimulatedRounds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.metrics.name_classes import name_classes
 from fedlearn.runs import log_files, run_identity
@@ -28,6 +30,7 @@ from fedlearn.runs.validation import Validation
 from fedlearn.samplers import Poisson, Sampler, Uniform
 
 if TYPE_CHECKING:
+    from fedlearn.conditions.conditions import Conditions
     from fedlearn.messages.server_state import ServerState
     from fedlearn.process import LearningProcess
 
@@ -39,6 +42,7 @@ def fit(
     rounds: int,
     clients_per_round: int | None = None,
     sampler: Sampler | None = None,
+    conditions: "str | Conditions | None" = None,
     validation_data: Any = None,
     validation_freq: int | Sequence[int] = 1,
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
@@ -71,6 +75,14 @@ def fit(
             For a fixed number give a `sampler`; noise that clients share
             has it in any case.
         sampler: Who takes part, instead of `clients_per_round`.
+        conditions: Which clients are there, how long they take and who drops
+            out, on a clock that is simulated: a
+            `fedlearn.conditions.Conditions`, such as `Phones()`, or
+            `"phones"`. Logged with each round are `sim_hours` since the
+            beginning, how many clients were asked (`num_asked`) and weren't
+            counted (`num_dropped`, `num_late`), how often the round was
+            abandoned (`num_abandoned`), and `wasted_hours` of clients. Where
+            noise is added, being there by chance hides nobody any more.
         validation_data: Evaluated after rounds, its metrics logged as
             `val_*`: clients as `data`, or one pooled `(x, y)` tuple.
         validation_freq: Evaluate after every so many rounds; or a list of
@@ -99,7 +111,9 @@ def fit(
         metrics are private. Where an aggregator adds noise its `privacy` is
         a `fedlearn.privacy.Statement`; where clients do, with
         `LocalTraining(dp=...)`, its `privacy_example` is an
-        `ExampleStatement`. Both count all rounds of the run.
+        `ExampleStatement`. Both count all rounds of the run. Under
+        `conditions` its `attendance` says who took part how often, a
+        `fedlearn.conditions.Attendance`.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another;
@@ -133,8 +147,15 @@ def fit(
     state = _start(process, None if written else before, seed)
     if seed is None:
         seed = int((written or state).seed)
+    if conditions is not None:
+        conditions = as_conditions(conditions)
+        if sampler is None and clients_per_round is not None:
+            sampler = Uniform(data, clients_per_round, seed=seed)
+            clients_per_round = None
     sampler = chosen_sampler(process, data, sampler, clients_per_round, seed)
     schedule = process.schedule(data, sampler)
+    if conditions is not None:
+        schedule = SimulatedRounds(conditions, schedule, process, data)
     kept = schedule.initialize()
     privacy = RunPrivacy(process, data, schedule.sampler)
     privacy.give_to(callbacks)
@@ -142,7 +163,7 @@ def fit(
     if checkpoint_dir is not None:
         checkpoint = Checkpoint(
             checkpoint_dir,
-            run_identity.identity(process, data, sampler, seed),
+            run_identity.identity(process, data, sampler, seed, conditions),
             run_identity.versions(),
         )
     if checkpoint is not None and written is not None:
@@ -238,6 +259,8 @@ def fit(
         if verbose and not _is_told(statement, callbacks):
             print(f"Privacy: {statement}.")
     history.per_client = validation.per_client
+    for name, fact in schedule.facts(process._scheduled[1]).items():
+        setattr(history, name, fact)
     model.history = history
     return history
 

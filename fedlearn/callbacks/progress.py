@@ -7,7 +7,10 @@ import keras
 
 from fedlearn.backend.compile_clock import clock
 
-_HIDDEN = ("num_clients", "num_examples", "num_rejected", "bytes_")
+_HIDDEN = (
+    *("num_clients", "num_examples", "num_rejected", "bytes_"),
+    *("num_asked", "num_dropped", "num_late", "num_abandoned", "wasted_"),
+)
 
 
 class Progress(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ from fedlearn.plot import style
 Values = Mapping[str, Sequence[float]]
 
 # What `fit` logs besides the model's metrics.
-_COUNTS = ("num_", "bytes_", "round", "seconds")
+_COUNTS = ("num_", "bytes_", "round", "seconds", "sim_", "wasted_")
 
 
 def history(history: Any, metric: str | None = None, ax: Any = None) -> Any:

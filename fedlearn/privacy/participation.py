@@ -124,6 +124,11 @@ class Participation:
     def description(self) -> str:
         """A phrase for people: "Poisson sampling of 10 in 100 clients"."""
         wanted = self.clients_per_round
+        if self.sampler == "min_separation" and self.min_separation == 1:
+            return (
+                f"any {wanted:,} of {self.population:,} clients, which may be "
+                "the same in every round"
+            )
         return _KINDS[self.sampler][1].format(
             k=f"{wanted:,g}" if self.sampler == "poisson" else f"{wanted:,}",
             n=f"{self.population:,}",

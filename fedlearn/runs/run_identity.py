@@ -23,6 +23,7 @@ from fedlearn.runs.schedule import Rounds
 from fedlearn.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
+    from fedlearn.conditions.conditions import Conditions
     from fedlearn.process import LearningProcess
 
 # Of the description: those of two formats can't be compared.
@@ -50,6 +51,7 @@ def identity(
     data: FederatedDataset,
     sampler: "Sampler | None",
     seed: int,
+    conditions: "Conditions | None" = None,
 ) -> dict[str, Any]:
     """What must be the same for a resumed run to equal an unbroken one; JSON.
 
@@ -86,6 +88,7 @@ def identity(
         "plan": process.executor.plan(process.program),
         "sampler": sampler,
         "schedule": "rounds" if type(schedule) is Rounds else schedule,
+        "conditions": conditions,
         "privacy": process.privacy,
         "seed": int(seed),
         "backend": keras.backend.backend(),

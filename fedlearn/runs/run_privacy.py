@@ -108,6 +108,11 @@ class RunPrivacy:
                     "that rounds differ in size, which is what noise is "
                     "planned for. For a fixed number give a `sampler`."
                 )
+            if part is not None and part.sampler == "min_separation":
+                told.append(
+                    f"{part.description}: sampling hides nobody, and epsilon "
+                    "counts each round that a client may be in."
+                )
         if self._as_if:
             told.append(
                 f"the {self._as_if:,} rounds of the initial state are counted "

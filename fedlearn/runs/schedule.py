@@ -52,6 +52,11 @@ class Schedule(abc.ABC):
         `state.round_num` counts the turns before; `kept` is what it remembers.
         """
 
+    def facts(self, kept: Any) -> dict[str, Any]:
+        """What the history of a run has besides numbers, by its attribute."""
+        del kept
+        return {}
+
 
 class Rounds(Schedule):
     """Synchronous rounds: a turn is `next` of the clients that are drawn."""

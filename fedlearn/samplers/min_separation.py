@@ -60,8 +60,14 @@ class MinSeparation(Sampler):
             order[k :: self.min_separation] for k in range(self.min_separation)
         ]
 
+    def candidates(self, round_num: int) -> list[str]:
+        return [self.client_ids[k] for k in self._order(round_num)]
+
     def _sample(self, round_num: int) -> list[int]:
+        return self._order(round_num)[: self.clients_per_round]
+
+    def _order(self, round_num: int) -> list[int]:
+        """All places of the round's group, in the order of drawing."""
         group = self._groups[round_num % self.min_separation]
         key = (self.seed, "min_separation", round_num)
-        drawn = seeds.permutation(len(group), *key)[: self.clients_per_round]
-        return group[drawn].tolist()
+        return group[seeds.permutation(len(group), *key)].tolist()

@@ -64,6 +64,8 @@ class Sampler(Configurable, abc.ABC):
         if {"sample", "_sample"} & own and not {"draws", "participation"} & own:
             cls.draws = None
             cls.participation = Sampler.participation  # type: ignore[method-assign]
+        if {"sample", "_sample"} & own and "candidates" not in own:
+            cls.candidates = Sampler.candidates  # type: ignore[method-assign]
 
     def sample(self, round_num: int) -> list[str]:
         """The ids of the clients that take part in a round, each once.
@@ -81,6 +83,17 @@ class Sampler(Configurable, abc.ABC):
             )
         ids = self.client_ids
         return [ids[k] for k in self._sample(round_num)]
+
+    def candidates(self, round_num: int) -> Iterable[str]:
+        """Who may be in a round, where not all can be reached.
+
+        The ids of `sample`, and then of those that it would have drawn after
+        them, if it could draw more than that.
+
+        Args:
+            round_num: As of `sample`.
+        """
+        return self.sample(round_num)
 
     @abc.abstractmethod
     def _sample(self, round_num: int) -> list[int]:

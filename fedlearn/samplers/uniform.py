@@ -1,4 +1,5 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -40,20 +41,30 @@ class Uniform(Sampler):
         super().__init__(clients, clients_per_round)
         self.seed = seed
 
+    def candidates(self, round_num: int) -> Iterator[str]:
+        return (self.client_ids[k] for k in self._order(round_num))
+
     def _sample(self, round_num: int) -> list[int]:
+        return list(islice(self._order(round_num), self.clients_per_round))
+
+    def _order(self, round_num: int) -> Iterator[int]:
+        """All places, in the order in which they are drawn."""
         total, wanted = len(self.client_ids), self.clients_per_round
         key = (self.seed, "uniform_sampler", round_num)
-        if 3 * wanted >= total:
-            return seeds.permutation(total, *key)[:wanted].tolist()
+        drawn: dict[int, None] = {}
         # The first distinct ones of a stream of independent draws are a
         # sample without replacement; its cost does not grow with the number
         # of clients. Of draws from more than 3 * wanted clients, one in
         # three at most is a repeat, so 2 * wanted nearly always suffice.
         size = 2 * wanted
-        while True:
-            draws = (seeds.uniform(size, *key) * total).astype(np.int64)
-            distinct = list(dict.fromkeys(draws.tolist()))
-            if len(distinct) >= wanted:
-                return distinct[:wanted]
-            # A longer piece of the same stream, which begins the same.
+        while 3 * wanted < total and size < 64 * wanted:
+            places = (seeds.uniform(size, *key) * total).astype(np.int64)
+            # A longer piece of the same stream begins the same.
+            for place in places.tolist():
+                if place not in drawn:
+                    drawn[place] = None
+                    yield place
             size *= 2
+        for place in seeds.permutation(total, *key).tolist():
+            if place not in drawn:
+                yield place
