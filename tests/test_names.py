@@ -18,6 +18,7 @@ NAMES = [
         names.AGGREGATORS,
         names.ATTACKS,
         names.CLIENTS,
+        names.CONDITIONS,
         names.ENCODERS,
         names.EXECUTORS,
         names.OPTIMIZERS,
@@ -27,6 +28,8 @@ NAMES = [
 ]
 VALUES = {
     "fraction": 0.25,
+    "high": 0.75,
+    "low": 0.5,
     "value_range": 1.5,
     "norm": 3.0,
     "tau": 2.0,

@@ -36,6 +36,27 @@ def title(axes):
     return axes.get_title(loc="left")
 
 
+def test_conditions_are_drawn_by_hour():
+    values = {
+        "sim_hours": [22.5, 22.9, 24.5, 25.0],
+        "num_asked": [13.0, 13.0, 13.0, 26.0],
+        "num_late": [2.0, 3.0, 2.0, 8.0],
+        "num_dropped": [1.0, 0.0, 1.0, 3.0],
+    }
+    rounds, asked = fl.plot.conditions(SimpleNamespace(history=values))
+    drawn = rounds.patches[0].get_data()
+    assert drawn.edges.tolist() == [22, 23, 24, 25, 26]
+    assert drawn.values.tolist() == [2, 0, 1, 1]
+    tops = [patch.get_data().values.tolist() for patch in asked.patches]
+    assert tops == [[26, 0, 13, 26], [25, 0, 12, 23], [20, 0, 10, 15]]
+    labels = [text.get_text() for text in rounds.get_xticklabels()]
+    assert labels == ["22", "23", "0", "1", "2"]
+    (axes,) = plt.subplots(1, 1)[1:]
+    assert fl.plot.conditions(values, axes) is axes
+    with pytest.raises(ValueError, match="Train under conditions"):
+        fl.plot.conditions(HISTORY)
+
+
 def test_history_draws_a_panel_a_metric():
     axes = fl.plot.history(SimpleNamespace(history=HISTORY))
     assert [title(a) for a in axes] == ["Loss", "Accuracy"]

@@ -14,6 +14,7 @@ from fedlearn import checks
 from fedlearn.names import (
     AGGREGATORS,
     ALGORITHMS,
+    CONDITIONS,
     ENCODERS,
     EXECUTORS,
     OPTIMIZERS,
@@ -148,6 +149,7 @@ _WORDS: Mapping[str, Iterable[str]] = {
 KINDS = {
     "aggregator": named(AGGREGATORS),
     "algorithm": named(ALGORITHMS),
+    "conditions": named(CONDITIONS),
     "compress": named(ENCODERS, joined=True),
     "proximal": number("proximal", checks.number),
     "seed": number("seed", checks.whole, least=0),

@@ -116,6 +116,17 @@ def check(flags: Any) -> None:
             "fedbuff's a fast one may be in every round. Choose another "
             "--algorithm, or plan in Python."
         )
+    if flags.conditions and algorithm == "fedbuff":
+        raise UsageError(
+            "--conditions are for synchronous rounds, and fedbuff has a clock "
+            "of its own. Leave one of them out."
+        )
+    if flags.conditions and flags.dp_epsilon is not None:
+        raise UsageError(
+            "--dp_epsilon plans for clients that are drawn by coins, and under "
+            "--conditions those count that are there first. Leave one of them "
+            "out, or plan in Python."
+        )
     if flags.dp_epsilon is not None and flags.aggregator != "mean":
         raise UsageError(
             "--dp_epsilon adds noise to the mean of clipped updates, and "

@@ -80,6 +80,7 @@ def _subtitle(config, history):
             f"client {config['optimizers']['client']}, "
             f"server {config['optimizers']['server']}",
             *filter(None, [summary.aggregation(flags)]),
+            *filter(None, [flags.get("conditions")]),
             config["backend"],
         ]
     )
@@ -101,8 +102,11 @@ def _facts(config, history, evaluation):
         budget = f"of {plan['epsilon']:g}, at delta {plan['delta']:.2g}"
         yield f"ε {plan['spent']:.3g}", budget
     yield summary.duration(config), "training time"
+    if hours := history.get("sim_hours"):
+        yield f"{hours[-1]:,.1f} h", "by the simulated clock"
     if history.get("bytes_up"):
         for direction in ("up", "down"):
             total = np.nansum(history[f"bytes_{direction}"])
-            each = in_bytes(total / summary.num_sent(history))
+            sent = summary.num_sent(history, direction)
+            each = in_bytes(total / sent)
             yield in_bytes(total), f"{direction}, {each} a message"

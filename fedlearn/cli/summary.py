@@ -69,6 +69,7 @@ def lines(
         f"{counted(len(history['round']), 'round')} of {cohort(config)}",
         aggregation(config["flags"]),
         f"trained in {duration(config)}",
+        simulated(history),
     ]
     yield ", ".join(filter(None, facts))
     yield ""
@@ -81,8 +82,10 @@ def lines(
     yield ""
     for direction in ("up", "down"):
         if sent := sum(history.get(f"bytes_{direction}", ())):
-            each = in_bytes(sent / num_sent(history))
+            each = in_bytes(sent / num_sent(history, direction))
             yield f"  {in_bytes(sent)} {direction}, {each} a client a round"
+    if attendance := config.get("attendance"):
+        yield f"  {attendance}"
     if plan := config.get("privacy"):
         yield from textwrap.wrap(
             f"Epsilon {plan['spent']:.4g} ({plan['spent_with'].upper()}) at "
@@ -100,8 +103,18 @@ def lines(
     yield ""
 
 
-def num_sent(history: Mapping[str, Sequence[float]]) -> float:
-    """How many messages clients sent in all; at least 1, to divide by."""
+def simulated(history: Mapping[str, Sequence[float]]) -> str:
+    """How long a run took by its simulated clock; empty if it has none."""
+    hours = history.get("sim_hours")
+    return f"{hours[-1]:,.1f} simulated hours" if hours else ""
+
+
+def num_sent(
+    history: Mapping[str, Sequence[float]], direction: str = "up"
+) -> float:
+    """How many messages were sent in all; at least 1, to divide by."""
+    if direction == "down" and "num_asked" in history:
+        return max(sum(history["num_asked"]), 1.0)
     # Private runs may keep to themselves who was rejected.
     rejected = history.get("num_rejected", ())
     return max(sum(history["num_clients"]) + sum(rejected), 1.0)

@@ -102,12 +102,15 @@ def _fit(made, task, flags, folder, config) -> None:
             clients_per_round=None
             if process.without_numbers(flags.algorithm) == "fedbuff"
             else flags.clients_per_round,
+            conditions=flags.conditions,
             validation_data=task.test if flags.validation_freq else None,
             validation_freq=flags.validation_freq or 1,
             verbose=flags.verbose,
             seed=flags.seed,
             checkpoint_dir=folder.path,
         )
+        if flags.conditions:
+            config["attendance"] = str(history.attendance)
         if config["privacy"]:
             config["privacy"]["spent"] = history.privacy.epsilon
             config["privacy"]["spent_with"] = history.privacy.accountant

@@ -11,6 +11,7 @@ from fedlearn.cli.flags import (
 from fedlearn.names import (
     AGGREGATORS,
     ALGORITHMS,
+    CONDITIONS,
     ENCODERS,
     EXECUTORS,
     OPTIMIZERS,
@@ -54,6 +55,13 @@ Algorithm:
   --proximal=X        fedprox: mu, the pull towards the server's model, or 0.1.
   --personal=LAYERS   fedper, fedrep, lgfedavg, fedrecon: layers that stay at
                       each client, as in out,head.
+
+On a simulated clock:
+  --conditions=CONDITIONS
+      Who is there at which hour, how long clients take, and who drops out.
+      {wrapped(usages(CONDITIONS))}
+      HIGH and LOW are the shares by night and by day. By default everyone is
+      always there, and in time.
 
 At the clients:
   --batch_size=N      Examples a step. By default what is usual for the data.

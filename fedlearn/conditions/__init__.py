@@ -8,6 +8,7 @@ from fedlearn.conditions.diurnal import Diurnal
 from fedlearn.conditions.durations import Durations, HalfNormal, LogNormal
 from fedlearn.conditions.network import Network
 from fedlearn.conditions.phones import Phones
+from fedlearn.conditions.simulate import Simulated, simulate
 from fedlearn.conditions.trace import Trace
 from fedlearn.names import CONDITIONS
 
@@ -29,7 +30,9 @@ __all__ = [
     "LogNormal",
     "Network",
     "Phones",
+    "Simulated",
     "Trace",
     "get",
+    "simulate",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public

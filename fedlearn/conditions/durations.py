@@ -1,4 +1,5 @@
 import abc
+import functools
 import math
 
 from fedlearn import checks, seeds
@@ -83,6 +84,12 @@ class LogNormal(Durations):
         self.seed = checks.whole("seed", seed, least=0)
 
     def seconds(self, client_id: str, seed: int) -> float:
-        own = seeds.normal(1, self.seed, "own", client_id)[0]
+        own = own_normal(self.seed, "own", client_id)
         this = seeds.normal(1, seed, "duration")[0]
         return self.median * math.exp(self.sigma * own + self.spread * this)
+
+
+@functools.lru_cache(1 << 17)
+def own_normal(seed: int, what: str, client_id: str) -> float:
+    """What a client is like in all its rounds, drawn once."""
+    return float(seeds.normal(1, seed, what, client_id)[0])

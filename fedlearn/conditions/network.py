@@ -1,6 +1,7 @@
 import math
 
-from fedlearn import checks, seeds
+from fedlearn import checks
+from fedlearn.conditions.durations import own_normal
 from fedlearn.serialization import Configurable
 
 
@@ -38,6 +39,6 @@ class Network(Configurable):
         self, client_id: str, bytes_down: float, bytes_up: float
     ) -> float:
         """How long a client takes to download and to upload so many bytes."""
-        own = float(seeds.normal(1, self.seed, "network", client_id)[0])
+        own = own_normal(self.seed, "network", client_id)
         megabits = bytes_down / self.download + bytes_up / self.upload
         return 8e-6 * megabits * math.exp(-self.sigma * own)

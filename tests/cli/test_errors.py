@@ -66,6 +66,15 @@ pytestmark = pytest.mark.backend_free
             ("train", "--algorithm=fedbuff", "--dp_epsilon=8"),
             "may be in every round",
         ),
+        (
+            ("train", "--algorithm=fedbuff", "--conditions=phones"),
+            "fedbuff has a clock of its own",
+        ),
+        (
+            ("train", "--conditions=phones", "--dp_epsilon=8"),
+            "count that are there first",
+        ),
+        (("train", "--conditions=phone"), "Did you mean phones?"),
         (("train", "--personal=out"), "is for --algorithm=fedper or fedrep"),
         (("train", "--clients_per_round=51"), "Expected 1 to 50."),
         (("train", "--source=synthetic"), "only with celeba, cifar100"),

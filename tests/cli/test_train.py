@@ -156,11 +156,16 @@ def test_flags_reach_the_process(fedlearn, tmp_path):
         "train", *TINY, "--algorithm=fedprox", "--proximal=0.5",
         "--client_optimizer=adam", "--client_learning_rate=0.01",
         "--server_optimizer=yogi", "--server_learning_rate=0.1",
-        "--rounds=1", f"--output_dir={tmp_path}",
+        "--conditions=phones:0.9,0.5", "--rounds=1", f"--output_dir={tmp_path}",
     )  # fmt: skip
     assert code == 0, err
     assert "FedProx on digits" in out
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["optimizers"] == {"client": "Adam", "server": "Yogi"}
     assert config["flags"]["proximal"] == 0.5
-    assert np.isfinite(float(read(tmp_path)[0]["val_loss"]))
+    (row,) = read(tmp_path)
+    assert np.isfinite(float(row["val_loss"]))
+    hours = float(row["sim_hours"])
+    assert 0 < hours < 2
+    assert f"{hours:.1f} simulated hours" in out
+    assert "of 30 clients never took part" in out

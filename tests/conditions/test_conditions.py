@@ -69,6 +69,7 @@ def test_without_conditions_it_is_the_same_to_the_bit(sampled):
     assert times == sum(expected["num_clients"])
 
 
+@pytest.mark.backend_free
 def test_only_those_that_count_are_trained(whole):
     process, history = whole
     trained = [len(c) for c in process.cohorts]
@@ -77,6 +78,20 @@ def test_only_those_that_count_are_trained(whole):
     counts = {i: sum(i in c for c in process.cohorts) for i in DATA}
     assert history.attendance.counted == counts
     assert np.all(np.diff(history.history["sim_hours"]) > 0)
+
+
+@pytest.mark.backend_free
+def test_without_training_it_has_the_same_clients(whole):
+    given = conditions.Conditions.from_config(
+        {**BUSY.get_config(), "network": None}
+    )
+    process = made()
+    history = fit(process, 3, conditions=given)
+    found = conditions.simulate(given, DATA, rounds=3, clients_per_round=3)
+    assert [tuple(c) for c in found.cohorts] == process.cohorts
+    assert found.attendance == history.attendance
+    for name in (*SIMULATED, "num_abandoned", "num_clients"):
+        assert found.history[name] == history.history[name]
 
 
 @pytest.mark.parametrize("executor", ["sequential", "vectorized"])
@@ -88,6 +103,7 @@ def test_the_executor_changes_nothing(whole, executor):
         assert found[name] == expected[name]
 
 
+@pytest.mark.backend_free
 def test_a_resumed_run_equals_an_unbroken_one(whole, tmp_path):
     fit(made(), 2, checkpoint_dir=tmp_path)
     process = made()
@@ -102,6 +118,7 @@ def test_a_resumed_run_equals_an_unbroken_one(whole, tmp_path):
         fit(made(), 6, checkpoint_dir=tmp_path, conditions=None)
 
 
+@pytest.mark.backend_free
 def test_a_second_fit_goes_on(whole):
     process = made()
     first, second = fit(process, 2), fit(process, 3)
@@ -114,6 +131,7 @@ def test_a_second_fit_goes_on(whole):
     zoo.assert_equal(process.state, whole[0].state)
 
 
+@pytest.mark.backend_free
 def test_noise_is_accounted_as_everyone_in_every_round():
     dp_accounting = pytest.importorskip("dp_accounting")
     process = made(
@@ -137,6 +155,7 @@ def test_noise_is_accounted_as_everyone_in_every_round():
         fit(process, 1, conditions=None)
 
 
+@pytest.mark.backend_free
 def test_a_least_separation_of_rounds_is_still_true():
     pytest.importorskip("dp_accounting")
     process = made(
@@ -154,6 +173,7 @@ def test_a_least_separation_of_rounds_is_still_true():
     assert max(history.attendance.counted.values()) <= 2
 
 
+@pytest.mark.backend_free
 def test_examples_are_accounted_as_everyone_in_every_round():
     pytest.importorskip("dp_accounting")
     client = fl.LocalTraining(
@@ -170,6 +190,7 @@ def test_examples_are_accounted_as_everyone_in_every_round():
     ]
 
 
+@pytest.mark.backend_free
 def test_of_private_metrics_only_the_clock_is_told():
     pytest.importorskip("dp_accounting")
     process = made(
@@ -183,18 +204,21 @@ def test_of_private_metrics_only_the_clock_is_told():
     assert not {*SIMULATED[1:], "num_clients"} & set(history)
 
 
+@pytest.mark.backend_free
 def test_fedbuff_has_a_clock_of_its_own():
     process = FedBuff(zoo.regression(), buffer_size=2, concurrency=3)
     with pytest.raises(ValueError, match="FedBuff has a clock of its own"):
         fit(process, 1, clients_per_round=None)
 
 
+@pytest.mark.backend_free
 def test_a_string_stands_for_phones():
     assert conditions.get("phones:0.5,0.1") == conditions.Phones(0.5, 0.1)
     with pytest.raises(ValueError, match="`conditions`: there is no 'phone'"):
         fit(made(), 1, conditions="phone")
 
 
+@pytest.mark.backend_free
 def test_a_config_goes_through_json():
     import keras
 
