@@ -31,6 +31,8 @@ EXTRAS["all"] = sorted({r for extra in EXTRAS.values() for r in extra})
 EXTRAS["huggingface"] = ["datasets>=2.8"]
 # Nor this: a cluster is for those who have one, or several machines.
 EXTRAS["ray"] = ["ray>=2.50"]
+# For a few tests of fedlearn.core. It needs protobuf below 7.
+EXTRAS["oracle"] = ["federated-language>=0.5.4"]
 EXTRAS["dev"] = [
     *EXTRAS["all"],
     *EXTRAS["ray"],

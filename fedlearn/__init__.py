@@ -50,6 +50,10 @@ To look at, and to look out:
     seeds         random numbers that are the same everywhere
     testing       what an encoder or aggregator of one's own must pass
 
+A language for what runs where, without a model of Keras's:
+
+    core          federated computations: typed, traced, called like functions
+
 A round in halves, for who writes an algorithm or a deployment:
 
     LearningProcess, ServerState, Broadcast, Update
@@ -79,6 +83,7 @@ if TYPE_CHECKING:
         callbacks,
         clients,
         conditions,
+        core,
         data,
         datasets,
         encoders,
@@ -133,6 +138,7 @@ __all__ = [
     "callbacks",
     "clients",
     "conditions",
+    "core",
     "data",
     "datasets",
     "encoders",

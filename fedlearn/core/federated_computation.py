@@ -1,0 +1,249 @@
+"""Computations of clients and server together."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fedlearn.core.aggregates import AGGREGATES
+from fedlearn.core.arguments import Arguments, Block, arguments
+from fedlearn.core.federated_type_error import FederatedTypeError
+from fedlearn.core.local_computation import check_dtypes, form, to_numpy
+from fedlearn.core.map_sum import (
+    MapSum,
+    NotOneRound,
+    asks_again,
+    lane_types,
+    stages,
+)
+from fedlearn.core.program import Program
+from fedlearn.core.structure import pack
+from fedlearn.core.types import (
+    CLIENTS,
+    FederatedType,
+    FunctionType,
+    tensors,
+    to_type,
+    zipped,
+)
+from fedlearn.core.value import Trace, Value, as_value, emit, tracing
+
+
+class FederatedComputation:
+    """A program of clients and server: see `federated_computation`.
+
+    Called, it runs in this process and gives what the server has in the end,
+    as NumPy arrays: dicts of elements with names, tuples of others. What each
+    client has is given as a list with one value a client; as arrays stacked
+    over clients, in a dict or tuple if there are several; or as a
+    `FederatedDataset`. Inside of another computation it becomes a part of
+    that. `print` shows its operators.
+
+    Attributes:
+        type: A `FunctionType`.
+        program: Its operators.
+    """
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.__name__ = program.name
+        parameter: Any = program.parameters or None
+        if len(program.parameters) == 1:
+            (parameter,) = program.parameters.values()
+        self.type = FunctionType(parameter, program.type)
+
+    def __repr__(self) -> str:
+        return f"<federated computation {self.__name__}: {self.type}>"
+
+    def __str__(self) -> str:
+        return str(self.program)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        values = self._bound(args, kwargs)
+        if tracing:
+            return self._inlined(values)
+        if f"@{CLIENTS}" in str(self.program.type):
+            raise TypeError(
+                f"{self.__name__} gives {self.program.type}, and what single "
+                "clients have can't be looked at. Aggregate it, by "
+                "federated_mean(...) for one; or call it inside of another "
+                "computation."
+            )
+        results = self._run(arguments(self.program, values))
+        return pack(map(to_numpy, results), self.program.type)
+
+    def arguments(self, *args: Any, **kwargs: Any) -> Arguments:
+        """Checked arguments, for the functions of `fl.core.compile`."""
+        return arguments(self.program, self._bound(args, kwargs))
+
+    @functools.cached_property
+    def stages(self) -> list[MapSum]:
+        """It as rounds, one after another."""
+        return stages(self.program)
+
+    @functools.cached_property
+    def _whole(self) -> Callable:
+        """All of it as one function, for clients in one block."""
+        types = self.program.tensors()
+        known = [types[i] for i in self.program.parameter_tensors(each=False)]
+
+        def run(*arrays):
+            given, clients = arrays[: len(known)], arrays[len(known) : -1]
+            for stage in self.stages:
+                results = stage.whole(given, clients, arrays[-1])
+                given = (*given, *results)
+            return results
+
+        return form.jit(run, [*known, *lane_types(self.program)])
+
+    def _run(self, given: Arguments) -> Any:
+        known = given.known
+        if len(given.blocks) < 2:
+            none = Block((), np.zeros(0, np.int32))
+            block = given.blocks[0] if given.blocks else none
+            return self._whole(*known, *block.clients, block.index)
+        for stage in self.stages:
+            sent = stage.prepare(known)
+            parts = (stage.client(sent, *block) for block in given.blocks)
+            results = stage.finish(known, functools.reduce(stage.merge, parts))
+            known = (*known, *results)
+        return results
+
+    def _bound(self, args: Any, kwargs: Any) -> dict[str, Any]:
+        """Arguments by the names of their parameters."""
+        try:
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            names = self.program.parameters
+            signature = [inspect.Parameter(n, kind) for n in names]
+            bound = inspect.Signature(signature).bind(*args, **kwargs)
+            return dict(bound.arguments)
+        except TypeError as error:
+            takes = (f"{n}: {t}" for n, t in self.program.parameters.items())
+            raise TypeError(
+                f"{self.__name__} takes ({', '.join(takes)}): {error}."
+            ) from None
+
+    def _inlined(self, values: Mapping[str, Any]) -> Value:
+        """Its operators as a part of the computation that is written down."""
+        numbers: list[int] = []
+        for name, expected in self.program.parameters.items():
+            what = f"`{name}` of {self.__name__}"
+            value = as_value(values[name], what)
+            difference = expected.difference(zipped(value.type) or value.type)
+            if difference:
+                raise FederatedTypeError(f"{what} doesn't fit{difference}")
+            numbers += value.numbers
+        for op in self.program.ops:
+            inputs = Value(op.type, tuple(numbers[i] for i in op.inputs))
+            more = {"functions": op.functions, "constants": op.constants}
+            numbers += emit(op.kind, op.type, inputs, **more).numbers
+        results = tuple(numbers[i] for i in self.program.results)
+        return Value(self.program.type, results)
+
+
+def federated_computation(
+    *types: Any,
+) -> Callable[[Callable], FederatedComputation]:
+    """Decorator: what clients and server compute together.
+
+    The function is called once, now, with values of which only the types are
+    known, and writes down the operators of `fl.core` that it calls.
+
+    Args:
+        *types: One for each parameter: a `FederatedType`, or a
+            `FederatedDataset`, which stands for its type.
+
+    Raises:
+        FederatedTypeError: If what it does has no type, with the line.
+
+    >>> from fedlearn import core
+    >>> @federated_computation(core.FederatedType("float32", core.CLIENTS))
+    ... def average_temperature(readings):
+    ...     return core.federated_mean(readings)
+    >>> average_temperature.type
+    ({float32}@CLIENTS -> float32@SERVER)
+    >>> float(average_temperature([20.0, 21.0, 25.0]))
+    22.0
+    """
+    given: list[Any] = [to_type(t) for t in types]
+    for t in given:
+        if not isinstance(t, FederatedType):
+            raise FederatedTypeError(
+                f"A parameter is at CLIENTS or SERVER: FederatedType({t}, "
+                f"SERVER). Received: {t}."
+            )
+        check_dtypes(t)
+
+    def decorate(fn: Callable) -> FederatedComputation:
+        names = list(inspect.signature(fn).parameters)
+        where = f"{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}"
+        if len(names) != len(given):
+            raise TypeError(
+                f"`{fn.__name__}` has the parameters {names}, and {len(given)} "
+                f"types are given.\n  at {where}"
+            )
+        values, start = [], 0
+        for t in given:
+            end = start + len(tensors(t))
+            values.append(Value(t, tuple(range(start, end))))
+            start = end
+        trace = Trace(start)
+        tracing.append(trace)
+        try:
+            out = fn(*values)
+            if out is None:
+                raise TypeError(f"`{fn.__name__}` returns None.\n  at {where}")
+            result = as_value(out, f"What `{fn.__name__}` returns")
+        finally:
+            tracing.pop()
+        program = Program(
+            fn.__name__,
+            dict(zip(names, given, strict=True)),
+            tuple(trace.ops),
+            result.numbers,
+            result.type,
+        )
+        adds = [op for op in trace.ops if op.kind in AGGREGATES]
+        if adds and not program.parameter_tensors(each=True):
+            raise TypeError(
+                f"Nothing says how many clients {adds[0].kind} is of: "
+                f"`{fn.__name__}` has no parameter that differs between them."
+                f"\n  at {where}"
+            )
+        return FederatedComputation(program)
+
+    return decorate
+
+
+def compile(computation: FederatedComputation) -> MapSum:
+    """A computation of one round as prepare, client work, merge and finish.
+
+    What is needed to run it anywhere: see `MapSum`.
+
+    Raises:
+        NotOneRound: If clients would have to be asked twice.
+
+    >>> import functools
+    >>> from fedlearn import core
+    >>> @federated_computation(core.FederatedType("float32", core.CLIENTS))
+    ... def total(readings):
+    ...     return core.federated_sum(readings)
+    >>> form = compile(total)
+    >>> known, blocks = total.arguments([1.0, 2.0, 3.0])
+    >>> sent = form.prepare(known)
+    >>> parts = [form.client(sent, *block) for block in blocks]
+    >>> (result,) = form.finish(known, functools.reduce(form.merge, parts))
+    >>> float(result)
+    6.0
+    """
+    op = asks_again(computation.program)
+    if op is not None:
+        raise NotOneRound(
+            f"{computation.__name__} is more than one round: {op.kind} at "
+            f"{op.source} sends clients what was made of an aggregate, so they "
+            "would be asked twice. Call it, which does so, or make two "
+            "computations of it."
+        )
+    return computation.stages[0]

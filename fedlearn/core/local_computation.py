@@ -1,0 +1,230 @@
+"""One participant's code, in a form that isn't Python any more."""
+
+import collections
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.core.federated_type_error import FederatedTypeError
+from fedlearn.core.structure import flatten, pack
+from fedlearn.core.types import (
+    FunctionType,
+    StructType,
+    TensorType,
+    Type,
+    tensors,
+    to_type,
+)
+
+if backend.name == "jax":
+    from fedlearn.core import stablehlo as form
+else:
+    from fedlearn.core import graph_def as form  # type: ignore[no-redef]
+
+
+class LocalComputation:
+    """A computation of one participant: see `local_computation`.
+
+    Called with arrays it gives NumPy arrays.
+
+    Attributes:
+        type: A `FunctionType`.
+        artifacts: What runs it, as bytes: by a 1 for each argument that
+            there is many of, one a client, and a 0 for the others; "" is once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type_: FunctionType,
+        artifacts: dict[str, bytes],
+        fn: Callable | None = None,
+    ):
+        self.__name__, self.type, self.artifacts = name, type_, artifacts
+        self._fn = fn
+        self._loaded: dict[str, Callable] = {}
+
+    def __repr__(self) -> str:
+        return f"<local computation {self.__name__}: {self.type}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        parameter: Any = self.type.parameter
+        value: Any = args[0] if len(args) == 1 else args
+        if kwargs:
+            names = parameter.names[: len(args)]
+            value = {**dict(zip(names, args, strict=True)), **kwargs}
+        leaves: Any = ()
+        if parameter is not None:
+            leaves = flatten(value, parameter, self.__name__)
+        return pack(map(to_numpy, self.run((), *leaves)), self.type.result)
+
+    def run(self, many: Sequence[bool], *leaves: Any) -> Sequence[Any]:
+        """Runs it on flat arrays, along the first axis of some of them."""
+        key = "".join("01"[flag] for flag in many) if any(many) else ""
+        if key not in self._loaded:
+            if self._fn is None and key not in self.artifacts:
+                return self._one_after_another(many, leaves)
+            # Also if it was just made: what runs is what is saved.
+            self._loaded[key] = form.load(self.artifact(key))
+        return self._loaded[key](*leaves)
+
+    def artifact(self, key: str) -> bytes:
+        """One of `artifacts`, made if need be."""
+        if key not in self.artifacts:
+            assert self._fn is not None
+            types = tensors(self.type.parameter)
+            flags = [flag == "1" for flag in key]
+            self.artifacts[key] = form.export(self._fn, types, flags)
+        return self.artifacts[key]
+
+    def _one_after_another(self, many: Sequence[bool], leaves: Any) -> Any:
+        def one(rows):
+            given = iter(rows)
+            pairs = zip(many, leaves, strict=True)
+            return self.run((), *(next(given) if m else x for m, x in pairs))
+
+        rows = [x for m, x in zip(many, leaves, strict=True) if m]
+        return ops.map(lambda rows: tuple(one(rows)), rows)
+
+
+def to_numpy(x: Any) -> Any:
+    """An array, or a number of NumPy."""
+    return np.asarray(x)[()]
+
+
+def local_computation(*types: Any) -> Callable[[Callable], LocalComputation]:
+    """Decorator: what a single participant computes.
+
+    The function is called once, with tensors of the given types, and becomes
+    StableHLO (on JAX) or a graph (on TensorFlow). It may be written with
+    `keras.ops`, a Keras model's `stateless_call`, or the backend's functions.
+    Structures come as tuples, or as ordered dicts if they have names.
+
+    Args:
+        *types: One for each parameter, or what `to_type` makes a type of.
+
+    Raises:
+        FederatedTypeError: If it uses variables or tensors from outside,
+            which would be frozen into it.
+
+    >>> from keras import ops
+    >>> @local_computation("float32", "float32")
+    ... def exceeds(reading, threshold):
+    ...     return ops.cast(reading > threshold, "float32")
+    >>> exceeds.type
+    (<reading=float32,threshold=float32> -> float32)
+    >>> float(exceeds(21.0, 20.0))
+    1.0
+    """
+    given = [to_type(t) for t in types]
+
+    def decorate(fn: Callable) -> LocalComputation:
+        names = list(inspect.signature(fn).parameters)
+        if len(names) != len(given):
+            raise FederatedTypeError(
+                f"`{_name(fn)}` has the parameters {names}, and {len(given)} "
+                "types are given."
+            )
+        if len(given) == 1:
+            return trace(fn, given[0], spread=False)
+        struct = StructType(dict(zip(names, given, strict=True)))
+        return trace(fn, struct if given else None, spread=True)
+
+    return decorate
+
+
+def trace(
+    fn: Callable, parameter: Type | None, spread: bool
+) -> LocalComputation:
+    """A function as a local computation; `spread` over its parameters."""
+    name = _name(fn)
+    check_dtypes(parameter)
+    result: Any = None
+
+    def flat(*leaves: Any) -> tuple[Any, ...]:
+        nonlocal result
+        # Ordered, since JAX sorts the keys of a dict.
+        args = (
+            [pack(iter(leaves), parameter, collections.OrderedDict)]
+            if (parameter is not None)
+            else []
+        )
+        if spread and args:
+            (value,) = args
+            args = list(value.values() if isinstance(value, dict) else value)
+        with _NoVariables(name):
+            result = fn(*args)
+        if result is None:
+            raise FederatedTypeError(f"`{name}` returns None.")
+        return tuple(map(ops.convert_to_tensor, _leaves(result)))
+
+    captured, found = form.trace(flat, tensors(parameter))
+    if captured:
+        raise FederatedTypeError(
+            f"`{name}` uses {captured} tensors from outside, which would be "
+            "frozen into it. Make them arguments; constants can be of NumPy."
+        )
+    named = {s for t in tensors(parameter) for s in t.shape}
+    leaves = (
+        TensorType(
+            keras.backend.standardize_dtype(x.dtype),
+            # Others are unknown, or sums and products of names.
+            [
+                s if isinstance(s, int) else str(s) if str(s) in named else None
+                for s in x.shape
+            ],
+        )
+        for x in found
+    )
+    type_ = FunctionType(parameter, to_type(_typed(result, leaves)))
+    return LocalComputation(name, type_, {}, flat)
+
+
+def check_dtypes(t: Type | None) -> None:
+    """Refuses a type that the backend would silently make another of."""
+    for tensor in tensors(t):
+        if not form.has_dtype(tensor.dtype):
+            raise FederatedTypeError(
+                f"{tensor} is of 64 bits, and JAX computes with 32. Use "
+                "another dtype, or jax.config.update('jax_enable_x64', True)."
+            )
+
+
+class _NoVariables(keras.StatelessScope):
+    """Where reading a variable is an error."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self._name = name
+
+    def get_current_value(self, variable: Any) -> Any:
+        raise FederatedTypeError(
+            f"`{self._name}` uses the variable {variable.path}, whose value "
+            "would be frozen into it. Make weights an argument, and call "
+            "model.stateless_call(weights, non_trainable_weights, x)."
+        )
+
+
+def _name(fn: Callable) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [x for v in value for x in _leaves(v)]
+    return [value]
+
+
+def _typed(value: Any, leaves: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _typed(v, leaves) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_typed(v, leaves) for v in value]
+    return next(leaves)

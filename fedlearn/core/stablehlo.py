@@ -1,0 +1,81 @@
+"""JAX's form of a local computation: StableHLO, by `jax.export`."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export as jax_export
+
+from fedlearn.core.types import TensorType
+
+NAME = "stablehlo"
+PADS = True  # a new number of lanes is a new compilation
+
+_PLATFORMS = ("cpu", "cuda", "tpu")
+# What a file may call besides StableHLO's own operations: JAX's kernels.
+_CALLS = re.compile(
+    r"(stablehlo|mhlo|chlo)\.\w+|(lapack|cusolver|cu)_\w+|Sharding|Eigh|Qr|"
+    r"shape_assertion|LuDecomposition|ApproxTopK|TopK|Cholesky|"
+    r"ProductOfElementaryHouseholderReflectors"
+)
+
+
+def trace(fn: Callable, types: Sequence[TensorType]) -> tuple[int, Any]:
+    """How many arrays a function takes from outside, and what it gives."""
+    closed = jax.make_jaxpr(fn)(*_specs(types))
+    captured = sum(isinstance(c, jax.Array) for c in closed.consts)
+    return captured, closed.out_avals
+
+
+def export(
+    fn: Callable, types: Sequence[TensorType], lanes: Sequence[bool]
+) -> bytes:
+    """A function as bytes; `lanes`, which arguments there are many of."""
+    if lanes:
+        fn = jax.vmap(fn, in_axes=[0 if flag else None for flag in lanes])
+    exported = jax_export.export(jax.jit(fn), platforms=_PLATFORMS)
+    return bytes(exported(*_specs(types, lanes)).serialize())
+
+
+def check(data: bytes) -> None:
+    """A ValueError if a function does more than compute."""
+    text = jax_export.deserialize(bytearray(data)).mlir_module()
+    calls = re.findall(r'custom_call\s*@"?([^"(\s]+)', text)
+    calls += re.findall(r'call_target_name\s*=\s*"([^"]+)"', text)
+    refused = [name for name in calls if not _CALLS.fullmatch(name)]
+    refused += re.findall(r"stablehlo\.(?:infeed|outfeed|send|recv)\b", text)
+    if refused:
+        raise ValueError(f"the operation {refused[0]} isn't allowed in a file")
+
+
+def load(data: bytes) -> Callable:
+    """The function of some bytes."""
+    return jax_export.deserialize(bytearray(data)).call
+
+
+def jit(fn: Callable, types: Sequence[TensorType] | None = None) -> Callable:
+    """A function compiled, once for each shape of its arguments."""
+    del types
+    return jax.jit(fn)
+
+
+def has_dtype(dtype: np.dtype) -> bool:
+    """Whether arrays of a dtype are computed with as such."""
+    return jax.dtypes.canonicalize_dtype(dtype) == dtype
+
+
+def _specs(types: Sequence[TensorType], lanes: Sequence[bool] = ()) -> Any:
+    """What to trace with; unknown dimensions are symbols."""
+    scope = jax_export.SymbolicScope()
+    specs = []
+    for i, t in enumerate(types):
+        sizes = [
+            f"unknown_{i}_{axis}" if s is None else str(s)
+            for axis, s in enumerate(t.shape)
+        ]
+        text = ",".join(["lanes", *sizes] if lanes and lanes[i] else sizes)
+        shape = jax_export.symbolic_shape(text, scope=scope) if text else ()
+        specs.append(jax.ShapeDtypeStruct(shape, t.dtype))
+    return specs

@@ -1,0 +1,73 @@
+"""Python's values of a type, as flat lists of arrays and back."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fedlearn.core.types import SequenceType, StructType, TensorType, Type
+
+
+def pack(leaves: Iterator[Any], t: Any, named: type = dict) -> Any:
+    """A value of a type: dicts of elements with names, tuples of others."""
+    if isinstance(t, StructType):
+        parts = [pack(leaves, e, named) for e in t.elements]
+        if t.names is None:
+            return tuple(parts)
+        return named(zip(t.names, parts, strict=True))
+    if isinstance(t, TensorType):
+        return next(leaves)
+    return pack(
+        leaves, t.element if isinstance(t, SequenceType) else t.member, named
+    )
+
+
+def flatten(value: Any, t: Type, at: str, lead: Any = ()) -> Iterator[Any]:
+    """The arrays of a value; a TypeError unless it is of the type.
+
+    `at` is what it is called, `lead` are dimensions before those of the type.
+    """
+    if isinstance(t, SequenceType):
+        yield from flatten(value, t.element, at, (*lead, None))
+    elif isinstance(t, TensorType):
+        yield _array(value, TensorType(t.dtype, (*lead, *t.shape)), at)
+    else:
+        assert isinstance(t, StructType)
+        if isinstance(value, Mapping) and set(value) == set(t.names or ()):
+            value = [value[n] for n in t.names or ()]
+        if not isinstance(value, (list, tuple)) or len(value) != len(
+            t.elements
+        ):
+            raise _unfit(value, t, at)
+        for v, (name, e) in zip(value, t.items(), strict=True):
+            yield from flatten(
+                v, e, f"{at}.{name}" if t.names else at + name, lead
+            )
+
+
+def _array(value: Any, t: TensorType, at: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of unlike lengths
+        raise _unfit(value, t, at) from None
+    if not t.takes(TensorType(t.dtype, array.shape)):
+        raise _unfit(value, t, at)
+    if array.dtype != t.dtype and array.size:
+        # What a cast may lose are digits of a fraction.
+        kinds = {"i": "iu", "u": "iu", "f": "iufV", "V": "iufV", "c": "iufcV"}
+        fits = array.dtype.kind in kinds.get(t.dtype.kind, "")
+        if fits and t.dtype.kind in "iu":
+            limits = np.iinfo(t.dtype)
+            fits = limits.min <= array.min() and array.max() <= limits.max
+        if not fits:
+            raise _unfit(value, t, at)
+    return array.astype(t.dtype, copy=False)
+
+
+def _unfit(value: Any, t: Type, at: str) -> TypeError:
+    shown = repr(value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        shown = f"an array, {TensorType(value.dtype, tuple(value.shape))}"
+    elif len(shown) > 100:
+        shown = f"{shown[:97]}..."
+    return TypeError(f"{at} must be {t}. Received: {shown}.")

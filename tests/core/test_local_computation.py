@@ -1,0 +1,91 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from fedlearn import core
+
+F = "float32"
+
+
+def test_structures_keep_their_order_and_names_of_dimensions():
+    @core.local_computation({"z": (F, ("n", 3)), "a": (F, ("n",))}, F)
+    def fn(data, scale):
+        assert list(data) == ["z", "a"]
+        return {"y": scale * ops.sum(data["z"], axis=1) + data["a"], "b": scale}
+
+    assert str(fn.type.parameter) == (
+        "<data=<z=float32[n,3],a=float32[n]>,scale=float32>"
+    )
+    assert list(fn.type.result.names) == ["y", "b"]
+    size = "n" if keras.backend.backend() == "jax" else "?"
+    assert str(fn.type.result.elements[0]) == f"float32[{size}]"
+    for n in (1, 4):
+        data = {"a": np.arange(n), "z": np.ones((n, 3))}
+        found = fn(data, scale=2.0) if n == 1 else fn(data, 2.0)
+        assert found["y"].tolist() == (6.0 + np.arange(n)).tolist()
+
+
+def test_a_keras_model_by_its_weights():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "relu")])
+    weights = core.to_type(model.trainable_variables)
+
+    @core.local_computation(weights, (F, (None, 3)))
+    def predict(weights, x):
+        return model.stateless_call(weights, [], x)[0]
+
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(F)
+    expected = ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(
+        predict(model.get_weights(), x), expected, rtol=1e-5
+    )
+
+
+def test_what_would_be_frozen_is_refused():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    ones = ops.ones((3,))
+    constant = np.ones(3, F)
+    trace = core.local_computation((F, (3,)))
+    with pytest.raises(Exception, match=r"uses the variable .*kernel"):
+        trace(lambda x: model(x[None]))
+    with pytest.raises(core.FederatedTypeError, match="1 tensors from outside"):
+        trace(lambda x: x + ones)
+    assert trace(lambda x: x + constant)([1, 2, 3]).tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([1, 2], [1, 2]),
+        (np.array([1, 2], "int64"), [1, 2]),
+        ([1.0, 2.0], None),
+        ([2**40, 1], None),
+        ([1, 2, 3], None),
+        ([[1], [2, 3]], None),
+        (["1", "2"], None),
+        ([True, False], None),
+        (None, None),
+    ],
+)
+def test_arguments_are_checked(value, expected):
+    same = core.local_computation(("int32", (2,)))(lambda x: x)
+    if expected is None:
+        with pytest.raises(TypeError, match=r"<lambda> must be int32\[2\]"):
+            same(value)
+    else:
+        assert same(value).tolist() == expected
+
+
+def test_a_function_is_given_what_it_needs():
+    with pytest.raises(core.FederatedTypeError, match="2 types are given"):
+        core.local_computation(F, F)(lambda x: x)
+    with pytest.raises(core.FederatedTypeError, match="returns None"):
+        core.local_computation(F)(lambda x: None)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="TensorFlow has 64 bits"
+)
+def test_64_bits_are_refused_where_there_are_32():
+    with pytest.raises(core.FederatedTypeError, match="of 64 bits"):
+        core.local_computation("int64")(lambda x: x)
