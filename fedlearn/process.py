@@ -667,7 +667,7 @@ class LearningProcess(Configurable):
         self, state: ServerState, sent: ServerState | Received
     ) -> Callable[[str], Any]:
         """From client ids to what is kept; of what is `sent` by new ones."""
-        fresh = backend.to_numpy(self.program.fresh(sent))
+        fresh = self.program.fresh(sent)
         return lambda client_id: state.client_states.get(client_id, fresh)
 
     def _server_step_fn(self, state, params, sums, noise):

@@ -122,11 +122,13 @@ class ControlVariates(Algorithm):
 
     def finish(self, local, carry, update, client_state):
         _, total = carry.memory
-        steps = ops.maximum(carry.num_steps, 1)
+        # Nothing changes where no step was taken.
+        some, most = (
+            ops.minimum(carry.num_steps, 1),
+            ops.maximum(carry.num_steps, 1),
+        )
         changes = [
-            ops.where(
-                carry.num_steps > 0, t / ops.cast(steps, t.dtype) - c, 0.0
-            )
+            t / ops.cast(most, t.dtype) - ops.cast(some, c.dtype) * c
             for t, c in zip(total, client_state, strict=True)
         ]
         return Contribution(update, changes, _plus(client_state, changes))

@@ -145,9 +145,9 @@ class _Observed(ClientProgram):
     """A client whose summand holds its update and the squares of it, too."""
 
     def encode(self, broadcast, result, *args):
-        message, kept = super().encode(broadcast, result, *args)
+        message, *rest = super().encode(broadcast, result, *args)
         update = _changes(self, broadcast, result)
-        return _Seen(message, update, [ops.square(v) for v in update]), kept
+        return _Seen(message, update, [ops.square(v) for v in update]), *rest
 
     def accept(self, params, message):
         accepted = super().accept(params, message.sent)

@@ -16,6 +16,8 @@ Every module has the same names:
 * `loop(num_steps, body, carry)`: `carry = body(step, carry)`, `num_steps`
   times, inside `jit`.
 * `vmap(fn)`: `fn` over the leading axis of all its arguments.
+* `where_rows(mask, new, old)`: of the arrays of two pytrees, rows of the first
+  where a mask over the first axis is true, else of the second.
 * `random_uniform(seed, shape)`: float32 numbers in [0, 1), for an int32 seed of
   shape `(2,)`, also inside `vmap`, where they are what they are outside. They
   differ from backend to backend: see `fedlearn.threefry` for those that don't.
@@ -25,6 +27,8 @@ Every module has the same names:
 * `compile_clock.clock.seconds`: how long tracing and compiling took so far.
 * `float64()`: a context in which there is float64, which JAX lacks otherwise.
 * `to_numpy(tree)`: the arrays of a pytree on the host.
+* `stack(trees)`, `rows(tree, count)`: pytrees put together on a leading axis,
+  and so many of them taken apart again, as arrays that are cheap to stack.
 * `LOOPS_IN_GRAPH`: whether a client's loop over batches belongs inside the
   compiled function. On TensorFlow it does: a graph takes dynamic shapes. On
   JAX a batch of another length is another compilation, and XLA on CPU runs a
@@ -54,10 +58,13 @@ jit = _module.jit
 value_and_grad = _module.value_and_grad
 loop = _module.loop
 vmap = _module.vmap
+where_rows = _module.where_rows
 random_uniform = _module.random_uniform
 random_dither = _module.random_dither
 sum_of_squares = _module.sum_of_squares
 float64 = _module.float64
 to_numpy = _module.to_numpy
+stack = _module.stack
+rows = _module.rows
 LOOPS_IN_GRAPH: bool = _module.LOOPS_IN_GRAPH
 ASSIGNS_IN_PLACE: bool = _module.ASSIGNS_IN_PLACE

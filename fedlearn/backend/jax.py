@@ -40,6 +40,14 @@ def vmap(fn: Callable) -> Callable:
     return jax.vmap(fn)
 
 
+def where_rows(mask: Any, new: Any, old: Any) -> Any:
+    def chosen(new, old):
+        rows = mask.reshape((-1,) + (1,) * (new.ndim - 1))
+        return jax.numpy.where(rows, new, old)
+
+    return jax.tree_util.tree_map(chosen, new, old)
+
+
 def _key(seed: Any) -> Any:
     words = jax.numpy.asarray(seed).astype("uint32")
     return jax.random.wrap_key_data(words, impl="threefry2x32")
@@ -67,3 +75,15 @@ def to_numpy(tree: Any) -> Any:
     return jax.tree_util.tree_map(
         lambda leaf: np.asarray(leaf), jax.device_get(tree)
     )
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    return jax.tree_util.tree_map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def rows(tree: Any, count: int) -> list[Any]:
+    # Slices of NumPy take a hundredth of the time of those of JAX.
+    tree = to_numpy(tree)
+    return [
+        jax.tree_util.tree_map(lambda a, k=k: a[k], tree) for k in range(count)
+    ]

@@ -5,13 +5,14 @@ slower, and it draws other random numbers from the same seed than a graph does.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.ops.parallel_for import pfor
+from tensorflow.python.ops.parallel_for import control_flow_ops, pfor
 
 from fedlearn.backend.compile_clock import clock
 
@@ -100,20 +101,31 @@ def loop(num_steps, body: Callable[[Any, Any], Any], carry: Any) -> Any:
 
 def vmap(fn: Callable) -> Callable:
     def call(*args):
-        # vectorized_map maps over a flat list: None leaves and NamedTuples
-        # inside it would be its structure to interpret.
-        flat = keras.tree.flatten(args)
+        flat = list(map(tf.convert_to_tensor, keras.tree.flatten(args)))
 
-        def flat_fn(leaves):
-            result = fn(*keras.tree.pack_sequence_as(args, leaves))
+        def lane(number):
+            # Marked for `_whole`.
+            rows = [
+                tf.raw_ops.Snapshot(input=tf.gather(a, number)) for a in flat
+            ]
+            result = fn(*keras.tree.pack_sequence_as(args, rows))
             structure.append(result)
             return keras.tree.flatten(result)
 
         structure: list[Any] = []
-        outputs = tf.vectorized_map(flat_fn, flat)
+        outputs = control_flow_ops.pfor(lane, tf.shape(flat[0])[0])
         return keras.tree.pack_sequence_as(structure[-1], outputs)
 
     return call
+
+
+def where_rows(mask: Any, new: Any, old: Any) -> Any:
+    # `tf.where` takes a mask that is broadcast, and eight times as long.
+    return keras.tree.map_structure(
+        lambda *rows: tf.raw_ops.Select(condition=mask, x=rows[0], y=rows[1]),
+        new,
+        old,
+    )
 
 
 def _bitcast(pfor_input: Any) -> Any:
@@ -127,9 +139,23 @@ def _l2_loss(pfor_input: Any) -> Any:
     return tf.reduce_sum(tf.square(stacked), axes) / 2
 
 
+def _whole(pfor_input: Any) -> Any:
+    lanes = pfor_input.stacked_input(0)
+    op = lanes.op
+    # Where TensorFlow doesn't know how many lanes there are, it gathers those
+    # of all numbers: a copy of all there is, in every step.
+    if op.type == "GatherV2" and op.inputs[1] is pfor_input.pfor.all_indices:
+        return op.inputs[0]
+    return lanes
+
+
 # vectorized_map has no rule for these, and would loop over the lanes.
 # `keras.ops.argmax`, and so every accuracy, casts bits to tell -0 from 0.
-for _name, _rule in (("Bitcast", _bitcast), ("L2Loss", _l2_loss)):
+for _name, _rule in (
+    ("Bitcast", _bitcast),
+    ("L2Loss", _l2_loss),
+    ("Snapshot", _whole),
+):
     with contextlib.suppress(ValueError):  # TensorFlow has learnt it
         pfor.RegisterPFor(_name)(
             lambda pfor_input, rule=_rule: pfor.wrap(rule(pfor_input), True)
@@ -169,3 +195,17 @@ def to_numpy(tree: Any) -> Any:
     return keras.tree.map_structure(
         lambda leaf: leaf.numpy() if hasattr(leaf, "numpy") else leaf, tree
     )
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    # `tf.stack` makes lists of lists of numbers of arrays of NumPy.
+    leaves = zip(*map(keras.tree.flatten, trees), strict=True)
+    return keras.tree.pack_sequence_as(
+        trees[0], [tf.raw_ops.Pack(values=list(row), axis=0) for row in leaves]
+    )
+
+
+def rows(tree: Any, count: int) -> list[Any]:
+    leaves = [tf.unstack(a[:count]) for a in keras.tree.flatten(tree)]
+    pack = functools.partial(keras.tree.pack_sequence_as, tree)
+    return list(map(pack, zip(*leaves, strict=True))) or [tree] * count

@@ -11,7 +11,6 @@ from fedlearn.clients.algorithm import Algorithm, Carry
 from fedlearn.clients.class_weight import weighted
 from fedlearn.clients.local_trainer import LocalTrainer
 from fedlearn.clients.personal_variables import PersonalVariables
-from fedlearn.clients.program import where_rows
 from fedlearn.encoders import flat_vector
 from fedlearn.keras_model import keras_internals, variable_roles
 from fedlearn.keras_model.functional_model import (
@@ -145,7 +144,9 @@ class PrivateTrainer(LocalTrainer):
             ],
             metrics=[
                 old
-                + ops.sum(where_rows(real, new, ops.zeros_like(new)), axis=0)
+                + ops.sum(
+                    backend.where_rows(real, new, ops.zeros_like(new)), axis=0
+                )
                 for old, new in zip(
                     carry.variables.metrics, metrics, strict=True
                 )
@@ -224,7 +225,8 @@ def clipped_sum(grads: Arrays, real: Any, clip_norm: float) -> Arrays:
         ops.reshape(
             # NaN times 0 is NaN, so where it doesn't count it is replaced.
             ops.sum(
-                where_rows(counts, g, ops.zeros_like(g)) * scale[:, None],
+                backend.where_rows(counts, g, ops.zeros_like(g))
+                * scale[:, None],
                 axis=0,
             ),
             tuple(like.shape[1:]),

@@ -154,7 +154,11 @@ class ClientProgram:
         """
         before = client_state or self.fresh(broadcast)
         result = self.finish(broadcast, carry, before)
-        return self.encode(broadcast, result, num_examples, seed, before)
+        message, after, finite = self.encode(
+            broadcast, result, num_examples, seed, before
+        )
+        # A branch and not `where`, which would copy all of it.
+        return message, ops.cond(finite, lambda: after, lambda: before)
 
     def encode(
         self,
@@ -163,8 +167,8 @@ class ClientProgram:
         num_examples: Any,
         seed: Any,
         before: ClientState,
-    ) -> tuple[Message, ClientState]:
-        """`send`, of what `finish` gave."""
+    ) -> tuple[Message, ClientState, Any]:
+        """What the client sends, would keep, and whether all is finite."""
         encoded, memory = self.aggregator.encode(
             result.update, broadcast.params, seed, before.encoders
         )
@@ -177,9 +181,7 @@ class ClientProgram:
             [*result.metrics, *result.statistics],
             ops.where(finite, num_examples, -1),
         )
-        return message, keras.tree.map_structure(
-            lambda new, old: ops.where(finite, new, old), after, before
-        )
+        return message, after, finite
 
     # At the server.
 
@@ -328,12 +330,6 @@ def all_finite(tree: Any) -> Any:
         if keras.backend.is_float_dtype(dtype):
             finite = ops.logical_and(finite, ops.isfinite(ops.sum(array)))
     return finite
-
-
-def where_rows(mask: Any, new: Any, old: Any) -> Any:
-    """Rows of `new` where a mask over the first axis is true, else of `old`."""
-    mask = ops.reshape(mask, (-1,) + (1,) * (len(new.shape) - 1))
-    return ops.where(mask, new, old)
 
 
 def seed_words(seed: int) -> np.ndarray:

@@ -117,17 +117,11 @@ class Executor(Configurable):
         return repr(self)
 
 
-def ended(
-    program: ClientProgram, broadcast: Received, *args: Any
-) -> tuple[Accepted, tuple]:
-    """What the server accepts, and what is looked at on the host.
-
-    That is what the client keeps, and its message where its length is not that
-    of others.
-    """
+def ended(program: ClientProgram, broadcast: Received, *args: Any) -> tuple:
+    """One client's sums, what it keeps, and its message if lengths vary."""
     message, kept = program.send(broadcast, *args)
-    sent = message if program.varies_in_length else ()
-    return program.accept(broadcast.params, message), (kept, sent)
+    sums = counted(program, program.accept(broadcast.params, message))
+    return sums, kept, message if program.varies_in_length else ()
 
 
 def counted(program: ClientProgram, accepted: Accepted) -> tuple:
@@ -154,7 +148,8 @@ def partial_sum(
     program: ClientProgram,
     sums: tuple,
     client_ids: Sequence[str],
-    asides: Sequence[tuple],
+    kept: Sequence[Any],
+    messages: Sequence[Any],
 ) -> Update:
     """The update of some clients.
 
@@ -162,17 +157,16 @@ def partial_sum(
         program: What they ran.
         sums: The sums of `counted`.
         client_ids: Theirs.
-        asides: What `ended` left for the host, of each client; nothing for
-            all if there is nothing.
+        kept: What each keeps.
+        messages: What each sent, where that varies in length.
     """
-    num_bytes, states = 0, {}
-    if not asides:
+    states: dict[str, Any] = {}
+    if keras.tree.flatten(kept[0]):
+        states = dict(zip(client_ids, kept, strict=True))
+    if program.varies_in_length:
+        num_bytes = sum(map(program.bytes_up, messages))
+    else:
         num_bytes = len(client_ids) * program.bytes_up()
-    for client_id, aside in zip(client_ids, asides, strict=False):
-        kept, message = backend.to_numpy(aside)
-        if keras.tree.flatten(kept):
-            states[client_id] = kept
-        num_bytes += program.bytes_up(message or None)
     kind = StackedUpdate if program.stacked else Update
     return kind.of(sums, num_bytes, states)
 

@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ from fedlearn.executors.executor import (
     Run,
     Seeds,
     Shard,
-    counted,
     ended,
     naming,
     partial_sum,
@@ -48,12 +48,9 @@ _MOST_SHARDS = 64
 class _Runner(Run):
     def __init__(self, program: ClientProgram):
         super().__init__(program)
-
-        def end(*args):
-            accepted, aside = ended(program, *args)
-            return counted(program, accepted), aside
-
-        self._run_client = client_rounds(program, end)
+        self._run_client = client_rounds(
+            program, functools.partial(ended, program)
+        )
 
     def shards(self, cohort: Cohort) -> list[Shard]:
         length = -(-len(cohort) // _MOST_SHARDS)
@@ -71,8 +68,10 @@ class _Runner(Run):
             zip(cohort, seeds, strict=True)
         ):
             with naming([client.id]):
-                sums, aside = self._run_client(broadcast, client, seed)
-            update = partial_sum(self.program, sums, [client.id], [aside])
+                sums, *asides = self._run_client(broadcast, client, seed)
+            update = partial_sum(
+                self.program, sums, [client.id], *([a] for a in asides)
+            )
             total.add(update, number)
         return total.result()
 

@@ -9,13 +9,12 @@ from keras import ops
 
 from fedlearn import backend, checks
 from fedlearn.clients.cohort import Cohort
-from fedlearn.clients.program import ClientProgram, seed_words, where_rows
+from fedlearn.clients.program import ClientProgram, seed_words
 from fedlearn.executors.executor import (
     Executor,
     Run,
     Seeds,
     Shard,
-    ended,
     naming,
     partial_sum,
 )
@@ -99,15 +98,12 @@ class _Runner(Run):
         clients = list(cohort)
         ids = [client.id for client in clients]
         with naming(ids):
-            sums, asides = self._run_block(broadcast, clients, seeds)
+            sums, *asides = self._run_block(broadcast, clients, seeds)
         # Lanes that were added stand at the end.
         if self.program.stacked:
             sums = (_rows(sums[0], slice(len(ids))), *sums[1:])
-        each: Any = ()
-        if keras.tree.flatten(asides):
-            asides = backend.to_numpy(asides)
-            each = [_rows(asides, k) for k in range(len(ids))]
-        return partial_sum(self.program, sums, ids, each)
+        kept, sent = (backend.rows(a, len(ids)) for a in asides)
+        return partial_sum(self.program, sums, ids, kept, sent)
 
     def _run_block(self, broadcast, clients, seeds):
         sizes = [c.num_examples for c in clients]
@@ -122,14 +118,10 @@ class _Runner(Run):
         data = keras.tree.map_structure(
             lambda *arrays: np.concatenate(arrays), *[c.data for c in clients]
         )
-        states = keras.tree.map_structure(
-            lambda *arrays: np.stack(arrays), *[c.state for c in clients]
-        )
         of_lanes = (
             np.asarray(sizes, np.int32),
             np.stack([seed_words(seed) for seed in seeds]),
             np.ones(len(clients), bool),
-            states,
         )
         phases = [
             (run, phase)
@@ -150,7 +142,11 @@ class _Runner(Run):
             of_lanes = keras.tree.map_structure(
                 lambda a: _pad(a, width), of_lanes
             )
-        num_examples, words, real, states = of_lanes
+        num_examples, words, real = of_lanes
+        # What the lanes that were added keep is thrown away too.
+        missing = len(real) - len(clients)
+        states = [c.state for c in (*clients, *clients[:1] * missing)]
+        states = backend.stack(states)
         carry = self._start(broadcast, words, states)
         for run, phase in phases:
             carry = run(broadcast, carry, data, *phase)
@@ -159,41 +155,44 @@ class _Runner(Run):
     # Compiled.
 
     def _start_fn(self, broadcast, words, states):
-        def one(seed, state):
-            carry = self.program.start(broadcast, seed, state)
-            # Every leaf of a lane must come from that lane, also what is the
-            # same in all of them.
-            zero = ops.cast(seed[0] * 0, "float32")
-            return keras.tree.map_structure(
-                lambda a: a + ops.cast(zero, a.dtype), carry
-            )
-
-        return backend.vmap(one)(words, states)
+        return backend.vmap(lambda *lane: self.program.start(broadcast, *lane))(
+            words, states
+        )
 
     def _finish_fn(self, broadcast, carry, num_examples, words, real, states):
-        accepted, asides = backend.vmap(
-            lambda *lane: ended(self.program, broadcast, *lane)
-        )(carry, num_examples, words, states)
+        program = self.program
+
+        def lane(carry, num_examples, seed, before):
+            before = before or program.fresh(broadcast)
+            result = program.finish(broadcast, carry, before)
+            message, after, finite = program.encode(
+                broadcast, result, num_examples, seed, before
+            )
+            accepted = program.accept(broadcast.params, message)
+            sent = message if program.varies_in_length else ()
+            return accepted, before, after, finite, sent
+
+        accepted, before, after, finite, sent = backend.vmap(lane)(
+            carry, num_examples, words, states
+        )
         counts = ops.logical_and(real, accepted.finite)
+        summed = accepted.summand, accepted.metrics
+        zeros = keras.tree.map_structure(ops.zeros_like, summed)
+        summand, metrics = backend.where_rows(counts, summed, zeros)
 
-        def keep(a):
-            return where_rows(counts, a, ops.zeros_like(a))
-
-        def add(a):
-            return ops.sum(keep(a), axis=0)
+        def add(tree):
+            return keras.tree.map_structure(lambda a: ops.sum(a, axis=0), tree)
 
         num_clients = ops.cast(counts, "int32")
         rejected = ops.logical_and(real, ops.logical_not(counts))
         sums = (
-            keras.tree.map_structure(
-                keep if self.program.stacked else add, accepted.summand
-            ),
-            keras.tree.map_structure(add, accepted.metrics),
+            summand if program.stacked else add(summand),
+            add(metrics),
             ops.sum(num_clients),
             ops.sum(num_clients * num_examples),
             ops.sum(ops.cast(rejected, "int32")),
         )
-        return sums, asides
+        return sums, backend.where_rows(finite, after, before), sent
 
 
 def _compiled_phase(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,9 +210,7 @@ def _compiled_phase(step: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(active, tuple):
                 return taken
             mask = active[:, number]
-            return keras.tree.map_structure(
-                lambda new, old: where_rows(mask, new, old), taken, carry
-            )
+            return backend.where_rows(mask, taken, carry)
 
         part = carry
         if not isinstance(lanes, tuple):

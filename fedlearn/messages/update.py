@@ -35,8 +35,8 @@ class Update(NamedTuple):
         num_rejected: How many were left out because their update wasn't
             finite, int32.
         bytes_up: How many bytes they sent, on the host.
-        client_states: What each client keeps for its next round, by its id,
-            on the host; empty where clients keep nothing.
+        client_states: What each client keeps for its next round, by its id;
+            empty where clients keep nothing.
         tiers: Of each level of tiers, from the server down; empty without.
     """
 

@@ -1,4 +1,6 @@
 import contextlib
+import copy
+import functools
 import hashlib
 import os
 import re
@@ -7,12 +9,12 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
-import numpy as np
 import optree
 
+from fedlearn import backend
 from fedlearn.messages import wire
 from fedlearn.runs import atomic_file
 
@@ -25,13 +27,14 @@ _LOCK = threading.RLock()  # threads share folders and states
 
 
 class ClientStates(Mapping[str, Any]):
-    """An immutable mapping from client ids to pytrees of NumPy arrays.
+    """An immutable mapping from client ids to pytrees of arrays.
 
     States beyond `memory` bytes (128 MiB) are files in `folder` (a temporary
     one that goes away with the states), those first that were updated longest
     ago; each is written once, and read when it is asked for. Where they are
     changes nothing in a run.
 
+    >>> import numpy as np
     >>> none = ClientStates()
     >>> one = none.updated({"anna": [np.zeros(3)]})
     >>> two = one.updated({"ben": [np.ones(3)]})
@@ -54,10 +57,11 @@ class ClientStates(Mapping[str, Any]):
 
     def updated(self, states: Mapping[str, Any]) -> "ClientStates":
         """These states with others for some clients; these stay as they are."""
-        entries = self._entries.copy()
+        entries, entry = self._entries.copy(), None
         for client_id, state in states.items():
             entries.pop(client_id, None)  # the order is that of updates
-            entries[client_id] = _Entry(state)
+            # What clients of one round keep is of one size.
+            entry = entries[client_id] = _Entry(state, entry)
         return self._with(entries, self._folder)
 
     def kept_in(self, folder: Any) -> "ClientStates":
@@ -81,8 +85,7 @@ class ClientStates(Mapping[str, Any]):
         for entry in here:
             if excess <= 0:
                 break
-            entry.file = entry.file or entry.written(self._folder)
-            entry.state = _AWAY
+            entry.leave(self._folder)
             excess -= entry.num_bytes
         if self._folder.is_temporary:
             self._folder.sweep()
@@ -153,8 +156,9 @@ class ClientStates(Mapping[str, Any]):
         """
         states = ClientStates(memory=self._memory)
         states._folder, room = self._folder, self._memory
+        new = _Entry(like).measured()
         for client_id, raw in self._entries.items():
-            entry = states._entries[client_id] = _Entry(like)
+            entry = states._entries[client_id] = copy.copy(new)
             if raw.layout != entry.layout:
                 raise ValueError(
                     "It is the state of another process: what client "
@@ -189,15 +193,35 @@ def sweep(path: Any, index: Any) -> None:
 class _Entry:
     """A client's state: here, in a file, or both."""
 
-    __slots__ = ("file", "layout", "num_bytes", "state", "structure")
-
-    def __init__(self, state: Any):
-        arrays = keras.tree.flatten(state)
+    def __init__(self, state: Any, like: "_Entry | None" = None):
         self.state = state
-        self.structure = keras.tree.map_structure(lambda _: 0, state)
-        self.layout = [[np.asarray(a).dtype.name, *np.shape(a)] for a in arrays]
-        self.num_bytes = sum(np.asarray(a).nbytes for a in arrays)
         self.file: _File | None = None
+        if like is not None:
+            self.num_bytes = like.num_bytes
+
+    @functools.cached_property
+    def num_bytes(self) -> int:
+        arrays = keras.tree.flatten(self.state)
+        return sum(a.nbytes for a in backend.to_numpy(arrays))
+
+    @functools.cached_property
+    def layout(self) -> list[list[Any]]:
+        arrays = keras.tree.flatten(self.state)
+        return [[a.dtype.name, *a.shape] for a in backend.to_numpy(arrays)]
+
+    @functools.cached_property
+    def structure(self) -> Any:
+        return keras.tree.map_structure(lambda _: 0, self.state)
+
+    def measured(self) -> Self:
+        """Itself, which knows all of them when the state is away."""
+        _ = self.num_bytes, self.layout, self.structure
+        return self
+
+    def leave(self, folder: "_Folder") -> None:
+        """Moves the state into a file."""
+        self.file = self.file or self.written(folder)
+        self.measured().state = _AWAY
 
     def written(self, folder: "_Folder") -> "_File":
         """The file there that the state is in."""
@@ -208,7 +232,7 @@ class _Entry:
             assert file is not None
             return folder.put(file.read())
         arrays = keras.tree.flatten(self.state)
-        return folder.put(wire.pack([np.asarray(a) for a in arrays]))
+        return folder.put(wire.pack(backend.to_numpy(arrays)))
 
     @property
     def is_there(self) -> bool:

@@ -5,7 +5,7 @@ from keras import ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
-from fedlearn.executors.executor import counted, ended, partial_sum
+from fedlearn.executors.executor import ended, partial_sum
 from tests import zoo
 
 # Batches of 8, two epochs, at most three steps: single examples, last batches
@@ -106,11 +106,10 @@ class Eager(fl.executors.Executor):
                 )
                 carry = program.step(broadcast, carry, batch)
             count = ops.convert_to_tensor(np.int32(client.num_examples))
-            accepted, aside = ended(
+            sums, kept, sent = ended(
                 program, broadcast, carry, count, words, client.state
             )
-            sums = counted(program, accepted)
-            return partial_sum(program, sums, [client.id], [aside])
+            return partial_sum(program, sums, [client.id], [kept], [sent])
 
         def run(broadcast, cohort, seeds):
             order = range(len(cohort))[::-1]
