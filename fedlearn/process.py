@@ -487,7 +487,9 @@ class LearningProcess(Configurable):
         if client_id is not None and keras.tree.flatten(client_state or ()):
             states[client_id] = client_state
         kind = StackedUpdate if self.program.stacked else Update
-        return kind.of(sums, wire.length(message), states)
+        update = kind.of(sums, wire.length(message), states)
+        # There is no bound on how many clients a server may add up.
+        return update._replace(num_examples=np.int64(update.num_examples))
 
     @property
     def broadcast_spec(self) -> Broadcast:
@@ -573,11 +575,12 @@ class LearningProcess(Configurable):
         after, results = self._server_step(
             state._replace(**arrays),
             broadcast.params,
-            total.sums,
+            total._replace(num_examples=np.int32(0)).sums,
             self.aggregator.draw(state.aggregator, self._noise_rng(state)),
         )
         results = backend.to_numpy(results)
         metrics = {name: float(value) for name, value in results.items()}
+        metrics["num_examples"] = float(int(total.num_examples))
         metrics["bytes_up"] = float(total.bytes_up)
         down = self.bytes_down(broadcast)
         metrics["bytes_down"] = float(took_part * down)
@@ -671,7 +674,7 @@ class LearningProcess(Configurable):
         return lambda client_id: state.client_states.get(client_id, fresh)
 
     def _server_step_fn(self, state, params, sums, noise):
-        summand, metrics, num_clients, num_examples, num_rejected = sums
+        summand, metrics, num_clients, _, num_rejected = sums
         shared, statistics = self._personal.shared_of(state)
         aggregate, aggregator, added = self.aggregator.finish(
             state.aggregator, summand["update"], params, noise
@@ -698,7 +701,6 @@ class LearningProcess(Configurable):
         results = {
             **self.functional_model.metrics_result(metrics),
             "num_clients": num_clients,
-            "num_examples": num_examples,
             "num_rejected": num_rejected,
             **added,
             **told,

@@ -183,6 +183,11 @@ def clients(sizes=RAGGED, make=points):
     )
 
 
+def spec_of(data):
+    """What `process.build` takes, for a client's arrays."""
+    return tuple(keras.KerasTensor(a.shape[1:], a.dtype.name) for a in data)
+
+
 @functools.cache
 def classifier_process(executor="sequential"):
     """Two shuffled epochs in batches of 8, with BatchNormalization."""

@@ -31,7 +31,8 @@ class Update(NamedTuple):
         summand: What the aggregator adds up.
         metrics: The variables of the model's metrics over local training.
         num_clients: How many clients are in the sum, int32.
-        num_examples: How many examples they have, int32.
+        num_examples: How many examples they have: int64 of `process.accept`,
+            int32 of an executor's cohort.
         num_rejected: How many were left out because their update wasn't
             finite, int32.
         bytes_up: How many bytes they sent, on the host.
