@@ -18,6 +18,7 @@ from fedlearn.core.federated_computation import (
     FederatedComputation,
     compile,
     federated_computation,
+    load,
 )
 from fedlearn.core.federated_type_error import FederatedTypeError
 from fedlearn.core.local_computation import (
@@ -83,6 +84,7 @@ __all__ = [
     "federated_sum",
     "federated_value",
     "federated_zip",
+    "load",
     "local_computation",
     "to_type",
 ]

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from fedlearn.core.map_sum import (
     stages,
 )
 from fedlearn.core.program import Program
+from fedlearn.core.program_bytes import decode, encode
 from fedlearn.core.structure import pack
 from fedlearn.core.types import (
     CLIENTS,
@@ -29,6 +32,7 @@ from fedlearn.core.types import (
     zipped,
 )
 from fedlearn.core.value import Trace, Value, as_value, emit, tracing
+from fedlearn.runs import atomic_file
 
 
 class FederatedComputation:
@@ -77,6 +81,15 @@ class FederatedComputation:
     def arguments(self, *args: Any, **kwargs: Any) -> Arguments:
         """Checked arguments, for the functions of `fl.core.compile`."""
         return arguments(self.program, self._bound(args, kwargs))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it to a file, which `fl.core.load` reads without its source.
+
+        Raises:
+            ValueError: If a function does more than compute: touches files,
+                calls Python, or draws from a generator.
+        """
+        atomic_file.write(path, encode(self.program))
 
     @functools.cached_property
     def stages(self) -> list[MapSum]:
@@ -215,6 +228,17 @@ def federated_computation(
         return FederatedComputation(program)
 
     return decorate
+
+
+def load(path: str | os.PathLike[str]) -> FederatedComputation:
+    """A computation of a file that `save` wrote, which may be a stranger's.
+
+    Raises:
+        FormatError: If it is none, is damaged, was written on another
+            backend, or if a function does more than compute.
+    """
+    data = pathlib.Path(path).read_bytes()
+    return FederatedComputation(decode(data, os.fspath(path)))
 
 
 def compile(computation: FederatedComputation) -> MapSum:

@@ -65,7 +65,7 @@ class LocalComputation:
 
     def run(self, many: Sequence[bool], *leaves: Any) -> Sequence[Any]:
         """Runs it on flat arrays, along the first axis of some of them."""
-        key = "".join("01"[flag] for flag in many) if any(many) else ""
+        key = lane_key(many)
         if key not in self._loaded:
             if self._fn is None and key not in self.artifacts:
                 return self._one_after_another(many, leaves)
@@ -90,6 +90,11 @@ class LocalComputation:
 
         rows = [x for m, x in zip(many, leaves, strict=True) if m]
         return ops.map(lambda rows: tuple(one(rows)), rows)
+
+
+def lane_key(many: Sequence[bool]) -> str:
+    """Under which `artifacts` has what runs along these arguments."""
+    return "".join("01"[flag] for flag in many) if any(many) else ""
 
 
 def to_numpy(x: Any) -> Any:

@@ -1,12 +1,12 @@
 """A computation as what is sent, done at clients, added up, and made of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from keras import ops
 
 from fedlearn.core.aggregates import AGGREGATES, Arrays
-from fedlearn.core.local_computation import form
+from fedlearn.core.local_computation import LocalComputation, form, lane_key
 from fedlearn.core.program import Op, Program
 from fedlearn.core.types import TensorType
 from fedlearn.threefry import threefry_2x32
@@ -139,6 +139,17 @@ def _at_clients(op: Op, inputs: Any, many: list[bool], index: Any) -> Any:
         found = op.functions[0].run(flags, *values, keys)
         return [ops.reshape(x, (*shape, *ops.shape(x)[1:])) for x in found]
     return op.functions[0].run(many, *inputs)
+
+
+def artifacts(program: Program) -> Iterator[tuple[LocalComputation, str]]:
+    """The functions that a program runs, and the artifacts that do."""
+    varying = _varying(program)
+    for op in program.ops:
+        many = [op.at_clients and i in varying for i in op.inputs]
+        if op.kind == "federated_select":
+            many = [False] * (len(many) - 2) + [True]
+        for fn in op.functions:
+            yield from ((fn, ""), (fn, lane_key(many)))
 
 
 def stages(program: Program) -> list[MapSum]:

@@ -1,5 +1,6 @@
 """The types of the language: what a value is, and where."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from fedlearn.data.federated_dataset import FederatedDataset
 
+_NAME = r"[^=<>,(){}@*\s]+"
 CLIENTS, SERVER = "CLIENTS", "SERVER"
 
 
@@ -76,7 +78,7 @@ class TensorType(Type):
         named = [s for s in self.shape if isinstance(s, str)]
         if self.dtype.kind not in "biufcV" or self.dtype.fields:
             raise TypeError(f"Tensors are of numbers. Received: {dtype!r}.")
-        if not all(s.isidentifier() for s in named):
+        if not all(map(str.isidentifier, named)):
             raise ValueError(f"A dimension can't have such a name: {named}.")
 
     def __str__(self) -> str:
@@ -111,6 +113,9 @@ class StructType(Type):
         if isinstance(elements, Mapping):
             self.names, elements = tuple(elements), list(elements.values())
         self.elements = tuple(map(to_type, elements))
+        for name in self.names or ():
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(f"An element can't be named {name!r}.")
 
     def items(self) -> Iterator[tuple[str, Type]]:
         """Elements by their names, or their numbers in brackets."""
@@ -234,15 +239,22 @@ def to_type(spec: Any) -> Type:
     """The type that something stands for.
 
     Args:
-        spec: A type; a dtype or its name; `(dtype, shape)`; a number, array,
+        spec: A type or its text; a dtype; `(dtype, shape)`; a number, array,
             variable or tensor spec; a dict, list or tuple of these; or a
             `FederatedDataset`, whose clients have sequences of examples.
 
     >>> to_type([("float32", (20, 16)), {"rate": "float32"}])
     <float32[20,16],<rate=float32>>
+    >>> to_type("{<x=float32[n,20],y=int32[n]>}@CLIENTS").member.names
+    ('x', 'y')
     """
     if isinstance(spec, Type):
         return spec
+    if isinstance(spec, str):
+        t, rest = _parsed(spec)
+        if rest:
+            raise TypeError(f"No type: {spec!r}, from {rest!r} on.")
+        return t
     if isinstance(spec, FederatedDataset):
         first = spec[spec.client_ids[0]]
         return FederatedType(SequenceType(_element(to_type(first))), CLIENTS)
@@ -260,6 +272,54 @@ def to_type(spec: Any) -> Type:
         names = {bool: "bool", int: "int32", float: "float32"}
         return TensorType(names[type(spec)])
     return TensorType(spec)
+
+
+def _parsed(text: str) -> tuple[Type, str]:
+    """The type that a text begins with, and the rest."""
+    t: Type
+    if text[:1] == "<":
+        names, elements, rest = [], [], text[1:]
+        while rest[:1] != ">":
+            if named := re.match(f"({_NAME})=", rest):
+                names.append(named[1])
+                rest = rest[named.end() :]
+            element, rest = _parsed(rest)
+            elements.append(element)
+            rest = rest.removeprefix(",")
+        pairs = dict(zip(names, elements, strict=True)) if names else elements
+        t, rest = StructType(pairs), rest[1:]
+    elif text[:1] == "(":
+        parameter, rest = None, text[1:]
+        if rest[:1] != " ":
+            parameter, rest = _parsed(rest)
+        result, rest = _parsed(rest.removeprefix(" -> "))
+        return FunctionType(parameter, result), rest.removeprefix(")")
+    elif text[:1] == "{":
+        t, rest = _parsed(text[1:])
+        place = re.match(r"}@(CLIENTS|SERVER)", rest)
+        if not place:
+            raise TypeError(f"No type: a place is missing at {rest!r}.")
+        return FederatedType(t, place[1], False), rest[place.end() :]
+    else:
+        tensor = re.match(r"(\w+)(?:\[([\w,?]*)\])?", text)
+        if not tensor:
+            raise TypeError(f"No type: {text!r}.")
+        sizes = tensor[2].split(",") if tensor[2] else []
+        t, rest = (
+            TensorType(
+                tensor[1],
+                [
+                    int(s) if s.isdigit() else None if s == "?" else s
+                    for s in sizes
+                ],
+            ),
+            text[tensor.end() :],
+        )
+    if rest[:1] == "*":
+        t, rest = SequenceType(t), rest[1:]
+    if place := re.match(r"@(CLIENTS|SERVER)", rest):
+        t, rest = FederatedType(t, place[1], True), rest[place.end() :]
+    return t, rest
 
 
 def _element(t: Type) -> Type:

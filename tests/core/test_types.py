@@ -121,3 +121,25 @@ def test_the_difference_names_the_element():
 def test_what_is_no_type(wrong):
     with pytest.raises((TypeError, ValueError)):
         wrong()
+
+
+def test_a_text_stands_for_its_type():
+    for pair in random_types.pairs():
+        for t in (random_types.build(x, OURS) for x in pair):
+            again = to_type(str(t))
+            assert again == t
+            assert again.takes(t)
+            assert t.takes(again)
+    assert to_type("<a/b=float32[n,?]>*").element.names == ("a/b",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "<", "<a=>", "float32[", "{float32}", "int32@", "int32 x", "no"),
+        *("<a=int32,bool>", "int32[-1]", "(int32"),
+    ],
+)
+def test_a_text_that_is_no_type(text):
+    with pytest.raises((TypeError, ValueError)):
+        to_type(text)
