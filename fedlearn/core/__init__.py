@@ -21,10 +21,7 @@ from fedlearn.core.federated_computation import (
     load,
 )
 from fedlearn.core.federated_type_error import FederatedTypeError
-from fedlearn.core.local_computation import (
-    LocalComputation,
-    local_computation,
-)
+from fedlearn.core.local_computation import LocalComputation, local_computation
 from fedlearn.core.map_sum import MapSum, NotOneRound
 from fedlearn.core.operators import (
     federated_aggregate,

@@ -57,6 +57,10 @@ class FederatedComputation:
         if len(program.parameters) == 1:
             (parameter,) = program.parameters.values()
         self.type = FunctionType(parameter, program.type)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        names = [inspect.Parameter(n, kind) for n in program.parameters]
+        self.__signature__ = inspect.Signature(names)
+        self._shows_clients = f"@{CLIENTS}" in str(program.type)
 
     def __repr__(self) -> str:
         return f"<federated computation {self.__name__}: {self.type}>"
@@ -68,7 +72,7 @@ class FederatedComputation:
         values = self._bound(args, kwargs)
         if tracing:
             return self._inlined(values)
-        if f"@{CLIENTS}" in str(self.program.type):
+        if self._shows_clients:
             raise TypeError(
                 f"{self.__name__} gives {self.program.type}, and what single "
                 "clients have can't be looked at. Aggregate it, by "
@@ -127,11 +131,7 @@ class FederatedComputation:
     def _bound(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """Arguments by the names of their parameters."""
         try:
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            names = self.program.parameters
-            signature = [inspect.Parameter(n, kind) for n in names]
-            bound = inspect.Signature(signature).bind(*args, **kwargs)
-            return dict(bound.arguments)
+            return self.__signature__.bind(*args, **kwargs).arguments
         except TypeError as error:
             takes = (f"{n}: {t}" for n, t in self.program.parameters.items())
             raise TypeError(

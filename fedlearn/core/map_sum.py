@@ -19,12 +19,17 @@ class NotOneRound(ValueError):  # noqa: N818
 class MapSum:
     """One time that clients are asked, made by `fl.core.compile`.
 
-    Pure functions of flat tuples of arrays, compiled. `known` is what the
-    server has and `clients` what clients have, along a first axis of as many
-    as one likes. `index` numbers these, int32, and is -1 for those that don't
-    count, which come last. A `total` is of one size whatever the number of
-    clients (but for `federated_collect`), and clients may be added up
-    anywhere, in any grouping.
+    Four pure functions of flat tuples of arrays, compiled:
+
+        prepare(known) -> sent                  what goes to every client
+        client(sent, clients, index) -> total   of some clients
+        merge(total, total) -> total            of all these, in any grouping
+        finish(known, total) -> results
+
+    `known` is what the server has and `clients` what clients have, along a
+    first axis of as many as one likes. `index` numbers these, int32, and is -1
+    for those that don't count, which come last. A `total` is of one size
+    whatever the number of clients, but for `federated_collect`.
     """
 
     def __init__(
@@ -45,26 +50,12 @@ class MapSum:
         self._after, _ = _needed(program, results, at_clients=False)
         types = program.tensors()
         sent = [types[i] for i in self._sent]
-        self._prepare = form.jit(self._sends, [types[i] for i in known])
-        self._client = form.jit(self._works, [*sent, *lane_types(program)])
-        self._merge = form.jit(self._merges)
-        self._finish = form.jit(self._ends)
-
-    def prepare(self, known: Arrays) -> Arrays:
-        """What goes to every client."""
-        return self._prepare(*known)
-
-    def client(self, sent: Arrays, clients: Arrays, index: Any) -> Arrays:
-        """The total of some clients."""
-        return self._client(*sent, *clients, index)
-
-    def merge(self, a: Arrays, b: Arrays) -> Arrays:
-        """The total of two totals."""
-        return self._merge(a, b)
-
-    def finish(self, known: Arrays, total: Arrays) -> Arrays:
-        """What comes out."""
-        return self._finish(known, total)
+        prepare = form.jit(self._sends, [types[i] for i in known])
+        client = form.jit(self._works, [*sent, *lane_types(program)])
+        self.prepare = lambda known: prepare(*known)
+        self.client = lambda sent, clients, i: client(*sent, *clients, i)
+        self.merge = form.jit(self._merges)
+        self.finish = form.jit(self._ends)
 
     def whole(self, known: Arrays, clients: Arrays, index: Any) -> Arrays:
         """All of it, to be compiled as one."""

@@ -30,7 +30,7 @@ def flatten(value: Any, t: Type, at: str, lead: Any = ()) -> Iterator[Any]:
     if isinstance(t, SequenceType):
         yield from flatten(value, t.element, at, (*lead, None))
     elif isinstance(t, TensorType):
-        yield _array(value, TensorType(t.dtype, (*lead, *t.shape)), at)
+        yield _array(value, t, at, (*lead, *t.shape))
     else:
         assert isinstance(t, StructType)
         if isinstance(value, Mapping) and set(value) == set(t.names or ()):
@@ -45,22 +45,24 @@ def flatten(value: Any, t: Type, at: str, lead: Any = ()) -> Iterator[Any]:
             )
 
 
-def _array(value: Any, t: TensorType, at: str) -> np.ndarray:
+def _array(value: Any, t: TensorType, at: str, shape: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:  # lists of unlike lengths
-        raise _unfit(value, t, at) from None
-    if not t.takes(TensorType(t.dtype, array.shape)):
-        raise _unfit(value, t, at)
-    if array.dtype != t.dtype and array.size:
+        array = np.empty(0, object)
+    fits = len(shape) == array.ndim and all(
+        not isinstance(s, int) or s == length
+        for s, length in zip(shape, array.shape, strict=True)
+    )
+    if fits and array.dtype != t.dtype and array.size:
         # What a cast may lose are digits of a fraction.
         kinds = {"i": "iu", "u": "iu", "f": "iufV", "V": "iufV", "c": "iufcV"}
         fits = array.dtype.kind in kinds.get(t.dtype.kind, "")
         if fits and t.dtype.kind in "iu":
             limits = np.iinfo(t.dtype)
             fits = limits.min <= array.min() and array.max() <= limits.max
-        if not fits:
-            raise _unfit(value, t, at)
+    if not fits:
+        raise _unfit(value, TensorType(t.dtype, shape), at)
     return array.astype(t.dtype, copy=False)
 
 
