@@ -255,3 +255,36 @@ def test_drawn_cohorts_are_those_of_earlier_versions():
     assert samplers.RoundRobin(ids(30), 3).sample(7) == ROUND_ROBIN
     sampler = samplers.MinSeparation(ids(30), 3, 4)
     assert [sampler.sample(r) for r in (7, 8)] == MIN_SEPARATION
+
+
+@given(
+    total=st.integers(1, 60),
+    share=st.floats(0, 1),
+    round_num=st.integers(0, 1000),
+)
+@settings(max_examples=40, deadline=None)
+def test_candidates_begin_with_the_sample(total, share, round_num):
+    wanted = max(1, round(share * total))
+    given_ = ids(total)
+    for sampler in (
+        samplers.Uniform(given_, wanted),
+        samplers.MinSeparation(given_, wanted, total // wanted),
+        samplers.RoundRobin(given_, wanted),
+    ):
+        found = list(sampler.candidates(round_num))
+        assert found[:wanted] == sampler.sample(round_num)
+        assert len(set(found)) == len(found)
+    assert set(samplers.Uniform(given_, wanted).candidates(0)) == set(given_)
+    assert found == sampler.sample(round_num)  # round robin: nobody else
+    # Whoever isn't in a group isn't in its rounds, reached or not.
+    separated = samplers.MinSeparation(given_, 1, total)
+    rounds = [list(separated.candidates(r)) for r in range(total)]
+    assert sorted(i for one in rounds for i in one) == given_
+
+
+def test_who_draws_otherwise_has_other_candidates():
+    class First(samplers.Uniform):
+        def _sample(self, round_num):
+            return [0]
+
+    assert list(First(ids(5), 1).candidates(3)) == ["0000"]

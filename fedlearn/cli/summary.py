@@ -69,7 +69,6 @@ def lines(
         f"{counted(len(history['round']), 'round')} of {cohort(config)}",
         aggregation(config["flags"]),
         f"trained in {duration(config)}",
-        simulated(history),
     ]
     yield ", ".join(filter(None, facts))
     yield ""
@@ -84,6 +83,8 @@ def lines(
         if sent := sum(history.get(f"bytes_{direction}", ())):
             each = in_bytes(sent / num_sent(history, direction))
             yield f"  {in_bytes(sent)} {direction}, {each} a client a round"
+    if hours := history.get("sim_hours"):
+        yield f"  {hours[-1]:,.1f} hours by the simulated clock"
     if attendance := config.get("attendance"):
         yield f"  {attendance}"
     if plan := config.get("privacy"):
@@ -101,12 +102,6 @@ def lines(
     yield ""
     yield from per_client(evaluation)
     yield ""
-
-
-def simulated(history: Mapping[str, Sequence[float]]) -> str:
-    """How long a run took by its simulated clock; empty if it has none."""
-    hours = history.get("sim_hours")
-    return f"{hours[-1]:,.1f} simulated hours" if hours else ""
 
 
 def num_sent(

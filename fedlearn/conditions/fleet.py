@@ -62,6 +62,7 @@ class Fleet:
         self.once = once
         self.ids = client_ids
         self.positions = {i: k for k, i in enumerate(client_ids)}
+        self._digest = int(ids_digest(list(client_ids))[:15], 16)
         self.check_ins = None
         if conditions.availability is not None:
             self.check_ins = CheckIns(conditions.availability, client_ids)
@@ -69,9 +70,8 @@ class Fleet:
     def initialize(self) -> Any:
         """What it remembers at midnight of the first day."""
         total = len(self.ids)
-        digest = int(ids_digest(list(self.ids))[:15], 16)
         return {
-            "clients": np.asarray(digest, np.int64),
+            "clients": np.asarray(self._digest, np.int64),
             "seconds": np.zeros(()),
             "free": np.zeros(total),  # when each is through with its work
             "asked": np.zeros(total, np.int64),
@@ -151,12 +151,11 @@ class Fleet:
         )
 
     def _of_these_clients(self, kept: Any) -> Any:
-        fresh = self.initialize()
         if not kept:  # there were rounds without conditions
-            return fresh
-        if kept["clients"] == fresh["clients"]:
+            return self.initialize()
+        if kept["clients"] == self._digest:
             return kept
-        return {**fresh, "seconds": kept["seconds"]}
+        return {**self.initialize(), "seconds": kept["seconds"]}
 
     def _who_asks(
         self, round_num: int, clock: float, free: Any, tried: set[int]

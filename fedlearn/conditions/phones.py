@@ -26,7 +26,7 @@ class Phones(Conditions):
         time_zones: As of `Diurnal`, and so is `habit`.
         habit: How far it is always the same phones.
         seed: Of which phones are slow, and which are there when.
-        **server: `drop_out` (here 0.08), `over_select` (1.3), `deadline` (600
+        **server: `drop_out` (here 0.08), `over_select` (1.3), `deadline` (1,800
             seconds) and `at_least` (0.8), as of `Conditions`.
 
     Example:
@@ -54,7 +54,7 @@ class Phones(Conditions):
         given = {
             "drop_out": 0.08,
             "over_select": 1.3,
-            "deadline": 600.0,
+            "deadline": 1800.0,
             "at_least": 0.8,
         }
         super().__init__(

@@ -167,5 +167,5 @@ def test_flags_reach_the_process(fedlearn, tmp_path):
     assert np.isfinite(float(row["val_loss"]))
     hours = float(row["sim_hours"])
     assert 0 < hours < 2
-    assert f"{hours:.1f} simulated hours" in out
+    assert f"{hours:.1f} hours by the simulated clock" in out
     assert "of 30 clients never took part" in out
