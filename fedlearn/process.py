@@ -579,6 +579,7 @@ class LearningProcess(Configurable):
             self.aggregator.draw(state.aggregator, self._noise_rng(state)),
         )
         results = backend.to_numpy(results)
+        self._check_range(results)
         metrics = {name: float(value) for name, value in results.items()}
         metrics["num_examples"] = float(int(total.num_examples))
         metrics["bytes_up"] = float(total.bytes_up)
@@ -679,14 +680,24 @@ class LearningProcess(Configurable):
         aggregate, aggregator, added = self.aggregator.finish(
             state.aggregator, summand["update"], params, noise
         )
+        counted = self.aggregator.num_counted(
+            summand["update"], ops.cast(num_clients, "float32")
+        )
+        mean, extra = aggregate[: len(shared)], aggregate[len(shared) :]
         update, algorithm, told = self.algorithm.server(
-            state.algorithm,
-            aggregate[: len(shared)],
-            aggregate[len(shared) :],
-            self.aggregator.num_counted(
-                summand["update"], ops.cast(num_clients, "float32")
+            state.algorithm, mean, extra, counted
+        )
+        # From nobody nothing is learned. Behind noise that must not show, and
+        # then `counted` is what is always divided by.
+        update, kept = ops.cond(
+            counted > 0,
+            lambda: (list(update), keras.tree.flatten(algorithm)),
+            lambda: (
+                [ops.zeros_like(u) for u in update],
+                keras.tree.flatten(state.algorithm),
             ),
         )
+        algorithm = keras.tree.pack_sequence_as(state.algorithm, kept)
         # The server descends along minus the mean update (Reddi et al. 2021,
         # algorithm 1): with SGD at learning rate 1 that adds the mean.
         shared, optimizer = self._server_optimizer.apply(
@@ -706,6 +717,19 @@ class LearningProcess(Configurable):
             **told,
         }
         return (shared, statistics, optimizer, aggregator, algorithm), results
+
+    def _check_range(self, results: Mapping[str, Any]) -> None:
+        """Raises ValueError where more than updates was clipped to a range."""
+        clipped = float(results.get("share_clipped", 0.0))
+        adds = type(self.algorithm).server is Algorithm.server
+        if clipped and not adds and self.aggregator.noise is None:
+            raise ValueError(
+                f"{clipped:.2g} of what clients sent was beyond the range of "
+                f"the sum and was clipped. {type(self).__name__} needs all of "
+                "it as it is (steps, losses, gradients, ... as well as "
+                "updates). Give a larger `value_range`, and more `bits` to "
+                "keep steps small."
+            )
 
     def _noise_rng(self, state: ServerState) -> np.random.Generator:
         if self.privacy.secure_noise:
@@ -814,7 +838,8 @@ class LearningProcess(Configurable):
             state: What.
             path: Where to; folders that aren't there are made.
         """
-        state_file.save(path, state)
+        at, kept = self._scheduled
+        state_file.save(path, state, schedule=kept if at is state else ())
 
     def load_state(self, path: Any) -> ServerState:
         """Reads a state that `save_state` wrote, or `fit` as a checkpoint.
@@ -828,5 +853,7 @@ class LearningProcess(Configurable):
             ValueError: If the file is damaged, isn't a state, or is the state
                 of another model or another algorithm.
         """
-        state, _ = state_file.load(path, self.initialize(), self.client_state)
+        written = state_file.read(path)
+        state = written.state(self.initialize(), self.client_state)
+        self._scheduled = (state, written.schedule)
         return state

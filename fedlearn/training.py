@@ -171,9 +171,10 @@ def fit(
         state, kept = restored.state, restored.schedule
     elif before is not None:
         privacy.check_earlier_rounds(before, known=initial_state is None)
+        at, remembered = process._scheduled
+        if at is before and _is_like(remembered, kept):
+            kept = remembered
         if initial_state is None:
-            at, remembered = process._scheduled
-            kept = remembered if at is before else kept
             state = _as_in_model(process, state)
     # A round's new states go where the checkpoint has them.
     files = None if checkpoint is None else folder_of(checkpoint.path)
@@ -434,3 +435,10 @@ def _is_told(statement: Any, callbacks: Sequence[Any]) -> bool:
         )
         for callback in callbacks
     )
+
+
+def _is_like(remembered: Any, fresh: Any) -> bool:
+    """Whether it may be of the same schedule."""
+    if isinstance(fresh, dict) and isinstance(remembered, dict):
+        return remembered.keys() == fresh.keys()
+    return type(remembered) is type(fresh)

@@ -6,6 +6,7 @@ from fedlearn.advice import keras_words
 from fedlearn.aggregators.mean import Mean
 from fedlearn.encoders import chain
 from fedlearn.encoders.chain import Encoders
+from fedlearn.encoders.encoder import Noise
 from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.encoders.uniform_quantization import UniformQuantization
 
@@ -23,8 +24,9 @@ class SecureSum(Mean):
         encoders: What happens to an update before; all of it must be decoded
             on the sum. A `UniformQuantization` at the end says how to round:
             its `bits`, `clip_range` and `stochastic` are taken.
-        clients_per_round: How many clients take part, at most: what the sum
-            is divided by, and what decides the modulus.
+        clients_per_round: How many clients take part, at most, which decides
+            the modulus. With noise the sum is divided by it, else by the
+            number of those that came.
         bits: Of a client's number, 2 to 24.
         value_range: The largest magnitude of a number; None for one that
             follows the norm set by a clip, for values that are alike: after
@@ -81,6 +83,7 @@ class SecureSum(Mean):
                 "`value_range`, or put a clip, such as Clip(norm), into "
                 "`encoders`."
             )
+        is_noisy = any(isinstance(link, Noise) for link in links)
         fixed_point = FixedPoint(
             bits,
             num_summands=math.ceil(clients_per_round),
@@ -91,7 +94,7 @@ class SecureSum(Mean):
         super().__init__(
             [*links, fixed_point],
             weighting="uniform",
-            denominator=clients_per_round,
+            denominator=clients_per_round if is_noisy else None,
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Federated algorithms by their papers' names, one a file."""
 
+from typing import NoReturn
+
+from fedlearn.advice.did_you_mean import did_you_mean
 from fedlearn.algorithms.agnosticfedavg import AgnosticFedAvg
 from fedlearn.algorithms.apfl import APFL
 from fedlearn.algorithms.clustered import Clustered
@@ -53,3 +56,10 @@ __all__ = [
     "Scaffold",
 ]
 __dir__ = __all__.copy  # `dir` shows what is public
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}."
+        f"{did_you_mean(name, __all__)}"
+    )

@@ -68,7 +68,7 @@ class FedDyn(FederatedAveraging):
         client: Any = None,
         *,
         alpha: float = 0.1,
-        population: int,
+        population: int | None = None,
         aggregator: Any = None,
         **arguments: Any,
     ):
@@ -82,21 +82,21 @@ class FedDyn(FederatedAveraging):
             **arguments,
         )
         self.alpha = alpha
-        self.population = population
+        self.population = check_population(population)
 
     def schedule(
         self, data: "FederatedDataset", sampler: Sampler | None
     ) -> Schedule:
-        check_population(self.population, data)
+        check_population(self.population, len(data))
         return super().schedule(data, sampler)
 
 
 class DynamicRegularizer(Algorithm):
     """What FedDyn does besides Federated Averaging."""
 
-    def __init__(self, alpha: float, population: int):
+    def __init__(self, alpha: float, population: int | None):
         self.alpha = checks.positive("alpha", alpha)
-        self.population = checks.whole("population", population)
+        self.population = check_population(population)
 
     def check(self, process: LearningProcess) -> None:
         check_mean(process, "FedDyn", "adds up clients' updates")
@@ -145,8 +145,5 @@ class DynamicRegularizer(Algorithm):
             h - ops.cast(share, m.dtype) * m
             for h, m in zip(state, mean, strict=True)
         ]
-        moves = [
-            ops.where(num_clients > 0, m - h / self.alpha, 0.0)
-            for m, h in zip(mean, state, strict=True)
-        ]
+        moves = [m - h / self.alpha for m, h in zip(mean, state, strict=True)]
         return moves, state, {}

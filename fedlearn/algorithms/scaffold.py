@@ -3,7 +3,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from fedlearn import checks
 from fedlearn.aggregators.mean import Mean
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
 from fedlearn.clients.algorithm import (
@@ -67,7 +66,7 @@ class Scaffold(FederatedAveraging):
         model: keras.Model,
         client: Any = None,
         *,
-        population: int,
+        population: int | None = None,
         aggregator: Any = None,
         **arguments: Any,
     ):
@@ -80,20 +79,20 @@ class Scaffold(FederatedAveraging):
             algorithm=ControlVariates(population),
             **arguments,
         )
-        self.population = population
+        self.population = check_population(population)
 
     def schedule(
         self, data: "FederatedDataset", sampler: Sampler | None
     ) -> Schedule:
-        check_population(self.population, data)
+        check_population(self.population, len(data))
         return super().schedule(data, sampler)
 
 
 class ControlVariates(Algorithm):
     """What SCAFFOLD does besides Federated Averaging."""
 
-    def __init__(self, population: int):
-        self.population = checks.whole("population", population)
+    def __init__(self, population: int | None):
+        self.population = check_population(population)
 
     def check(self, process: LearningProcess) -> None:
         check_mean(process, "SCAFFOLD", "adds up control variates")

@@ -150,6 +150,7 @@ def find(
                 "name fewer: `max_per_client` of QueryPrivacy."
             )
         capacity *= 2
+    query.charge()
     words = sorted(counts)
     found = np.array([counts[w] for w in words])
     if query.is_noisy and words:
@@ -183,7 +184,7 @@ def _stability(query: Query) -> tuple[float, float]:
         )
     everyone = Participation("full", len(query.data))
     event = Gaussian(noise).compose(everyone, 1)
-    query.charge(Entry(query.name, event, delta=half))
+    query.check(Entry(query.name, event, delta=half))
     # Count and noise are rounded, by half a step each.
     z = 1 / noise_grid.STEPS_PER_DEVIATION - special.ndtri(half / most)
     return 1 + deviation * z, deviation

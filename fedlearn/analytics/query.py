@@ -20,7 +20,7 @@ from fedlearn.encoders.fixed_point import FixedPoint
 from fedlearn.encoders.gaussian_noise import GaussianNoise
 from fedlearn.messages import wire
 from fedlearn.privacy.epsilon import calibrate_noise_multiplier
-from fedlearn.privacy.ledger import Ledger
+from fedlearn.privacy.ledger import Entry, Ledger
 from fedlearn.privacy.mechanism import as_mechanism
 from fedlearn.privacy.participation import Participation
 
@@ -59,8 +59,8 @@ class Query:
         column: Which of a client's arrays; see `Column`.
         kind: What it holds.
         privacy: A `QueryPrivacy`; None for plain sums.
-        budget: A `fedlearn.privacy.Ledger` that is charged before clients are
-            asked.
+        budget: A `fedlearn.privacy.Ledger` that is looked at before clients
+            are asked, and charged before anything is released.
         num_sums: How many sums are released.
     """
 
@@ -85,6 +85,7 @@ class Query:
         self._budget = budget
         self._num_sums = num_sums
         self._bytes_up = 0
+        self._due: Entry | None = None
         seed = self.privacy.seed
         # What a ledger adds up has noise that is independent.
         number = len(budget.entries) if budget is not None else 0
@@ -115,10 +116,16 @@ class Query:
             )
         return self.privacy.max_per_client
 
-    def charge(self, released: Any) -> None:
-        """Has the budget allow what is about to be released."""
+    def check(self, released: Any) -> None:
+        """Has the budget look at what is to be released."""
         if self._budget is not None:
-            self._budget.charge(released, self.name)
+            self._due = self._budget.check(released, self.name)
+
+    def charge(self) -> None:
+        """Charges it, once, right before anything of it is released."""
+        if self._budget is not None and self._due is not None:
+            self._budget.charge(self._due, self.name)
+            self._due = None
 
     def all_values(self) -> Iterator[np.ndarray]:
         """Each client's values."""
@@ -188,7 +195,7 @@ class Query:
                 error = math.hypot(error, noise * bound)
                 mechanism = as_mechanism(aggregator.dp_event())
                 everyone = Participation("full", n)
-                self.charge(mechanism.compose(everyone, self._num_sums))
+                self.check(mechanism.compose(everyone, self._num_sums))
             # Many clients at once: one costs a millisecond by itself. What
             # is missing of the last rows are zeros, which add nothing.
             rows = max(1, min(n, 256, _MOST_NUMBERS // size))
@@ -215,6 +222,8 @@ class Query:
                     if step:
                         self._check_fits(np.abs(stack).max(), top * step, bits)
                     total = add(total, stack)
+                # Nothing is charged for a question that failed before.
+                self.charge()
                 drawn = aggregator.draw(aggregator.init(), self.rng)
                 (value,), _, _ = aggregator.finish(
                     aggregator.init(), total, params, drawn

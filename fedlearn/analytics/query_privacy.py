@@ -55,6 +55,7 @@ class QueryPrivacy:
             checks.positive("epsilon", self.epsilon)
         if self.delta is not None:
             check_delta(self.delta)
+        checks.one_of("secure_sum", self.secure_sum, (True, False))
         if self.max_per_client is not None:
             most = checks.whole("max_per_client", self.max_per_client)
             object.__setattr__(self, "max_per_client", most)

@@ -135,13 +135,14 @@ def find(query: Query, method: TrieHH, each: Iterable[list[str]]) -> list[str]:
         )
     rounds = method.max_bytes + 1
     threshold, rate = sampling(epsilon, delta, rounds)
-    query.charge((epsilon, delta))
+    query.check((epsilon, delta))
     voters = []
     for found in each:
         texts = [w.encode() for w in found if w and "\0" not in w]
         voters.append(
             texts[query.rng.integers(len(texts))] + _END if texts else b""
         )
+    query.charge()
     prefixes, words = [b""], []
     for _ in range(rounds):
         voting = np.flatnonzero(query.rng.random(len(voters)) < rate)

@@ -5,6 +5,7 @@ from typing import Any
 
 from fedlearn import datasets
 from fedlearn.advice.did_you_mean import did_you_mean
+from fedlearn.advice.units import in_bytes
 from fedlearn.cli import data as cli_data
 from fedlearn.cli.flags import (
     DEBUG_HELP,
@@ -13,7 +14,6 @@ from fedlearn.cli.flags import (
     VARIANTS_HELP,
     UsageError,
 )
-from fedlearn.cli.units import in_bytes
 from fedlearn.data.fetching.cache_folder import cache_folder
 
 _ACTIONS = ("list", "describe", "fetch")

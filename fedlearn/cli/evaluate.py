@@ -1,21 +1,22 @@
 """`fedlearn evaluate RUN`."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from fedlearn.advice.units import counted
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import summary
 from fedlearn.cli.flags import DATA_HELP, DEBUG_HELP, PLACES_HELP
 from fedlearn.cli.run_folder import RunFolder
-from fedlearn.cli.units import counted
 
 HELP = f"""\
 Usage: fedlearn evaluate RUN [FLAGS]
 
 Evaluates the model of a run on the test examples of each client, prints how
 its metrics are spread over them, and writes evaluation.json anew. RUN is the
-folder that fedlearn train wrote.
+folder that fedlearn train wrote. Clients' own models aren't evaluated again.
 
 Examples:
   fedlearn evaluate runs/demo   # after fedlearn train
@@ -51,13 +52,23 @@ def main(flags: Any, arguments: Sequence[str]) -> None:
         cli_model.function(flags.model)
     model = cli_model.load_file(folder.file(folder.MODEL), needs)
     result = evaluation.evaluate(model, test, per_client=True)
-    folder.write_json(folder.EVALUATION, result)
+    written, note = result, ""
+    if os.path.isfile(folder.file(folder.EVALUATION)):
+        before = folder.read_json(folder.EVALUATION)
+        if "global" in before:
+            written = {**before, "global": result}
+            note = (
+                "\nThis is the server's model. Clients have models of their "
+                "own, which aren't in it: what training found of them stays "
+                'in the file below, and this beside it, as "global".'
+            )
+    folder.write_json(folder.EVALUATION, written)
     pooled = [f"{n} {result[n]:.4g}" for n in result["statistics"]]
     print(
         f"{folder.file(folder.MODEL)} on the test data of "
         f"{cli_data.title(config['flags'])}, "
         f"{counted(int(result['num_examples']), 'example')}, pooled: "
-        f"{', '.join(pooled)}\n",
+        f"{', '.join(pooled)}{note}\n",
         *summary.per_client(result),
         f"\n  Each client's metrics: {folder.file(folder.EVALUATION)}",
         sep="\n",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.advice.units import in_bytes
 from fedlearn.cli import data as cli_data
 from fedlearn.cli import model as cli_model
 from fedlearn.cli import summary
@@ -15,7 +16,6 @@ from fedlearn.cli.flags import (
     UsageError,
 )
 from fedlearn.cli.run_folder import RunFolder
-from fedlearn.cli.units import in_bytes
 from fedlearn.plot import style
 from fedlearn.plot.run_picture import metrics, run_picture
 

@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedlearn.advice.units import counted, in_bytes
 from fedlearn.cli import data as cli_data
-from fedlearn.cli.units import counted, in_bytes
 from fedlearn.names import ALGORITHMS
 
 _SPREAD = {

@@ -1,10 +1,11 @@
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from fedlearn import checks
 from fedlearn.aggregators.mean import Mean
 from fedlearn.clients.personal_variables import (
     IsPersonal,
@@ -304,8 +305,11 @@ def check_mean(
     exact: tuple[type, ...] = (EntropyCoding, FixedPoint)
     if not at_once:
         exact += (ErrorFeedback,)
-    lossy = [e for e in aggregator.encoders if not isinstance(e, exact)]
-    secure = any(isinstance(e, FixedPoint) for e in aggregator.encoders)
+    lossy = [
+        e
+        for e in aggregator.encoders
+        if not isinstance(e, exact) and e.bound != "rotates"
+    ]
     if not isinstance(aggregator, Mean):
         found = f"{type(aggregator).__name__} leaves some of them out"
     elif aggregator.noise is not None:
@@ -316,7 +320,7 @@ def check_mean(
             found += (
                 " (put it into ErrorFeedback([...]), which makes up for that)"
             )
-    elif at_once and aggregator.denominator and not secure:
+    elif at_once and aggregator.denominator:
         found = "a fixed `denominator` makes it less where fewer take part"
     else:
         return
@@ -327,13 +331,20 @@ def check_mean(
     )
 
 
-def check_population(population: int, data: Sized) -> None:
-    """Raises ValueError where there are more clients than were said."""
-    if len(data) > population:
+def check_population(population: int | None, num_clients: int = 0) -> int:
+    """A number of all clients; a ValueError if it is none, or too small."""
+    if population is None:
         raise ValueError(
-            f"population={population}, but the data have {len(data)} clients. "
-            "Expected the number of all clients."
+            "`population` is missing: the number of all clients, those of a "
+            "round and the others. Give population=len(data)."
         )
+    checks.whole("population", population)
+    if num_clients > population:
+        raise ValueError(
+            f"population={population}, but the data have {num_clients} "
+            "clients. Expected the number of all clients."
+        )
+    return population
 
 
 def check_plain_server(process: "LearningProcess", name: str) -> None:
@@ -345,6 +356,7 @@ def check_plain_server(process: "LearningProcess", name: str) -> None:
             f"The server's step is a part of {name}, and a server optimizer "
             "would take another one. Leave it out, or use SGD(1.0)."
         )
+    process._server_optimizer.is_plain_for = name
 
 
 def check_gradients(process: "LearningProcess", name: str) -> None:

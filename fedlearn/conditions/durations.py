@@ -86,7 +86,9 @@ class LogNormal(Durations):
     def seconds(self, client_id: str, seed: int) -> float:
         own = own_normal(self.seed, "own", client_id)
         this = seeds.normal(1, seed, "duration")[0]
-        return self.median * math.exp(self.sigma * own + self.spread * this)
+        exponent = self.sigma * own + self.spread * this
+        # Beyond some 10**300 no float goes, and no client comes back.
+        return self.median * math.exp(min(exponent, 600.0))
 
 
 @functools.lru_cache(1 << 17)

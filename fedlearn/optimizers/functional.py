@@ -98,6 +98,8 @@ class FunctionalOptimizer:
                 part._momentums, part._trainable_variables, strict=True
             )
         ]
+        # The algorithm of which its steps are a part, if they are.
+        self.is_plain_for: str | None = None
         rate = _with_rate(self.optimizer)._learning_rate
         several = isinstance(self.optimizer, keras.optimizers.MultiOptimizer)
         self._rate_position = None if several else position.get(id(rate))

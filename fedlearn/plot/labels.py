@@ -79,8 +79,9 @@ def labels(dataset: Any, ax: Any = None, max_clients: int = 100) -> Any:
     bars.barh(range(len(order)), totals[order], height, color=style.GREY)
     bars.axis("off")
     most = f"{int(totals[order].max()):,} examples"
-    font = {"ha": "right", "va": "top", "color": style.GREY, "fontsize": 9}
-    bars.text(1, -0.06, most, transform=bars.transAxes, **font)
+    font = {"ha": "left", "va": "top", "color": style.GREY, "fontsize": 9}
+    # Upright, beside the longest bar: below it are names of labels.
+    bars.text(1.1, 1, most, rotation=270, transform=bars.transAxes, **font)
     return ax
 
 

@@ -112,18 +112,31 @@ class Ledger:
             ValueError: If the budget would be passed. Then nothing is
                 charged.
         """
-        entry = _entry(released, name)
         with _CHARGING:
-            total = self._epsilon([*self.entries, entry])
-            if not total <= self.epsilon * _SLACK:
-                raise ValueError(
-                    f"{name or 'This release'} would bring epsilon to "
-                    f"{total:.4g} at delta {self.delta:.3g}, past the budget "
-                    f"of {self.epsilon:g}; {self.spent:.4g} is spent. Ask for "
-                    "a smaller epsilon (at most `ledger.remaining`) or delta, "
-                    "or do without."
-                )
-            self.entries.append(entry)
+            self.entries.append(self.check(released, name))
+
+    def check(
+        self,
+        released: Composition | Statement | Entry | tuple[float, float],
+        name: str = "",
+    ) -> Entry:
+        """What `charge` would add; its errors, and no charge.
+
+        Args:
+            released: As for `charge`.
+            name: As for `charge`.
+        """
+        entry = _entry(released, name)
+        total = self._epsilon([*self.entries, entry])
+        if not total <= self.epsilon * _SLACK:
+            raise ValueError(
+                f"{name or 'This release'} would bring epsilon to "
+                f"{total:.4g} at delta {self.delta:.3g}, past the budget "
+                f"of {self.epsilon:g}; {self.spent:.4g} is spent. Ask for "
+                "a smaller epsilon (at most `ledger.remaining`) or delta, "
+                "or do without."
+            )
+        return entry
 
     def _epsilon(self, entries: Sequence[Entry], quick: bool = False) -> float:
         total = sum(e.epsilon for e in entries)

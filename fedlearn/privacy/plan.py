@@ -121,7 +121,7 @@ class Plan(NamedTuple):
         return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
 
     def _traffic(self) -> list[tuple[str, str]]:
-        from fedlearn.cli.units import in_bytes
+        from fedlearn.advice.units import in_bytes
 
         if self.bytes_down is None:
             return []

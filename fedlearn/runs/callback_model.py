@@ -56,6 +56,13 @@ def with_rate(
     now = float(ops.convert_to_numpy(server.optimizer.learning_rate))
     if now == rate:
         return state
+    if server.is_plain_for:
+        raise ValueError(
+            f"A callback set the server's learning rate to {now:g}. The "
+            f"server's step is a part of {server.is_plain_for} and stays as it "
+            "is. Leave out callbacks such as LearningRateScheduler, or give "
+            "LocalTraining's optimizer a schedule."
+        )
     return state._replace(
         optimizer=server.with_learning_rate(state.optimizer, now)
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fedlearn import serialization, training
-from fedlearn.cli.units import counted, in_bytes
+from fedlearn.advice.units import counted, in_bytes
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.runs.run_privacy import RunPrivacy
 from fedlearn.samplers import Sampler

@@ -15,6 +15,7 @@ from fedlearn.encoders import (
     UniformQuantization,
 )
 from tests import zoo
+from tests.algorithms import quadratics as q
 
 COHORT = zoo.clients((8, 8, 4), make=zoo.line)
 
@@ -260,3 +261,31 @@ def test_config_round_trip():
         "stochastic": True,
         "modulus_bits": None,
     }
+
+
+def test_fewer_clients_than_planned_make_no_mean_smaller():
+    plain, secure = (
+        q.run(
+            fl.algorithms.FedNova(
+                q.model(),
+                fl.LocalTraining(batch_size=4, shuffle=False),
+                aggregator=aggregator,
+            ),
+            [("0", "1")] * 2,
+        )[0]
+        for aggregator in (
+            Mean(weighting="uniform"),
+            SecureSum(clients_per_round=5, bits=24, value_range=10.0),
+        )
+    )
+    zoo.assert_close(secure.trainable, plain.trainable, atol=1e-3)
+
+
+def test_what_is_clipped_beside_an_update_is_an_error():
+    process = fl.algorithms.FedNova(
+        q.model(),
+        fl.LocalTraining(batch_size=1),
+        aggregator=SecureSum(clients_per_round=2, bits=20, value_range=2.0),
+    )
+    with pytest.raises(ValueError, match="larger `value_range`"):
+        q.run(process, [("0", "1")])

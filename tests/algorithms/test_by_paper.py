@@ -160,3 +160,16 @@ def test_fedprox_keeps_what_else_a_client_does():
 def test_what_no_algorithm_takes():
     with pytest.raises(TypeError, match="momentum"):
         A.FedAdam(zoo.regression(), momentum=0.9)
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("name", ["Scaffold", "FedDyn"])
+def test_what_a_population_is_is_said(name):
+    with pytest.raises(ValueError, match=r"number of all clients.*len\(data\)"):
+        getattr(fl.algorithms, name)(zoo.regression())
+
+
+@pytest.mark.backend_free
+def test_a_name_that_is_near_is_told():
+    with pytest.raises(AttributeError, match="Did you mean Ditto"):
+        _ = fl.algorithms.Dito

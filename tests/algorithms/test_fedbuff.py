@@ -301,3 +301,16 @@ def test_it_is_made_again_from_its_config():
     again = fl.LearningProcess.from_config(process.get_config())
     assert again.durations == conditions.HalfNormal(3.0)
     assert (again.buffer_size, again.max_staleness) == (2, 4)
+
+
+def test_a_state_of_a_file_has_those_under_way(tmp_path):
+    whole = made()
+    history = fit(whole, 4)
+    half = made()
+    fit(half, 2)
+    half.save_state(half.state, tmp_path / "state")
+    again = made()
+    state = again.load_state(tmp_path / "state")
+    rest = fit(again, 2, initial_state=state)
+    assert rest["seconds"] == history["seconds"][2:]
+    zoo.assert_equal(again.state.trainable, whole.state.trainable)

@@ -121,3 +121,9 @@ def test_the_servers_state_stays_at_the_server(process):
 def test_what_would_lead_elsewhere_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match):
         process_of(**arguments)
+
+
+def test_a_callback_does_not_change_the_servers_step():
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
+    with pytest.raises(ValueError, match="a part of FedDyn and stays"):
+        process_of().fit(q.CLIENTS, 1, callbacks=[rate], verbose=0)

@@ -181,3 +181,15 @@ def fit_with(optimizer):
 def test_what_its_state_cannot_do_is_refused(kind, arguments, match):
     with pytest.raises(ValueError, match=match):
         process_of(kind, **arguments)
+
+
+def test_a_round_of_nobody_leaves_the_momentum():
+    process = fl.algorithms.MimeLite(
+        q.model(0.05, 0.9), fl.LocalTraining(batch_size=4)
+    )
+    before, _ = q.run(process, q.SOME[:1])
+    assert np.abs(q.flat(before.algorithm[0][2:])).max() > 0.01
+    nobody = process.empty_update(process.broadcast(before))
+    after, _ = process.server_update(before, process.broadcast(before), nobody)
+    zoo.assert_equal(after.algorithm, before.algorithm)
+    zoo.assert_equal(after.trainable, before.trainable)

@@ -136,6 +136,20 @@ def test_noise_is_scaled_to_what_the_accountant_is_told(secure, sums):
 QUERIES = [*numbers(None, None), *words(None, None)]
 
 
+@pytest.mark.parametrize("name", ["mean", "kmeans"])
+def test_a_question_that_fails_is_not_charged(name):
+    budget = fl.privacy.Ledger(2.0, 1e-6)
+    broken = {**clients(), "z": (np.array([1.0, np.nan]), np.zeros(2))}
+    with pytest.raises(ValueError, match=r"NaN|nan|finite"):
+        numbers(QueryPrivacy(**PRIVACY), broken, budget)[name]()
+    assert budget.entries == []
+
+
+def test_a_secure_sum_is_asked_for_by_a_bool():
+    with pytest.raises(ValueError, match="`secure_sum` must be True or False"):
+        QueryPrivacy(secure_sum="no")
+
+
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_is_charged_once_and_refused_past_the_budget(name):
     budget = fl.privacy.Ledger(2.0, 1e-6)

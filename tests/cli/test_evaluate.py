@@ -93,6 +93,18 @@ def test_a_model_with_code_in_it_is_refused(fedlearn, received):
         assert "contains code (a Lambda layer), which is never run" in err
 
 
+def test_what_is_known_of_clients_own_models_stays(fedlearn, received):
+    path = received / "run" / "evaluation.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "loss": -1.0, "global": {}}))
+    code, out, err = fedlearn("evaluate", "run")
+    assert code == 0, err
+    assert "the server's model" in out
+    after = json.loads(path.read_text())
+    assert after["loss"] == -1.0
+    assert after["global"]["loss"] == pytest.approx(before["loss"])
+
+
 @pytest.mark.backend_free
 @pytest.mark.parametrize("flags", [None, [], {}, {"model": ["a:b"]}])
 @pytest.mark.parametrize(

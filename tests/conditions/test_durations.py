@@ -38,3 +38,8 @@ def _drawn(seed):
 def test_a_scale_is_positive(scale):
     with pytest.raises(ValueError, match="scale"):
         HalfNormal(scale)
+
+
+def test_however_slow_clients_are_their_times_are_numbers():
+    durations = LogNormal(sigma=2000.0)
+    assert np.isfinite([durations.seconds(i, 0) for i in IDS[:100]]).all()

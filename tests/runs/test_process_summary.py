@@ -16,7 +16,7 @@ def summary(process, *args, **kwargs):
 
 
 def bytes_shown(number):
-    from fedlearn.cli.units import in_bytes
+    from fedlearn.advice.units import in_bytes
 
     return f"{in_bytes(number)} a round"
 
