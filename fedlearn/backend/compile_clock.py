@@ -1,4 +1,5 @@
 import functools
+import threading
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,9 @@ class CompileClock:
     def __init__(self) -> None:
         self.seconds = 0.0
         self._tracing = False
+        # Layers keep in attributes what they are at: threads trace, and try
+        # models, one at a time.
+        self.lock = threading.RLock()
 
     def add(self, seconds: float) -> None:
         """Adds what a compiler says that it took, unless it is in a trace."""
@@ -27,15 +31,16 @@ class CompileClock:
 
         @functools.wraps(function)
         def timed(*args, **kwargs):
-            if self._tracing:
-                return function(*args, **kwargs)
-            self._tracing = True
-            started = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._tracing = False
-                self.seconds += time.perf_counter() - started
+            with self.lock:
+                if self._tracing:
+                    return function(*args, **kwargs)
+                self._tracing = True
+                started = time.perf_counter()
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    self._tracing = False
+                    self.seconds += time.perf_counter() - started
 
         return timed
 

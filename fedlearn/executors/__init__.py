@@ -2,6 +2,7 @@
 
 from fedlearn import serialization
 from fedlearn.executors.auto import Auto
+from fedlearn.executors.devices import Devices
 from fedlearn.executors.executor import Executor
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.tiers import Tiers
@@ -16,5 +17,13 @@ get = serialization.getter(
     "Sequential()",
 )
 
-__all__ = ["Auto", "Executor", "Sequential", "Tiers", "Vectorized", "get"]
+__all__ = [
+    "Auto",
+    "Devices",
+    "Executor",
+    "Sequential",
+    "Tiers",
+    "Vectorized",
+    "get",
+]
 __dir__ = __all__.copy  # `dir` shows what is public

@@ -110,8 +110,9 @@ class FunctionalModel:
         can't take is a ValueError that names the client, and not an error from
         inside a compiled round.
         """
-        outputs = self._trial.run(batch, client_id)
-        self._see(batch)
+        with backend.compile_clock.clock.lock:
+            outputs = self._trial.run(batch, client_id)
+            self._see(batch)
         if len(batch) > 1:
             self._labels.check(batch, outputs, client_id)
 

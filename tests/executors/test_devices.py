@@ -1,0 +1,92 @@
+"""Several devices: virtual ones, in a process that is started with them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import keras
+import pytest
+
+import fedlearn as fl
+from fedlearn import aggregators as ag
+from fedlearn import encoders as en
+from fedlearn.executors import Devices
+from tests import zoo
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMES = ["cpu:0", "cpu:1"]
+CLIENTS = zoo.clients((8, 5, 0, 9, 7, 3), make=zoo.line)
+
+
+def process_of(executor):
+    feedback = en.ErrorFeedback([en.TopK(0.5)])
+    return fl.FederatedAveraging(
+        zoo.regression(),
+        fl.LocalTraining(batch_size=4),
+        aggregator=ag.Mean([feedback]),
+        executor=executor,
+    )
+
+
+@pytest.mark.integration
+def test_the_bits_of_one_device():
+    flags = "--xla_force_host_platform_device_count=2"
+    subprocess.run(
+        [sys.executable, "-m", __name__],
+        cwd=ROOT,
+        check=True,
+        timeout=300,
+        env={**os.environ, "XLA_FLAGS": flags},
+    )
+
+
+def run_on_two_devices():
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        parts = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, parts)
+    assert keras.distribution.list_devices() == NAMES
+    used = set()
+    read = CLIENTS.map(lambda data: used.add(threading.get_ident()) or data)
+    alone = process_of("sequential")
+    together = process_of(Devices(executor="sequential"))
+    # An inner executor's plan: a run goes on with other devices, or without.
+    assert together.executor.plan(together.program) == alone.executor.plan(
+        alone.program
+    )
+    one = two = alone.initialize(seed=3)
+    for _ in range(2):
+        one, expected = alone.next(one, CLIENTS)
+        two, metrics = together.next(two, read)
+        assert metrics == expected
+        zoo.assert_equal(two, one)
+    assert len(used - {threading.get_ident()}) == 2
+
+
+def test_a_device_that_is_not_there_is_named():
+    for name in ("cpu:77", "gpu:77", "abacus"):
+        with pytest.raises(ValueError, match=f"no device '{name}'.*cpu:0"):
+            process_of(Devices([name]))
+
+
+def test_what_a_client_raises_is_raised_with_its_id():
+    process = process_of(Devices(["cpu:0"], "sequential"))
+
+    def broken(data):
+        raise OSError("the disk is gone")
+
+    state = process.initialize()
+    with pytest.raises(OSError, match="the disk is gone") as raised:
+        process.next(state, CLIENTS.map(broken))
+    assert "client_" in " ".join(raised.value.__notes__)
+    # And the next round begins anew.
+    _, metrics = process.next(state, CLIENTS)
+    assert metrics["num_clients"] == 6
+
+
+if __name__ == "__main__":
+    run_on_two_devices()
