@@ -89,7 +89,7 @@ WITH = {
     },
     "secure sum": lambda name: {
         "aggregator": aggregators.SecureSum(
-            value_range=10.0, bits=20, clients_per_round=4
+            value_range=1000.0, bits=24, clients_per_round=4
         )
     },
     "median": lambda name: {"aggregator": "median"},
