@@ -33,7 +33,7 @@ run: $(STAMP) ## Train on digits, 50 rounds, and report; installs what it needs
 
 # Both runs happen even if the first one fails, and either fails the target.
 # The second leaves out what does not depend on the backend.
-test: $(STAMP) ## Run all tests, doctests and tutorials on TensorFlow and JAX
+test: $(STAMP) ## Run tests, doctests, tutorials on TensorFlow; tests on JAX
 	@status=0; \
 	echo "== TensorFlow =="; \
 	KERAS_BACKEND=tensorflow $(PYTEST) || status=1; \

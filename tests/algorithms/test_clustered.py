@@ -40,10 +40,10 @@ def run(process, cohorts, state=None):
     return q.run(process, cohorts, state, CLIENTS)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_separated_clusters_are_recovered_exactly(executor):
+@pytest.mark.backend_free
+def test_separated_clusters_are_recovered_exactly():
     client = fl.LocalTraining(**q.FULL_BATCH)
-    process = process_of(client=client, spread=2.0, executor=executor)
+    process = process_of(client=client, spread=2.0, executor="sequential")
     state, metrics = run(process, [CLIENTS] * 80)
     found = models_in(state)
     order = [int(np.argmin(np.abs(found - t).sum(1))) for t in TRUE]

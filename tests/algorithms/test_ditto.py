@@ -24,8 +24,9 @@ def closed_form(x, y, w, strength):
     return np.linalg.solve(a + strength * np.eye(4), ab + strength * w)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("strength", [0.5, 3.0])
+@pytest.mark.parametrize(
+    ("executor", "strength"), [("sequential", 0.5), ("vectorized", 3.0)]
+)
 def test_personal_models_end_at_the_closed_form(executor, strength):
     process = process_of(q.model(0.1), strength=strength, executor=executor)
     state = q.run(process, [q.EVERYONE] * 150)[0]

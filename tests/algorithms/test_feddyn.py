@@ -22,6 +22,8 @@ def process(request):
     return process_of(executor=request.param)
 
 
+@pytest.mark.backend_free
+@pytest.mark.parametrize("process", ["sequential"], indirect=True)
 def test_it_ends_at_the_optimum(process):
     state, _ = q.run(process, [q.EVERYONE] * 80)
     np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-5)

@@ -40,6 +40,8 @@ def fedexp_in_numpy(cohorts, clients, epsilon):
     return x, times
 
 
+@pytest.mark.backend_free
+@pytest.mark.parametrize("process", ["sequential"], indirect=True)
 def test_it_ends_where_all_losses_are_zero(process):
     state, _ = q.run(process, [q.EVERYONE] * 150, clients=COMMON)
     np.testing.assert_allclose(q.flat(state.trainable), BEST, atol=1e-5)

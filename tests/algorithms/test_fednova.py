@@ -38,8 +38,9 @@ def of_proximal(steps, rate_times_mu):
     return (1 - (1 - rate_times_mu) ** steps) / rate_times_mu
 
 
+@pytest.mark.backend_free
 def test_unlike_steps_end_at_the_fixed_point_of_normalized_updates():
-    process = process_of(batch_size=7, executor="vectorized")
+    process = process_of(batch_size=7)
     state, _ = q.run(process, [tuple(ALIKE)] * 500, clients=ALIKE)
     # Updates are (I - (I - lr A)^tau)(w_k - w); the shares cancel tau.
     matrix, target = np.zeros((4, 4)), np.zeros(4)

@@ -17,9 +17,10 @@ def process_of(model, head_steps, **kwargs):
     return fl.algorithms.FedRep(model, head_steps=head_steps, **kwargs)
 
 
+@pytest.mark.backend_free
 def test_it_ends_at_least_squares_with_dummies():
     client = fl.LocalTraining(batch_size=100, epochs=2, shuffle=False)
-    process = process_of(q.model(0.1), 1, client=client)
+    process = process_of(q.model(0.1), 1, client=client, executor="sequential")
     state, _ = q.run(process, [q.EVERYONE] * 350)
     kernel, biases = with_dummies()
     np.testing.assert_allclose(

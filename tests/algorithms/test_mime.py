@@ -63,13 +63,14 @@ def pooled_optimum():
     return np.linalg.lstsq(q.with_ones(x), y.ravel(), rcond=None)[0]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("kind", "epochs"), [("mime", 5), ("mimelite", 1)], ids=KINDS
 )
 def test_it_ends_at_the_pooled_optimum(kind, epochs):
     # Mime however many steps clients take, MimeLite with one.
     process = process_of(
-        kind, epochs=epochs, batch_size=100, executor="vectorized"
+        kind, epochs=epochs, batch_size=100, executor="sequential"
     )
     state, _ = q.run(process, [q.EVERYONE] * 250)
     expected = pooled_optimum()

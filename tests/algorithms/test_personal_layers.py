@@ -46,10 +46,10 @@ def with_dummies():
     return found[:3], dict(zip(q.CLIENTS, found[3:], strict=True))
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_own_biases_end_at_least_squares_with_dummies(executor):
+@pytest.mark.backend_free
+def test_own_biases_end_at_least_squares_with_dummies():
     # The kernel takes a step of the sum's gradient, each bias of its own.
-    process = process_of(q.model(0.1), executor=executor)
+    process = process_of(q.model(0.1), executor="sequential")
     state, _ = run(process, 350)
     kernel, biases = with_dummies()
     np.testing.assert_allclose(

@@ -26,8 +26,9 @@ def process(request):
     return process_of(executor=request.param)
 
 
+@pytest.mark.backend_free
 def test_one_step_a_round_ends_at_the_optimum_of_squared_losses():
-    process = process_of(epochs=1, executor="vectorized")
+    process = process_of(epochs=1, executor="sequential")
     state, _ = q.run(process, [q.EVERYONE] * 500)
     weights = np.zeros(4)
     for _ in range(20):  # Newton's method, for half the sum of squares

@@ -32,9 +32,9 @@ def variates(state):
     }
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_it_ends_at_the_optimum_where_averages_drift(executor):
-    process = process_of(q.model(0.1), executor=executor)
+@pytest.mark.backend_free
+def test_it_ends_at_the_optimum_where_averages_drift():
+    process = process_of(q.model(0.1), executor="sequential")
     state = run(process, 100)
     np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-5)
     mean = np.mean(list(variates(state).values()), axis=0)
@@ -43,7 +43,7 @@ def test_it_ends_at_the_optimum_where_averages_drift(executor):
         q.model(0.1),
         client=process.client,
         aggregator=ag.Mean(weighting="uniform"),
-        executor=executor,
+        executor="sequential",
     )
     away = q.flat(run(drifting, 100).trainable) - q.optimum()
     assert np.abs(away).max() > 0.05
@@ -52,12 +52,13 @@ def test_it_ends_at_the_optimum_where_averages_drift(executor):
 SLOWER = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.99)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("rate", "momentum"), [(0.02, 0.9), (SLOWER, 0.0)], ids=["momentum", "rate"]
 )
 def test_it_does_where_option_two_is_no_gradient(rate, momentum):
     # With this momentum it diverges.
-    process = process_of(q.model(rate, momentum), executor="vectorized")
+    process = process_of(q.model(rate, momentum), executor="sequential")
     state = run(process, 150)
     np.testing.assert_allclose(q.flat(state.trainable), q.optimum(), atol=1e-5)
     for i, kept in variates(state).items():
@@ -186,6 +187,7 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
         zoo.assert_equal([variates(two)[i]], [variates(one)[i]])
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("aggregator", "tolerance"),
     [
@@ -201,7 +203,7 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     ids=["secure", "feedback"],
 )
 def test_it_composes_with(aggregator, tolerance):
-    state = run(process_of(aggregator=aggregator), 120)
+    state = run(process_of(aggregator=aggregator, executor="sequential"), 120)
     np.testing.assert_allclose(
         q.flat(state.trainable), q.optimum(), atol=tolerance
     )

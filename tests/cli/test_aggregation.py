@@ -5,6 +5,8 @@ import pytest
 from tests.cli.conftest import TINY
 from tests.cli.test_train import read
 
+pytestmark = pytest.mark.backend_free
+
 
 def sent_up(path):
     return float(read(path)[0]["bytes_up"])

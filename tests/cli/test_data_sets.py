@@ -11,6 +11,8 @@ from fedlearn import seeds
 from fedlearn.datasets import heart_disease, stand_in
 from tests.cli.conftest import TINY
 
+pytestmark = pytest.mark.backend_free
+
 # One example a step: JAX compiles a program for each length of batch.
 SMALL = (
     "--rounds=1",

@@ -4,6 +4,8 @@ import re
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.backend_free
+
 RUN = ("--rounds=2", "--epochs=2", "--verbose=0")
 
 

@@ -9,6 +9,8 @@ from tests.cli.conftest import TINY
 from tests.cli.test_report import size_of
 from tests.cli.test_train import read
 
+pytestmark = pytest.mark.backend_free
+
 pytest.importorskip("dp_accounting")
 
 # Everybody takes part: accounting without sampling is quick.

@@ -4,6 +4,8 @@ import struct
 
 import pytest
 
+pytestmark = pytest.mark.backend_free
+
 
 def size_of(png):
     assert png[:8] == b"\x89PNG\r\n\x1a\n"

@@ -4,6 +4,8 @@ import pytest
 
 from tests.cli.conftest import TINY
 
+pytestmark = pytest.mark.backend_free
+
 SWEEP = (
     "sweep",
     *TINY,
@@ -61,7 +63,6 @@ def test_a_sweep_leaves_table_picture_and_model_and_resumes(
     assert rows(killed) == table
 
 
-@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -164,6 +164,7 @@ def mean_of(*links):
     return Mean(links, weighting="uniform", denominator=1.0)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("first", KINDS, ids=label)
 def test_a_pair_is_refused_with_the_reason(first):
     for second in KINDS:
@@ -175,6 +176,8 @@ def test_a_pair_is_refused_with_the_reason(first):
                 mean_of(first, second)
 
 
+# On JAX each encoder is tried by itself: pairs would be compilation there.
+@pytest.mark.backend_free
 @pytest.mark.slow
 @pytest.mark.parametrize("first", KINDS, ids=label)
 def test_a_pair_that_is_not_refused_runs_a_round(first):
