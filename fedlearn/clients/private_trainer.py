@@ -44,7 +44,7 @@ class PrivateTrainer(LocalTrainer):
     ):
         if algorithm.looks:
             raise ValueError(
-                f"{type(algorithm).__name__} looks at the examples before the "
+                "This algorithm looks at the examples before the "
                 "first step, and what `dp` guarantees is of the steps. Train "
                 "without `dp`, or with another algorithm."
             )

@@ -65,5 +65,5 @@ def test_it_sees_every_example_once_where_the_round_began(executor):
 
 def test_looks_are_refused_where_dp_covers_steps():
     dp = fl.clients.ExampleDP(1.0, noise_multiplier=1.0)
-    with pytest.raises(ValueError, match="Looks looks at the examples"):
+    with pytest.raises(ValueError, match="algorithm looks at the examples"):
         process_of(Looks(), client=fl.LocalTraining(dp=dp))
