@@ -70,8 +70,14 @@ class FederatedComputation:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values = self._bound(args, kwargs)
-        if tracing:
+        if tracing.traces:
             return self._inlined(values)
+        self.check_result()
+        results = self._run(arguments(self.program, values))
+        return pack(map(to_numpy, results), self.program.type)
+
+    def check_result(self) -> None:
+        """Refuses to show what single clients have."""
         if self._shows_clients:
             raise TypeError(
                 f"{self.__name__} gives {self.program.type}, and what single "
@@ -79,8 +85,6 @@ class FederatedComputation:
                 "federated_mean(...) for one; or call it inside of another "
                 "computation."
             )
-        results = self._run(arguments(self.program, values))
-        return pack(map(to_numpy, results), self.program.type)
 
     def arguments(self, *args: Any, **kwargs: Any) -> Arguments:
         """Checked arguments, for the functions of `fl.core.compile`."""
@@ -203,14 +207,14 @@ def federated_computation(
             values.append(Value(t, tuple(range(start, end))))
             start = end
         trace = Trace(start)
-        tracing.append(trace)
+        tracing.traces.append(trace)
         try:
             out = fn(*values)
             if out is None:
                 raise TypeError(f"`{fn.__name__}` returns None.\n  at {where}")
             result = as_value(out, f"What `{fn.__name__}` returns")
         finally:
-            tracing.pop()
+            tracing.traces.pop()
         program = Program(
             fn.__name__,
             dict(zip(names, given, strict=True)),
@@ -262,6 +266,7 @@ def compile(computation: FederatedComputation) -> MapSum:
     >>> float(result)
     6.0
     """
+    computation.check_result()
     op = asks_again(computation.program)
     if op is not None:
         raise NotOneRound(

@@ -166,7 +166,7 @@ def asks_again(program: Program) -> Op | None:
     """The first operator by which clients wait for an aggregate."""
     level = _levels(program)
     late = (op for op in program.ops if op.at_clients and level[op.first])
-    return next(late, None) if max(level, default=0) else None
+    return next(late) if max(level, default=0) > 1 else None
 
 
 def lane_types(program: Program) -> list[TensorType]:

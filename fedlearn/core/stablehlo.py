@@ -75,7 +75,7 @@ def _specs(types: Sequence[TensorType], lanes: Sequence[bool] = ()) -> Any:
             f"unknown_{i}_{axis}" if s is None else str(s)
             for axis, s in enumerate(t.shape)
         ]
-        text = ",".join(["lanes", *sizes] if lanes and lanes[i] else sizes)
+        text = ",".join(["_lanes", *sizes] if lanes and lanes[i] else sizes)
         shape = jax_export.symbolic_shape(text, scope=scope) if text else ()
         specs.append(jax.ShapeDtypeStruct(shape, t.dtype))
     return specs

@@ -1,5 +1,6 @@
 """Values of a computation while it is written down."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -25,8 +26,14 @@ class Trace:
         self.num_tensors = num_tensors
 
 
-# Computations that are being written down, the innermost last.
-tracing: list[Trace] = []
+class _Tracing(threading.local):
+    """Computations that a thread is writing down, the innermost last."""
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+
+tracing = _Tracing()
 
 
 class Value:
@@ -142,12 +149,14 @@ def emit(
     constants: Any = (),
 ) -> Value:
     """Writes down an operator, and gives what it gives."""
-    if not tracing:
+    if not tracing.traces:
         raise FederatedTypeError(
             f"{kind} can only be used inside of a federated computation: "
             "decorate a function with @fl.core.federated_computation(...)."
         )
-    trace = tracing[-1]
+    if not tensors(type_):
+        raise FederatedTypeError(f"There is nothing in what {kind} gives.")
+    trace = tracing.traces[-1]
     numbers = tuple(n for value in inputs for n in value.numbers)
     line = users_line().rpartition("/")[2]  # its folders are no one's business
     op = Op(

@@ -201,13 +201,39 @@ def test_what_single_clients_have_cant_be_looked_at():
 
     with pytest.raises(TypeError, match=r"gives \{float32\}@CLIENTS, and what"):
         doubled([1.0])
+    with pytest.raises(TypeError, match=r"gives \{float32\}@CLIENTS, and what"):
+        core.compile(doubled)
     total = core.federated_computation(FLOATS)(
         lambda x: federated_sum(doubled(x))
     )
     assert total([1.0, 2.0]) == 6
 
 
+def test_servers_alone_and_what_all_clients_have():
+    @core.federated_computation()
+    def initialize():
+        return core.federated_eval(lambda: {"w": ops.ones((2,))}, SERVER)
+
+    assert initialize()["w"].tolist() == [1, 1]
+
+    @core.federated_computation(NUMBER)
+    def doubled(x):
+        return core.federated_apply(lambda v: 2 * v, x)
+
+    assert doubled(3.0) == 6
+
+    @core.federated_computation(FLOATS, FederatedType(F, CLIENTS, True))
+    def moved(x, by):
+        return federated_sum(federated_map(lambda a, b: a + b, (x, by)))
+
+    assert moved([1.0, 2.0], 10.0) == 23
+
+
 def test_what_is_no_computation():
+    with pytest.raises(core.FederatedTypeError, match="nothing in what"):
+        core.federated_computation(NUMBER)(
+            lambda x: core.federated_apply(lambda v: (), x)
+        )
     with pytest.raises(
         core.FederatedTypeError, match=r"FederatedType\(float32"
     ):

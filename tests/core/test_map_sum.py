@@ -120,6 +120,34 @@ def test_more_than_one_round_says_where():
     assert variance(DATA) == pytest.approx(DATA["a"].var(), rel=1e-5)
 
 
+def test_what_isnt_used_is_no_round():
+    @core.federated_computation(PAIRS)
+    def mean(data):
+        mean = core.federated_mean(data.a)
+        core.federated_broadcast(mean)
+        return mean
+
+    core.compile(mean)
+
+
+def test_threads_write_down_their_own():
+    import threading
+
+    found = []
+
+    def other():
+        found.append(everything(*ARGUMENTS)["ints"])
+
+    @core.federated_computation(PAIRS)
+    def total(data):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(60)
+        return core.federated_sum(data.b)
+
+    assert found == [total(DATA)]
+
+
 def _line_of(text):
     with open(__file__, encoding="utf-8") as file:
         lines = [line.strip() for line in file]
