@@ -174,7 +174,8 @@ def trace(
             f"`{name}` uses {captured} tensors from outside, which would be "
             "frozen into it. Make them arguments; constants can be of NumPy."
         )
-    named = {s for t in tensors(parameter) for s in t.shape}
+    sizes = {str(s) for t in tensors(parameter) for s in t.shape}
+    named = {s for s in sizes if not s.startswith("examples_")}
     leaves = (
         TensorType(
             keras.backend.standardize_dtype(x.dtype),

@@ -171,10 +171,9 @@ def federated_aggregate(
 
 def federated_collect(value: Any) -> Value:
     """`{T}@CLIENTS -> T*@SERVER`: what every client has, in their order."""
-    name = "federated_collect"
-    given, t = federated(value, "value", name, CLIENTS)
-    _check_shapes(name, t)
-    return emit(name, FederatedType(SequenceType(t.member), SERVER), given)
+    return _aggregate(
+        "federated_collect", value, "biufcV", "arrays", result=SequenceType
+    )
 
 
 def federated_select(
@@ -240,26 +239,20 @@ def _aggregate(
     *more: Value,
     constants: Any = (),
     least: int = 0,
+    result: Callable[[Type], Type] = lambda member: member,
 ) -> Value:
-    """An operator to the server that keeps the type."""
+    """An operator to the server, of numbers of some kinds."""
     given, t = federated(value, "value", name, CLIENTS)
-    for tensor in tensors(t):
-        if tensor.dtype.kind not in kinds or tensor.dtype.itemsize < least:
-            raise FederatedTypeError(
-                f"{name} is of {what}. Received: {t}, with {tensor} in it."
-            )
-    _check_shapes(name, t)
-    result = FederatedType(t.member, SERVER)
-    return emit(name, result, given, *more, constants=constants)
-
-
-def _check_shapes(name: str, t: Type) -> None:
-    for tensor in tensors(t):
-        if not all(isinstance(s, int) for s in tensor.shape):
-            raise FederatedTypeError(
-                f"{name} is of arrays that have one shape at all clients. "
-                f"Received: {t}, with {tensor} in it."
-            )
+    for x in tensors(t):
+        if not all(isinstance(s, int) for s in x.shape):
+            what = "arrays that have one shape at all clients"
+        elif x.dtype.kind in kinds and x.dtype.itemsize >= least:
+            continue
+        raise FederatedTypeError(
+            f"{name} is of {what}. Received: {t}, with {x} in it."
+        )
+    at_server = FederatedType(result(t.member), SERVER)
+    return emit(name, at_server, given, *more, constants=constants)
 
 
 def _constant(value: Any, name: str) -> tuple[list[np.ndarray], Type]:

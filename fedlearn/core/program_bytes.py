@@ -106,8 +106,6 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
     functions = []
     for name, t, saved in head["functions"]:
         data = {key: blobs[i].tobytes() for key, i in saved.items()}
-        for artifact in data.values():
-            form.check(artifact)
         functions.append(LocalComputation(name, types[t], data))
     parameters = {name: types[t] for name, t in head["parameters"]}
     known = [x for t in parameters.values() for x in tensors(t)]
@@ -129,6 +127,11 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
     of_type = [x.dtype for x in tensors(types[head["type"]])]
     if [known[i].dtype for i in results] != of_type or min(results) < 0:
         raise ValueError("it doesn't give what it says")
+    blobs = [data for fn in functions for data in fn.artifacts.values()]
+    if blobs:
+        form.screen(blobs)
+    for data in blobs:
+        form.check(data)
     return Program(
         head["name"], parameters, tuple(ops), results, types[head["type"]]
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -11,20 +11,6 @@ from fedlearn.data.federated_dataset import FederatedDataset
 
 _NAME = r"[^=<>,(){}@*\s]+"
 CLIENTS, SERVER = "CLIENTS", "SERVER"
-
-
-class Difference(NamedTuple):
-    """The element in which a type doesn't take another, and both sides."""
-
-    element: str
-    expected: Any
-    received: Any
-
-    def __str__(self) -> str:
-        at = f" in `{self.element}`" if self.element else ""
-        return (
-            f"{at}:\n  expected  {self.expected}\n  received  {self.received}"
-        )
 
 
 class Type:
@@ -38,13 +24,13 @@ class Type:
         what may differ. A dimension None takes any; so does a name, but not
         two lengths at once.
         """
-        return self.difference(other) is None
+        return not self.difference(other)
 
-    def difference(self, other: "Type") -> Difference | None:
-        """Where it doesn't, or None."""
+    def difference(self, other: "Type") -> str:
+        """Where it doesn't: the element and both sides; "" if it does."""
         return self._difference(other, "", {})
 
-    def _difference(self, other: Any, at: str, sizes: dict[str, Any]) -> Any:
+    def _difference(self, other: Any, at: str, sizes: dict[str, Any]) -> str:
         """`sizes`: the lengths that names were found to have."""
         raise NotImplementedError
 
@@ -97,8 +83,8 @@ class TensorType(Type):
             and len(self.shape) == len(other.shape)
             and all(map(fits, self.shape, other.shape))
         ):
-            return None
-        return Difference(at, self, other)
+            return ""
+        return _unlike(at, self, other)
 
 
 class StructType(Type):
@@ -136,18 +122,18 @@ class StructType(Type):
         if not isinstance(other, StructType) or len(self.elements) != len(
             other.elements
         ):
-            return Difference(at, self, other)
+            return _unlike(at, self, other)
         theirs = other.names or self.names or ("",) * len(self.elements)
         pairs = zip(self.items(), theirs, other.elements, strict=True)
         for (name, element), their_name, their_element in pairs:
             here = f"{at}.{name}" if at and self.names else at + name
             if their_name != (name if self.names else ""):
                 own = name if self.names else "no name"
-                return Difference(here, f"an element of {own}", their_name)
+                return _unlike(here, f"an element of {own}", their_name)
             found = element._difference(their_element, here, sizes)
             if found:
                 return found
-        return None
+        return ""
 
 
 class SequenceType(Type):
@@ -168,7 +154,7 @@ class SequenceType(Type):
 
     def _difference(self, other, at, sizes):
         if not isinstance(other, SequenceType):
-            return Difference(at, self, other)
+            return _unlike(at, self, other)
         return self.element._difference(other.element, at, sizes)
 
 
@@ -204,7 +190,7 @@ class FederatedType(Type):
             or other.placement != self.placement
             or (self.all_equal and not other.all_equal)
         ):
-            return Difference(at, self, other)
+            return _unlike(at, self, other)
         return self.member._difference(other.member, at, sizes)
 
 
@@ -232,7 +218,12 @@ class FunctionType(Type):
                 fits = theirs.takes(ours)
             if fits:
                 return self.result._difference(other.result, at, sizes)
-        return Difference(at, self, other)
+        return _unlike(at, self, other)
+
+
+def _unlike(at: str, expected: Any, received: Any) -> str:
+    place = f" in `{at}`" if at else ""
+    return f"{place}:\n  expected  {expected}\n  received  {received}"
 
 
 def to_type(spec: Any) -> Type:

@@ -205,7 +205,7 @@ def test_a_forged_head_is_one_error():
 def test_random_artifacts_are_one_error():
     text, blobs = wire.unpack(SAVED[40:])
     rng = np.random.default_rng(0)
-    for i in range(20):
+    for i in range(2 if backend.name == "jax" else 20):  # by a process each
         size = len(blobs[0]) if i % 2 else 30
         noise = rng.integers(0, 256, size).astype("uint8")
         body = wire.pack((text, (noise, *blobs[1:])))

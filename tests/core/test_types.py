@@ -99,13 +99,11 @@ def test_a_name_is_one_length(takes, shapes):
 def test_the_difference_names_the_element():
     a = to_type({"x": ["int32", {"y": ("float32", (2,))}]})
     b = to_type({"x": ["int32", {"y": ("float32", (3,))}]})
-    assert str(a.difference(b)) == (
+    assert a.difference(b) == (
         " in `x[1].y`:\n  expected  float32[2]\n  received  float32[3]"
     )
     named = to_type({"x": "int32"}).difference(to_type({"z": "int32"}))
-    assert str(named) == (
-        " in `x`:\n  expected  an element of x\n  received  z"
-    )
+    assert named == (" in `x`:\n  expected  an element of x\n  received  z")
 
 
 @pytest.mark.parametrize(
