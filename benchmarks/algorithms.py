@@ -4,10 +4,10 @@ Each part is one command, which prints a line of JSON for each result::
 
     python benchmarks/algorithms.py --what time
 
-`heart`, `synthetic`, `shards`, `writers`, `personal_shards` and `reddi`
-train each algorithm on data of its paper, with the best hyper-parameters of
-its grid (by a seed of its own), for some seeds: `TASKS` has the data, models
-and grids; `heart` is `heart_disease.py`.
+`synthetic`, `shards`, `writers` and `reddi` train each algorithm on data of its
+paper, with the best hyper-parameters of its grid (by a seed of its own), for
+some seeds: `TASKS` has the data, models and grids. `heart` is
+`heart_disease.py`.
 
 `time`: each round of an algorithm takes turns with one of FedAvg, with the
 same clients, examples and local steps, in one process, so that a machine whose
@@ -229,7 +229,7 @@ class Entry(NamedTuple):
     """An algorithm, its grid, and what of its task is otherwise."""
 
     make: Callable
-    grid: list[dict[str, float]]
+    grid: list[dict[str, Any]]
     change: Any = ()
     fine_tune: fl.LocalTraining | None = None
 
@@ -242,7 +242,6 @@ def grid(**axes):
 
 def trained(task, entry, setting, seed, rounds, folder):
     """What comes of one run."""
-    task = task._replace(**dict(entry.change))
     train, test = task.data(folder, seed)
     arguments = dict(setting)
     optimizer = keras.optimizers.SGD(arguments.pop("rate"))
@@ -265,11 +264,12 @@ def compared(task, names, seeds, folder):
     """For each algorithm its best hyper-parameters, and results by seeds."""
     for name in names or task.entries:
         entry = task.entries[name]
-        run = functools.partial(trained, task, entry, folder=folder)
+        changed = task._replace(**dict(entry.change))
+        run = functools.partial(trained, changed, entry, folder=folder)
         setting, tuning = entry.grid[0], {}
         if len(entry.grid) > 1:
             scores = [
-                run(s, seed=100, rounds=task.rounds[1])[task.chosen_by]
+                run(s, seed=100, rounds=changed.rounds[1])[task.chosen_by]
                 for s in entry.grid
             ]
             tuning = {
@@ -277,7 +277,7 @@ def compared(task, names, seeds, folder):
                 "scores": np.round(scores, 4).tolist(),
             }
             setting = entry.grid[int(np.argmax(scores))]
-        found = [run(setting, seed=s, rounds=task.rounds[0]) for s in seeds]
+        found = [run(setting, seed=s, rounds=changed.rounds[0]) for s in seeds]
         yield {
             "algorithm": name,
             **setting,
@@ -349,10 +349,11 @@ class StragglersNova(Stragglers, NormalizedUpdates):
     """FedNova of the same."""
 
 
-def with_stragglers(model, client, algorithm=Stragglers, proximal=0.0):
+def with_stragglers(model, client, nova=False, proximal=0.0):
     config = {**client.get_config(), "proximal": proximal}
     client = fl.LocalTraining.from_config(config)
-    return fl.LearningProcess(model, client, algorithm=algorithm())
+    algorithm = StragglersNova() if nova else Stragglers()
+    return fl.LearningProcess(model, client, algorithm=algorithm)
 
 
 def synthetic(folder, seed):
@@ -379,37 +380,16 @@ def fifty_writers(folder, seed):
     return train.sample(50, seed=seed).split_examples(0.7, seed)
 
 
-def split_shards(folder, seed):
-    train, _ = hundred_shards(folder, 0)
-    return train.split_examples(0.8, seed)
+RATES = [0.1, 0.3]
 
 
-RATES = [0.03, 0.1, 0.3]
-TUNING = fl.LocalTraining(keras.optimizers.SGD(0.1), batch_size=20, epochs=5)
+def tuned(make, change=(), fine_tune=None, rate=RATES, **axes):
+    return Entry(make, grid(rate=rate, **axes), change, fine_tune)
+
+
 POPULATION = {"population": [100]}
-PERSONAL = {
-    "FedAvg": Entry(A.FedAvg, grid(rate=RATES[1:])),
-    "FedAvg, fine-tuned": Entry(A.FedAvg, grid(rate=RATES[1:]), {}, TUNING),
-    "Reptile, fine-tuned": Entry(A.Reptile, grid(rate=RATES[1:]), {}, TUNING),
-    "alone": Entry(A.Ditto, grid(rate=RATES[1:], strength=[0.0])),
-    "FedPer": Entry(A.FedPer, grid(rate=RATES[1:], personal=["head"])),
-    "FedRep": Entry(
-        A.FedRep, grid(rate=RATES[1:], personal=["head"], head_steps=[5])
-    ),
-    "LG-FedAvg": Entry(A.LGFedAvg, grid(rate=RATES[1:], personal=["hidden"])),
-    "Ditto": Entry(A.Ditto, grid(rate=RATES[1:], strength=[0.1, 1.0])),
-    "APFL": Entry(A.APFL, grid(rate=RATES[1:], alpha=[0.25, 0.75])),
-    "FedAvg, normalized": Entry(
-        A.FedAvg,
-        grid(rate=RATES[1:]),
-        {"model": functools.partial(dense, normalized=True)},
-    ),
-    "FedBN": Entry(
-        A.FedBN,
-        grid(rate=RATES[1:]),
-        {"model": functools.partial(dense, normalized=True)},
-    ),
-}
+TUNING = fl.LocalTraining(keras.optimizers.SGD(0.1), batch_size=20, epochs=5)
+NORMALIZED = {"model": functools.partial(dense, normalized=True)}
 TASKS = {
     "synthetic": Task(
         data=synthetic,
@@ -422,30 +402,35 @@ TASKS = {
         chosen_by="mean",
         entries={
             # With 9 of 10 dropped one client is left.
-            "FedAvg, all on time": Entry(A.FedAvg, grid(rate=[0.01])),
-            "FedAvg, stragglers dropped": Entry(
-                A.FedAvg, grid(rate=[0.01]), {"per_round": 1}
+            "FedAvg, all on time": tuned(A.FedAvg, rate=[0.01]),
+            "FedAvg, stragglers dropped": tuned(
+                A.FedAvg, {"per_round": 1}, rate=[0.01]
             ),
-            "FedAvg, stragglers' part": Entry(
-                with_stragglers, grid(rate=[0.01])
+            "FedAvg, stragglers' part": tuned(with_stragglers, rate=[0.01]),
+            "FedProx, stragglers' part": tuned(
+                with_stragglers, rate=[0.01], proximal=[1.0]
             ),
-            "FedProx, stragglers' part": Entry(
-                with_stragglers, grid(rate=[0.01], proximal=[1.0])
+            "FedNova, stragglers' part": tuned(
+                with_stragglers, rate=[0.01], nova=[True]
             ),
-            "FedNova, stragglers' part": Entry(
-                functools.partial(with_stragglers, algorithm=StragglersNova),
-                grid(rate=[0.01]),
+            "FedProx, all on time": tuned(
+                A.FedProx, rate=[0.01], proximal=[1.0]
             ),
-            "FedProx, all on time": Entry(
-                A.FedProx, grid(rate=[0.01], proximal=[1.0])
-            ),
+            # Weights by examples are the paper's. Steps of q-FedAvg shrink
+            # with the square of an update, so clients take few.
             **{
-                f"q-FedAvg, q = {q}": Entry(
+                f"q-FedAvg, q = {q}": tuned(
                     A.QFedAvg,
-                    grid(rate=[0.1], q=[q]),
-                    {"client": {"batch_size": 10, "epochs": 1}},
+                    {
+                        "client": {"batch_size": 10, "max_steps": 10},
+                        "rounds": (200, 200),
+                        "every": 10,
+                    },
+                    rate=[0.1],
+                    q=[q],
+                    aggregator=["mean"],
                 )
-                for q in (0.0, 1.0, 2.0)
+                for q in (0.0, 1.0)
             },
         },
     ),
@@ -454,18 +439,17 @@ TASKS = {
         model=dense,
         client={"batch_size": 50, "epochs": 5},
         per_round=10,
-        rounds=(150, 30),
+        rounds=(80, 30),
         every=2,
         measure=rounds_to,
         chosen_by="late",
         entries={
-            "FedAvg": Entry(A.FedAvg, grid(rate=RATES)),
-            "FedProx": Entry(
-                A.FedProx, grid(rate=RATES[1:], proximal=[0.01, 0.1])
-            ),
-            "SCAFFOLD": Entry(A.Scaffold, grid(rate=RATES, **POPULATION)),
-            "FedDyn": Entry(
-                A.FedDyn, grid(rate=RATES[1:], alpha=[0.01, 0.1], **POPULATION)
+            "FedAvg": tuned(A.FedAvg, rate=[0.03, *RATES]),
+            # At FedAvg's best rate.
+            "FedProx": tuned(A.FedProx, rate=[0.3], proximal=[0.01, 0.1]),
+            "SCAFFOLD": tuned(A.Scaffold, rate=[0.3], **POPULATION),
+            "FedDyn": tuned(
+                A.FedDyn, rate=[0.3], alpha=[0.01, 0.1], **POPULATION
             ),
         },
     ),
@@ -478,19 +462,31 @@ TASKS = {
         every=5,
         measure=over_clients,
         chosen_by="mean",
-        entries=PERSONAL,
+        entries={
+            "FedAvg": tuned(A.FedAvg),
+            "FedAvg, fine-tuned": tuned(A.FedAvg, fine_tune=TUNING),
+            "Reptile, fine-tuned": tuned(A.Reptile, fine_tune=TUNING),
+            "alone": tuned(A.Ditto, strength=[0.0]),
+            "FedPer": tuned(A.FedPer, personal=["head"]),
+            "FedRep": tuned(A.FedRep, personal=["head"], head_steps=[5]),
+            "LG-FedAvg": tuned(A.LGFedAvg, personal=["hidden"]),
+            "Ditto": tuned(A.Ditto, strength=[0.1, 1.0]),
+            "APFL": tuned(A.APFL, alpha=[0.25, 0.75]),
+            "FedAvg, normalized": tuned(A.FedAvg, NORMALIZED),
+            "FedBN": tuned(A.FedBN, NORMALIZED),
+        },
     ),
     "reddi": Task(
         data=all_writers,
         model=dense,
         client={"batch_size": 20, "epochs": 1},
         per_round=10,
-        rounds=(100, 40),
+        rounds=(100, 30),
         every=5,
         measure=rounds_to,
         chosen_by="late",
         entries={
-            name: Entry(make, grid(rate=RATES[1:], server_learning_rate=rates))
+            name: tuned(make, server_learning_rate=rates)
             for name, make, rates in (
                 (
                     "FedAvg",
@@ -505,9 +501,6 @@ TASKS = {
         },
     ),
 }
-TASKS["personal_shards"] = TASKS["writers"]._replace(
-    data=split_shards, client={"batch_size": 20, "epochs": 1}, rounds=(60, 30)
-)
 
 
 def main():

@@ -30,7 +30,11 @@ def test_the_best_of_a_grid_is_what_is_compared(program):
         client={"batch_size": 50},
         per_round=2,
         rounds=(2, 1),
-        entries={"it": entry._replace(grid=program.grid(rate=[1e-6, 0.1]))},
+        entries={
+            "it": entry._replace(
+                grid=program.grid(rate=[1e-6, 0.1], nova=[True])
+            )
+        },
     )
     (found,) = program.compared(task, None, range(2), "")
     assert found["rate"] == 0.1
