@@ -169,7 +169,7 @@ def federated_computation(
     known, and writes down the operators of `fl.core` that it calls.
 
     Args:
-        *types: One for each parameter: a `FederatedType`, or a
+        *types: One for each parameter: a `FederatedType`, its text, or a
             `FederatedDataset`, which stands for its type.
 
     Raises:

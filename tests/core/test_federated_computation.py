@@ -57,6 +57,18 @@ def test_called_like_python():
     assert share_above(np.array(readings), np.float64(30)) == 0
 
 
+def test_texts_stand_for_types():
+    @core.federated_computation("{<x=float32,n=int32>}@CLIENTS", "int32@SERVER")
+    def mean(data, more):
+        weight = federated_map(
+            lambda n, m: n + m, (data.n, federated_broadcast(more))
+        )
+        return federated_mean(data.x, weight)
+
+    found = mean({"x": [1.0, 4.0], "n": [1, 0]}, more=1)
+    assert found == 2
+
+
 def test_any_number_of_clients():
     for n in (1, 2, 3, 5, 8, 100):
         found = share_above(np.arange(n, dtype=F), n / 2 - 0.75)
