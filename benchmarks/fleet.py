@@ -83,16 +83,16 @@ def at_least(mean, number):
     return max(1 - below, 0.0)
 
 
-def by_the_day(given, population, goal, **bytes_):
+def by_the_day(given, population, goal, draws=10_000, **bytes_):
     works = np.array(
         [
             given.seconds(
-                f"phone {i}",
+                str(i),
                 i,
                 bytes_.get("bytes_down", 0.0),
                 bytes_.get("bytes_up", 0.0),
             )
-            for i in range(2000)
+            for i in range(min(population, draws))
         ]
     )
     return [

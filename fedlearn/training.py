@@ -42,7 +42,6 @@ def fit(
     rounds: int,
     clients_per_round: int | None = None,
     sampler: Sampler | None = None,
-    conditions: "str | Conditions | None" = None,
     validation_data: Any = None,
     validation_freq: int | Sequence[int] = 1,
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
@@ -50,6 +49,7 @@ def fit(
     seed: int | None = None,
     checkpoint_dir: Any = None,
     initial_state: "ServerState | None" = None,
+    conditions: "str | Conditions | None" = None,
 ) -> keras.callbacks.History:
     """Trains for some rounds, as `keras.Model.fit` does for epochs.
 
@@ -75,14 +75,6 @@ def fit(
             For a fixed number give a `sampler`; noise that clients share
             has it in any case.
         sampler: Who takes part, instead of `clients_per_round`.
-        conditions: Which clients are there, how long they take and who drops
-            out, on a clock that is simulated: a
-            `fedlearn.conditions.Conditions`, such as `Phones()`, or
-            `"phones"`. Logged with each round are `sim_hours` since the
-            beginning, how many clients were asked (`num_asked`) and weren't
-            counted (`num_dropped`, `num_late`), how often the round was
-            abandoned (`num_abandoned`), and `wasted_hours` of clients. Where
-            noise is added, being there by chance hides nobody any more.
         validation_data: Evaluated after rounds, its metrics logged as
             `val_*`: clients as `data`, or one pooled `(x, y)` tuple.
         validation_freq: Evaluate after every so many rounds; or a list of
@@ -103,6 +95,15 @@ def fit(
             the same bits.
         initial_state: A state to start from. A private run counts its
             rounds as if they had been like its own.
+        conditions: Which clients are there, how long they take and who drops
+            out, on a clock that is simulated: a
+            `fedlearn.conditions.Conditions`, such as `Phones()`, or
+            `"phones"`. Logged with each round are `sim_hours` since the
+            beginning, how many clients were asked (`num_asked`) and weren't
+            counted (`num_dropped`, `num_late`), how often the round was
+            abandoned (`num_abandoned`), and `wasted_hours` of clients.
+            `clients_per_round` is how many reports a round waits for; where
+            noise is added, epsilon gains nothing from sampling.
 
     Returns:
         A `keras.callbacks.History`: a list of values for each metric, of

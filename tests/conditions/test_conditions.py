@@ -54,7 +54,9 @@ def whole():
     return process, fit(process, 5)
 
 
-@pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize(
+    "sampled", [True, pytest.param(False, marks=pytest.mark.backend_free)]
+)
 def test_without_conditions_it_is_the_same_to_the_bit(sampled):
     given = {"clients_per_round": 3 if sampled else None}
     plain, simulated = made(), made()
@@ -94,6 +96,7 @@ def test_without_training_it_has_the_same_clients(whole):
         assert found.history[name] == history.history[name]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("executor", ["sequential", "vectorized"])
 def test_the_executor_changes_nothing(whole, executor):
     process, expected = made(executor=executor), whole[1].history

@@ -165,8 +165,11 @@ def by_events(habit, given, goal, rounds, data=DATA, seed=7):
                     dropped.add(i)
             if len(reported) < goal:
                 clock = last
-            yield number, clock, asked, dropped, set(reported)
-            if len(reported) >= given.at_least * goal:
+            closed = len(reported) >= given.at_least * goal
+            in_vain = set(asked) - (set(reported) if closed else set())
+            wasted = sum(at_work[i] - asked[i] for i in in_vain)
+            yield number, clock, asked, dropped, set(reported), wasted
+            if closed:
                 break
 
 
@@ -194,6 +197,9 @@ def test_it_is_what_happens_event_by_event(goal, habit, **arguments):
     assert found.num_abandoned == [float(r[0]) for r in closed]
     assert sum(found.num_asked) == sum(len(r[2]) for r in rounds)
     assert sum(found.num_dropped) == sum(len(r[3]) for r in rounds)
+    assert sum(found.wasted_hours) * 3600 == pytest.approx(
+        sum(r[5] for r in rounds)
+    )
     times = sum(found.attendance.asked.values())
     assert times == sum(found.num_asked)
 
