@@ -34,7 +34,7 @@ from fedlearn.encoders.chain import Encoders, links
 from fedlearn.encoders.encoder import Encoder
 from fedlearn.executors.executor import counted, naming
 from fedlearn.executors.sequential import client_rounds
-from fedlearn.keras_model import model_copy
+from fedlearn.keras_model import adapted_layers, model_copy
 from fedlearn.keras_model.functional_model import (
     FunctionalModel,
     to_backend,
@@ -261,7 +261,8 @@ class LearningProcess(Configurable):
 
         Returns:
             A dict that JSON can hold, with the model in Keras's form; the
-            arguments by name, `spec`, and `process`, the class.
+            arguments by name, `spec`, `process`, the class, and what layers
+            were `adapted` to.
 
         Example:
 
@@ -277,10 +278,12 @@ class LearningProcess(Configurable):
         >>> copy.model.set_weights(model.get_weights())
         """
         config = super().get_config()
+        adapted = adapted_layers.adapted(self.model)
         return {
             "process": keras.saving.get_registered_name(type(self)),
             **{n: serialization.serialized(v) for n, v in config.items()},
             "spec": serialization.serialized(self.spec),
+            **({"adapted": adapted} if adapted else {}),
         }
 
     @classmethod
@@ -303,6 +306,9 @@ class LearningProcess(Configurable):
         importlib.import_module("fedlearn.algorithms")
         arguments = dict(config)
         name, spec = arguments.pop("process", None), arguments.pop("spec", None)
+        if adapted := arguments.pop("adapted", None):
+            arguments["model"] = serialization.revived(arguments["model"])
+            adapted_layers.adapt(arguments["model"], adapted)
         kind: Any = cls
         if name is not None:
             kind = keras.saving.get_registered_object(name)

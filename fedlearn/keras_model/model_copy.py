@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn.keras_model import keras_internals
+from fedlearn.keras_model import adapted_layers, keras_internals
 from fedlearn.optimizers.functional import fresh_optimizer
 
 
@@ -43,6 +43,7 @@ def copy(model: keras.Model) -> keras.Model:
         strict=True,
     ):
         target.trainable = source.trainable
+    adapted_layers.adapt(copied, adapted_layers.adapted(model))
     # That reaches each variable, also one that is frozen by itself (LoRA).
     for mine, its in zip(model.variables, copied.variables, strict=True):
         its.trainable = mine.trainable
@@ -107,18 +108,9 @@ def assign(
 
 
 def _refresh(model: keras.Model) -> None:
-    """Makes anew what layers have computed of their variables' values.
-
-    As a file would: a Normalization layer computes with a copy of the mean and
-    variance that it was adapted to.
-    """
-    base = keras.Layer.load_own_variables
+    """Makes anew what layers have computed of their variables' values."""
     for layer in keras_internals.layers(model):
-        if (
-            type(layer).load_own_variables is not base
-            and keras_internals.own_state(layer)
-            and not keras_internals.own_weights(layer)
-        ):
+        if adapted_layers.computes_of_state(layer):
             store: dict[str, Any] = {}
             layer.save_own_variables(store)
             layer.load_own_variables(
