@@ -72,6 +72,8 @@ setup(
     zip_safe=False,
     install_requires=[
         "absl-py>=2.1",
+        # Takes lambdas and what a script defines to other processes.
+        "cloudpickle>=3.0",
         "h5py>=3.11",
         # Names that are private are used of it, in two files; for a new one
         # tests/keras_model/test_keras_internals.py says which it has moved.

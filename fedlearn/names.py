@@ -175,6 +175,7 @@ EXECUTORS = _named(
     auto=("Auto",),
     sequential=("Sequential",),
     vectorized=("Vectorized",),
+    processes=("Processes",),
 )
 
 OPTIMIZERS = {

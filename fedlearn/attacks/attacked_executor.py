@@ -68,10 +68,18 @@ class AttackedExecutor(Executor):
         self.malicious = tuple(sorted({str(i) for i in malicious}))
         self.executor = executors.get(executor)
 
+    @property
+    def in_one_process(self) -> Executor:
+        inner = self.executor.in_one_process
+        return type(self)(self.attack, self.malicious, inner)
+
+    @property
+    def threads(self) -> int | None:
+        return self.executor.threads
+
     def bind(self, program: ClientProgram) -> RunCohort:
-        kind = _Observed if self.attack.colludes else ClientProgram
         run_honest = self.executor.bind(
-            kind(program.trainer, program.aggregator)
+            _Observed(program) if self.attack.colludes else program
         )
         run_malicious = self.executor.bind(Malicious(program, self.attack))
 
@@ -123,7 +131,11 @@ class Malicious(ClientProgram):
 
     def __init__(self, program: ClientProgram, attack: Attack):
         super().__init__(program.trainer, program.aggregator)
+        self._honest = program
         self._attack = attack
+
+    def __reduce__(self) -> Any:
+        return Malicious, (self._honest, self._attack)
 
     def finish(self, broadcast: Any, carry: Any, client_state: Any) -> Result:
         """What the client says that its training came to."""
@@ -143,6 +155,13 @@ class Malicious(ClientProgram):
 
 class _Observed(ClientProgram):
     """A client whose summand holds its update and the squares of it, too."""
+
+    def __init__(self, program: ClientProgram):
+        super().__init__(program.trainer, program.aggregator)
+        self._program = program
+
+    def __reduce__(self) -> Any:
+        return _Observed, (self._program,)
 
     def encode(self, broadcast, result, *args):
         message, *rest = super().encode(broadcast, result, *args)

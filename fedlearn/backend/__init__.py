@@ -26,6 +26,8 @@ Every module has the same names:
 * `sum_of_squares(array)`: of a float array, in one pass where it matters.
 * `compile_clock.clock.seconds`: how long tracing and compiling took so far.
 * `float64()`: a context in which there is float64, which JAX lacks otherwise.
+* `num_threads()`: with how many threads it was told to compute; None if it
+  decides by the machine.
 * `to_numpy(tree)`: the arrays of a pytree on the host.
 * `stack(trees)`, `rows(tree, count)`: pytrees put together on a leading axis,
   and so many of them taken apart again, as arrays that are cheap to stack.
@@ -63,6 +65,7 @@ random_uniform = _module.random_uniform
 random_dither = _module.random_dither
 sum_of_squares = _module.sum_of_squares
 float64 = _module.float64
+num_threads = _module.num_threads
 to_numpy = _module.to_numpy
 stack = _module.stack
 rows = _module.rows

@@ -1,5 +1,6 @@
 """JAX: everything is traced, and every new shape is a new compilation."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,10 @@ def sum_of_squares(array: Any) -> Any:
 
 def float64() -> Any:
     return jax.enable_x64(True)
+
+
+def num_threads() -> int | None:
+    return int(os.environ.get("NPROC", 0)) or None
 
 
 def to_numpy(tree: Any) -> Any:

@@ -7,6 +7,7 @@ slower, and it draws other random numbers from the same seed than a graph does.
 import contextlib
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -189,6 +190,11 @@ def sum_of_squares(array: Any) -> Any:
 
 def float64() -> Any:
     return contextlib.nullcontext()
+
+
+def num_threads() -> int | None:
+    told = tf.config.threading.get_intra_op_parallelism_threads()
+    return told or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or None
 
 
 def to_numpy(tree: Any) -> Any:

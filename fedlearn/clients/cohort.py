@@ -13,6 +13,7 @@ from fedlearn.data.client_data import (
 )
 from fedlearn.data.client_id import as_client_ids
 from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.data.sources import Source
 from fedlearn.keras_model.functional_model import FunctionalModel
 
 
@@ -86,6 +87,23 @@ class Cohort:
         part.ids = [self.ids[i] for i in positions]
         part._read = [self._read[i] for i in positions]
         return part
+
+    @property
+    def source(self) -> Source | None:
+        """Where the clients are read from; None if they came one by one."""
+        if isinstance(self._clients, FederatedDataset):
+            return self._clients.source
+        return None
+
+    def state(self, position: int) -> Any:
+        """What a client keeps."""
+        return self._state_of(self.ids[position])
+
+    def given(self, position: int) -> Any:
+        """A client's data as they were given, of arrays."""
+        return client_arrays(
+            self._read[position](), self.ids[position], self._model
+        )
 
     @property
     def knows_sizes(self) -> bool:

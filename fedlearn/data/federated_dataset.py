@@ -462,9 +462,9 @@ class FederatedDataset(Mapping[str, Any]):
         return getattr(self._source, "knows_sizes", True)
 
     @property
-    def whole(self) -> "FederatedDataset":
-        """All clients of the source, of which these may be some."""
-        return self._of(self._source, self._source.client_ids)
+    def source(self) -> Source:
+        """Where clients are read from, of which these may be some."""
+        return self._source
 
     @property
     def element_spec(self) -> Any:

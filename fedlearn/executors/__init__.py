@@ -4,6 +4,7 @@ from fedlearn import serialization
 from fedlearn.executors.auto import Auto
 from fedlearn.executors.devices import Devices
 from fedlearn.executors.executor import Executor
+from fedlearn.executors.processes import Processes
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.tiers import Tiers
 from fedlearn.executors.vectorized import Vectorized
@@ -21,6 +22,7 @@ __all__ = [
     "Auto",
     "Devices",
     "Executor",
+    "Processes",
     "Sequential",
     "Tiers",
     "Vectorized",

@@ -1,4 +1,5 @@
 import collections
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
@@ -80,6 +81,9 @@ class Task(NamedTuple):
     work: Work
 
 
+_TICKETS = itertools.count()  # dispatchers may share a crew's workers
+
+
 class _Sent(NamedTuple):
     ticket: int
     task: Task
@@ -115,7 +119,6 @@ class Dispatcher:
         self._patience = patience
         self._clock = clock
         self._busy: dict[Hashable, _Sent] = {}
-        self._tickets = 0
         self._durations: collections.deque[float] = collections.deque(maxlen=99)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
@@ -124,7 +127,7 @@ class Dispatcher:
         Raises:
             RuntimeError: If three workers have died of a shard.
         """
-        crew, first = self._crew, self._tickets
+        crew, first = self._crew, next(_TICKETS)
         waiting = collections.deque(sorted(tasks, key=lambda t: -t.steps))
         left = {task.number for task in tasks}
         deaths: dict[int, list[str]] = collections.defaultdict(list)
@@ -142,12 +145,15 @@ class Dispatcher:
             for worker, task in zip(free, [*waiting, *copies], strict=False):
                 if waiting:
                     waiting.popleft()
-                self._busy[worker] = _Sent(self._tickets, task, now)
-                crew.send(worker, self._tickets, task.work)
-                self._tickets += 1
+                ticket = next(_TICKETS)
+                self._busy[worker] = _Sent(ticket, task, now)
+                crew.send(worker, ticket, task.work)
             for event in crew.wait(self._until_late(now)):
-                was = self._busy.pop(event.worker, None)
-                if was is None or was.ticket < first:
+                was = self._busy.get(event.worker)
+                if was is None or event.ticket not in (None, was.ticket):
+                    continue  # it was given by another dispatcher
+                del self._busy[event.worker]
+                if was.ticket < first:
                     continue
                 task = was.task
                 if task.number not in left:  # a copy was faster

@@ -30,6 +30,13 @@ class Distributed(Executor):
             executor, EXECUTORS, Executor, "executor"
         )
 
+    @property
+    def in_one_process(self) -> Executor:
+        return self.executor.in_one_process
+
+    def plan(self, program: ClientProgram) -> str:
+        return self.executor.plan(program)
+
     def crew(self, program: ClientProgram) -> Crew:
         """The workers, which need not be started before a round begins."""
         raise NotImplementedError
@@ -67,6 +74,8 @@ class _Runner(Run):
         shards: Mapping[int, Shard],
         total: Total,
     ) -> None:
+        if self.program.model.no_examples is None:
+            cohort.read(0)  # then metrics are there, too
         try:
             self._crew.begin(broadcast)
             for number, partial in self._dispatcher.run(

@@ -108,6 +108,20 @@ class Executor(Configurable):
         """
         raise NotImplementedError
 
+    @property
+    def in_one_process(self) -> "Executor":
+        """One that gives the same bits, without workers."""
+        return self
+
+    @property
+    def threads(self) -> int | None:
+        """With how many threads it computes; None for the backend's default.
+
+        Where that is set to a number, by `tf.config.threading` or in the
+        environment, it is that.
+        """
+        return backend.num_threads()
+
     def plan(self, program: ClientProgram) -> str:
         """In words, how it runs a program: sums are rounded as they are made.
 

@@ -82,16 +82,24 @@ class Tiers(Executor):
             runs.append(run)
         return _Tier(program, runs)
 
+    @property
+    def in_one_process(self) -> Executor:
+        return self.children[0].in_one_process
+
+    @property
+    def threads(self) -> int | None:
+        return self.children[0].threads
+
     def plan(self, program: ClientProgram) -> str:
-        plans = {child.plan(program): child for child in self.children}
+        plans = {(c.plan(program), c.threads): c for c in self.children}
         if len(plans) > 1:
             one, other, *_ = plans.items()
             raise ValueError(
                 "All `children` of Tiers must run clients alike, or a sum's "
                 f"last bits would depend on who made it. {one[1]!r} runs "
-                f"{one[0]}, and {other[1]!r} {other[0]}."
+                f"{_shown(*one[0])}, and {other[1]!r} {_shown(*other[0])}."
             )
-        return next(iter(plans))
+        return self.children[0].plan(program)
 
 
 class _Tier(Run):
@@ -127,6 +135,10 @@ class _Tier(Run):
                 here = TierTraffic(int(first == part[0]), sent)
                 node = node._replace(tiers=[here, *node.tiers])
                 total.add(node, first, last)
+
+
+def _shown(plan: str, threads: int | None) -> str:
+    return f"{plan} with {threads or 'any number of'} threads"
 
 
 def division(first: int, end: int, parts: int) -> list[int]:

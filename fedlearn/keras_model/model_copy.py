@@ -18,7 +18,7 @@ def copy(model: keras.Model) -> keras.Model:
     again from its configuration.
     """
     try:
-        with _uncompiled(model):
+        with uncompiled(model):
             copied = keras.models.clone_model(model)
         if type(copied) is not type(model):
             raise TypeError(
@@ -76,8 +76,8 @@ def _remedy(model: keras.Model) -> str:
 
 
 @contextlib.contextmanager
-def _uncompiled(model: keras.Model) -> Iterator[None]:
-    """Lets Keras clone a model without its compilation, which is replaced.
+def uncompiled(model: keras.Model) -> Iterator[None]:
+    """Lets Keras clone or save a model without what it was compiled with.
 
     Some losses and metrics can't be read back from their configurations.
     """

@@ -23,6 +23,7 @@ from fedlearn.runs.schedule import Rounds
 from fedlearn.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
+    from fedlearn.clients.program import ClientProgram
     from fedlearn.conditions.conditions import Conditions
     from fedlearn.process import LearningProcess
 
@@ -84,8 +85,10 @@ def identity(
         "server_optimizer": process.server_optimizer,
         "aggregator": process.aggregator,
         "broadcast_encoders": process.broadcast_encoders,
-        "executor": process.executor,
-        "plan": process.executor.plan(process.program),
+        # Not who and how many run clients, but in which way.
+        "executor": process.executor.in_one_process,
+        "plan": process.executor.in_one_process.plan(process.program),
+        "threads": process.executor.threads,
         "sampler": sampler,
         "schedule": "rounds" if type(schedule) is Rounds else schedule,
         "conditions": conditions,
@@ -120,6 +123,20 @@ def of_model(model: keras.Model) -> dict[str, Any]:
     if '"outside"' in json.dumps(described):
         described["outside"] = id(model)
     return described
+
+
+def of_program(program: "ClientProgram") -> dict[str, Any]:
+    """What decides a client's round, but weights."""
+    model = program.model.model
+    return describe(
+        {
+            **_model_parts(model),
+            "optimizer": model.optimizer,
+            "client": program.trainer.config,
+            "aggregator": program.aggregator,
+            "algorithm": program.trainer.algorithm,
+        }
+    )
 
 
 def versions() -> dict[str, str]:
@@ -214,7 +231,9 @@ class _Description:
             return f"<{getattr(value, '__name__', type(value).__name__)}>"
         self._told[id(value)] = value
         if isinstance(value, Mapping):
-            if value.get("class_name") == "__lambda__":
+            if value.get("class_name") == "__lambda__" or (
+                value.keys() == {"value"}
+            ):
                 # Keras's form has the line and the file in it. The function
                 # itself is told as an attribute of what has it.
                 return "<lambda>"

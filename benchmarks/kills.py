@@ -1,0 +1,112 @@
+"""Kills workers at random moments of a run, and compares its bits.
+
+A run of logistic regression on 200 clients a round goes on until so many kills
+have hit a worker that lived; its state after each 10 rounds must be the one
+that a process alone comes to::
+
+    python benchmarks/kills.py --kills 50
+
+Kills that find no worker (all are starting) aren't counted. Prints one line of
+JSON: kills that hit a worker which was running a shard, others (idle between
+rounds), rounds run, and how many runs of 10 rounds differed: 0.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import threading
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import fedlearn as fl
+
+ROUNDS = 10
+
+
+def learner(executor):
+    model = fl.models.logistic_regression(input_shape=(784,), seed=0)
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.1),
+        loss="sparse_categorical_crossentropy",
+    )
+    client = fl.LocalTraining(batch_size=20, epochs=3)
+    return fl.FederatedAveraging(model, client, executor=executor)
+
+
+def weights(process, data):
+    state = process.initialize()
+    for _ in range(ROUNDS):
+        state, _ = process.next(state, data)
+    return [keras.ops.convert_to_numpy(w) for w in state.trainable]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(10, 120, 200)
+    data = fl.FederatedDataset.from_clients(
+        {
+            f"c{i:03}": (
+                rng.standard_normal((n, 784), dtype="float32"),
+                rng.integers(0, 10, n),
+            )
+            for i, n in enumerate(sizes)
+        }
+    )
+    expected = weights(learner("auto"), data)
+    executor = fl.executors.Processes(args.workers)
+    process = learner(executor)
+    hits = {"busy": 0, "idle": 0}
+    ends = threading.Event()
+
+    def kill():
+        moments = random.Random(args.seed)
+        while not ends.wait(moments.uniform(0.0, 2.0)):
+            ready = [w for w in executor._pool.workers if w.is_ready]
+            if not ready or sum(hits.values()) >= args.kills:
+                continue
+            worker = moments.choice(ready)
+            hits["busy" if worker.is_busy else "idle"] += 1
+            os.kill(worker.process_id, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    began, runs, different = time.monotonic(), 0, 0
+    while sum(hits.values()) < args.kills:
+        if time.monotonic() - began > args.seconds:
+            break
+        found = weights(process, data)
+        runs += 1
+        different += any(
+            a.tobytes() != b.tobytes()
+            for a, b in zip(found, expected, strict=True)
+        )
+    ends.set()
+    executor.close()
+    print(
+        json.dumps(
+            {
+                "backend": keras.backend.backend(),
+                **{f"kills_{name}": count for name, count in hits.items()},
+                "rounds": runs * ROUNDS,
+                "runs_that_differed": different,
+                "seconds": round(time.monotonic() - began),
+            }
+        )
+    )
+    if different or sum(hits.values()) < args.kills:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

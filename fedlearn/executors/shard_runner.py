@@ -1,0 +1,140 @@
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from fedlearn import backend
+from fedlearn.clients.cohort import Cohort
+from fedlearn.clients.program import ClientProgram
+from fedlearn.data.federated_dataset import FederatedDataset
+from fedlearn.executors.dispatcher import Work
+from fedlearn.executors.executor import Executor, Run, Seeds
+from fedlearn.messages.update import Update
+from fedlearn.runs import run_identity
+
+
+class Program:
+    """A program and its executor, as they go to a worker.
+
+    With what decides its numbers: what Keras can't make again as it was is an
+    error, and no other result.
+    """
+
+    def __init__(self, program: ClientProgram, executor: Executor):
+        self.program = program
+        self.executor = executor
+        self.description = run_identity.of_program(program)
+
+    def bind(self) -> Run:
+        """The run of a program that was made again."""
+        differences = run_identity.differences(
+            self.description, run_identity.of_program(self.program)
+        )
+        if differences:
+            raise ValueError(
+                "A worker can't make the process again as it is: "
+                f"{'; '.join(differences)}. Train in one process "
+                "(executor='auto'), or write a `get_config` that tells it."
+            )
+        run: Any = self.executor.bind(self.program)
+        return run
+
+
+class Job(NamedTuple):
+    """A shard, as it goes to a worker.
+
+    Attributes:
+        program: This and the next ones are numbers of what the worker keeps:
+            a `Program`.
+        broadcast: What clients were sent, of NumPy arrays.
+        source: Of the clients' data; None if they are in `data`.
+        client_ids: The clients.
+        data: Theirs, if they are from no source.
+        states: What they keep, by their ids; None if they keep nothing.
+        seeds: Theirs.
+        plan: As in `Shard`.
+    """
+
+    program: int
+    broadcast: int
+    source: int | None
+    client_ids: Sequence[str]
+    data: Sequence[Any] | None
+    states: Mapping[str, Any] | None
+    seeds: Seeds
+    plan: str
+
+
+def job(program: int, broadcast: int, source: int | None, work: Work) -> Job:
+    """The job that has some work done."""
+    cohort, seeds, plan = work
+    positions = range(len(cohort))
+    states = {cohort.ids[i]: cohort.state(i) for i in positions}
+    keeps = any(keras.tree.flatten(state) for state in states.values())
+    return Job(
+        program,
+        broadcast,
+        source,
+        cohort.ids,
+        [cohort.given(i) for i in positions] if source is None else None,
+        backend.to_numpy(states) if keeps else None,
+        seeds,
+        plan,
+    )
+
+
+class ShardRunner:
+    """What workers do: they keep things by numbers, and run shards.
+
+    What is kept may be an exception, which is then raised where it is needed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Any] = {}
+
+    def keep(self, number: int, thing: Any) -> None:
+        """Keeps a `Program`, a broadcast or a source of data."""
+        self._kept[number] = thing
+
+    def forget(self, number: int) -> None:
+        """Keeps it no more."""
+        self._kept.pop(number, None)
+
+    def run(self, job: Job) -> Update:
+        """A shard's partial sum, of NumPy arrays."""
+        run: Run = self._get(job.program, Program.bind)
+        received = self._get(
+            job.broadcast,
+            lambda sent: keras.tree.map_structure(ops.convert_to_tensor, sent),
+        )
+        if job.data is not None:
+            clients: Any = dict(zip(job.client_ids, job.data, strict=True))
+        else:
+            data = self._get(job.source, FederatedDataset)
+            clients = data.select(job.client_ids)
+        state_of = None if job.states is None else job.states.__getitem__
+        cohort = Cohort(clients, run.program.model, state_of)
+        total = run.run_shard(received, cohort, job.seeds, job.plan)
+        return type(total).of(
+            backend.to_numpy(total.sums),
+            total.bytes_up,
+            backend.to_numpy(dict(total.client_states)),
+        )
+
+    def _get(self, number: int | None, prepare: Any) -> Any:
+        """What is kept, prepared when it is first needed."""
+        assert number is not None
+        thing = self._kept[number]
+        if isinstance(thing, Exception):
+            raise ValueError(
+                "A worker can't make the process, or the data, again: "
+                f"{str(thing)[:2000]}"
+            ) from thing
+        if not isinstance(thing, _Ready):
+            self._kept[number] = thing = _Ready(prepare(thing))
+        return thing.thing
+
+
+class _Ready(NamedTuple):
+    thing: Any

@@ -1,0 +1,68 @@
+"""What a worker of `Processes` does. Nothing imports this module."""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import keras
+
+from fedlearn.executors.parcel import Parcel, receive
+from fedlearn.executors.shard_runner import ShardRunner
+
+
+def main(descriptor: int, driver: int) -> None:
+    """Runs shards until the driver ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[driver], daemon=True).start()
+    connection = Connection(descriptor)
+    runner = ShardRunner()
+    try:
+        _configure(receive(connection))
+        Parcel((None, None, None)).send(connection, driver)
+        while True:
+            what, number = receive(connection)
+            try:
+                thing: Any = receive(connection)
+            except Exception as error:
+                if isinstance(error, EOFError):
+                    raise
+                thing = error
+            if what == "keep":
+                runner.keep(number, thing)
+            elif what == "forget":
+                runner.forget(number)
+            else:
+                _answer(number, runner, thing).send(connection, driver)
+    except (EOFError, ConnectionError):
+        return
+
+
+def _answer(ticket: int, runner: ShardRunner, job: Any) -> Parcel:
+    try:
+        if isinstance(job, Exception):
+            raise job
+        return Parcel((ticket, runner.run(job), None))
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        try:
+            return Parcel((ticket, None, (error, text)))
+        except Exception:  # an error that can't be pickled
+            return Parcel((ticket, None, (RuntimeError(str(error)), text)))
+
+
+def _configure(settings: dict[str, Any]) -> None:
+    keras.config.set_floatx(settings["floatx"])
+    keras.config.set_epsilon(settings["epsilon"])
+    keras.config.set_image_data_format(settings["image_data_format"])
+    keras.config.enable_unsafe_deserialization()  # the driver's own Lambdas
+
+
+def _end_with(driver: int) -> None:
+    """Ends the process when the one that started it is gone."""
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os._exit(1)

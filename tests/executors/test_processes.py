@@ -1,0 +1,317 @@
+"""Workers in other processes: the same bits, whatever happens to them.
+
+The oracle of all is `executor="auto"` in this process.
+"""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import fedlearn as fl
+from fedlearn import aggregators, algorithms, attacks, encoders, executors
+from tests import zoo
+
+# Enough of one size to be run in lanes, one of another, so that there are
+# several shards; one without examples, and one with NaN.
+SIZES = (*[8] * 16, 7, 5, 16, 0)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with_three = executors.Processes(num_workers=3)
+    yield with_three
+    with_three.close()
+
+
+def clients():
+    data = {f"c{i}": zoo.points(n, i) for i, n in enumerate(SIZES)}
+    x, y = data["c5"]
+    return {**data, "c5": (np.full_like(x, np.nan), y)}
+
+
+DATA = fl.FederatedDataset.from_clients(clients())
+IDS = DATA.client_ids
+
+
+def own_loss(y_true, y_pred):
+    """Not registered with Keras, and no constant of the module either."""
+    return SCALE * keras.losses.sparse_categorical_crossentropy(
+        y_true, y_pred, from_logits=True
+    )
+
+
+SCALE = 1.5
+
+
+def model():
+    built = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Normalization(mean=0.5, variance=2.0),
+            keras.layers.Dense(5, activation=lambda x: keras.ops.relu(x) + 0.1),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.2, seed=1),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
+    built.compile(keras.optimizers.SGD(0.1), own_loss, metrics=["accuracy"])
+    return zoo.set_weights(built)
+
+
+def process(executor, make=fl.FederatedAveraging, batch_size=4, **arguments):
+    client = arguments.pop("client", fl.LocalTraining(batch_size=batch_size))
+    return make(model(), client, executor=executor, **arguments)
+
+
+def after_two_rounds(learner, data=DATA):
+    state, results = learner.initialize(seed=3), []
+    for _ in range(2):
+        state, metrics = learner.next(state, data)
+        results.append(metrics)
+    kept = {i: state.client_states[i] for i in state.client_states}
+    return state._replace(client_states=kept), results
+
+
+COUNT = len(SIZES)
+QUANTIZED = [encoders.UniformQuantization(8)]
+CASES = {
+    "mean": lambda: {
+        "client": fl.LocalTraining(batch_size=4, class_weight={0: 2.0, 1: 0.5})
+    },
+    "private mean": lambda: {
+        "aggregator": aggregators.PrivateMean(
+            clip_norm="adaptive",
+            noise_multiplier=0.3,
+            clients_per_round=COUNT,
+            encoders=[encoders.HadamardRotation(), *QUANTIZED],
+        ),
+        "client": fl.LocalTraining(batch_size=4, statistics="local"),
+    },
+    "secure sum": lambda: {
+        "aggregator": aggregators.SecureSum(
+            [encoders.Clip(1.0), *QUANTIZED], clients_per_round=COUNT
+        ),
+        "client": fl.LocalTraining(batch_size=4, statistics="frozen"),
+    },
+    "median": lambda: {"aggregator": "median"},
+    "memory of clients": lambda: {
+        "aggregator": aggregators.Mean(
+            [encoders.ErrorFeedback([encoders.TopK(0.1)])]
+        )
+    },
+    "messages of any length": lambda: {
+        "aggregator": aggregators.Mean([*QUANTIZED, encoders.EntropyCoding()])
+    },
+    "scaffold": lambda: {"make": algorithms.Scaffold, "population": COUNT},
+    "personal": lambda: {"make": algorithms.FedPer, "personal": "head"},
+    "noise on examples": lambda: {
+        "client": fl.LocalTraining(
+            batch_size=4,
+            statistics="frozen",
+            dp=fl.clients.ExampleDP(clip_norm=1.0, noise_multiplier=0.5),
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_bits_are_those_of_one_process(name, workers):
+    one, other = (
+        after_two_rounds(process(executor, **CASES[name]()))
+        for executor in ("auto", workers)
+    )
+    zoo.assert_equal(one, other)
+
+
+def test_attacks_go_to_the_workers_too(workers):
+    one, other = (
+        after_two_rounds(
+            process(
+                attacks.AttackedExecutor(
+                    attacks.LittleIsEnough(), IDS[:2], executor
+                )
+            )
+        )
+        for executor in ("auto", workers)
+    )
+    zoo.assert_equal(one, other)
+
+
+def test_data_come_from_anywhere(workers, tmp_path):
+    """From files, as lists, by a function, with empty lists in them."""
+    DATA.save(tmp_path / "clients.h5")
+    scale = 2.0
+    sets = [
+        fl.FederatedDataset.load(tmp_path / "clients.h5"),
+        DATA.map(lambda d: (d[0] * scale, d[1])),
+        [clients()[i] if len(clients()[i][1]) else ([], []) for i in IDS],
+        dict(itertools.islice(clients().items(), 4)),
+    ]
+    one, other = process("auto"), process(workers)
+    for data in sets:
+        zoo.assert_equal(*(p.next(p.initialize(), data) for p in (one, other)))
+
+
+def test_workers_are_killed_at_any_moment(workers):
+    """A bounded form of `benchmarks/kills.py`."""
+    learner = process(workers)
+    expected = after_two_rounds(process("auto"))
+    after_two_rounds(learner)
+    hits, ends = [], threading.Event()
+
+    def kill():
+        rng = np.random.default_rng(0)
+        while not ends.wait(rng.uniform(0.2, 1.2)) and len(hits) < 2:
+            for worker in list(workers._pool.workers):
+                if worker.is_ready:
+                    os.kill(worker.process_id, signal.SIGKILL)
+                    hits.append(worker.process_id)
+                    break
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        deadline = time.monotonic() + 60
+        while len(hits) < 2 and time.monotonic() < deadline:
+            zoo.assert_equal(after_two_rounds(learner), expected)
+    finally:
+        ends.set()
+        killer.join()
+    assert len(hits) == 2
+
+
+def test_a_resumed_run_with_other_workers(workers, tmp_path):
+    """Number and kind don't count, threads do."""
+
+    def fit(executor, rounds, folder):
+        learner = process(executor)
+        learner.fit(
+            DATA.select([i for i in IDS if i != "c5"]),
+            rounds,
+            checkpoint_dir=tmp_path / folder,
+            verbose=0,
+        )
+        return learner.state
+
+    unbroken = fit(workers, 2, "unbroken")
+    with_two = executors.Processes(num_workers=2)
+    fit(with_two, 1, "broken")
+    with_two.close()
+    zoo.assert_equal(fit(workers, 2, "broken"), unbroken)
+    two_threads = executors.Processes(2, threads_per_worker=2)
+    with pytest.raises(ValueError, match="threads was 1 and is now 2"):
+        fit(two_threads, 3, "broken")
+
+
+def test_an_error_of_the_users_code(workers):
+    class OwnError(Exception):
+        pass
+
+    def broken(arrays):
+        if len(arrays[1]) == 16:
+            raise OwnError("of a client")
+        return arrays
+
+    learner = process(workers)
+    cohort = DATA.map(broken, same_length=True)
+    with pytest.raises(Exception, match="of a client") as caught:
+        learner.next(learner.initialize(), cohort)
+    notes = "\n".join(caught.value.__notes__)
+    assert type(caught.value).__name__ == "OwnError"
+    assert "in broken" in notes
+    assert "'c18'" in notes
+    assert not workers._pool.workers
+
+
+def test_what_cant_go_to_a_worker(workers):
+    lock = threading.Lock()
+
+    def loss(y_true, y_pred):
+        with lock:
+            return own_loss(y_true, y_pred)
+
+    learner = process(workers)
+    learner.model.compile("sgd", loss)
+    learner = fl.FederatedAveraging(learner.model, executor=workers)
+    with pytest.raises(TypeError, match=r"the model.*can't be pickled.*lock"):
+        learner.next(learner.initialize(), DATA)
+
+
+@pytest.mark.backend_free
+def test_arguments():
+    with pytest.raises(ValueError, match="`num_workers`"):
+        executors.Processes(0)
+    with pytest.raises(ValueError, match="`threads_per_worker`"):
+        executors.Processes(1, 0)
+    inner = attacks.AttackedExecutor(attacks.SignFlip(), [])
+    with pytest.raises(ValueError, match="the other way round"):
+        process(executors.Processes(1, executor=inner))
+    assert isinstance(executors.get("processes"), executors.Processes)
+
+
+SCRIPT = """
+    import time
+    import numpy as np, keras, fedlearn as fl
+
+    def loss(y_true, y_pred):
+        return keras.losses.mean_squared_error(y_true, y_pred)
+
+    def slow(client):
+        time.sleep(60)
+        return client
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss)
+    data = fl.FederatedDataset.from_clients(
+        {str(i): (np.ones((4, 2)), np.ones((4, 1))) for i in range(4)}
+    )
+    executor = fl.executors.Processes(1)
+    process = fl.FederatedAveraging(model, executor=executor)
+    process.fit(data, rounds=1, verbose=0)
+    print(*[w.process_id for w in executor._pool.workers], flush=True)
+    process.fit(data.map(slow, same_length=True), rounds=1, verbose=0)
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.backend_free
+@pytest.mark.parametrize("end", ["SIGINT", "SIGKILL"])
+def test_a_script_leaves_no_process(end):
+    """Without `if __name__ == "__main__"`, and with a loss of its own."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        worker = int(driver.stdout.readline())
+        time.sleep(1.0)  # in the second run
+        # Workers ignore what a terminal sends to all of its processes.
+        os.kill(worker, signal.SIGINT)
+        driver.send_signal(getattr(signal, end))
+        _, errors = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert ("KeyboardInterrupt" in errors) == (end == "SIGINT")
+    deadline = time.monotonic() + 20
+    while _is_there(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _is_there(worker)
+
+
+def _is_there(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
