@@ -48,7 +48,7 @@ class Devices(Distributed):
         super().__init__(executor)
         self.devices = None if devices is None else tuple(devices)
 
-    def crew(self, program: ClientProgram) -> "_Crew":
+    def crew(self, program: ClientProgram) -> "Threads":
         devices = self.devices
         if devices is None:
             devices = tuple(keras.distribution.list_devices())
@@ -65,13 +65,13 @@ class Devices(Distributed):
                     f"use here{did_you_mean(name, here)}. It has {here}."
                 )
         # What is compiled is compiled for one device.
-        return _Crew({d: self.executor.bind(program) for d in devices})
+        return Threads({d: self.executor.bind(program) for d in devices})
 
     def plan(self, program: ClientProgram) -> str:
         return self.executor.plan(program)
 
 
-class _Crew:
+class Threads:
     """A thread for each device, which does one thing after another."""
 
     def __init__(self, runs: dict[str, Any]):

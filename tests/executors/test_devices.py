@@ -7,12 +7,16 @@ import sys
 import threading
 
 import keras
+import numpy as np
 import pytest
 
 import fedlearn as fl
 from fedlearn import aggregators as ag
 from fedlearn import encoders as en
 from fedlearn.executors import Devices
+from fedlearn.executors.devices import Threads
+from fedlearn.executors.dispatcher import Work
+from fedlearn.messages.update import Update
 from tests import zoo
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -64,7 +68,9 @@ def run_on_two_devices():
         two, metrics = together.next(two, read)
         assert metrics == expected
         zoo.assert_equal(two, one)
-    assert len(used - {threading.get_ident()}) == 2
+    # Each device's thread reads its clients, and the driver none.
+    assert len(used) == 2
+    assert threading.get_ident() not in used
 
 
 def test_a_device_that_is_not_there_is_named():
@@ -86,6 +92,38 @@ def test_what_a_client_raises_is_raised_with_its_id():
     # And the next round begins anew.
     _, metrics = process.next(state, CLIENTS)
     assert metrics["num_clients"] == 6
+
+
+class Stuck:
+    """A `Run` whose first shard takes until it is told to end."""
+
+    def __init__(self):
+        self.end = threading.Event()
+        self.number = 0
+
+    def run_shard(self, broadcast, number, seeds, plan):
+        if number == 0:
+            assert self.end.wait(20)
+        return Update(np.float32(number) * broadcast, [], 1, 1, 0)
+
+
+def test_a_device_that_is_given_up_takes_other_shards():
+    run = Stuck()
+    crew = Threads({"cpu:0": run})
+    crew.begin(np.float32(2.0))
+    crew.send("cpu:0", 7, Work(0, [], ""))
+    crew.send("cpu:0", 8, Work(1, [], ""))
+    assert crew.wait(0.05) == []
+    crew.kill("cpu:0")
+    crew.send("cpu:0", 9, Work(3, [], ""))
+    (event,) = crew.wait(20)
+    assert (event.ticket, event.result.summand) == (9, 6.0)
+    run.end.set()  # what comes of it now is nobody's
+    crew.send("cpu:0", 10, Work(4, [], ""))
+    events = [e for _ in range(2) for e in crew.wait(0.5)]
+    assert [e.ticket for e in events] == [10]
+    crew.close()
+    assert not crew.workers()
 
 
 if __name__ == "__main__":
