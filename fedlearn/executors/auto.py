@@ -1,4 +1,6 @@
 import functools
+import sys
+import time
 from typing import Any, ClassVar
 
 import keras
@@ -8,6 +10,7 @@ from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors import model_work
 from fedlearn.executors.executor import Executor, Run, Seeds, Shard
+from fedlearn.executors.processes import num_cores
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.vectorized import Vectorized, num_vector_steps
 from fedlearn.messages.broadcast import Received
@@ -42,6 +45,10 @@ class Auto(Executor):
     What it can't know (a loss or metric of one's own, say, that can't be
     vectorised) shows when the plan is first run: if that fails, and clients
     one after another don't, then clients with such examples are run so.
+
+    It starts no other processes, as they take memory and seconds. Where
+    `executors.Processes` would pay, in long rounds of many clients on
+    TensorFlow, it says so once, on `sys.stderr`.
     """
 
     MAX_STEP_WORK: ClassVar = {"tensorflow": 1e7, "jax": 1e6}
@@ -86,6 +93,20 @@ class _Runner(Run):
         # What tracing sees of a shard, where it failed: another shard's
         # failure must not change how this one is summed.
         self._failed: set[Any] = set()
+        self._num_long = 0  # rounds
+
+    def __call__(
+        self, broadcast: Received, cohort: Cohort, seeds: Seeds
+    ) -> Update:
+        began = time.monotonic()
+        total = super().__call__(broadcast, cohort, seeds)
+        self._num_long += time.monotonic() - began >= _LONG
+        # The first one compiles.
+        if self._num_long == 3 and backend.name == "tensorflow":
+            shards = self.shards(cohort)
+            if len(shards) > 1 and shards[0].plan == "vectorized":
+                _hint()
+        return total
 
     def shards(self, cohort: Cohort) -> list[Shard]:
         sizes = [cohort.num_examples(i) for i in range(len(cohort))]
@@ -112,6 +133,21 @@ class _Runner(Run):
         total = self._runs["sequential"].run_shard(broadcast, cohort, seeds)
         self._failed.add(_kind(cohort))
         return total
+
+
+_LONG = 1.0  # seconds
+
+
+@functools.cache  # once is enough
+def _hint() -> None:
+    cores = num_cores()
+    if cores > 1:
+        print(
+            "fedlearn: TensorFlow keeps about one core busy with the clients "
+            f"of this model, of {cores}. Rounds may be faster with "
+            "executor='processes', once these have started.",
+            file=sys.stderr,
+        )
 
 
 def _kind(cohort: Cohort) -> tuple:

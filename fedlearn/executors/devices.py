@@ -67,9 +67,6 @@ class Devices(Distributed):
         # What is compiled is compiled for one device.
         return Threads({d: self.executor.bind(program) for d in devices})
 
-    def plan(self, program: ClientProgram) -> str:
-        return self.executor.plan(program)
-
 
 class Threads:
     """A thread for each device, which does one thing after another."""

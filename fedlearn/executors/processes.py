@@ -78,7 +78,7 @@ class Processes(Distributed):
             "threads_per_worker", threads_per_worker
         )
         self._pool = _Pool(
-            num_workers or max(1, _num_cores() // threads_per_worker),
+            num_workers or max(1, num_cores() // threads_per_worker),
             threads_per_worker,
         )
 
@@ -332,7 +332,7 @@ def _environment(num_threads: int) -> Mapping[str, str]:
     return settings
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Of this process, which may not have all of the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -5,6 +5,7 @@ from keras import ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
+from fedlearn.executors import auto
 from fedlearn.executors.executor import ended, partial_sum
 from tests import zoo
 
@@ -180,6 +181,22 @@ def test_a_round_is_the_sum_of_its_shards_run_anywhere(executor):
             number,
         )
     zoo.assert_equal(total.result(), expected)
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_long_rounds_of_many_clients_bring_one_hint(cores, monkeypatch, capsys):
+    monkeypatch.setattr(auto, "_LONG", 0.0)
+    monkeypatch.setattr(auto, "num_cores", lambda: cores)
+    auto._hint.cache_clear()
+    process = fl.FederatedAveraging(
+        zoo.regression(), fl.LocalTraining(batch_size=4), executor="auto"
+    )
+    state = process.initialize()
+    for _ in range(4):
+        process.next(state, zoo.clients((4, 8) * 10, make=zoo.line))
+    told = capsys.readouterr().err
+    pays = cores > 1 and keras.backend.backend() == "tensorflow"
+    assert told.count("executor='processes'") == int(pays)
 
 
 def test_too_few_lanes():
