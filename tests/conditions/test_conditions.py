@@ -135,7 +135,7 @@ def test_a_second_fit_goes_on(whole):
 
 
 @pytest.mark.backend_free
-def test_noise_is_accounted_as_everyone_in_every_round():
+def test_noise_is_accounted_as_everyone_in_every_round(capsys):
     dp_accounting = pytest.importorskip("dp_accounting")
     process = made(
         aggregator=fl.aggregators.PrivateMean(
@@ -143,7 +143,8 @@ def test_noise_is_accounted_as_everyone_in_every_round():
         ),
         privacy=fl.privacy.Privacy(delta=1e-3),
     )
-    history = fit(process, 3)
+    history = fit(process, 3, verbose=2)
+    assert "sampling hides nobody" in capsys.readouterr().out
     accountant = dp_accounting.rdp.RdpAccountant(
         neighboring_relation=dp_accounting.NeighboringRelation.REPLACE_SPECIAL
     )
