@@ -58,6 +58,7 @@ def run_on_two_devices():
     read = CLIENTS.map(lambda data: used.add(threading.get_ident()) or data)
     alone = process_of("sequential")
     together = process_of(Devices(executor="sequential"))
+    together.build(zoo.spec_of(CLIENTS["client_0"]))
     # An inner executor's plan: a run goes on with other devices, or without.
     assert together.executor.plan(together.program) == alone.executor.plan(
         alone.program
