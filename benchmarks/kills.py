@@ -5,6 +5,7 @@ have hit a worker that lived; its state after each 10 rounds must be the one
 that a process alone comes to::
 
     python benchmarks/kills.py --kills 50
+    python benchmarks/kills.py --kills 50 --executor ray
 
 Kills that find no worker (all are starting) aren't counted. Prints one line of
 JSON: kills that hit a worker which was running a shard, others (idle between
@@ -12,6 +13,7 @@ rounds), rounds run, and how many runs of 10 rounds differed: 0.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -23,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import psutil
 
 import fedlearn as fl
 
@@ -46,8 +49,26 @@ def weights(process, data):
     return [keras.ops.convert_to_numpy(w) for w in state.trainable]
 
 
+def living(executor):
+    """The workers that have started: `(process id, whether it is busy)`."""
+    if isinstance(executor, fl.executors.Processes):
+        workers = [w for w in executor._pool.workers if w.is_ready]
+        return [(w.process_id, w.is_busy) for w in workers]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            # Ray writes there what an actor does.
+            title = process.cmdline()[:1]
+            if title in (["ray::_Actor"], ["ray::_Actor.run"]):
+                found.append((process.pid, title == ["ray::_Actor.run"]))
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--executor", choices=["processes", "ray"], default="processes"
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3600.0)
@@ -65,7 +86,7 @@ def main():
         }
     )
     expected = weights(learner("auto"), data)
-    executor = fl.executors.Processes(args.workers)
+    executor = fl.executors.get(args.executor, num_workers=args.workers)
     process = learner(executor)
     hits = {"busy": 0, "idle": 0}
     ends = threading.Event()
@@ -73,12 +94,13 @@ def main():
     def kill():
         moments = random.Random(args.seed)
         while not ends.wait(moments.uniform(0.0, 2.0)):
-            ready = [w for w in executor._pool.workers if w.is_ready]
+            ready = living(executor)
             if not ready or sum(hits.values()) >= args.kills:
                 continue
-            worker = moments.choice(ready)
-            hits["busy" if worker.is_busy else "idle"] += 1
-            os.kill(worker.process_id, signal.SIGKILL)
+            process_id, is_busy = moments.choice(ready)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGKILL)
+                hits["busy" if is_busy else "idle"] += 1
 
     threading.Thread(target=kill, daemon=True).start()
     began, runs, different = time.monotonic(), 0, 0
@@ -97,6 +119,7 @@ def main():
         json.dumps(
             {
                 "backend": keras.backend.backend(),
+                "executor": args.executor,
                 **{f"kills_{name}": count for name, count in hits.items()},
                 "rounds": runs * ROUNDS,
                 "runs_that_differed": different,

@@ -71,7 +71,7 @@ def test_the_metadata(sdist):
 
 # What a plain installation need not have. Each is imported where it is used,
 # or is a backend that Keras has imported already.
-OPTIONAL = {"dp_accounting", "jax", "pandas"}
+OPTIONAL = {"dp_accounting", "jax", "pandas", "ray"}
 # Come with Keras, and with scikit-learn.
 INDIRECT = {"ml_dtypes", "optree", "scipy"}
 DISTRIBUTIONS = {

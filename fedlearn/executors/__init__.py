@@ -5,6 +5,7 @@ from fedlearn.executors.auto import Auto
 from fedlearn.executors.devices import Devices
 from fedlearn.executors.executor import Executor
 from fedlearn.executors.processes import Processes
+from fedlearn.executors.ray import Ray
 from fedlearn.executors.sequential import Sequential
 from fedlearn.executors.tiers import Tiers
 from fedlearn.executors.vectorized import Vectorized
@@ -23,6 +24,7 @@ __all__ = [
     "Devices",
     "Executor",
     "Processes",
+    "Ray",
     "Sequential",
     "Tiers",
     "Vectorized",

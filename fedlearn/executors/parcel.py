@@ -6,7 +6,7 @@ import os
 import pickle
 import tempfile
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
@@ -37,17 +37,7 @@ class Parcel:
     """
 
     def __init__(self, thing: Any):
-        large: list[memoryview] = []
-
-        def keeps(buffer: pickle.PickleBuffer) -> bool:
-            view = buffer.raw()
-            if view.nbytes >= 2**12:
-                large.append(view)
-            return view.nbytes < 2**12
-
-        head = io.BytesIO()
-        _Pickler(head, protocol=5, buffer_callback=keeps).dump(thing)
-        parts = [head.getbuffer(), *large]
+        parts = pickled(thing)
         self._sizes = [part.nbytes for part in parts]
         self._inline: bytes | None = None
         self._file: Any = None
@@ -83,6 +73,26 @@ def receive(connection: Connection) -> Any:
     for size in sizes:
         parts.append(memory[start : start + size])
         start += -(-size // step) * step
+    return unpickled(parts)
+
+
+def pickled(thing: Any) -> list[memoryview]:
+    """An object as bytes, and after them those of its large arrays."""
+    large: list[memoryview] = []
+
+    def keeps(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes >= 2**12:
+            large.append(view)
+        return view.nbytes < 2**12
+
+    head = io.BytesIO()
+    _Pickler(head, protocol=5, buffer_callback=keeps).dump(thing)
+    return [head.getbuffer(), *large]
+
+
+def unpickled(parts: Sequence[Any]) -> Any:
+    """The object of `pickled`, whose large arrays are where they are."""
     return pickle.loads(parts[0], buffers=parts[1:])
 
 

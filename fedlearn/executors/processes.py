@@ -154,7 +154,7 @@ class _Worker:
             )
             self._process = subprocess.Popen(
                 [multiprocessing.spawn.get_executable(), "-c", code],
-                env={**os.environ, **_environment(num_threads)},
+                env={**os.environ, **environment(num_threads)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
                 process_group=0,  # Ctrl-C is for the driver
@@ -306,7 +306,7 @@ def _parcel(program: ClientProgram, inner: Executor) -> Parcel:
         raise
 
 
-def _environment(num_threads: int) -> Mapping[str, str]:
+def environment(num_threads: int) -> Mapping[str, str]:
     """For a process that computes with so many threads."""
     count = str(num_threads)
     names = (

@@ -64,8 +64,16 @@ class Tiers(Executor):
                 'for example Tiers(["auto", "auto"]).'
             )
 
+    @property
+    def in_one_process(self) -> Executor:
+        return self.children[0].in_one_process
+
+    @property
+    def threads(self) -> int | None:
+        return self.children[0].threads
+
     def bind(self, program: ClientProgram) -> Run:
-        self.plan(program)
+        self._check(program)
         runs: list[Run] = []
         for child in self.children:
             first = self.children.index(child)
@@ -82,24 +90,19 @@ class Tiers(Executor):
             runs.append(run)
         return _Tier(program, runs)
 
-    @property
-    def in_one_process(self) -> Executor:
-        return self.children[0].in_one_process
-
-    @property
-    def threads(self) -> int | None:
-        return self.children[0].threads
-
-    def plan(self, program: ClientProgram) -> str:
-        plans = {(c.plan(program), c.threads): c for c in self.children}
-        if len(plans) > 1:
-            one, other, *_ = plans.items()
+    def _check(self, program: ClientProgram) -> None:
+        ways = {
+            (child.in_one_process.plan(program), child.threads): child
+            for child in self.children
+        }
+        if len(ways) > 1:
+            (one, first), (other, second), *_ = ways.items()
             raise ValueError(
                 "All `children` of Tiers must run clients alike, or a sum's "
-                f"last bits would depend on who made it. {one[1]!r} runs "
-                f"{_shown(*one[0])}, and {other[1]!r} {_shown(*other[0])}."
+                f"last bits would depend on who made it. {first!r} runs them "
+                f"by {one[0]} with threads={one[1]}, and {second!r} by "
+                f"{other[0]} with threads={other[1]}."
             )
-        return self.children[0].plan(program)
 
 
 class _Tier(Run):
@@ -135,10 +138,6 @@ class _Tier(Run):
                 here = TierTraffic(int(first == part[0]), sent)
                 node = node._replace(tiers=[here, *node.tiers])
                 total.add(node, first, last)
-
-
-def _shown(plan: str, threads: int | None) -> str:
-    return f"{plan} with {threads or 'any number of'} threads"
 
 
 def division(first: int, end: int, parts: int) -> list[int]:

@@ -2,35 +2,11 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn import aggregators as ag
-from fedlearn import encoders
 from fedlearn.executors import Executor, Tiers
 from fedlearn.executors.tiers import division
 from fedlearn.messages import wire
 from tests import zoo
-
-# A client a shard, of which one is empty and one is left out.
-SIZES = (8, 1, 0, 9, 7, 3, 8, 5, 2, 6, 4)
-ROUND = {"clients_per_round": len(SIZES)}
-CASES = {
-    "mean": lambda: {},
-    "private mean": lambda: {
-        "aggregator": ag.PrivateMean(
-            encoders=["rotation", "uniform:8"], noise_multiplier=0.5, **ROUND
-        )
-    },
-    "secure sum": lambda: {
-        "aggregator": ag.SecureSum([encoders.Clip(1.0)], bits=16, **ROUND)
-    },
-    "median": lambda: {"aggregator": ag.Median()},
-    "error feedback": lambda: {
-        "aggregator": ag.Mean([encoders.ErrorFeedback([encoders.TopK(0.5)])])
-    },
-    "lengths that vary": lambda: {
-        "aggregator": ag.Mean(["uniform:8", "huffman"])
-    },
-    "scaffold": lambda: {"population": 20},
-}
+from tests.executors import cases
 
 
 class Compiled(Executor):
@@ -53,14 +29,6 @@ def tree(shape, run):
     return Tiers([tree(part, run) for part in shape])
 
 
-@pytest.fixture(scope="module")
-def cohort():
-    data = zoo.clients(SIZES, make=zoo.line)
-    clients = {i: data[i] for i in data.client_ids}
-    x, y = clients["client_6"]
-    return {**clients, "client_6": (np.full_like(x, np.nan), y)}
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -68,33 +36,18 @@ def cohort():
         *("mean", "median"),
         *(
             pytest.param(case, marks=pytest.mark.backend_free)
-            for case in CASES
+            for case in cases.AGGREGATORS
             if case not in ("mean", "median")
         ),
     ],
 )
-def test_any_tree_of_tiers_gives_the_same_bits(case, cohort):
-    arguments = CASES[case]()
-    scaffold = "population" in arguments
-    process = (fl.algorithms.Scaffold if scaffold else fl.FederatedAveraging)(
-        zoo.regression(),
-        client=fl.LocalTraining(batch_size=4, shuffle=False),
-        executor="sequential",
-        **arguments,
-    )
+def test_any_tree_of_tiers_gives_the_same_bits(case):
+    process, data = cases.process(case), cases.clients()
     run = process._run_cohort
-
-    def rounds():
-        state, found = process.initialize(seed=1), []
-        for _ in range(2):
-            state, metrics = process.next(state, cohort)
-            found.append(metrics)
-        return state, found
-
-    expected, known = rounds()
+    expected, known = cases.rounds(process, data)
     for shape in (3, [1, [2, 3]], 20):
         process._run_cohort = tree(shape, run).bind(process.program)
-        state, found = rounds()
+        state, found = cases.rounds(process, data)
         zoo.assert_equal(state, expected)
         for metrics, without in zip(found, known, strict=True):
             assert without == {
@@ -110,9 +63,9 @@ def test_the_bytes_of_each_level():
     broadcast = known.broadcast(state)
     _, metrics = known.next(state, data)
     down = known.bytes_down(broadcast)
-    # A partial sum, by hand: kernel, bias, the loss's sum and count.
-    one = known.client_update(broadcast, data["client_0"], seed=0)
-    up = len(wire.pack(fl.backend.to_numpy(one.sums)))
+    # A partial sum has the shapes of the total.
+    total = known.cohort_update(state, broadcast, data)
+    up = len(wire.pack(total.sums))
     process = fl.FederatedAveraging(
         zoo.regression(),
         client=known.client,

@@ -1,0 +1,179 @@
+import builtins
+import os
+import signal
+
+import pytest
+
+import fedlearn as fl
+from fedlearn.executors import Ray, Tiers
+from fedlearn.executors import ray as module
+from tests import zoo
+from tests.executors import cases
+
+pytest.importorskip("ray")
+psutil = pytest.importorskip("psutil")
+
+# On JAX only what the backend has a part in.
+free = pytest.mark.backend_free
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two workers, and no process of theirs afterwards."""
+    before = set(psutil.Process().children(recursive=True))
+    executor = Ray(num_workers=2, executor="sequential")
+    yield executor
+    started = set(psutil.Process().children(recursive=True)) - before
+    assert started
+    executor.close()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "mean",
+        *(
+            pytest.param(case, marks=free)
+            for case in cases.AGGREGATORS
+            if case not in ("mean", "lengths that vary")
+        ),
+    ],
+)
+def test_two_workers_give_the_bits_of_one_process(case, workers):
+    data = cases.clients()
+    expected = cases.rounds(cases.process(case), data)
+    found = cases.rounds(cases.process(case, workers), data)
+    zoo.assert_equal(found[0], expected[0])
+    assert found[1] == expected[1]
+
+
+@free
+def test_an_actor_killed_in_the_middle_of_a_round(workers, tmp_path):
+    flag, driver = tmp_path / "killed", os.getpid()
+
+    def kill_once(data):
+        if os.getpid() != driver and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return data
+
+    data = cases.clients()
+    expected = cases.rounds(cases.process("scaffold"), data)
+    process = cases.process("scaffold", workers)
+    found = cases.rounds(process, data.map(kill_once))
+    zoo.assert_equal(found[0], expected[0])
+    assert found[1] == expected[1]
+    assert flag.exists()
+
+
+@free
+def test_a_worker_is_a_tier(workers):
+    data = cases.clients()
+    expected, _ = cases.rounds(cases.process("mean"), data)
+    process = cases.process("mean", Tiers([workers, Tiers([workers] * 2)]))
+    found, metrics = cases.rounds(process, data)
+    zoo.assert_equal(found, expected)
+    assert metrics[0]["tier_2_bytes_up"] > 0
+
+
+@free
+def test_files_are_read_by_workers_and_not_by_the_driver(
+    workers, tmp_path, monkeypatch
+):
+    data = cases.clients()
+    data.save(tmp_path / "data")
+    saved = fl.FederatedDataset.load(tmp_path / "data")
+    expected, _ = cases.rounds(cases.process("mean"), data)
+    process = cases.process("mean", workers)
+    process.build(data.element_spec)
+
+    def refuse(*args):
+        raise AssertionError("the driver read a client")
+
+    monkeypatch.setattr(type(saved.source), "load", refuse)
+    found, _ = cases.rounds(process, saved)
+    zoo.assert_equal(found, expected)
+
+
+@free
+def test_nothing_listens_beyond_this_machine(workers):
+    cases.rounds(cases.process("mean", workers), cases.clients(), 1)
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    addresses = {
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert addresses
+
+
+@free
+def test_no_machine_that_is_large_enough(workers):
+    executor = Ray(gpus_per_worker=1000.0)
+    process = cases.process("mean", executor)
+    with pytest.raises(RuntimeError, match=r"No machine .* can hold a worker"):
+        cases.rounds(process, cases.clients(), 1)
+    executor.close()
+    assert workers._pool.workers  # it leaves the others' Ray alone
+
+
+@free
+def test_an_exception_of_the_users_code(workers):
+    driver = os.getpid()
+
+    def fail(data):
+        if os.getpid() != driver:
+            raise FileNotFoundError("no such drive")
+        return data
+
+    process = cases.process("mean", workers)
+    with pytest.raises(FileNotFoundError, match="no such drive") as caught:
+        cases.rounds(process, cases.clients().map(fail), 1)
+    notes = "\n".join(caught.value.__notes__)
+    zoo.assert_matches("raised for the clients 'client_", notes)
+    zoo.assert_matches("in fail", notes)
+
+
+@free
+def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "ray":
+            raise ImportError("no ray")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    process = cases.process("mean", "ray")
+    with pytest.raises(ImportError, match='pip install "ray>='):
+        process.next(process.initialize(), cases.clients())
+
+
+@free
+def test_other_versions_are_an_error():
+    theirs = {**module._versions(), "Keras": "2.15.0"}
+    with pytest.raises(
+        ValueError, match=r"it has .* and the driver .*2\.15\.0"
+    ):
+        module._Actor().start(theirs, {})
+
+
+@free
+def test_shares_of_gpus_and_none():
+    def environment(share):
+        return module._environment(Ray(gpus_per_worker=share))
+
+    assert environment(0)["CUDA_VISIBLE_DEVICES"] == "-1"
+    half = environment(0.5)
+    assert half["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+    assert half["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert "CUDA_VISIBLE_DEVICES" not in half
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in environment(1)
+    machine = {"CPU": 7.0, "GPU": 2.0}
+    assert module._room(machine, {"CPU": 2, "GPU": 0.0}) == 3
+    assert module._room(machine, {"CPU": 1, "GPU": 0.4}) == 5
+    assert module._room(machine, {"CPU": 8, "GPU": 0.0}) == 0
