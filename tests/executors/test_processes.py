@@ -18,6 +18,7 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import aggregators, algorithms, attacks, encoders, executors
+from fedlearn.data.formats import compact_file as formats
 from tests import zoo
 
 # Enough of one size to be run in lanes, one of another, so that there are
@@ -159,6 +160,23 @@ def test_data_come_from_anywhere(workers, tmp_path):
     one, other = process("auto"), process(workers)
     for data in sets:
         zoo.assert_equal(*(p.next(p.initialize(), data) for p in (one, other)))
+
+
+def test_who_gives_out_the_work_reads_no_client(workers, tmp_path, monkeypatch):
+    DATA.save(tmp_path / "clients.h5")
+    data = fl.FederatedDataset.load(tmp_path / "clients.h5")
+    one, other = process("auto"), process(workers)
+    expected = one.next(one.initialize(), data)
+    other.build(zoo.spec_of(clients()["c0"]))
+
+    def read(*_):
+        raise AssertionError("a client was read here")
+
+    monkeypatch.setattr(formats.CompactFile, "load", read)
+    monkeypatch.setattr(formats.CompactFile, "all_examples", read)
+    with pytest.raises(AssertionError, match="was read here"):
+        data["c0"]
+    zoo.assert_equal(other.next(other.initialize(), data), expected)
 
 
 def test_workers_are_killed_at_any_moment(workers):
