@@ -43,7 +43,7 @@ class Distributed(Executor):
 
     def bind(self, program: ClientProgram) -> RunCohort:
         run = self.executor.bind(program)
-        if not isinstance(run, Run):
+        if isinstance(run, _Runner) or not isinstance(run, Run):
             raise ValueError(
                 f"{type(self).__name__}(executor={self.executor!r}): this "
                 "executor doesn't divide its work. Expected 'auto', "
