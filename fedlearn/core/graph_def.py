@@ -69,6 +69,18 @@ def export(
     fn: Callable, types: Sequence[TensorType], lanes: Sequence[bool]
 ) -> bytes:
     """A function as bytes; `lanes`, which arguments there are many of."""
+    concrete = _concrete(fn, types, lanes)
+    names = (
+        [x.name for x in concrete.inputs],
+        [x.name for x in concrete.outputs],
+    )
+    head = json.dumps(names).encode()
+    graph = concrete.graph.as_graph_def().SerializeToString(deterministic=True)
+    return len(head).to_bytes(4, "little") + head + graph
+
+
+def vmap(fn: Callable, lanes: Sequence[bool]) -> Callable:
+    """A function along the first axis of some arguments, all at once."""
 
     def vectorized(*leaves):
         def one(rows):
@@ -79,14 +91,7 @@ def export(
         pairs = zip(lanes, leaves, strict=True)
         return tf.vectorized_map(one, [x for many, x in pairs if many])
 
-    concrete = _concrete(vectorized if lanes else fn, types, lanes)
-    names = (
-        [x.name for x in concrete.inputs],
-        [x.name for x in concrete.outputs],
-    )
-    head = json.dumps(names).encode()
-    graph = concrete.graph.as_graph_def().SerializeToString(deterministic=True)
-    return len(head).to_bytes(4, "little") + head + graph
+    return vectorized if lanes else fn
 
 
 def check(data: bytes) -> None:

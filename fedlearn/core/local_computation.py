@@ -1,6 +1,7 @@
 """One participant's code, in a form that isn't Python any more."""
 
 import collections
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ class LocalComputation:
         key = lane_key(many)
         if key not in self._loaded:
             if self._fn is None and key not in self.artifacts:
-                return self._one_after_another(many, leaves)
+                return _in_turn(functools.partial(self.run, ()), many, leaves)
             # Also if it was just made: what runs is what is saved.
             self._loaded[key] = form.load(self.artifact(key))
         return self._loaded[key](*leaves)
@@ -78,18 +79,32 @@ class LocalComputation:
         if key not in self.artifacts:
             assert self._fn is not None
             types = tensors(self.type.parameter)
-            flags = [flag == "1" for flag in key]
-            self.artifacts[key] = form.export(self._fn, types, flags)
+            fn, flags = self._fn, [flag == "1" for flag in key]
+            try:
+                data = form.export(form.vmap(fn, flags), types, flags)
+            except Exception:
+                # JAX knows no convolutions of an unknown number of lanes,
+                # TensorFlow no lanes of recurrent layers' gradients.
+                if not key:
+                    raise
+
+                def in_turn(*leaves):
+                    return _in_turn(fn, flags, leaves)
+
+                data = form.export(in_turn, types, flags)
+            self.artifacts[key] = data
         return self.artifacts[key]
 
-    def _one_after_another(self, many: Sequence[bool], leaves: Any) -> Any:
-        def one(rows):
-            given = iter(rows)
-            pairs = zip(many, leaves, strict=True)
-            return self.run((), *(next(given) if m else x for m, x in pairs))
 
-        rows = [x for m, x in zip(many, leaves, strict=True) if m]
-        return ops.map(lambda rows: tuple(one(rows)), rows)
+def _in_turn(fn: Callable, many: Sequence[bool], leaves: Any) -> Any:
+    """A function along the first axis of some arrays, one after another."""
+
+    def one(rows):
+        given = iter(rows)
+        pairs = zip(many, leaves, strict=True)
+        return tuple(fn(*(next(given) if m else x for m, x in pairs)))
+
+    return ops.map(one, [x for m, x in zip(many, leaves, strict=True) if m])
 
 
 def lane_key(many: Sequence[bool]) -> str:

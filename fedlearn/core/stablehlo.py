@@ -36,10 +36,14 @@ def export(
     fn: Callable, types: Sequence[TensorType], lanes: Sequence[bool]
 ) -> bytes:
     """A function as bytes; `lanes`, which arguments there are many of."""
-    if lanes:
-        fn = jax.vmap(fn, in_axes=[0 if flag else None for flag in lanes])
     exported = jax_export.export(jax.jit(fn), platforms=_PLATFORMS)
     return bytes(exported(*_specs(types, lanes)).serialize())
+
+
+def vmap(fn: Callable, lanes: Sequence[bool]) -> Callable:
+    """A function along the first axis of some arguments, all at once."""
+    axes = [0 if flag else None for flag in lanes]
+    return jax.vmap(fn, in_axes=axes) if lanes else fn
 
 
 def check(data: bytes) -> None:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fedlearn import core
+from fedlearn import backend, core
 
 F = "float32"
 
@@ -89,3 +89,38 @@ def test_a_function_is_given_what_it_needs():
 def test_64_bits_are_refused_where_there_are_32():
     with pytest.raises(core.FederatedTypeError, match="of 64 bits"):
         core.local_computation("int64")(lambda x: x)
+
+
+def test_what_has_no_lanes_is_run_in_turn():
+    # JAX has no lanes for convolutions by weights of each client's own, and
+    # TensorFlow none for the gradients of loops.
+    on_jax = backend.name == "jax"
+    layer = keras.layers.Conv1D(2, 2) if on_jax else keras.layers.LSTM(1)
+    model = keras.Sequential([keras.Input((4, 3)), layer])
+    weights = core.to_type(model.trainable_variables)
+    others = [ops.convert_to_numpy(v) for v in model.non_trainable_variables]
+
+    def loss(weights, x):
+        return ops.sum(model.stateless_call(weights, others, x)[0] ** 2), ()
+
+    @core.local_computation(weights, (F, (2, 4, 3)))
+    def train(weights, x):
+        for _ in range(2 if on_jax else 1):
+            _, grads = backend.value_and_grad(loss)(list(weights), x)
+            weights = [w - 0.1 * g for w, g in zip(weights, grads, strict=True)]
+        return weights
+
+    @core.federated_computation(
+        core.FederatedType(weights, core.SERVER),
+        core.FederatedType((F, (2, 4, 3)), core.CLIENTS),
+    )
+    def mean(model, x):
+        sent = core.federated_broadcast(model)
+        return core.federated_mean(core.federated_map(train, (sent, x)))
+
+    start = model.get_weights()
+    x = np.random.default_rng(0).normal(size=(3, 2, 4, 3)).astype(F)
+    expected = [train(start, client) for client in x]
+    for i, found in enumerate(mean(start, x)):
+        average = np.mean([e[i] for e in expected], axis=0)
+        np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
