@@ -5,7 +5,7 @@ have hit a worker that lived; its state after each 10 rounds must be the one
 that a process alone comes to::
 
     python benchmarks/kills.py --kills 50
-    python benchmarks/kills.py --kills 50 --executor ray
+    python benchmarks/kills.py --kills 50 --executor ray --every 60
 
 Kills that find no worker (all are starting) aren't counted. Prints one line of
 JSON: kills that hit a worker which was running a shard, others (idle between
@@ -71,6 +71,9 @@ def main():
     )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
+    # Not more often than a worker takes to start and to run its first shard:
+    # three that die of the same clients are an error.
+    parser.add_argument("--every", type=float, default=2.0)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -93,7 +96,7 @@ def main():
 
     def kill():
         moments = random.Random(args.seed)
-        while not ends.wait(moments.uniform(0.0, 2.0)):
+        while not ends.wait(moments.uniform(0.0, args.every)):
             ready = living(executor)
             if not ready or sum(hits.values()) >= args.kills:
                 continue
