@@ -1,8 +1,8 @@
 """Kills workers at random moments of a run, and compares its bits.
 
-A run of logistic regression on 200 clients a round goes on until so many kills
-have hit a worker that lived; its state after each 10 rounds must be the one
-that a process alone comes to::
+Runs of logistic regression on 60 clients a round, each with the next of KINDS,
+go on until so many kills have hit a worker that lived; the weights after each
+run of 10 rounds must be those that a process alone comes to::
 
     python benchmarks/kills.py --kills 50
     python benchmarks/kills.py --kills 50 --executor ray --every 60
@@ -32,14 +32,45 @@ import fedlearn as fl
 ROUNDS = 10
 
 
-def learner(executor):
+NUM_CLIENTS = 60
+
+
+def aggregators():
+    """By name, of what clients send and the server adds in their own ways."""
+    noisy = {"noise_multiplier": 0.5, "clients_per_round": NUM_CLIENTS}
+    sparse = fl.encoders.ErrorFeedback([fl.encoders.TopK(0.1)])
+    rounded = [fl.encoders.StochasticQuantization(8)]
+    return {
+        "mean": fl.aggregators.Mean(),
+        "private mean": fl.aggregators.PrivateMean(
+            "adaptive", **noisy, encoders=rounded
+        ),
+        "secure sum": fl.aggregators.SecureSum(
+            value_range=1.0, clients_per_round=NUM_CLIENTS
+        ),
+        "median": fl.aggregators.Median(),
+        "error feedback": fl.aggregators.Mean([sparse]),
+    }
+
+
+KINDS = [*aggregators(), "scaffold"]
+
+
+def learner(kind, executor):
     model = fl.models.logistic_regression(input_shape=(784,), seed=0)
     model.compile(
         optimizer=keras.optimizers.SGD(0.1),
         loss="sparse_categorical_crossentropy",
     )
     client = fl.LocalTraining(batch_size=20, epochs=3)
-    return fl.FederatedAveraging(model, client, executor=executor)
+    if kind == "scaffold":
+        return fl.algorithms.Scaffold(
+            model, client, population=NUM_CLIENTS, executor=executor
+        )
+    aggregator = aggregators()[kind]
+    return fl.FederatedAveraging(
+        model, client, aggregator=aggregator, executor=executor
+    )
 
 
 def weights(process, data):
@@ -78,7 +109,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
-    sizes = rng.integers(10, 120, 200)
+    sizes = rng.integers(10, 120, NUM_CLIENTS)
     data = fl.FederatedDataset.from_clients(
         {
             f"c{i:03}": (
@@ -88,9 +119,9 @@ def main():
             for i, n in enumerate(sizes)
         }
     )
-    expected = weights(learner("auto"), data)
+    expected = {kind: weights(learner(kind, "auto"), data) for kind in KINDS}
     executor = fl.executors.get(args.executor, num_workers=args.workers)
-    process = learner(executor)
+    processes = {kind: learner(kind, executor) for kind in KINDS}
     hits = {"busy": 0, "idle": 0}
     ends = threading.Event()
 
@@ -110,11 +141,12 @@ def main():
     while sum(hits.values()) < args.kills:
         if time.monotonic() - began > args.seconds:
             break
-        found = weights(process, data)
+        kind = KINDS[runs % len(KINDS)]
+        found = weights(processes[kind], data)
         runs += 1
         different += any(
             a.tobytes() != b.tobytes()
-            for a, b in zip(found, expected, strict=True)
+            for a, b in zip(found, expected[kind], strict=True)
         )
     ends.set()
     executor.close()
