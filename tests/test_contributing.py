@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.backend_free, pytest.mark.integration]
 
 PROJECT = pathlib.Path(__file__).parents[1]
 

@@ -194,7 +194,6 @@ process.save_state(after, folder / "after")
 (folder / "metrics.json").write_text(json.dumps(metrics))
 
 # A device.
-process = fl.LearningProcess.from_config(config)
 data = np.load(folder / "data.npz")
 seed = process.client_seed(state, "a")
 update = process.client_update(broadcast, (data["x"], data["y"]), seed)
@@ -202,6 +201,7 @@ write("update", tuple(update))
 """
 
 
+@pytest.mark.backend_free
 @pytest.mark.integration
 def test_a_process_made_again_in_another_computes_the_same(tmp_path):
     process = a_process()

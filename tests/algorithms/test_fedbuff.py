@@ -71,6 +71,7 @@ def test_equal_delays_are_synchronous_rounds_to_the_bit(executor, size):
     zoo.assert_equal(buffered.state.trainable, rounds.state.trainable)
 
 
+@pytest.mark.backend_free
 def test_one_at_a_time_is_rounds_of_one():
     buffered = Followed(zoo.regression(), CLIENT, buffer_size=1, concurrency=1)
     fit(buffered, 7)
@@ -166,6 +167,7 @@ def test_it_equals_the_recursion(max_staleness):
     assert bool(dropped) == (max_staleness is not None)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path, rounds):
     durations = conditions.LogNormal(sigma=0.8)
@@ -181,12 +183,14 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, rounds):
     zoo.assert_equal(whole.state, again.state)
 
 
+@pytest.mark.backend_free
 def test_another_clock_is_another_run(tmp_path):
     fit(made(), 1, checkpoint_dir=tmp_path)
     with pytest.raises(ValueError, match="concurrency"):
         fit(made(concurrency=3), 2, checkpoint_dir=tmp_path)
 
 
+@pytest.mark.backend_free
 def test_after_ctrl_c_it_goes_on():
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -202,6 +206,7 @@ def test_after_ctrl_c_it_goes_on():
     zoo.assert_equal(process.state, whole.state)
 
 
+@pytest.mark.backend_free
 def test_who_is_not_in_the_data_any_more_does_not_come_back():
     data = {i: c for i, c in enumerate(CLIENTS.values()) if i < 5}
     durations = {**dict.fromkeys(data, 1.0), 0: 1.5}
@@ -224,6 +229,7 @@ def test_memory_and_personal_layers_go_with_the_client():
     assert len(process.state.client_states) >= 3
 
 
+@pytest.mark.backend_free
 def test_noise_is_accounted_as_everyone_in_every_round():
     dp_accounting = pytest.importorskip("dp_accounting")
     process = made(
@@ -242,6 +248,7 @@ def test_noise_is_accounted_as_everyone_in_every_round():
         assert epsilon == pytest.approx(accountant.get_epsilon(1e-3))
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -282,6 +289,7 @@ def test_what_cannot_be_weighed_is_refused(arguments, words):
         made(**arguments)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "given", "words"),
     [
@@ -296,6 +304,7 @@ def test_what_fit_cannot_run_is_refused(arguments, given, words):
         fit(made(**arguments), 1, **given)
 
 
+@pytest.mark.backend_free
 def test_it_is_made_again_from_its_config():
     process = made(durations=conditions.HalfNormal(3.0), max_staleness=4)
     again = fl.LearningProcess.from_config(process.get_config())

@@ -9,6 +9,8 @@ from fedlearn import encoders as en
 from tests.algorithms import quadratics as q
 from tests.algorithms.test_personal_layers import is_bias
 
+pytestmark = pytest.mark.backend_free
+
 A = fl.algorithms
 
 AGGREGATORS = {

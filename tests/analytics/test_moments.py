@@ -117,6 +117,7 @@ def test_a_secure_sum_is_as_near_where_all_clients_are_alike(value):
         assert abs(found.value - true) < 4 * found.error
 
 
+@pytest.mark.backend_free
 @pytest.mark.statistical
 def test_noise_is_within_its_error_as_often_as_a_normal_distribution():
     """Of 400 features; 4 deviations of a binomial share: 6e-5 a comparison."""

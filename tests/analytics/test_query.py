@@ -136,6 +136,7 @@ def test_noise_is_scaled_to_what_the_accountant_is_told(secure, sums):
 QUERIES = [*numbers(None, None), *words(None, None)]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", ["mean", "kmeans"])
 def test_a_question_that_fails_is_not_charged(name):
     budget = fl.privacy.Ledger(2.0, 1e-6)
@@ -150,6 +151,7 @@ def test_a_secure_sum_is_asked_for_by_a_bool():
         QueryPrivacy(secure_sum="no")
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_is_charged_once_and_refused_past_the_budget(name):
     budget = fl.privacy.Ledger(2.0, 1e-6)
@@ -248,6 +250,7 @@ def test_with_noise_no_client_s_data_are_too_many_for_a_secure_sum(sums):
     assert 2**19 < np.linalg.norm(one - other) <= bound
 
 
+@pytest.mark.backend_free
 def test_bytes_are_those_of_messages_as_they_are_encoded():
     one = {"0": (np.zeros(3), np.zeros(3))}
     few = {str(i): one["0"] for i in range(10)}

@@ -4,6 +4,8 @@ import pytest
 from fedlearn.backend import compile_clock
 from fedlearn.callbacks import progress
 
+pytestmark = pytest.mark.backend_free
+
 
 class Clock:
     def __init__(self):

@@ -47,6 +47,7 @@ def _forget():
     keras.saving.get_custom_objects().pop("helper>Twice", None)
 
 
+@pytest.mark.backend_free
 def test_a_folder_runs_no_code(fedlearn, received):
     # The model is of plain layers: it needs nothing of what is named.
     code, _, err = fedlearn("evaluate", "run")
@@ -57,6 +58,7 @@ def test_a_folder_runs_no_code(fedlearn, received):
     assert not (received / "it_ran").exists()
 
 
+@pytest.mark.backend_free
 def test_code_runs_that_the_command_line_names(fedlearn, received):
     import run_helper
 
@@ -76,6 +78,7 @@ def test_code_runs_that_the_command_line_names(fedlearn, received):
     assert (received / "it_ran").exists()
 
 
+@pytest.mark.backend_free
 def test_a_model_with_code_in_it_is_refused(fedlearn, received):
     model = keras.Sequential(
         [
@@ -93,6 +96,7 @@ def test_a_model_with_code_in_it_is_refused(fedlearn, received):
         assert "contains code (a Lambda layer), which is never run" in err
 
 
+@pytest.mark.backend_free
 def test_what_is_known_of_clients_own_models_stays(fedlearn, received):
     path = received / "run" / "evaluation.json"
     before = json.loads(path.read_text())

@@ -71,6 +71,7 @@ def test_resumed_equals_unbroken(fedlearn, finished, tmp_path):
     assert read(tmp_path) == read(finished)
 
 
+@pytest.mark.backend_free
 def test_a_taken_folder_is_left_alone(fedlearn, finished):
     before = (finished / "config.json").read_bytes()
     code, _, err = fedlearn("train", f"--output_dir={finished}")
@@ -84,6 +85,7 @@ def test_a_taken_folder_is_left_alone(fedlearn, finished):
     assert (finished / "config.json").read_bytes() == before
 
 
+@pytest.mark.backend_free
 def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_cli_models.py").write_text(
@@ -115,6 +117,7 @@ def test_own_model_and_default_folder(fedlearn, tmp_path, monkeypatch):
     assert "val_loss" not in read(second)[0]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("words", "title"),
     [
@@ -151,6 +154,7 @@ def test_algorithms(fedlearn, tmp_path, words, title):
     assert f"{title} on digits" in out
 
 
+@pytest.mark.backend_free
 def test_flags_reach_the_process(fedlearn, tmp_path):
     code, out, err = fedlearn(
         "train", *TINY, "--algorithm=fedprox", "--proximal=0.5",

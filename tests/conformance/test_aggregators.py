@@ -62,7 +62,7 @@ TABLE = (
     TrimmedMean(0.25),
 )
 # These train in a process on every run of the tests, all others in the slow
-# ones: stacked, and with a state.
+# ones, once: stacked, and with a state.
 TRAINED = (CenteredClipping, PrivateMean)
 
 
@@ -94,7 +94,7 @@ FIRST = {type(a): a for a in reversed(TABLE)}
             a,
             marks=[]
             if type(a) in TRAINED and FIRST[type(a)] is a
-            else pytest.mark.slow,
+            else [pytest.mark.slow, pytest.mark.backend_free],
         )
         for a in TABLE
     ],

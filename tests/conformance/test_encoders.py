@@ -73,7 +73,7 @@ TABLE = (
 ALL = [encoder for encoder, _ in TABLE]
 
 # These train in a process on every run of the tests, all others in the slow
-# ones: stateful, noisy and of variable length.
+# ones, once: stateful, noisy and of variable length.
 TRAINED = (AdaptiveClip, EntropyCoding, TreeNoise)
 
 
@@ -101,7 +101,9 @@ ALL_BUT_TRAINING = [
     [
         pytest.param(
             encoder,
-            marks=[] if isinstance(encoder, TRAINED) else pytest.mark.slow,
+            marks=[]
+            if isinstance(encoder, TRAINED)
+            else [pytest.mark.slow, pytest.mark.backend_free],
         )
         for encoder in ALL
     ],

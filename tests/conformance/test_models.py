@@ -265,6 +265,7 @@ def test_dropout_is_the_same_on_all_executors(with_dropout):
     assert other_metrics == pytest.approx(one_metrics, rel=1e-5)
 
 
+@pytest.mark.backend_free
 def test_two_dropout_layers_drop_different_units(with_dropout):
     functional = with_dropout.functional_model
     state = with_dropout.initialize()
@@ -274,6 +275,7 @@ def test_two_dropout_layers_drop_different_units(with_dropout):
     assert first.tolist() != second.tolist()
 
 
+@pytest.mark.backend_free
 def test_the_seeds_of_layers_are_never_averaged_nor_sent(with_dropout):
     state = with_dropout.initialize()
     after, _ = with_dropout.next(state, [zoo.points(8)])
@@ -303,6 +305,7 @@ class NoTester(keras.Sequential):
         return {}
 
 
+@pytest.mark.backend_free
 def test_a_model_that_is_not_compiled_is_refused():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
     with pytest.raises(ValueError, match=r"isn't compiled.*model\.compile"):
@@ -311,6 +314,7 @@ def test_a_model_that_is_not_compiled_is_refused():
         fl.evaluate(model, [zoo.line(2)])
 
 
+@pytest.mark.backend_free
 def test_metrics_in_the_place_of_loss_weights_are_named():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
     model.compile("sgd", "mse", ["accuracy"])
@@ -318,6 +322,7 @@ def test_metrics_in_the_place_of_loss_weights_are_named():
         fl.FederatedAveraging(model)
 
 
+@pytest.mark.backend_free
 def test_a_model_without_weights_is_refused():
     model = keras.Sequential([layers.Dense(1)])
     model.compile("sgd", loss="mse")
@@ -325,6 +330,7 @@ def test_a_model_without_weights_is_refused():
         fl.FederatedAveraging(model)
 
 
+@pytest.mark.backend_free
 def test_a_model_that_is_all_frozen_is_refused():
     model = zoo.regression()
     model.trainable = False
@@ -332,11 +338,13 @@ def test_a_model_that_is_all_frozen_is_refused():
         fl.FederatedAveraging(model)
 
 
+@pytest.mark.backend_free
 def test_something_else_than_a_model_is_refused():
     with pytest.raises(TypeError, match=r"keras\.Model.*builtins\.dict"):
         fl.FederatedAveraging({})
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("cls", "method"), [(NoRunner, "train_step"), (NoTester, "test_step")]
 )

@@ -57,6 +57,7 @@ def test_called_like_python():
     assert share_above(np.array(readings), np.float64(30)) == 0
 
 
+@pytest.mark.backend_free
 def test_texts_stand_for_types():
     @core.federated_computation("{<x=float32,n=int32>}@CLIENTS", "int32@SERVER")
     def mean(data, more):
@@ -160,6 +161,7 @@ def test_stacked_data_and_data_sets():
     assert total(stacked) == 3 * x.sum() * y.sum()
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -241,6 +243,7 @@ def test_servers_alone_and_what_all_clients_have():
     assert moved([1.0, 2.0], 10.0) == 23
 
 
+@pytest.mark.backend_free
 def test_what_is_no_computation():
     with pytest.raises(core.FederatedTypeError, match="nothing in what"):
         core.federated_computation(NUMBER)(
@@ -258,6 +261,7 @@ def test_what_is_no_computation():
         )
 
 
+@pytest.mark.backend_free
 def test_printed_it_can_be_read():
     def exceeds(reading, threshold):
         return ops.cast(reading > threshold, F)

@@ -100,6 +100,7 @@ def test_against_numpy():
     assert found["rate"] == 1
 
 
+@pytest.mark.backend_free
 def test_more_than_one_round_says_where():
     @core.federated_computation(PAIRS)
     def variance(data):
@@ -120,6 +121,7 @@ def test_more_than_one_round_says_where():
     assert variance(DATA) == pytest.approx(DATA["a"].var(), rel=1e-5)
 
 
+@pytest.mark.backend_free
 def test_what_isnt_used_is_no_round():
     @core.federated_computation(PAIRS)
     def mean(data):

@@ -163,6 +163,7 @@ def raises(match, *types):
 AT_SERVER = FederatedType(F, SERVER)
 
 
+@pytest.mark.backend_free
 def test_errors_name_the_operator_the_element_both_types_and_the_line():
     @raises(
         r"`value` of federated_map must be at one place. Received: \n"

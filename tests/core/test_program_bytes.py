@@ -144,6 +144,7 @@ def test_a_file_is_hardly_longer_than_its_artifacts():
     assert len(encode(program.program)) < 1.2 * size
 
 
+@pytest.mark.backend_free
 def test_damage_is_one_error_and_costs_no_memory():
     rng = np.random.default_rng(0)
     tracemalloc.start()
@@ -170,6 +171,7 @@ def forged(change):
     return SAVED[:8] + hashlib.sha256(body).digest() + body
 
 
+@pytest.mark.backend_free
 def test_a_forged_head_is_one_error():
     def set_(*keys):
         *path, last, value = keys

@@ -34,7 +34,15 @@ def process_of(chain, executor):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "adaptive",
+        "skellam",
+        pytest.param("tree", marks=pytest.mark.backend_free),
+        pytest.param("banded", marks=pytest.mark.backend_free),
+    ],
+)
 def test_noise_is_the_same_after_a_restart_and_in_every_executor(
     chain, tmp_path
 ):

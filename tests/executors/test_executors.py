@@ -10,8 +10,8 @@ from fedlearn.executors.executor import ended, partial_sum
 from tests import zoo
 
 # Batches of 8, two epochs, at most three steps: single examples, last batches
-# of 1, 5 and 7, none at all, and clients whose steps are cut short.
-SIZES = (1, 7, 8, 9, 16, 0, 13)
+# of 1 and 5, none at all, and clients whose steps are cut short.
+SIZES = (1, 8, 9, 16, 0, 13)
 EXECUTORS = (
     "sequential",
     "vectorized",
@@ -78,14 +78,14 @@ def test_the_same_round_twice_gives_the_same_bits(executor, cohort):
 def test_a_client_with_nan_is_left_out(executor, cohort):
     process = zoo.classifier_process(executor)
     state = process.initialize(seed=1)
-    x, y = cohort["client_4"]
+    x, y = cohort["client_3"]
     data = {i: cohort[i] for i in cohort.client_ids}
-    data["client_4"] = (np.full_like(x, np.nan), y)
+    data["client_3"] = (np.full_like(x, np.nan), y)
     after, metrics = process.next(state, data)
     assert metrics["num_rejected"] == 1
     assert np.isfinite(metrics["loss"])
 
-    del data["client_4"]
+    del data["client_3"]
     known = zoo.classifier_process()
     expected, expected_metrics = known.next(state, data)
     zoo.assert_close(

@@ -124,7 +124,19 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# A worker runs what this process runs: on JAX, one with a state is enough.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[]
+            if name == "memory of clients"
+            else pytest.mark.backend_free,
+        )
+        for name in CASES
+    ],
+)
 def test_the_bits_are_those_of_one_process(name, workers):
     one, other = (
         after_two_rounds(process(executor, **CASES[name]()))
@@ -133,6 +145,7 @@ def test_the_bits_are_those_of_one_process(name, workers):
     zoo.assert_equal(one, other)
 
 
+@pytest.mark.backend_free
 def test_attacks_go_to_the_workers_too(workers):
     one, other = (
         after_two_rounds(
@@ -147,6 +160,7 @@ def test_attacks_go_to_the_workers_too(workers):
     zoo.assert_equal(one, other)
 
 
+@pytest.mark.backend_free
 def test_data_come_from_anywhere(workers, tmp_path):
     """From files, as lists, by a function, with empty lists in them."""
     DATA.save(tmp_path / "clients.h5")
@@ -162,6 +176,7 @@ def test_data_come_from_anywhere(workers, tmp_path):
         zoo.assert_equal(*(p.next(p.initialize(), data) for p in (one, other)))
 
 
+@pytest.mark.backend_free
 def test_who_gives_out_the_work_reads_no_client(workers, tmp_path, monkeypatch):
     DATA.save(tmp_path / "clients.h5")
     data = fl.FederatedDataset.load(tmp_path / "clients.h5")
@@ -179,6 +194,7 @@ def test_who_gives_out_the_work_reads_no_client(workers, tmp_path, monkeypatch):
     zoo.assert_equal(other.next(other.initialize(), data), expected)
 
 
+@pytest.mark.backend_free
 def test_workers_are_killed_at_any_moment(workers):
     """A bounded form of `benchmarks/kills.py`."""
     learner = process(workers)
@@ -207,6 +223,7 @@ def test_workers_are_killed_at_any_moment(workers):
     assert len(hits) == 2
 
 
+@pytest.mark.backend_free
 def test_a_resumed_run_with_other_workers(workers, tmp_path):
     """Number and kind don't count, threads do."""
 
@@ -230,6 +247,7 @@ def test_a_resumed_run_with_other_workers(workers, tmp_path):
         fit(two_threads, 3, "broken")
 
 
+@pytest.mark.backend_free
 def test_an_error_of_the_users_code(workers):
     class OwnError(Exception):
         pass
@@ -250,6 +268,7 @@ def test_an_error_of_the_users_code(workers):
     assert not workers._pool.workers
 
 
+@pytest.mark.backend_free
 def test_what_cant_go_to_a_worker(workers):
     lock = threading.Lock()
 

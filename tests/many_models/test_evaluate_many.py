@@ -57,6 +57,7 @@ def test_lanes_and_one_after_another_give_equal_numbers(clients_per_model):
     assert one.ranking == many.ranking
 
 
+@pytest.mark.backend_free
 def test_lanes_are_taken_by_light_models_and_by_those_alone(monkeypatch):
     module = importlib.import_module("fedlearn.many_models.evaluate_many")
     seen = []
@@ -74,6 +75,7 @@ def test_lanes_are_taken_by_light_models_and_by_those_alone(monkeypatch):
     assert seen == [3]
 
 
+@pytest.mark.backend_free
 def test_clients_per_model_are_drawn_by_the_seed():
     models = [classifier(i) for i in range(5)]
     one, again, other = (
@@ -84,6 +86,7 @@ def test_clients_per_model_are_drawn_by_the_seed():
     assert one.mean != other.mean
 
 
+@pytest.mark.backend_free
 def test_processes_states_and_models_compare():
     process = fl.FederatedAveraging(
         classifier(0), client=fl.LocalTraining(keras.optimizers.SGD(0.5))
@@ -106,6 +109,7 @@ def test_processes_states_and_models_compare():
     assert comparison.ranking[-1] == "round 0"
 
 
+@pytest.mark.backend_free
 def test_personal_models_are_evaluated_with_each_clients_own():
     process = fl.algorithms.FedPer(
         classifier(0),
@@ -120,6 +124,7 @@ def test_personal_models_are_evaluated_with_each_clients_own():
     assert comparison.best == "own"
 
 
+@pytest.mark.backend_free
 def test_models_that_clients_reconstruct_first_are_refused():
     process = fl.algorithms.FedRecon(classifier(0), personal="head")
     with pytest.raises(ValueError, match=r"'own' can't be.*train before an ev"):
@@ -148,6 +153,7 @@ def test_adapted_layers_keep_what_they_were_adapted_to():
         assert comparison.mean[name] == pytest.approx(expected, 1e-5)
 
 
+@pytest.mark.backend_free
 def test_models_stay_as_they_are():
     models = [classifier(i) for i in range(3)]
     before = [model.get_weights() for model in models]
@@ -161,6 +167,7 @@ def uncompiled():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("models", "arguments", "error", "message"),
     [
@@ -199,6 +206,7 @@ def test_mistakes_are_told(models, arguments, error, message):
         evaluate_many(models, CLIENTS, **arguments)
 
 
+@pytest.mark.backend_free
 def test_a_metric_of_ones_own_needs_a_mode():
     def share_of_zeros(y_true, y_pred):
         return keras.ops.cast(keras.ops.equal(y_true, 0), "float32")
@@ -210,6 +218,7 @@ def test_a_metric_of_ones_own_needs_a_mode():
     assert told.best is None
 
 
+@pytest.mark.backend_free
 def test_no_examples_anywhere_is_an_error():
     with pytest.raises(ValueError, match="No client has examples"):
         evaluate_many([classifier(0)], clients_of([0, 0]))

@@ -12,6 +12,9 @@ from fedlearn.many_models.search import rungs
 from fedlearn.many_models.search_space import candidates
 from tests.many_models.problems import classifier, clients_of
 
+# Each candidate is a process like any other.
+pytestmark = pytest.mark.backend_free
+
 CLIENTS = fl.FederatedDataset.from_clients(clients_of([6, 9, 6, 9, 6, 9, 6, 9]))
 TRAIN, HELD_OUT = CLIENTS.split(0.8, seed=0)
 RATES = [1e-3, 0.03, 0.3, 1.0]

@@ -123,6 +123,7 @@ def test_resnet18_gn():
     assert len(set(first)) == 4
 
 
+@pytest.mark.backend_free
 def test_moving_statistics_of_celeba_cnn_keep_up_with_short_rounds():
     # A client of 20 photographs: from round to round the statistics go on
     # where the server's average left them.

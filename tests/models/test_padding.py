@@ -44,6 +44,7 @@ def expected(model, x, y, in_loss, in_accuracy):
     }
 
 
+@pytest.mark.backend_free
 def test_labels_decide_what_counts():
     x, y = sentences(12)
     # Some sentences end inside, so that inputs and labels disagree.
@@ -54,6 +55,7 @@ def test_labels_decide_what_counts():
     assert found == pytest.approx(expected(model, x, y, y > 0, counts), 1e-5)
 
 
+@pytest.mark.backend_free
 def test_plain_losses_count_by_inputs():
     # What `help(fl.models)` warns of.
     x, y = sentences(12)
@@ -87,6 +89,7 @@ def test_one_client_is_fit():
     zoo.assert_same_metrics(metrics, expected)
 
 
+@pytest.mark.backend_free
 def test_evaluation_over_clients_is_that_of_the_pooled_data():
     model = make("stackoverflow_lstm")
     clients = zoo.clients((3, 0, 7), make=sentences)

@@ -8,6 +8,8 @@ from fedlearn.encoders import Clip, Skellam
 from fedlearn.privacy import Privacy
 from tests import zoo
 
+pytestmark = pytest.mark.backend_free
+
 
 def noisy():
     return PrivateMean(1.0, noise_multiplier=1.0, clients_per_round=4)

@@ -57,6 +57,7 @@ def test_beyond_the_memory_those_updated_longest_ago_are_in_files(tmp_path):
     assert written.items() < files(tmp_path / "s").items()
 
 
+@pytest.mark.backend_free
 def test_old_states_stay_valid_and_a_temporary_folder_goes_away():
     first = ClientStates({"a": state_of(1)}, memory=0)
     folder = first._folder.path
@@ -72,6 +73,7 @@ def test_old_states_stay_valid_and_a_temporary_folder_goes_away():
     assert not os.path.exists(folder)
 
 
+@pytest.mark.backend_free
 def test_threads_share_states(tmp_path):
     def update(number):
         mine = shared
@@ -136,6 +138,7 @@ def test_only_what_changed_is_written(tmp_path, memory):
     assert len(files(folder).items() - after.items()) == 1
 
 
+@pytest.mark.backend_free
 def test_an_old_state_outlives_a_checkpoint(tmp_path):
     path = tmp_path / "checkpoint"
     folder = client_states.folder_of(path)
@@ -149,6 +152,7 @@ def test_an_old_state_outlives_a_checkpoint(tmp_path):
     assert len(files(folder)) == 1
 
 
+@pytest.mark.backend_free
 def test_a_state_saved_elsewhere_is_whole(tmp_path):
     """And doesn't make the run depend on where that is."""
     states = ClientStates(
@@ -161,6 +165,7 @@ def test_a_state_saved_elsewhere_is_whole(tmp_path):
     zoo.assert_equal(load(tmp_path / "moved")["a"], state_of(1))
 
 
+@pytest.mark.backend_free
 def test_a_folder_that_was_deleted_is_written_again(tmp_path):
     path = tmp_path / "checkpoint"
     states = ClientStates({"a": state_of(1)}, client_states.folder_of(path))
@@ -172,6 +177,7 @@ def test_a_folder_that_was_deleted_is_written_again(tmp_path):
         zoo.assert_equal(load(path)[client_id], state_of(1))
 
 
+@pytest.mark.backend_free
 def test_a_kill_leaves_the_old_state(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint"
     folder = client_states.folder_of(path)
@@ -211,6 +217,7 @@ def test_a_kill_leaves_the_old_state(tmp_path, monkeypatch):
     assert "notes.txt" in files(folder)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("memory", [0, 10**9])
 def test_damaged_and_missing_files(tmp_path, memory, monkeypatch):
     monkeypatch.setattr(client_states, "MEMORY", memory)
@@ -233,6 +240,7 @@ def test_damaged_and_missing_files(tmp_path, memory, monkeypatch):
         load(path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     "index",
     [

@@ -7,6 +7,8 @@ import fedlearn as fl
 from fedlearn.runs.left_out import LeftOut
 from tests import zoo
 
+pytestmark = pytest.mark.backend_free
+
 
 def told(caught):
     """The texts of warnings, without those of other packages."""

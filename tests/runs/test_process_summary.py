@@ -4,6 +4,8 @@ import pytest
 import fedlearn as fl
 from tests import zoo
 
+pytestmark = pytest.mark.backend_free
+
 DATA = zoo.clients((8, 4, 12), make=zoo.line)
 
 

@@ -14,6 +14,8 @@ from fedlearn.runs import run_identity
 from fedlearn.runs.schedule import Schedule
 from tests import zoo
 
+pytestmark = pytest.mark.backend_free
+
 DATA = {f"client_{i}": zoo.line(n, seed=i) for i, n in enumerate((8, 4, 12))}
 
 

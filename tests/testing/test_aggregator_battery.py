@@ -158,6 +158,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("aggregator", "rule", "message"),
     BROKEN,
@@ -184,11 +185,13 @@ def test_lanes_that_mix_are_found(monkeypatch):
         testing.check_aggregator(Average(), num_clients=3)
 
 
+@pytest.mark.backend_free
 def test_every_rule_is_broken_here():
     rules = {rule for _, rule, _ in BROKEN} | {"vectorized"}
     assert rules == set(testing.AGGREGATOR_RULES)
 
 
+@pytest.mark.backend_free
 def test_arguments_are_checked():
     with pytest.raises(TypeError, match="must be a fedlearn"):
         testing.check_aggregator(Average)

@@ -236,6 +236,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("encoder", "rule", "message"),
     BROKEN,
@@ -274,6 +275,7 @@ def test_whether_seeds_matter_is_checked_if_said(encoder, random, message):
         testing.check_encoder(encoder, random=random)
 
 
+@pytest.mark.backend_free
 def test_every_rule_is_broken_here():
     rules = {rule for _, rule, _ in BROKEN} | {"vectorized"}
     assert rules == set(testing.ENCODER_RULES)
@@ -289,6 +291,7 @@ def test_global_seeds_are_left_as_they_were():
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
+@pytest.mark.backend_free
 def test_arguments_are_checked():
     with pytest.raises(TypeError, match="must be a fedlearn"):
         testing.check_encoder(Same)
