@@ -111,7 +111,9 @@ class Mean(Aggregator):
 
     def num_counted(self, total: Any, num_clients: Any) -> Any:
         if self.weighting != "uniform":
-            return num_clients
+            # Clients without examples are nobody only if all are.
+            some = ops.cast(total["weight"] > 0, "float32")
+            return some * ops.cast(num_clients, "float32")
         if self.denominator is None:
             return total["weight"]
         return ops.cast(self.denominator, "float32")

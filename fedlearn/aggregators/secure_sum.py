@@ -97,5 +97,16 @@ class SecureSum(Mean):
             denominator=clients_per_round if is_noisy else None,
         )
 
+    def check_cohort(self, num_clients: int) -> None:
+        super().check_cohort(num_clients)
+        room = self.encoders[-1].room
+        if num_clients > max(room, self.clients_per_round):
+            raise ValueError(
+                f"{num_clients:,} clients took part in the round, and the sum "
+                f"of more than {room:,} may wrap around with "
+                f"clients_per_round={self.clients_per_round!r}. Give SecureSum "
+                "as many as may come."
+            )
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "encoders": self._given}

@@ -212,6 +212,10 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def rows(tree: Any, count: int) -> list[Any]:
-    leaves = [tf.unstack(a[:count]) for a in keras.tree.flatten(tree)]
+    # Rows share the memory of all, and one that is kept would keep the others.
+    leaves = [
+        [tf.raw_ops.DeepCopy(x=row) for row in tf.unstack(a[:count])]
+        for a in keras.tree.flatten(tree)
+    ]
     pack = functools.partial(keras.tree.pack_sequence_as, tree)
     return list(map(pack, zip(*leaves, strict=True))) or [tree] * count

@@ -90,6 +90,8 @@ class FixedPoint(Encoder, ModularIntegers):
         self.num_bits = modulus
         self._may_overflow = modulus < needed
         self._top = 2 ** (bits - 1) - 1
+        # Of how many clients no sum wraps around.
+        self.room = (2 ** (modulus - 1) - 1) // self._top
         if self._may_overflow:
             # Where a sum wraps around, one client moves it by the modulus.
             self.bound = "loses"
@@ -158,11 +160,10 @@ class FixedPoint(Encoder, ModularIntegers):
         Noise is added to what was decoded, and where a sum has wrapped
         around, one client moves that by far more than its norm.
         """
-        most = (2 ** (self.num_bits - 1) - 1) // self._top
         return CohortSize(
             0,
-            most,
-            f"Sums of more than {most:,} integers of {self.bits} bits may wrap "
+            self.room,
+            f"Sums of more than {self.room:,} integers of {self.bits} bits may wrap "
             f"around modulo 2**{self.num_bits}, and then noise doesn't "
             "hide one of them. Draw a fixed number of clients, or give "
             "`modulus_bits` for as many as may come.",

@@ -289,3 +289,14 @@ def test_what_is_clipped_beside_an_update_is_an_error():
     )
     with pytest.raises(ValueError, match="larger `value_range`"):
         q.run(process, [("0", "1")])
+
+
+@pytest.mark.backend_free
+def test_more_clients_than_the_sum_has_room_for_are_an_error():
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        aggregator=SecureSum(clients_per_round=2, value_range=1.0),
+    )
+    state = process.initialize()
+    with pytest.raises(ValueError, match="more than 2 may wrap around"):
+        process.next(state, COHORT)

@@ -190,7 +190,11 @@ def test_a_round_of_nobody_leaves_the_momentum():
     )
     before, _ = q.run(process, q.SOME[:1])
     assert np.abs(q.flat(before.algorithm[0][2:])).max() > 0.01
-    nobody = process.empty_update(process.broadcast(before))
-    after, _ = process.server_update(before, process.broadcast(before), nobody)
-    zoo.assert_equal(after.algorithm, before.algorithm)
-    zoo.assert_equal(after.trainable, before.trainable)
+    broadcast = process.broadcast(before)
+    nobody = process.empty_update(broadcast)
+    empty = tuple(a[:0] for a in q.CLIENTS["0"])
+    of_empty = process.client_update(broadcast, empty, seed=0)
+    for total in (nobody, of_empty):
+        after, _ = process.server_update(before, broadcast, total)
+        zoo.assert_equal(after.algorithm, before.algorithm)
+        zoo.assert_equal(after.trainable, before.trainable)

@@ -22,6 +22,13 @@ def test_stacked_states_come_apart_as_they_were():
     assert backend.rows((), 2) == [(), ()]
 
 
+def test_a_row_that_is_kept_keeps_no_others():
+    stacked = [keras.ops.ones((4, 64, 64))]
+    rows = [np.asarray(memoryview(r)) for (r,) in backend.rows(stacked, 4)]
+    places = [row.__array_interface__["data"][0] for row in rows]
+    assert set(np.diff(places)) != {rows[0].nbytes}
+
+
 def test_rows_that_arent_taken_may_be_nan():
     new = [np.array([[1.0, 2.0], [np.nan, 3.0]], "float32"), np.ones(2)]
     old = keras.tree.map_structure(np.zeros_like, new)
