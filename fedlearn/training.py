@@ -114,7 +114,7 @@ def fit(
         `LocalTraining(dp=...)`, its `privacy_example` is an
         `ExampleStatement`. Both count all rounds of the run. Under
         `conditions` its `attendance` says who took part how often, a
-        `fedlearn.conditions.Attendance`.
+        `fedlearn.conditions.Attendance`, unless metrics are private.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another;

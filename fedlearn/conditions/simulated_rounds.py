@@ -25,7 +25,12 @@ class MayTakePart(Sampler):
     def __init__(self, sampler: Sampler):
         super().__init__(sampler.client_ids, sampler.clients_per_round)
         self.sampler = sampler
-        self.min_separation = getattr(sampler, "min_separation", 1)
+        # Of a class of its own, an attribute by that name promises nothing.
+        self.min_separation = (
+            getattr(sampler, "min_separation", 1)
+            if sampler.draws == self.draws
+            else 1
+        )
 
     def _sample(self, round_num: int) -> list[int]:
         places = {i: k for k, i in enumerate(self.client_ids)}
@@ -61,6 +66,7 @@ class SimulatedRounds(Schedule):
         aggregator, client = process.aggregator, process.client
         aggregator.check_cohort(int(drawn.clients_per_round))
         self.sampler = MayTakePart(drawn)
+        self.is_private = process.privacy.private_metrics
         self.fleet = Fleet(
             conditions,
             drawn,
@@ -102,9 +108,11 @@ class SimulatedRounds(Schedule):
         if "bytes_down" in metrics:
             sent = metrics["num_clients"] + metrics["num_rejected"]
             if sent:
-                up, down = (
-                    metrics[f"bytes_{d}"] / sent for d in ("up", "down")
-                )
+                down = metrics["bytes_down"] / sent
+                # Noise doesn't hide how long messages were: who counts must
+                # not depend on it.
+                if not process.aggregator.noise:
+                    up = metrics["bytes_up"] / sent
             # All that were asked downloaded the model.
             metrics["bytes_down"] += down * (figures["num_asked"] - len(ids))
             metrics.update(figures)
@@ -114,4 +122,6 @@ class SimulatedRounds(Schedule):
         return Turn(state, kept, metrics, clients)
 
     def facts(self, kept: Any) -> dict[str, Any]:
+        if self.is_private:
+            return {}
         return {"attendance": self.fleet.attendance(kept)}

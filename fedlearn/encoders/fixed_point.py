@@ -163,8 +163,8 @@ class FixedPoint(Encoder, ModularIntegers):
         return CohortSize(
             0,
             self.room,
-            f"Sums of more than {self.room:,} integers of {self.bits} bits may wrap "
-            f"around modulo 2**{self.num_bits}, and then noise doesn't "
+            f"Sums of more than {self.room:,} integers of {self.bits} bits may "
+            f"wrap around modulo 2**{self.num_bits}, and then noise doesn't "
             "hide one of them. Draw a fixed number of clients, or give "
             "`modulus_bits` for as many as may come.",
         )

@@ -177,6 +177,47 @@ def test_a_least_separation_of_rounds_is_still_true():
     assert max(history.attendance.counted.values()) <= 2
 
 
+class AlwaysTheSame(samplers.MinSeparation):
+    def _sample(self, round_num):
+        return [0, 1]
+
+
+@pytest.mark.backend_free
+def test_what_draws_in_its_own_way_inherits_no_least_separation():
+    pytest.importorskip("dp_accounting")
+    process = made(
+        aggregator=fl.aggregators.PrivateMean(
+            clip_norm=1.0, noise_multiplier=4.0, clients_per_round=2
+        )
+    )
+    sampler = AlwaysTheSame(DATA, 2, min_separation=4)
+    history = fit(process, 2, clients_per_round=None, sampler=sampler)
+    assert history.history["epsilon"][1] > history.history["epsilon"][0]
+
+
+@pytest.mark.backend_free
+def test_behind_noise_the_length_of_messages_decides_nothing():
+    pytest.importorskip("dp_accounting")
+    chain = [
+        fl.encoders.Clip(1.0),
+        fl.encoders.GaussianNoise(4.0),
+        *["uniform:8", "huffman"],
+    ]
+    hours = []
+    for scale in (1.0, 0.0):
+        process = made(
+            aggregator=fl.aggregators.Mean(
+                chain, weighting="uniform", denominator=3.0
+            )
+        )
+        data = fl.FederatedDataset.from_clients(
+            {i: tuple(scale * a for a in DATA[i]) for i in DATA}
+        )
+        given = {"clients_per_round": 3, "conditions": BUSY, "verbose": 0}
+        hours.append(process.fit(data, 4, **given).history["sim_hours"])
+    assert hours[0] == hours[1]
+
+
 @pytest.mark.backend_free
 def test_examples_are_accounted_as_everyone_in_every_round():
     pytest.importorskip("dp_accounting")
@@ -203,9 +244,10 @@ def test_of_private_metrics_only_the_clock_is_told():
         ),
         privacy=fl.privacy.Privacy(delta=1e-3, private_metrics=True),
     )
-    history = fit(process, 1).history
-    assert "sim_hours" in history
-    assert not {*SIMULATED[1:], "num_clients"} & set(history)
+    history = fit(process, 1)
+    assert "sim_hours" in history.history
+    assert not {*SIMULATED[1:], "num_clients"} & set(history.history)
+    assert not hasattr(history, "attendance")
 
 
 @pytest.mark.backend_free

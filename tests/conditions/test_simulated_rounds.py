@@ -31,6 +31,7 @@ class Untrained:
             noise=noise, num_required=num_required, check_cohort=check_cohort
         )
         self.client = SimpleNamespace(adds_noise=adds_noise)
+        self.privacy = SimpleNamespace(private_metrics=False)
         self.program = SimpleNamespace(bytes_up=lambda: 500_000)
         self.cohorts = []
 
