@@ -24,9 +24,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("deterministic")
 
 
-# Of many minutes on JAX. They come first, or at the end one process works on
+# Of up to a minute each. They come first, or at the end one process works on
 # them alone.
-_LONGEST = ("test_layers.py", "test_data_sets.py")
+_LONGEST = ("test_layers.py", "test_notebooks.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -222,6 +222,7 @@ def test_a_run_that_goes_on_has_one_seed(process, unbroken):
     zoo.assert_equal(after, process.state)
 
 
+@pytest.mark.backend_free
 def test_a_private_second_fit_of_other_clients_is_no_sum():
     process = second_fits()["adaptive clipping and noise"]()
     process.fit(DATA, 1, verbose=0)
@@ -358,6 +359,7 @@ def test_a_poisson_round_may_be_empty(process):
     zoo.assert_equal(states[empty].trainable, before.trainable)
 
 
+@pytest.mark.backend_free
 def test_a_rule_without_a_sum_counts_an_empty_round_too():
     sampler = fl.samplers.Poisson(DATA, 1, seed=3)
     drawn = [len(sampler.sample(i)) for i in range(6)]
@@ -367,6 +369,7 @@ def test_a_rule_without_a_sum_counts_an_empty_round_too():
         aggregator="median",
         server_optimizer=keras.optimizers.SGD(1.0, momentum=0.5),
     )
+    known = fl.FederatedAveraging(zoo.regression(), aggregator="median")
     state = process.initialize()
     history = process.fit(DATA, 6, sampler=sampler, verbose=0).history
     assert history["num_clients"] == drawn
@@ -378,7 +381,6 @@ def test_a_rule_without_a_sum_counts_an_empty_round_too():
         change = [0.0 for _ in velocity]
         if number:
             clients = {k: DATA[k] for k in sampler.sample(i)}
-            known = fl.FederatedAveraging(zoo.regression(), aggregator="median")
             start = state._replace(
                 optimizer=known.initialize().optimizer,
                 aggregator=known.initialize().aggregator,
@@ -459,6 +461,7 @@ def test_stop_training_is_honoured(process):
     assert len(fit(process, 3)["loss"]) == 3
 
 
+@pytest.mark.backend_free
 def test_model_checkpoint_writes_what_the_user_compiled(process, tmp_path):
     states = []
     fit(
@@ -480,6 +483,7 @@ def test_model_checkpoint_writes_what_the_user_compiled(process, tmp_path):
     assert model.loss == "mse"
 
 
+@pytest.mark.backend_free
 def test_model_checkpoint_keeps_the_best(process, tmp_path):
     path = tmp_path / "best.keras"
     history = fit(
@@ -499,6 +503,7 @@ def test_model_checkpoint_keeps_the_best(process, tmp_path):
     )
 
 
+@pytest.mark.backend_free
 def test_csv_logger(process, tmp_path):
     path = tmp_path / "log.csv"
     history = fit(process, 3, callbacks=[keras.callbacks.CSVLogger(path)])
@@ -510,6 +515,7 @@ def test_csv_logger(process, tmp_path):
     assert [float(row.split(",")[column]) for row in rows] == history["loss"]
 
 
+@pytest.mark.backend_free
 def test_tensorboard(process, tmp_path):
     pytest.importorskip("tensorboard")
     fit(
@@ -603,6 +609,7 @@ def test_terminate_on_nan(process, capsys):
     assert len(history["loss"]) == 1
 
 
+@pytest.mark.backend_free
 def test_the_order_of_the_hooks_is_that_of_fit(process):
     called = []
 
@@ -654,6 +661,7 @@ def test_weights_that_a_callback_sets_are_kept(process):
 # What is printed.
 
 
+@pytest.mark.backend_free
 def test_a_line_for_each_round(process, capsys):
     fit(process, 2, verbose=2, validation_data=TEST)
     lines = capsys.readouterr().out.splitlines()
@@ -665,6 +673,7 @@ def test_a_line_for_each_round(process, capsys):
     assert "bytes" not in lines[0]
 
 
+@pytest.mark.backend_free
 def test_a_bar_over_rounds(process, capsys):
     fit(process, 2, verbose=1)
     text = capsys.readouterr().out
@@ -673,6 +682,7 @@ def test_a_bar_over_rounds(process, capsys):
     assert "bytes" not in text
 
 
+@pytest.mark.backend_free
 def test_silence(process, capsys):
     fit(process, 2, verbose=0)
     assert capsys.readouterr().out == ""
@@ -770,6 +780,7 @@ def test_it_goes_on_with_the_checkpoint(process, tmp_path):
     assert run(4, tmp_path / "resumed") == run(4, tmp_path / "unbroken")
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("num_clients", [1, 21])
 def test_of_one_or_of_many_clients_it_is_not(process, num_clients):
     many = zoo.clients((2,) * num_clients, make=zoo.line)
@@ -777,6 +788,7 @@ def test_of_one_or_of_many_clients_it_is_not(process, num_clients):
     assert process.model.history.per_client == {}
 
 
+@pytest.mark.backend_free
 def test_nor_where_metrics_are_private():
     private = fl.FederatedAveraging(
         zoo.regression(), privacy=fl.privacy.Privacy(private_metrics=True)
@@ -866,6 +878,7 @@ def test_a_finished_run_stays_as_it_is(process, tmp_path):
     assert len(longer["loss"]) == 7
 
 
+@pytest.mark.backend_free
 def test_a_csv_file_goes_on(process, tmp_path):
     path = tmp_path / "log.csv"
 
@@ -893,6 +906,7 @@ def csv_epochs(path):
     return [int(row.split(",")[0]) for row in rows]
 
 
+@pytest.mark.backend_free
 def test_rows_of_rounds_that_a_kill_lost_are_taken_back(process, tmp_path):
     path = tmp_path / "log.csv"
 
@@ -988,6 +1002,7 @@ def test_a_killed_run_goes_on_exactly(process, tmp_path):
 # Refusals.
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
@@ -1032,6 +1047,7 @@ def test_arguments_that_are_refused(process, arguments, error, match):
         fit(process, **arguments)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("data", "error", "match"),
     [
@@ -1047,6 +1063,7 @@ def test_data_that_is_refused(process, data, error, match):
         process.fit(data, 1, verbose=0)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -1065,6 +1082,7 @@ def test_a_checkpoint_of_other_arguments(process, tmp_path, change, match):
         fit(process, **arguments)
 
 
+@pytest.mark.backend_free
 def test_a_checkpoint_of_another_process(process, tmp_path):
     fit(process, 1, checkpoint_dir=tmp_path)
     other = fl.FederatedAveraging(

@@ -109,6 +109,7 @@ def test_executors_agree(rule):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.backend_free
 @rules
 def test_config_round_trip(rule):
     config = RULES[rule].get_config()
@@ -160,6 +161,7 @@ def test_updates_are_decoded_before_the_rule_sees_them(rule):
     assert metrics["num_halved"] == len(SIZES)
 
 
+@pytest.mark.backend_free
 @rules
 def test_encoders_that_need_the_sum_are_refused(rule):
     config = {**RULES[rule].get_config(), "encoders": (SumNoise(),)}
@@ -197,6 +199,7 @@ def test_too_few_clients(rule, needed):
         change(process, cohort.select(cohort.client_ids[1:]))
 
 
+@pytest.mark.backend_free
 def test_fit_shows_a_round_that_too_few_updates_cost(capsys):
     data = {i: zoo.line(4) for i in "abcdef"}
     x, y = zoo.line(4)
@@ -287,6 +290,7 @@ def test_updates_of_half_precision_keep_their_dtype():
     assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     "make",
     [

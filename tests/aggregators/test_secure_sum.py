@@ -183,6 +183,7 @@ def test_noise_is_scaled_to_what_rounding_can_make_of_an_update():
     assert abs(found.std() / expected - 1) < 0.05
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -220,6 +221,7 @@ def test_what_cannot_work_is_refused(make, match):
         make()
 
 
+@pytest.mark.backend_free
 def test_epsilon_only_where_no_sum_wraps_around():
     pytest.importorskip("dp_accounting")
 
@@ -246,6 +248,7 @@ def test_epsilon_only_where_no_sum_wraps_around():
     assert epsilon(poisson, modulus_bits=15) == alone(poisson)
 
 
+@pytest.mark.backend_free
 def test_config_round_trip():
     aggregator = SecureSum(
         [Clip(1.0), UniformQuantization(4, clip_range=0.5)],

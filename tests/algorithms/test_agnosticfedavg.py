@@ -87,6 +87,7 @@ def test_rounds_of_some_clients_are_those_of_numpy(executor, tmp_path):
         process.client_update(process.broadcast(state), q.CLIENTS["0"], seed=1)
 
 
+@pytest.mark.backend_free
 def test_with_a_mixture_that_stays_it_is_fedavg():
     process = process_of(5, domain_learning_rate=0, executor="sequential")
     plain = fl.FederatedAveraging(
@@ -99,6 +100,7 @@ def test_with_a_mixture_that_stays_it_is_fedavg():
     zoo.assert_close(one, two, 1e-5, 1e-6)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -122,6 +124,7 @@ def test_what_its_mixture_cannot_do_is_refused(arguments, match):
         process_of(**arguments)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("domains", "match"),
     [
@@ -137,6 +140,7 @@ def test_what_is_no_domain_is_refused(domains, match):
         process_of(domains=domains)
 
 
+@pytest.mark.backend_free
 def test_other_domains_are_another_run(tmp_path):
     given = {"verbose": 0, "checkpoint_dir": tmp_path}
     one, other = (

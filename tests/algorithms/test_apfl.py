@@ -74,6 +74,7 @@ def test_with_alpha_0_all_have_fedavgs_model_to_the_bit():
     zoo.assert_equal(zoo.weights_of(own), expected)
 
 
+@pytest.mark.backend_free
 def test_with_alpha_1_clients_train_by_themselves():
     process = process_of(
         zoo.classifier(keras.optimizers.SGD(0.1)),
@@ -88,10 +89,12 @@ def test_with_alpha_1_clients_train_by_themselves():
     zoo.assert_close(zoo.weights_of(own), zoo.weights_of(alone), atol=1e-5)
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     q.assert_resumes(process_of(), tmp_path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -41,6 +41,7 @@ def weights(process, rounds=2):
     return zoo.weights_in(process, state)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", LONG)
 def test_what_it_is_short_for(name):
     process = serialization.make(
@@ -65,6 +66,7 @@ def test_momentum_is_hsu_s():
         )
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("made", "kept"),
     [
@@ -157,6 +159,7 @@ def test_fedprox_keeps_what_else_a_client_does():
         A.FedProx(zoo.regression(), proximal=-1)
 
 
+@pytest.mark.backend_free
 def test_what_no_algorithm_takes():
     with pytest.raises(TypeError, match="momentum"):
         A.FedAdam(zoo.regression(), momentum=0.9)

@@ -95,6 +95,7 @@ def test_rounds_of_some_clients_are_those_of_numpy(executor):
         assert state.client_states[i].algorithm == j
 
 
+@pytest.mark.backend_free
 def test_an_optimizer_that_averages_weights_begins_with_the_chosen_ones():
     optimizer = keras.optimizers.ScheduleFreeAdamW(0.1)
     client = fl.LocalTraining(optimizer, batch_size=4, shuffle=False)
@@ -114,6 +115,7 @@ def test_an_optimizer_that_averages_weights_begins_with_the_chosen_ones():
         zoo.assert_close(alone.algorithm[j - 1], expected.trainable)
 
 
+@pytest.mark.backend_free
 def test_with_one_cluster_it_is_fedavg():
     one = process_of(clusters=1)
     plain = fl.FederatedAveraging(one.model, one.client)
@@ -121,6 +123,7 @@ def test_with_one_cluster_it_is_fedavg():
     zoo.assert_close(a.trainable, b.trainable)
 
 
+@pytest.mark.backend_free
 def test_what_it_sends_and_gets_is_counted():
     one, three = (
         run(process_of(clusters=k, executor="sequential"), ["01"])[1]
@@ -162,6 +165,7 @@ def test_a_round_of_nobody_changes_nothing():
     zoo.assert_equal(models_in(after), models_in(before))
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     q.assert_resumes(process_of(), tmp_path)
 
@@ -172,6 +176,7 @@ def constant():
     return model
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -203,6 +208,7 @@ def test_what_is_refused(arguments, match):
         process_of(**arguments)
 
 
+@pytest.mark.backend_free
 def test_models_that_would_begin_alike_and_statistics_are_refused():
     with pytest.raises(ValueError, match="would begin alike"):
         fl.algorithms.Clustered(constant())

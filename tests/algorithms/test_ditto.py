@@ -53,14 +53,13 @@ def test_the_global_model_is_fedavgs_to_the_bit(executor):
     zoo.assert_equal(two.non_trainable, one.non_trainable)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_with_strength_0_clients_train_by_themselves(executor):
+def test_with_strength_0_clients_train_by_themselves():
     # Keras's own fit, from the server's weights of a client's first round.
     process = process_of(
         zoo.classifier(keras.optimizers.SGD(0.1)),
         client=fl.LocalTraining(batch_size=4, shuffle=False),
         strength=0,
-        executor=executor,
+        executor="vectorized",
     )
     cohort = zoo.clients((8, 5, 4))
     before, _ = q.run(process, [["client_2"]], clients=cohort)
@@ -92,6 +91,7 @@ def test_an_optimizer_that_averages_weights_begins_with_the_personal_ones():
         )
 
 
+@pytest.mark.backend_free
 def test_evaluation_is_of_personal_models_and_of_the_servers():
     process = process_of()
     state, _ = q.run(process, ["012"] * 3)
@@ -117,6 +117,7 @@ def test_evaluation_is_of_personal_models_and_of_the_servers():
     assert "global" not in process.evaluate(state, q.CLIENTS)
 
 
+@pytest.mark.backend_free
 def test_what_fit_logs_of_validation_is_as_of_one_model():
     history = process_of().fit(
         q.CLIENTS, rounds=1, validation_data=q.CLIENTS, verbose=0
@@ -126,6 +127,7 @@ def test_what_fit_logs_of_validation_is_as_of_one_model():
     assert set(history.per_client) == set(q.CLIENTS)
 
 
+@pytest.mark.backend_free
 def test_it_sends_and_gets_what_fedavg_does():
     ditto, plain = (
         q.run(p, [q.EVERYONE])[1]
@@ -147,6 +149,7 @@ def test_a_client_begins_with_what_it_was_sent():
     np.testing.assert_allclose(kept[0], sent, atol=1e-6)
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     q.assert_resumes(process_of(), tmp_path)
 
@@ -160,6 +163,7 @@ def test_a_personal_model_that_diverges_is_not_kept():
         assert np.isfinite(a).all()
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -74,6 +74,7 @@ def test_a_round_of_nobody_changes_nothing(process):
     zoo.assert_equal(after.algorithm, before.algorithm)
 
 
+@pytest.mark.backend_free
 def test_with_no_regularizer_and_many_clients_it_is_fedavg():
     process = process_of(alpha=1e-7, population=10**9, executor="sequential")
     plain = fl.FederatedAveraging(
@@ -94,6 +95,7 @@ def test_the_servers_state_stays_at_the_server(process):
     assert process.broadcast(process.initialize()).algorithm == ()
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -125,6 +127,7 @@ def test_what_would_lead_elsewhere_is_refused(arguments, match):
         process_of(**arguments)
 
 
+@pytest.mark.backend_free
 def test_a_callback_does_not_change_the_servers_step():
     rate = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
     with pytest.raises(ValueError, match="a part of FedDyn and stays"):

@@ -67,6 +67,7 @@ def test_among_clients_that_are_alike_it_is_fedavg(process, tmp_path):
     q.assert_resumes(process, tmp_path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("aggregator", "match"),
     [

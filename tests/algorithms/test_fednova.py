@@ -100,6 +100,7 @@ def test_weights_are_those_of_gradients_that_are_all_one():
     assert metrics["effective_steps"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.backend_free
 def test_with_as_many_steps_it_is_fedavg(tmp_path):
     client = fl.LocalTraining(batch_size=4, max_steps=2, shuffle=False)
     process = process_of(client=client)
@@ -111,6 +112,7 @@ def test_with_as_many_steps_it_is_fedavg(tmp_path):
     q.assert_resumes(process, tmp_path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

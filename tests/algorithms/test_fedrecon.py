@@ -109,6 +109,7 @@ def test_clients_of_one_example_and_of_none_take_part():
     assert np.isfinite(np.ravel(state.trainable[0])).all()
 
 
+@pytest.mark.backend_free
 def test_what_is_local_is_neither_sent_nor_broadcast():
     process = process_of(executor="sequential")
     plain = fl.FederatedAveraging(q.model(), executor="sequential")
@@ -117,6 +118,7 @@ def test_what_is_local_is_neither_sent_nor_broadcast():
         assert few[name] <= many[name] - 4 * 4
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     q.assert_resumes(process_of(), tmp_path)
 
@@ -138,6 +140,7 @@ def test_statistics_of_local_layers_stay_as_they_are():
     ]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -154,6 +157,7 @@ def test_what_is_refused(arguments, match):
         process_of(**arguments)
 
 
+@pytest.mark.backend_free
 def test_evaluation_takes_no_other_training():
     process = process_of()
     with pytest.raises(ValueError, match="Leave `fine_tune` out"):

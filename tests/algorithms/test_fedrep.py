@@ -90,6 +90,7 @@ def test_adam_and_weight_decay_move_nothing_out_of_turn():
         assert abs(kept.personal[0][0] - 1) > 0.1
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     q.assert_resumes(process_of(q.model(), 1), tmp_path)
 

@@ -95,6 +95,7 @@ def test_one_step_of_adam_a_round_is_kerass_on_the_pooled_data():
     zoo.assert_close(state.trainable, zoo.weights_of(central), 1e-4, 1e-5)
 
 
+@pytest.mark.backend_free
 def test_with_an_optimizer_that_keeps_nothing_mimelite_is_fedavg():
     process = process_of("mimelite", q.model(RATE), executor="sequential")
     plain = fl.FederatedAveraging(
@@ -104,6 +105,7 @@ def test_with_an_optimizer_that_keeps_nothing_mimelite_is_fedavg():
     zoo.assert_equal(one, two)
 
 
+@pytest.mark.backend_free
 def test_what_is_sent_is_counted():
     plain = fl.FederatedAveraging(q.model(RATE, RHO), executor="sequential")
     _, few = q.run(plain, q.SOME[:1])
@@ -128,6 +130,7 @@ def fit_with(optimizer):
     return {"client": fl.LocalTraining(optimizer)}
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("kind", "arguments", "match"),
     [

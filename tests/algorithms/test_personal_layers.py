@@ -79,6 +79,7 @@ def test_a_client_that_is_new_has_the_models_own():
     zoo.assert_equal(new, state.trainable)
 
 
+@pytest.mark.backend_free
 def test_it_is_neither_sent_nor_broadcast_nor_counted():
     process = process_of(executor="sequential")
     plain = fl.FederatedAveraging(q.model(), executor="sequential")
@@ -145,6 +146,7 @@ def test_neither_fedprox_nor_the_server_pulls_at_it():
         assert own == pytest.approx(other, rel=1e-2, abs=1e-4), len(x)
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     process = process_of()
     state, _ = run(process, 2)
@@ -188,6 +190,7 @@ def test_fedbn_is_keras_fit_at_each_client(executor):
     zoo.assert_equal(state.trainable[2:4], process.initialize().trainable[2:4])
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     "personal",
     [
@@ -210,6 +213,7 @@ def test_ways_to_say_what_is_personal(personal):
     ]
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("personal", "match"),
     [
@@ -222,6 +226,7 @@ def test_nothing_and_everything_are_refused(personal, match):
         process_of(personal=personal)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("kind", ["FedPer", "FedBN"])
 def test_they_are_made_again_from_their_configs(kind):
     model = batch_norms()
@@ -236,6 +241,7 @@ def test_they_are_made_again_from_their_configs(kind):
     assert copy.algorithm == process.algorithm
 
 
+@pytest.mark.backend_free
 def test_one_misspelt_layer_among_others_is_told():
     layers = [
         keras.layers.Dense(n, name=name)

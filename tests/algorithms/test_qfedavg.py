@@ -79,6 +79,7 @@ def test_losses_are_of_all_examples_where_the_round_began():
     np.testing.assert_allclose(q.flat(state.trainable), expected, rtol=1e-5)
 
 
+@pytest.mark.backend_free
 def test_at_zero_it_is_fedavg():
     process, plain = (
         kind(
@@ -97,10 +98,12 @@ def test_at_zero_it_is_fedavg():
     zoo.assert_close(one, two, 1e-6, 1e-7)
 
 
+@pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(process, tmp_path):
     q.assert_resumes(process, tmp_path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

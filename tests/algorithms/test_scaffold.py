@@ -132,6 +132,7 @@ def test_the_sum_of_client_updates_is_its_round_too():
         zoo.assert_close([variates(after)[i]], [kept])
 
 
+@pytest.mark.backend_free
 def test_what_it_sends_is_counted():
     plain = fl.FederatedAveraging(q.model(), executor="sequential")
     process = process_of(executor="sequential")
@@ -209,6 +210,7 @@ def test_it_composes_with(aggregator, tolerance):
     )
 
 
+@pytest.mark.backend_free
 def test_it_composes_with_examples_gradients_and_own_statistics():
     dp = fl.clients.ExampleDP(1e6, 0.0, batches="shuffled")
     options = {"batch_size": 4, "epochs": 2, "shuffle": False}
@@ -230,6 +232,7 @@ def test_it_composes_with_examples_gradients_and_own_statistics():
     assert (len(kept.algorithm), len(kept.personal)) == (6, 2)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -266,6 +269,7 @@ def test_what_would_make_its_variates_wrong_is_refused(arguments, match):
         process_of(**arguments)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("kind", [fl.algorithms.Scaffold, fl.algorithms.FedDyn])
 def test_a_population_of_fewer_than_there_are_is_refused(kind):
     process = kind(q.model(), population=3)

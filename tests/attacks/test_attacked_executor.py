@@ -173,6 +173,7 @@ def test_attackers_in_a_chain_that(X, chain):
     assert metrics["num_rejected"] == 0
 
 
+@pytest.mark.backend_free
 def test_attackers_keep_what_their_messages_left_out():
     halves = encoders.ErrorFeedback([encoders.TopK(0.5)])
     rule = aggregators.Mean([halves], weighting="uniform")
@@ -221,6 +222,7 @@ def test_an_attack_that_overflows_is_left_out(X):
     assert metrics["num_rejected"] == 2
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("num_honest", "num_malicious", "z"),
     # Phi(z) = (n - m - s) / (n - m): 20/26, 4/8 and, with m > n / 2, 0.9999.
@@ -231,6 +233,7 @@ def test_the_largest_z(num_honest, num_malicious, z):
     assert float(found) == pytest.approx(z, abs=2e-3)
 
 
+@pytest.mark.backend_free
 def test_an_attack_must_be_an_attack():
     with pytest.raises(
         TypeError, match=r"must be a fedlearn\.attacks\.Attack, or a str"

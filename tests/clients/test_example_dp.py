@@ -341,6 +341,7 @@ def guarantee():
     return fl.privacy.ExampleGuarantee(client, sizes, SAMPLER)
 
 
+@pytest.mark.backend_free
 def test_fit_logs_epsilon_and_goes_on_as_if_it_had_never_stopped(tmp_path):
     state, history = fit(3)
     expected = [guarantee().epsilon(t) for t in (1, 2, 3)]
@@ -354,6 +355,7 @@ def test_fit_logs_epsilon_and_goes_on_as_if_it_had_never_stopped(tmp_path):
     assert continued.history == history.history
 
 
+@pytest.mark.backend_free
 def test_a_budget_for_examples_stops_training(capsys):
     middle = (guarantee().epsilon(2) + guarantee().epsilon(3)) / 2
     budget = fl.callbacks.PrivacyBudget(middle, unit="example")
@@ -369,6 +371,7 @@ def test_a_budget_for_examples_stops_training(capsys):
         fit(5, callbacks=[fl.callbacks.PrivacyBudget(9.0, unit="client")])
 
 
+@pytest.mark.backend_free
 def test_both_guarantees_are_told(capsys):
     process = fl.FederatedAveraging(
         zoo.regression(keras.optimizers.SGD(RATE)),
@@ -389,6 +392,7 @@ def test_both_guarantees_are_told(capsys):
         process.fit(DATA, 1, verbose=0, callbacks=[both])
 
 
+@pytest.mark.backend_free
 def test_without_noise_there_is_no_epsilon():
     process = process_of(ExampleDP(1.0, 0.0, batches="shuffled"))
     assert not RunPrivacy(process, DATA, None).guarantees
@@ -405,6 +409,7 @@ def batches(num_examples, seed=0, **kwargs):
     return trainer.batches(num_examples, seed)
 
 
+@pytest.mark.backend_free
 @given(st.integers(0, 40), st.integers(1, 50), st.integers(1, 3))
 def test_the_number_of_poisson_batches_is_not_drawn(n, size, epochs):
     drawn = batches(n, batch_size=size, epochs=epochs)
@@ -417,6 +422,7 @@ def test_the_number_of_poisson_batches_is_not_drawn(n, size, epochs):
     assert len(batches(n, batch_size=size, epochs=3, max_steps=2)) <= 2
 
 
+@pytest.mark.backend_free
 def test_poisson_batches_have_the_right_length_on_average():
     drawn = [
         b for seed in range(300) for b in batches(50, seed=seed, batch_size=5)
@@ -442,6 +448,7 @@ def test_no_drawn_row_is_left_out_where_lengths_are_rounded():
 # What is refused, and configuration.
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -467,6 +474,7 @@ def test_arguments_out_of_range(arguments, match):
         ExampleDP(**{"clip_norm": 1.0, "noise_multiplier": 1.0, **arguments})
 
 
+@pytest.mark.backend_free
 def test_config_round_trip():
     dp = ExampleDP(0.5, 2.0, "shuffled")
     client = fl.LocalTraining("adam", batch_size=3, dp=dp)
@@ -478,6 +486,7 @@ def test_config_round_trip():
     )
 
 
+@pytest.mark.backend_free
 def test_local_training_refuses_what_contradicts():
     with pytest.raises(TypeError, match=r"`dp` must be a .*ExampleDP"):
         fl.LocalTraining(dp=1.0)

@@ -42,12 +42,6 @@ def check_pixels(x, y, values):
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            "mnist_100_iid.sqlite.lzma",
-            ("train", "test"),
-            ((100, 60_000), (1, 10_000)),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
             "mnist_100_shards.sqlite.lzma",
             ("train", "test"),
             ((100, 60_000), (1, 10_000)),

@@ -221,6 +221,7 @@ def test_what_rounding_adds_is_clipped_before_the_rotation_back():
     np.testing.assert_allclose(decoded, alone * scale, atol=1e-6)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     "kinds",
     [
@@ -235,6 +236,7 @@ def test_an_order_that_cannot_work_is_refused_at_construction(kinds, make):
         make([kind() for kind in kinds])
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("encoder", "error", "match"),
     [
@@ -296,6 +298,7 @@ def test_sensitivity_goes_through_the_chain():
     assert bound(Clip(), Halve()) == np.inf  # which says nothing of itself
 
 
+@pytest.mark.backend_free
 def test_all_kinds_train_in_a_process():
     """No change to the process: compiled, over rounds, state saved."""
     encoders = [AddAtServer(0.0), CountPositive(), Halve(), OwnScale()]
@@ -319,6 +322,7 @@ def test_all_kinds_train_in_a_process():
     assert metrics["bytes_up"] > known.next(expected, cohort)[1]["bytes_up"]
 
 
+@pytest.mark.backend_free
 def test_one_encoder_is_no_list():
     with pytest.raises(TypeError, match=r"give \[Clip\(norm=1\.0\)\]"):
         fl.aggregators.Mean(fl.encoders.Clip(1.0))
@@ -327,6 +331,7 @@ def test_one_encoder_is_no_list():
         fl.FederatedAveraging(model, aggregator=fl.encoders.Clip(1.0))
 
 
+@pytest.mark.backend_free
 def test_what_is_shown_makes_an_equal_one():
     aggregator = fl.aggregators.Mean(
         [fl.encoders.ErrorFeedback([fl.encoders.TopK(0.1)])]

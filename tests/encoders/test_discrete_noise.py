@@ -173,6 +173,7 @@ def symmetric(half):
     return np.concatenate([half[:0:-1], half])
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("variance", [0.3, 1.0, 4.0, 30.0, 1000.0])
 @pytest.mark.parametrize("shift", [1, 3])
 @pytest.mark.parametrize("order", [2, 3, 5, 16])
@@ -185,6 +186,7 @@ def test_skellam_gives_away_no_more_than_the_bound(variance, shift, order):
         assert exact > 0.99 * (rho * order + xi)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("local_std", [0.7, 1.0, 5.0])
 @pytest.mark.parametrize("num_clients", [1, 2, 7])
 @pytest.mark.parametrize("order", [1.5, 2, 5, 16])
@@ -204,6 +206,7 @@ def test_discrete_gaussians_give_away_no_more_than_the_bound(
         assert exact > 0.99 * (rho * order + xi)
 
 
+@pytest.mark.backend_free
 @both
 def test_epsilon_is_that_of_gaussian_noise_with_enough_bits(kind):
     pytest.importorskip("dp_accounting")
@@ -222,6 +225,7 @@ def test_epsilon_is_that_of_gaussian_noise_with_enough_bits(kind):
     assert epsilon(none.build(SPEC).dp_event()) == math.inf
 
 
+@pytest.mark.backend_free
 @both
 def test_a_round_that_may_be_smaller_has_no_epsilon(kind):
     pytest.importorskip("dp_accounting")
@@ -242,6 +246,7 @@ def test_a_round_that_may_be_smaller_has_no_epsilon(kind):
         assert "noise, multiplier 5, in 10 shares" in statement.mechanism
 
 
+@pytest.mark.backend_free
 def test_sums_of_narrow_discrete_gaussians_are_unknown():
     with pytest.raises(ValueError, match=r"less than 0\.5"):
         distributed_discrete_gaussian_zcdp(1, 1, 0.49, 2, 1)
@@ -263,12 +268,14 @@ def test_a_client_without_examples_adds_its_share(kind):
         privacy.Privacy(secure_noise=True).check(mean, LocalTraining())
 
 
+@pytest.mark.backend_free
 @both
 def test_accounting_needs_to_know_how_many_numbers_there_are(kind):
     with pytest.raises(ValueError, match="Ask one that is built"):
         kind(1.0, 1.0, 10).dp_event()
 
 
+@pytest.mark.backend_free
 @both
 def test_accounting_counts_what_a_rotation_adds(kind):
     few = [keras.KerasTensor((65,), "float32")]
@@ -285,11 +292,13 @@ def test_accounting_counts_what_a_rotation_adds(kind):
     assert event(noise, many) != event(noise, few)
 
 
+@pytest.mark.backend_free
 def test_too_few_bits_are_an_error():
     with pytest.raises(ValueError, match="Take more bits"):
         Skellam(1.0, 1.0, clients_per_round=100, bits=4).build(SPEC)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -308,6 +317,7 @@ def test_what_cannot_be_is_refused(kind, arguments):
         kind(**{**known, **arguments})
 
 
+@pytest.mark.backend_free
 @both
 def test_a_config_makes_an_equal_encoder(kind):
     config = kind(1.0, 2.0, 10, bits=12).get_config()

@@ -28,9 +28,9 @@ SIZES = (*[8] * 16, 7, 5, 16, 0)
 
 @pytest.fixture(scope="module")
 def workers():
-    with_three = executors.Processes(num_workers=3)
-    yield with_three
-    with_three.close()
+    with_two = executors.Processes(num_workers=2)
+    yield with_two
+    with_two.close()
 
 
 def clients():
@@ -238,9 +238,9 @@ def test_a_resumed_run_with_other_workers(workers, tmp_path):
         return learner.state
 
     unbroken = fit(workers, 2, "unbroken")
-    with_two = executors.Processes(num_workers=2)
-    fit(with_two, 1, "broken")
-    with_two.close()
+    alone = executors.Processes(num_workers=1)
+    fit(alone, 1, "broken")
+    alone.close()
     zoo.assert_equal(fit(workers, 2, "broken"), unbroken)
     two_threads = executors.Processes(2, threads_per_worker=2)
     with pytest.raises(ValueError, match="threads was 1 and is now 2"):

@@ -156,6 +156,7 @@ def test_weight_decay_of_resnet18_gn():
     np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-5)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", SMALL)
 def test_seed_fixes_the_weights(name):
     def kernels(seed):
@@ -172,6 +173,7 @@ def test_seed_fixes_the_weights(name):
         assert not np.array_equal(a, d)
 
 
+@pytest.mark.backend_free
 def test_layers_do_not_share_their_random_numbers():
     model = models.mcmahan_2nn(input_shape=(200,), seed=0)
     first, second = [w for w in model.get_weights() if w.shape == (200, 200)]
@@ -196,6 +198,7 @@ def test_unknown_name_lists_the_known():
         models.get("resnet")
 
 
+@pytest.mark.backend_free
 def test_digits_cnn_learns_the_digits():
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)

@@ -151,6 +151,7 @@ def test_starts_at_epsilon_squared_by_default(cls):
     np.testing.assert_allclose(numpy(optimizer._velocities[0]), [0.25, 0.25])
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("cls", ALL)
 def test_config_round_trip(cls):
     optimizer = make(cls, 0.5, 0.8, 0.95, 0.1, 0.2)
@@ -166,6 +167,7 @@ def test_config_round_trip(cls):
     assert copy.get_config() == optimizer.get_config()
 
 
+@pytest.mark.backend_free
 def test_schedule_survives_the_round_trip():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     copy = Yogi.from_config(Yogi(schedule).get_config())
@@ -202,6 +204,7 @@ def test_weight_decay_is_applied():
     np.testing.assert_allclose(numpy(w), [0.95, 0.95], rtol=1e-6)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     "kwargs",
     [

@@ -97,6 +97,7 @@ def test_states_of_clients_are_checked(tmp_path):
             process.load_state(path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -120,12 +121,14 @@ def test_other_dtypes_are_another_state(process, state, tmp_path):
         process.load_state(tmp_path / "s")
 
 
+@pytest.mark.backend_free
 def test_what_a_kill_left_is_overwritten(process, state, tmp_path):
     (tmp_path / "state.partial").write_bytes(b"half")
     process.save_state(state, tmp_path / "state")
     assert os.listdir(tmp_path) == ["state"]
 
 
+@pytest.mark.backend_free
 def test_files_have_the_rights_of_others(tmp_path):
     before = os.umask(0o027)
     try:
@@ -135,6 +138,7 @@ def test_files_have_the_rights_of_others(tmp_path):
         os.umask(before)
 
 
+@pytest.mark.backend_free
 def test_folders_are_flushed(tmp_path, monkeypatch):
     flushed = []
     real = os.fsync
@@ -152,6 +156,7 @@ def test_folders_are_flushed(tmp_path, monkeypatch):
     assert flushed[-2:] == [str(tmp_path / "half"), str(tmp_path)]
 
 
+@pytest.mark.backend_free
 def test_what_replaces_a_file_is_flushed():
     """Nothing in the package renames a file but what flushes its folder."""
     package = pathlib.Path(fl.__file__).parent
@@ -177,10 +182,12 @@ def test_a_state_is_written_an_array_at_a_time(process, tmp_path):
     zoo.assert_equal(written.values[0], arrays)
 
 
+@pytest.mark.backend_free
 def test_no_other_file_is_left(written):
     assert os.listdir(written.parent) == [written.name]
 
 
+@pytest.mark.backend_free
 def test_every_cut_is_an_error(process, state, written, tmp_path):
     data = written.read_bytes()
     path = tmp_path / "cut"
@@ -190,6 +197,7 @@ def test_every_cut_is_an_error(process, state, written, tmp_path):
             state_file.load(path, like=state)
 
 
+@pytest.mark.backend_free
 def test_every_damaged_byte_is_an_error(process, state, written, tmp_path):
     data = written.read_bytes()
     path = tmp_path / "damaged"
@@ -201,6 +209,7 @@ def test_every_damaged_byte_is_an_error(process, state, written, tmp_path):
             state_file.load(path, like=state)
 
 
+@pytest.mark.backend_free
 def test_more_bytes_than_were_written(process, written, tmp_path):
     path = tmp_path / "longer"
     path.write_bytes(written.read_bytes() + b"\0")
@@ -208,6 +217,7 @@ def test_more_bytes_than_were_written(process, written, tmp_path):
         process.load_state(path)
 
 
+@pytest.mark.backend_free
 def test_a_state_of_a_version_to_come(process, written, tmp_path):
     path = tmp_path / "newer"
     path.write_bytes(written.read_bytes().replace(b"state 2", b"state 3", 1))
@@ -215,6 +225,7 @@ def test_a_state_of_a_version_to_come(process, written, tmp_path):
         process.load_state(path)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n", b"PK\x03\x04 a model"])
 def test_a_foreign_file(process, tmp_path, data):
     path = tmp_path / "foreign"
@@ -223,6 +234,7 @@ def test_a_foreign_file(process, tmp_path, data):
         process.load_state(path)
 
 
+@pytest.mark.backend_free
 def test_no_file(process, tmp_path):
     with pytest.raises(FileNotFoundError):
         process.load_state(tmp_path / "nowhere")
@@ -315,6 +327,7 @@ def test_a_state_of_the_version_before(tmp_path):
     zoo.assert_equal(loaded, state)
 
 
+@pytest.mark.backend_free
 def test_a_failed_write_leaves_the_old_file(
     process, state, tmp_path, monkeypatch
 ):
@@ -334,6 +347,7 @@ def test_a_failed_write_leaves_the_old_file(
         assert os.listdir(tmp_path) == ["state"]
 
 
+@pytest.mark.backend_free
 def test_a_relative_path(process, state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     process.save_state(state, "here")
