@@ -1,12 +1,13 @@
 import functools
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
 
 from fedlearn import backend
-from fedlearn.clients.cohort import Cohort
+from fedlearn.clients.cohort import Client, Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors import model_work
 from fedlearn.executors.executor import Executor, Run, Seeds, Shard
@@ -122,16 +123,18 @@ class _Runner(Run):
     def run_shard(
         self, broadcast: Received, cohort: Cohort, seeds: Seeds, plan: str = ""
     ) -> Update:
-        if self._failed and _kind(cohort) in self._failed:
-            plan = "sequential"
-        try:
+        if plan == "sequential":
             return self._runs[plan].run_shard(broadcast, cohort, seeds)
-        except Exception:  # what a layer raises can be anything
-            if plan == "sequential":
-                raise
+        # What goes wrong in reading them is no fault of the plan.
+        clients: Any = list(cohort)
+        if not self._failed or _kind(clients) not in self._failed:
+            try:
+                return self._runs[plan].run_shard(broadcast, clients, seeds)
+            except Exception:  # what a layer raises can be anything
+                pass
         # If the fault is the user's, this raises it again.
-        total = self._runs["sequential"].run_shard(broadcast, cohort, seeds)
-        self._failed.add(_kind(cohort))
+        total = self._runs["sequential"].run_shard(broadcast, clients, seeds)
+        self._failed.add(_kind(clients))
         return total
 
 
@@ -150,9 +153,12 @@ def _hint() -> None:
         )
 
 
-def _kind(cohort: Cohort) -> tuple:
-    """Shapes and dtypes of a shard's examples."""
-    return tuple(
-        (a.shape[1:], a.dtype.name)
-        for a in keras.tree.flatten(cohort.read(0).data)
+def _kind(clients: Sequence[Client]) -> frozenset:
+    """Shapes and dtypes of all examples of a shard."""
+    return frozenset(
+        tuple(
+            (a.shape[1:], a.dtype.name)
+            for a in keras.tree.flatten(client.data)
+        )
+        for client in clients
     )

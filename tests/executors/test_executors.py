@@ -183,6 +183,41 @@ def test_a_round_is_the_sum_of_its_shards_run_anywhere(executor):
     zoo.assert_equal(total.result(), expected)
 
 
+def test_a_shard_that_cant_be_vectorised_changes_no_other(monkeypatch):
+    """Clients of unlike shapes can't share lanes; those after them can."""
+    model = keras.Sequential(
+        [
+            keras.Input((None, 1)),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    process = fl.FederatedAveraging(
+        zoo.set_weights(model), fl.LocalTraining(batch_size=4), executor="auto"
+    )
+
+    def client(num_examples, length):
+        x, y = zoo.line(num_examples)
+        return np.repeat(x[:, :1, None], length, axis=1), y
+
+    clients = [client(8, 5), *[client(8, 7)] * 4, *[client(16, 5)] * 5]
+    run = process.executor.bind(process.program)
+    cohort, tried = process.cohort(clients), []
+    real = run._runs["vectorized"].run_shard
+
+    def vectorized(broadcast, clients, seeds):
+        tried.append(len(clients))
+        return real(broadcast, clients, seeds)
+
+    monkeypatch.setattr(run._runs["vectorized"], "run_shard", vectorized)
+    state = process.initialize()
+    received = process.receive(process.broadcast(state))
+    for _ in range(2):
+        run(received, cohort, list(range(10)))
+    assert tried == [5, 5, 5]  # the first one is tried once
+
+
 @pytest.mark.parametrize("cores", [1, 4])
 def test_long_rounds_of_many_clients_bring_one_hint(cores, monkeypatch, capsys):
     monkeypatch.setattr(auto, "_LONG", 0.0)
