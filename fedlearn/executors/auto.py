@@ -157,8 +157,7 @@ def _kind(clients: Sequence[Client]) -> frozenset:
     """Shapes and dtypes of all examples of a shard."""
     return frozenset(
         tuple(
-            (a.shape[1:], a.dtype.name)
-            for a in keras.tree.flatten(client.data)
+            (a.shape[1:], a.dtype.name) for a in keras.tree.flatten(client.data)
         )
         for client in clients
     )

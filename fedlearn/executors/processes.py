@@ -101,34 +101,29 @@ class _Crew:
         self._pool = pool
         self._program = program
         self._inner = inner
-        self._number: int | None = None  # of the program
-        self._broadcast: int | None = None
+        self._numbers: list[int] = []  # of the program and the broadcast
 
     def begin(self, broadcast: Received) -> None:
-        pool = self._pool
-        if self._number is None:
-            self._number = pool.keep(_parcel(self._program, self._inner))
-            weakref.finalize(self, pool.forget, self._number).atexit = False
-        if self._broadcast is not None:
-            pool.forget(self._broadcast)
-        self._broadcast = pool.keep(Parcel(backend.to_numpy(broadcast)))
+        pool, numbers = self._pool, self._numbers
+        if not numbers:
+            numbers.append(pool.keep(_parcel(self._program, self._inner)))
+            weakref.finalize(self, pool.forget, numbers).atexit = False
+        pool.forget(numbers[1:])
+        numbers[1:] = [pool.keep(Parcel(backend.to_numpy(broadcast)))]
         pool.start()
 
     def workers(self) -> Collection[Hashable]:
         return [w for w in self._pool.workers if w.is_ready]
 
     def send(self, worker: Any, ticket: int, work: Work) -> None:
-        assert self._number is not None
-        assert self._broadcast is not None
         source = work.cohort.source
         number = None if source is None else self._pool.number_of(source)
-        needed = [self._number, self._broadcast]
-        needed += [] if number is None else [number]
-        parcel = Parcel(job(self._number, self._broadcast, number, work))
+        needed = [*self._numbers, *([] if number is None else [number])]
+        program, broadcast = self._numbers
+        parcel = Parcel(job(program, broadcast, number, work))
         # If it is dead, `wait` sees it.
         with contextlib.suppress(ConnectionError):
             self._pool.give(worker, needed)
-            worker.is_busy = True
             worker.send("run", ticket, parcel)
 
     def wait(self, timeout: float | None) -> Sequence[Event]:
@@ -162,7 +157,6 @@ class _Worker:
         self.process_id = self._process.pid
         self.connection = multiprocessing.connection.Connection(ours.detach())
         self.has: set[int] = set()
-        self.is_busy = False
         self.is_ready = False
         with contextlib.suppress(ConnectionError):
             Parcel(
@@ -207,6 +201,7 @@ class _Pool:
         self._failed_starts = 0
         # Also when Python ends.
         weakref.finalize(self, _end_all, self.workers)
+        weakref.finalize(self, self._kept.clear).atexit = False
 
     def start(self) -> None:
         while len(self.workers) < self._num_workers:
@@ -217,13 +212,16 @@ class _Pool:
         self._kept[number] = parcel
         return number
 
-    def forget(self, number: int) -> None:
-        self._kept.pop(number, None)
+    def forget(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            del self._kept[number]
 
     def number_of(self, source: Any) -> int:
         if source not in self._sources:
             number = self._sources[source] = self.keep(Parcel(source))
-            weakref.finalize(source, self.forget, number).atexit = False
+            # Who has the data isn't to have the workers, too.
+            finalizer = weakref.finalize(source, self._kept.pop, number, None)
+            finalizer.atexit = False
         return self._sources[source]
 
     def give(self, worker: _Worker, numbers: Sequence[int]) -> None:
@@ -247,7 +245,7 @@ class _Pool:
     def _heard(self, worker: _Worker) -> list[Event]:
         try:
             ticket, result, failed = receive(worker.connection)
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # before a message, or in it
             if not worker.is_ready:
                 self._failed_starts += 1
             how = self.replace(worker)
@@ -256,7 +254,6 @@ class _Pool:
             worker.is_ready = True
             self._failed_starts = 0
             return []
-        worker.is_busy = False
         if failed is not None:
             error, text = failed
             error.add_note(f"In a worker:\n\n{text}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from fedlearn.executors.parcel import Parcel, receive
+from fedlearn.executors.parcel import Parcel, pickled, receive, unpickled
 from fedlearn.executors.shard_runner import ShardRunner
 
 
@@ -37,7 +37,7 @@ def main(descriptor: int, driver: int) -> None:
                 runner.forget(number)
             else:
                 _answer(number, runner, thing).send(connection, driver)
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):
         return
 
 
@@ -46,12 +46,14 @@ def _answer(ticket: int, runner: ShardRunner, job: Any) -> Parcel:
         if isinstance(job, Exception):
             raise job
         return Parcel((ticket, runner.run(job), None))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = "".join(traceback.format_exception(error))
+        sent: BaseException = error
         try:
-            return Parcel((ticket, None, (error, text)))
-        except Exception:  # an error that can't be pickled
-            return Parcel((ticket, None, (RuntimeError(str(error)), text)))
+            unpickled(pickled(error))
+        except Exception:  # an error that can't be made again
+            sent = RuntimeError(f"{type(error).__name__}: {error}")
+        return Parcel((ticket, None, (sent, text)))
 
 
 def _configure(settings: dict[str, Any]) -> None:

@@ -3,14 +3,19 @@
 The oracle of all is `executor="auto"` in this process.
 """
 
+import gc
 import itertools
+import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import types
+import weakref
 
 import keras
 import numpy as np
@@ -19,6 +24,8 @@ import pytest
 import fedlearn as fl
 from fedlearn import aggregators, algorithms, attacks, encoders, executors
 from fedlearn.data.formats import compact_file as formats
+from fedlearn.executors import parcel, processes, shard_runner
+from fedlearn.executors.worker import _answer
 from tests import zoo
 
 # Enough of one size to be run in lanes, one of another, so that there are
@@ -266,6 +273,61 @@ def test_an_error_of_the_users_code(workers):
     assert "in broken" in notes
     assert "'c18'" in notes
     assert not workers._pool.workers
+
+
+class TwoArgumentsError(Exception):
+    """Python can't make it again from what it keeps of it."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    "error", [TwoArgumentsError(1, 2), SystemExit("enough")]
+)
+def test_errors_that_arent_handed_on_as_they_are(error):
+    class Fails(shard_runner.ShardRunner):
+        def run(self, job):
+            raise error
+
+    ours, its = multiprocessing.Pipe()
+    _answer(7, Fails(), None).send(its, os.getpid())
+    ticket, _, (received, text) = parcel.receive(ours)
+    assert ticket == 7
+    assert str(error) in str(received)
+    assert "in run" in text
+    assert isinstance(received, (RuntimeError, SystemExit))
+
+
+@pytest.mark.backend_free
+def test_who_dies_in_the_middle_of_a_message_is_dead(monkeypatch):
+    pool = executors.Processes(1)._pool
+    monkeypatch.setattr(pool, "replace", lambda worker: "how it ended")
+    ours, its = multiprocessing.Pipe()
+    os.write(its.fileno(), struct.pack("!i", 100) + b"half")
+    its.close()
+    dead = types.SimpleNamespace(connection=ours, is_ready=True)
+    assert [e.error for e in pool._heard(dead)] == ["how it ended"]
+
+
+@pytest.mark.backend_free
+def test_nothing_is_kept_for_those_that_are_gone():
+    pool = executors.Processes(1)._pool
+    pool._num_workers = 0
+    crew = processes._Crew(pool, process("auto").program, "auto")
+    for _ in range(2):
+        crew.begin([np.zeros(10)])
+    assert len(pool._kept) == 2
+    del crew
+    gc.collect()
+    assert not pool._kept
+    # Data outlive those who train on them.
+    pool.number_of(DATA.source)
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.backend_free
