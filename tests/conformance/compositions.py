@@ -6,8 +6,7 @@ import fedlearn as fl
 from fedlearn import aggregators, encoders
 from tests import zoo
 
-# Of whole batches, for each shape of one would be traced.
-CLIENTS = zoo.clients((8, 4, 4, 8), make=zoo.line)
+CLIENTS = zoo.clients((8, 5, 3, 9), make=zoo.line)
 
 
 def _mean(algorithm, *links):
