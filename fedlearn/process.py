@@ -577,6 +577,14 @@ class LearningProcess(Configurable):
         took_part = int(total.num_clients) + int(total.num_rejected)
         if took_part:
             self.aggregator.check_cohort(took_part)
+        if self.aggregator.noise == "clients" and int(total.num_rejected):
+            raise ValueError(
+                f"The updates of {int(total.num_rejected):,} of {took_part:,} "
+                "clients weren't finite and can't be added, and with them goes "
+                "their share of the noise: the round would tell more than "
+                "epsilon says. Give them finite examples, or lower the "
+                "learning rate."
+            )
         arrays: Any = {"client_states": (), "round_num": (), "seed": ()}
         after, results = self._server_step(
             state._replace(**arrays),

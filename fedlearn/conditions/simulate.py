@@ -1,9 +1,10 @@
 from typing import Any, NamedTuple
 
-from fedlearn import checks
+from fedlearn import checks, serialization
 from fedlearn.conditions.attendance import Attendance
 from fedlearn.conditions.conditions import Conditions
 from fedlearn.conditions.fleet import Fleet
+from fedlearn.names import CONDITIONS
 from fedlearn.samplers import Uniform
 
 
@@ -23,7 +24,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(
-    conditions: Conditions,
+    conditions: str | Conditions,
     clients: Any,
     rounds: int,
     clients_per_round: int,
@@ -37,7 +38,7 @@ def simulate(
     With the seed and the bytes of a run it has that run's clients.
 
     Args:
-        conditions: What clients are like.
+        conditions: What clients are like, as for `fit`.
         clients: A `FederatedDataset`, or the ids of the clients.
         rounds: How many.
         clients_per_round: How many are waited for, whoever they are.
@@ -58,8 +59,11 @@ def simulate(
     >>> found.history["num_late"]
     [3.0, 3.0, 3.0]
     """
+    given: Conditions = serialization.get(
+        conditions, CONDITIONS, Conditions, "conditions"
+    )
     sampler = Uniform(clients, clients_per_round, seed=seed)
-    fleet = Fleet(conditions, sampler, sampler.client_ids)
+    fleet = Fleet(given, sampler, sampler.client_ids)
     kept, logs, cohorts = fleet.initialize(), [], []
     for round_num in range(checks.whole("rounds", rounds, least=0)):
         kept, ids, figures = fleet.round(

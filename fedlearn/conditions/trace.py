@@ -1,4 +1,3 @@
-import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ import numpy as np
 
 from fedlearn import checks
 from fedlearn.conditions.availability import DAY, Availability
+from fedlearn.data.formats.csv_file import table
 from fedlearn.data.formats.format_error import FormatError
 
 _COLUMNS = ("client", "start", "end")
@@ -87,32 +87,28 @@ class Trace(Availability):
         Raises:
             fedlearn.data.FormatError: If it isn't such a file, with the line.
         """
+        rows = table(path, ",")
+        missing = [c for c in _COLUMNS if c not in rows.columns]
+        if missing:
+            raise FormatError(
+                f"{path}, line 1: there is no column "
+                f"{' and no column '.join(missing)}. Expected the columns "
+                f"client,start,end. Received: {rows.columns}."
+            )
         times: dict[str, list[tuple[float, float]]] = {}
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            missing = [c for c in _COLUMNS if c not in (rows.fieldnames or ())]
-            if missing:
+        cells = zip(*map(rows.read, _COLUMNS), rows.lines, strict=True)
+        for client, start, end, line in cells:
+            try:
+                fits = client and 0 <= float(start) < float(end) < math.inf
+            except ValueError:
+                fits = False
+            if not fits:
                 raise FormatError(
-                    f"{path}, line 1: there is no column "
-                    f"{' and no column '.join(missing)}. Expected the columns "
-                    f"client,start,end. Received: {rows.fieldnames}."
+                    f"{path}, line {line}: expected a client's id and seconds "
+                    f"with 0 <= start < end. Received: {client=}, {start=}, "
+                    f"{end=}."
                 )
-            for row in rows:
-                try:
-                    start, end = float(row["start"]), float(row["end"])
-                    fits = bool(row["client"]) and 0 <= start < end < math.inf
-                except (TypeError, ValueError):
-                    fits = False
-                if not fits:
-                    found = ", ".join(f"{c}={row[c]!r}" for c in _COLUMNS)
-                    raise FormatError(
-                        f"{path}, line {rows.line_num}: expected a client's "
-                        "id and seconds with 0 <= start < end. Received: "
-                        f"{found}."
-                    )
-                times.setdefault(row["client"], []).append((start, end))
-        if not times:
-            raise FormatError(f"{path} has no lines after its header.")
+            times.setdefault(client, []).append((float(start), float(end)))
         return cls(times, repeat_days, check_in)
 
     def check_ins(self, client_id: str, day: int) -> list[float]:

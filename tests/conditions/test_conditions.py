@@ -260,6 +260,7 @@ def test_fedbuff_has_a_clock_of_its_own():
 @pytest.mark.backend_free
 def test_a_string_stands_for_phones():
     assert conditions.get("phones:0.5,0.1") == conditions.Phones(0.5, 0.1)
+    assert conditions.simulate("phones", DATA, 1, 2).cohorts
     with pytest.raises(ValueError, match="`conditions`: there is no 'phone'"):
         fit(made(), 1, conditions="phone")
 

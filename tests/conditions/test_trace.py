@@ -41,10 +41,11 @@ def test_a_longer_period():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "line 1: there is no column client and no column start"),
-        ("client,start\nanna,1\n", "line 1: there is no column end"),
-        ("client,start,end\n", "no lines after its header"),
-        ("client,start,end\nanna,1,2\nben,3\n", "line 3: .*end=None"),
+        ("", "is empty"),
+        ("a,b,end\n1,2,3\n", "line 1: there is no column client and no column"),
+        ("client,start,end\n", "has a header, but no rows"),
+        ("client,start,end\nanna,1,2\nben,3\n", "line 3: 2 cells"),
+        ("client,start,end\n\xff,1,2\n", "in UTF-8"),
         ("client,start,end\nanna,x,2\n", "line 2: .*start='x'"),
         ("client,start,end\nanna,5,5\n", "line 2: .*start < end"),
         ("client,start,end\nanna,0,inf\n", "line 2"),
@@ -54,7 +55,7 @@ def test_a_longer_period():
 )
 def test_a_damaged_file_names_the_line(tmp_path, text, words):
     path = tmp_path / "trace.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(FormatError, match=words):
         Trace.from_csv(path)
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 import fedlearn as fl
@@ -59,3 +60,13 @@ def test_noise_is_the_same_after_a_restart_and_in_every_executor(
     zoo.assert_close(
         zoo.numpy(state.trainable), zoo.numpy(states[3].trainable), rtol=1e-4
     )
+
+
+@pytest.mark.backend_free
+def test_a_share_of_the_noise_that_is_missing_is_an_error():
+    process = process_of("skellam", "sequential")
+    cohort = zoo.clients((4, 9, 2), make=zoo.line)
+    x, y = cohort["client_1"]
+    broken = {**cohort, "client_1": (np.nan * x, y)}
+    with pytest.raises(ValueError, match="their share of the noise"):
+        process.next(process.initialize(), broken)

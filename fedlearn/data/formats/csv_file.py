@@ -28,7 +28,7 @@ _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
 _BOOLEANS = {"true": True, "false": False}
 
 
-def _table(path: str | os.PathLike[str], delimiter: str) -> Table:
+def table(path: str | os.PathLike[str], delimiter: str) -> Table:
     """The cells of a file, without blanks around them."""
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -177,5 +177,5 @@ def read_csv(
         who = str(paths[0]) if len(paths) == 1 else "The files"
         return _numbers(f"{who}: column {name!r}", cells, class_names, decimal)
 
-    tables = [_table(each, delimiter) for each in paths]
+    tables = [table(each, delimiter) for each in paths]
     return read_tables(tables, ids, roles, convert)
