@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from fedlearn import backend
@@ -35,19 +36,28 @@ class Sum:
 
 
 class Mean(Sum):
-    """Sums of values times weights, over that of weights."""
+    """Sums of values times weights over that of weights, of 32 bits or more."""
 
     def lanes(self, op, values, index):
-        *values, weight = (*values, index >= 0)[: len(tensors(op.type)) + 1]
-        weight = ops.cast(weight, "float32")
-        scaled = (x * ops.cast(_beside(weight, x), x.dtype) for x in values)
+        dtypes = [np.result_type(t.dtype, "float32") for t in tensors(op.type)]
+        *values, weight = (*values, index >= 0)[: len(dtypes) + 1]
+        wide = np.finfo(np.result_type(*dtypes)).dtype.name
+        weight = ops.cast(weight, wide)
+        scaled = (
+            ops.cast(x, d.name) * ops.cast(_beside(weight, x), d.name)
+            for x, d in zip(values, dtypes, strict=True)
+        )
         return super().lanes(op, (*scaled, weight), index)
 
     def finish(self, op, total):
         *values, weight = total
         # Zero where all weights are, as in `fedlearn.aggregators.Mean`.
         weight = ops.where(weight == 0, ops.ones_like(weight), weight)
-        return tuple(x / ops.cast(weight, x.dtype) for x in values)
+        means = (x / ops.cast(weight, x.dtype) for x in values)
+        types = tensors(op.type)
+        return tuple(
+            ops.cast(x, t.dtype.name) for x, t in zip(means, types, strict=True)
+        )
 
 
 class Extreme(Sum):

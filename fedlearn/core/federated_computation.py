@@ -27,6 +27,7 @@ from fedlearn.core.types import (
     CLIENTS,
     FederatedType,
     FunctionType,
+    sized,
     tensors,
     to_type,
     zipped,
@@ -145,19 +146,22 @@ class FederatedComputation:
     def _inlined(self, values: Mapping[str, Any]) -> Value:
         """Its operators as a part of the computation that is written down."""
         numbers: list[int] = []
+        sizes: dict[str, Any] = {}
         for name, expected in self.program.parameters.items():
             what = f"`{name}` of {self.__name__}"
             value = as_value(values[name], what)
-            difference = expected.difference(zipped(value.type) or value.type)
+            received = zipped(value.type) or value.type
+            difference = expected.difference(received, sizes)
             if difference:
                 raise FederatedTypeError(f"{what} doesn't fit{difference}")
             numbers += value.numbers
         for op in self.program.ops:
             inputs = Value(op.type, tuple(numbers[i] for i in op.inputs))
             more = {"functions": op.functions, "constants": op.constants}
-            numbers += emit(op.kind, op.type, inputs, **more).numbers
+            t = sized(op.type, sizes)
+            numbers += emit(op.kind, t, inputs, **more).numbers
         results = tuple(numbers[i] for i in self.program.results)
-        return Value(self.program.type, results)
+        return Value(sized(self.program.type, sizes), results)
 
 
 def federated_computation(
@@ -201,13 +205,15 @@ def federated_computation(
                 f"`{fn.__name__}` has the parameters {names}, and {len(given)} "
                 f"types are given.\n  at {where}"
             )
-        values, start = [], 0
-        for t in given:
-            end = start + len(tensors(t))
-            values.append(Value(t, tuple(range(start, end))))
-            start = end
-        trace = Trace(start)
+        trace = Trace(0)
         tracing.traces.append(trace)
+        values = []
+        for t in given:
+            start, trace.num_tensors = (
+                trace.num_tensors,
+                trace.num_tensors + len(tensors(t)),
+            )
+            values.append(Value(t, tuple(range(start, trace.num_tensors))))
         try:
             out = fn(*values)
             if out is None:

@@ -1,8 +1,13 @@
 import os
 import sys
+import sysconfig
 from typing import Any
 
-_HERE = os.path.dirname(__file__)
+_PATHS = sysconfig.get_paths()
+_LIBRARIES = (
+    os.path.join(os.path.dirname(os.path.dirname(__file__)), ""),
+    *(_PATHS[key] for key in ("stdlib", "purelib", "platlib")),
+)
 
 
 class FederatedTypeError(TypeError):
@@ -13,8 +18,8 @@ class FederatedTypeError(TypeError):
 
 
 def users_line() -> str:
-    """The file and line outside of this package that is running."""
+    """The file and line of what is running that is no library."""
     frame: Any = sys._getframe(1)
-    while frame and os.path.dirname(frame.f_code.co_filename) == _HERE:
+    while frame and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

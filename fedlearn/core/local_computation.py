@@ -114,7 +114,8 @@ def lane_key(many: Sequence[bool]) -> str:
 
 def to_numpy(x: Any) -> Any:
     """An array, or a number of NumPy."""
-    return np.asarray(x)[()]
+    # NumPy takes no scalars of bfloat16 from TensorFlow.
+    return np.asarray(x.numpy() if hasattr(x, "numpy") else x)[()]
 
 
 def local_computation(*types: Any) -> Callable[[Callable], LocalComputation]:

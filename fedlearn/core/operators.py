@@ -8,7 +8,11 @@ import numpy as np
 
 from fedlearn import checks
 from fedlearn.core.federated_type_error import FederatedTypeError
-from fedlearn.core.local_computation import LocalComputation, trace
+from fedlearn.core.local_computation import (
+    LocalComputation,
+    check_dtypes,
+    trace,
+)
 from fedlearn.core.structure import flatten
 from fedlearn.core.types import (
     CLIENTS,
@@ -18,6 +22,7 @@ from fedlearn.core.types import (
     StructType,
     TensorType,
     Type,
+    sized,
     tensors,
     to_type,
 )
@@ -36,8 +41,8 @@ def federated_value(value: Any, placement: str) -> Value:
 
 def federated_eval(fn: Function, placement: str) -> Value:
     """`( -> T), P -> T@P`: what a function without parameters gives."""
-    local = _local(fn, None, "federated_eval")
-    equal = FederatedType(local.type.result, placement, all_equal=True)
+    local, result = _local(fn, None, "federated_eval")
+    equal = FederatedType(result, placement, all_equal=True)
     return emit("federated_eval", equal, functions=[local])
 
 
@@ -153,19 +158,20 @@ def federated_aggregate(
     name = "federated_aggregate"
     given, t = federated(value, "value", name, CLIENTS)
     constants, total = _constant(zero, name)
-    functions = [
+    locals_ = [
         _local(accumulate, StructType([total, t.member]), name),
         _local(merge, StructType([total, total]), name),
         _local(report, total, name),
     ]
-    for fn in functions[:2]:
-        difference = total.difference(fn.type.result)
+    for fn, gives in locals_[:2]:
+        difference = total.difference(gives)
         if difference:
             raise FederatedTypeError(
                 f"`{fn.__name__}` of {name} must give what `zero` is, and "
                 f"differs{difference}"
             )
-    result = FederatedType(functions[2].type.result, SERVER)
+    functions = [fn for fn, _ in locals_]
+    result = FederatedType(locals_[2][1], SERVER)
     return emit(name, result, given, functions=functions, constants=constants)
 
 
@@ -201,9 +207,8 @@ def federated_select(
             f"{name} takes {{int32[k]}}@CLIENTS and int32@SERVER. Received: "
             f"{t} and {most_type}."
         )
-    local = _local(select_fn, StructType([of.member, key]), name)
-    part = SequenceType(local.type.result)
-    result = FederatedType(part, CLIENTS, t.all_equal)
+    local, part = _local(select_fn, StructType([of.member, key]), name)
+    result = FederatedType(SequenceType(part), CLIENTS, t.all_equal)
     return emit(name, result, keys, most, source, functions=[local])
 
 
@@ -226,8 +231,8 @@ def _map(
     name: str, fn: Function, value: Any, place: str | None = None
 ) -> Value:
     given, t = federated(value, "value", name, place)
-    local = _local(fn, t.member, name)
-    result = FederatedType(local.type.result, t.placement, t.all_equal)
+    local, gives = _local(fn, t.member, name)
+    result = FederatedType(gives, t.placement, t.all_equal)
     return emit(name, result, given, functions=[local])
 
 
@@ -258,30 +263,33 @@ def _aggregate(
 def _constant(value: Any, name: str) -> tuple[list[np.ndarray], Type]:
     try:
         t = to_type(value)
-        return list(flatten(value, t, name)), t
+        constants = list(flatten(value, t, name))
     except TypeError as error:
         raise FederatedTypeError(
             f"{name} takes numbers or arrays: {error}"
         ) from error
+    check_dtypes(t)
+    return constants, t
 
 
-def _local(fn: Function, member: Type | None, name: str) -> LocalComputation:
-    """A function as a local computation that takes a type."""
+def _local(
+    fn: Function, member: Type | None, name: str
+) -> tuple[LocalComputation, Type]:
+    """A function as a local computation that takes a type; what it gives."""
     called = getattr(fn, "__name__", repr(fn))
     if isinstance(fn, LocalComputation):
         takes = fn.type.parameter
+        sizes: dict[str, Any] = {}
         if takes is None or member is None:
             if takes is not member:
                 raise FederatedTypeError(
                     f"`{called}` is {fn.type}; {name} gives it {member}."
                 )
-            return fn
-        difference = takes.difference(member)
-        if difference:
+        elif difference := takes.difference(member, sizes):
             raise FederatedTypeError(
                 f"`{called}` doesn't take what {name} gives it{difference}"
             )
-        return fn
+        return fn, sized(fn.type.result, sizes)
     if not callable(fn) or hasattr(fn, "program"):
         raise FederatedTypeError(
             f"{name} takes a local computation or a plain function. "
@@ -294,4 +302,5 @@ def _local(fn: Function, member: Type | None, name: str) -> LocalComputation:
         raise FederatedTypeError(
             f"`{called}` has {count} parameters; {name} gives it {member}."
         )
-    return trace(fn, member, spread=count != 1)
+    local = trace(fn, member, spread=count != 1)
+    return local, local.type.result

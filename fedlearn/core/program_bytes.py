@@ -22,6 +22,7 @@ from fedlearn.messages import wire
 
 _MAGIC = b"FLCORE1\n"
 _START = len(_MAGIC) + 32
+_MOST_TENSORS = 10**6
 _KINDS = {
     *AGGREGATES,
     *("federated_value", "federated_eval", "federated_broadcast"),
@@ -108,7 +109,9 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
         data = {key: blobs[i].tobytes() for key, i in saved.items()}
         functions.append(LocalComputation(name, types[t], data))
     parameters = {name: types[t] for name, t in head["parameters"]}
-    known = [x for t in parameters.values() for x in tensors(t)]
+    known: list[TensorType] = []
+    for given in parameters.values():
+        _add(known, given)
     ops = []
     for kind, fns, inputs, constants, t, source in head["ops"]:
         op = Op(
@@ -122,7 +125,7 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
         )
         _check(op, known)
         ops.append(op)
-        known += tensors(op.type)
+        _add(known, op.type)
     results = tuple(head["results"])
     of_type = [x.dtype for x in tensors(types[head["type"]])]
     if [known[i].dtype for i in results] != of_type or min(results) < 0:
@@ -135,6 +138,13 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
     return Program(
         head["name"], parameters, tuple(ops), results, types[head["type"]]
     )
+
+
+def _add(known: list[TensorType], t: Any) -> None:
+    # Few bytes may say that many operators give what has many tensors.
+    known += tensors(t)
+    if len(known) > _MOST_TENSORS:
+        raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
 
 
 def _check(op: Op, known: list[Any]) -> None:

@@ -10,6 +10,9 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 
 _NAME = r"[^=<>,(){}@*\s]+"
+_NAMED = re.compile(f"({_NAME})=")
+_PLACE = re.compile("@(CLIENTS|SERVER)")
+_TENSOR = re.compile(r"(\w+)(?:\[([\w,?]*)\])?")
 CLIENTS, SERVER = "CLIENTS", "SERVER"
 
 
@@ -26,9 +29,14 @@ class Type:
         """
         return not self.difference(other)
 
-    def difference(self, other: "Type") -> str:
-        """Where it doesn't: the element and both sides; "" if it does."""
-        return self._difference(other, "", {})
+    def difference(
+        self, other: "Type", sizes: dict[str, Any] | None = None
+    ) -> str:
+        """Where it doesn't: the element and both sides; "" if it does.
+
+        The lengths that names are found to have are put into `sizes`.
+        """
+        return self._difference(other, "", {} if sizes is None else sizes)
 
     def _difference(self, other: Any, at: str, sizes: dict[str, Any]) -> str:
         """`sizes`: the lengths that names were found to have."""
@@ -84,7 +92,8 @@ class TensorType(Type):
             and all(map(fits, self.shape, other.shape))
         ):
             return ""
-        return _unlike(at, self, other)
+        wanted = TensorType(self.dtype, [sizes.get(s, s) for s in self.shape])
+        return _unlike(at, wanted, other)
 
 
 class StructType(Type):
@@ -242,9 +251,9 @@ def to_type(spec: Any) -> Type:
     if isinstance(spec, Type):
         return spec
     if isinstance(spec, str):
-        t, rest = _parsed(spec)
-        if rest:
-            raise TypeError(f"No type: {spec!r}, from {rest!r} on.")
+        t, end = _parsed(spec)
+        if end < len(spec):
+            raise TypeError(f"No type: {spec!r}, from {spec[end:]!r} on.")
         return t
     if isinstance(spec, FederatedDataset):
         first = spec[spec.client_ids[0]]
@@ -265,52 +274,47 @@ def to_type(spec: Any) -> Type:
     return TensorType(spec)
 
 
-def _parsed(text: str) -> tuple[Type, str]:
-    """The type that a text begins with, and the rest."""
+def _parsed(text: str, at: int = 0) -> tuple[Type, int]:
+    """The type that a text has from a place on, and the place after it."""
     t: Type
-    if text[:1] == "<":
-        names, elements, rest = [], [], text[1:]
-        while rest[:1] != ">":
-            if named := re.match(f"({_NAME})=", rest):
+    if text[at : at + 1] == "<":
+        names, elements = [], []
+        at += 1
+        while text[at : at + 1] != ">":
+            if named := _NAMED.match(text, at):
                 names.append(named[1])
-                rest = rest[named.end() :]
-            element, rest = _parsed(rest)
+                at = named.end()
+            element, at = _parsed(text, at)
             elements.append(element)
-            rest = rest.removeprefix(",")
+            at += text.startswith(",", at)
         pairs = dict(zip(names, elements, strict=True)) if names else elements
-        t, rest = StructType(pairs), rest[1:]
-    elif text[:1] == "(":
-        parameter, rest = None, text[1:]
-        if rest[:1] != " ":
-            parameter, rest = _parsed(rest)
-        result, rest = _parsed(rest.removeprefix(" -> "))
-        return FunctionType(parameter, result), rest.removeprefix(")")
-    elif text[:1] == "{":
-        t, rest = _parsed(text[1:])
-        place = re.match(r"}@(CLIENTS|SERVER)", rest)
+        t, at = StructType(pairs), at + 1
+    elif text[at : at + 1] == "(":
+        parameter, at = None, at + 1
+        if not text.startswith(" ", at):
+            parameter, at = _parsed(text, at)
+        result, at = _parsed(text, at + 4 * text.startswith(" -> ", at))
+        return FunctionType(parameter, result), at + text.startswith(")", at)
+    elif text[at : at + 1] == "{":
+        t, at = _parsed(text, at + 1)
+        place = _PLACE.match(text, at + text.startswith("}", at))
         if not place:
-            raise TypeError(f"No type: a place is missing at {rest!r}.")
-        return FederatedType(t, place[1], False), rest[place.end() :]
+            raise TypeError(f"No type: a place is missing in {text:.100}.")
+        return FederatedType(t, place[1], False), place.end()
     else:
-        tensor = re.match(r"(\w+)(?:\[([\w,?]*)\])?", text)
+        tensor = _TENSOR.match(text, at)
         if not tensor:
-            raise TypeError(f"No type: {text!r}.")
+            raise TypeError(f"No type: {text[at : at + 100]!r}.")
         sizes = tensor[2].split(",") if tensor[2] else []
-        t, rest = (
-            TensorType(
-                tensor[1],
-                [
-                    int(s) if s.isdigit() else None if s == "?" else s
-                    for s in sizes
-                ],
-            ),
-            text[tensor.end() :],
-        )
-    if rest[:1] == "*":
-        t, rest = SequenceType(t), rest[1:]
-    if place := re.match(r"@(CLIENTS|SERVER)", rest):
-        t, rest = FederatedType(t, place[1], True), rest[place.end() :]
-    return t, rest
+        shape = [
+            int(s) if s.isdigit() else None if s == "?" else s for s in sizes
+        ]
+        t, at = TensorType(tensor[1], shape), tensor.end()
+    if text.startswith("*", at):
+        t, at = SequenceType(t), at + 1
+    if place := _PLACE.match(text, at):
+        t, at = FederatedType(t, place[1], True), place.end()
+    return t, at
 
 
 def _element(t: Type) -> Type:
@@ -341,6 +345,18 @@ def tensors(t: Type | None) -> list[TensorType]:
 
     visit(t, ())
     return found
+
+
+def sized(t: Any, sizes: Mapping[str, Any]) -> Any:
+    """A type with the lengths that its names have where it is used."""
+    if isinstance(t, TensorType):
+        shape = [sizes.get(s) if isinstance(s, str) else s for s in t.shape]
+        return TensorType(t.dtype, shape)
+    if isinstance(t, StructType):
+        return t.like([sized(e, sizes) for e in t.elements])
+    if isinstance(t, SequenceType):
+        return SequenceType(sized(t.element, sizes))
+    return FederatedType(sized(t.member, sizes), t.placement, t.all_equal)
 
 
 def zipped(t: Type) -> FederatedType | None:

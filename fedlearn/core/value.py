@@ -43,8 +43,9 @@ class Value:
     `value[0]`), and it can be unpacked.
     """
 
-    def __init__(self, type_: Type, numbers: tuple[int, ...]):
+    def __init__(self, type_: Type, numbers: tuple[int, ...], of: Any = None):
         self.type, self.numbers = type_, numbers
+        self._of = of or tracing.traces[-1:]
         self._cached: dict[str, Value] = {}
 
     def __repr__(self) -> str:
@@ -59,7 +60,7 @@ class Value:
             end = start + len(tensors(e))
             if isinstance(t, FederatedType):
                 e = FederatedType(e, t.placement, t.all_equal)
-            self._cached[name] = Value(e, self.numbers[start:end])
+            self._cached[name] = Value(e, self.numbers[start:end], self._of)
             start = end
         return self._cached
 
@@ -100,6 +101,11 @@ class Value:
 def as_value(x: Any, what: str) -> Value:
     """A value, or a dict, list or tuple of values, as one value."""
     if isinstance(x, Value):
+        if x._of != tracing.traces[-1:]:
+            raise FederatedTypeError(
+                f"{what} is a value of another computation. Make it a "
+                "parameter of this one."
+            )
         return x
     if isinstance(x, (Mapping, list, tuple)):
         parts = x.values() if isinstance(x, Mapping) else x

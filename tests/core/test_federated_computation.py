@@ -70,6 +70,31 @@ def test_texts_stand_for_types():
     assert found == 2
 
 
+def test_values_of_another_computation():
+    def closes_over(x):
+        inner = core.federated_computation(FLOATS)(lambda y: federated_sum(x))
+        return inner(x)
+
+    with pytest.raises(core.FederatedTypeError, match="another computation"):
+        core.federated_computation(FLOATS)(closes_over)
+    kept = []
+    core.federated_computation(FLOATS)(lambda x: kept.append(x) or x)
+    with pytest.raises(core.FederatedTypeError, match="another computation"):
+        core.federated_computation(FLOATS)(lambda x: federated_sum(kept[0]))
+    with pytest.raises(core.FederatedTypeError, match="another computation"):
+        federated_sum((kept[0], kept[0]))
+
+
+def test_the_line_of_an_error_is_the_users():
+    with pytest.raises(core.FederatedTypeError) as caught:
+        core.federated_computation(FLOATS)(lambda x: ops.mean(x))
+    assert __file__ in str(caught.value)
+    weight = keras.Variable(1.0)
+    with pytest.raises(TypeError) as caught:
+        core.local_computation(F)(lambda x: ops.multiply(x, weight))
+    assert __file__ in str(caught.value)
+
+
 def test_any_number_of_clients():
     for n in (1, 2, 3, 5, 8, 100):
         found = share_above(np.arange(n, dtype=F), n / 2 - 0.75)

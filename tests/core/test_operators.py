@@ -1,5 +1,7 @@
 """Every operator against NumPy, and what each refuses."""
 
+import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import ops
@@ -39,10 +41,12 @@ def test_of_structures(operator, expected):
         assert found[name].dtype == value.dtype
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float16"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int32", "float16", "bfloat16"]
+)
 def test_a_sum_keeps_its_dtype(dtype):
     total = computation(FederatedType(dtype, CLIENTS))(core.federated_sum)
-    found = total(np.arange(5, dtype=dtype))
+    found = total(np.arange(5).astype(getattr(ml_dtypes, dtype, dtype)))
     assert (found, found.dtype) == (10, dtype)
 
 
@@ -62,6 +66,22 @@ def test_mean():
         average = np.average(VALUES["a"], axis=0, weights=w)
         np.testing.assert_allclose(found, average, rtol=1e-5)
     assert (mean(VALUES, np.zeros(5, F))[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_mean_adds_up_with_32_bits_or_more(dtype):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has 32 bits")
+    kind = FederatedType(dtype, CLIENTS)
+    weighted = computation(kind, kind)(core.federated_mean)
+    x = np.array([100, 200, 200]).astype(getattr(ml_dtypes, dtype, dtype))
+    w = np.array([1000.1, 1000, 2000]).astype(x.dtype)
+    found = weighted(x, w)
+    expected = np.average(x.astype("float64"), weights=w.astype("float64"))
+    assert found.dtype == x.dtype
+    assert float(found) == pytest.approx(float(expected.astype(x.dtype)), 1e-14)
+    plain = computation(kind)(lambda x: core.federated_mean(x))
+    assert plain(x[:1].repeat(3000)) == 100
 
 
 @pytest.mark.parametrize(("most", "bits"), [(10, 31), (10, 5), (1, 1)])
@@ -236,6 +256,42 @@ def test_errors_name_the_operator_the_element_both_types_and_the_line():
     @raises(r"int32\[k\]", FLOATS, AT_SERVER)
     def another_key(x, y):
         return core.federated_select(x, y, y, lambda t, k: t)
+
+
+def test_a_name_is_one_length():
+    @core.local_computation((F, ("n",)), (F, ("n",)))
+    def add(a, b):
+        return a + b
+
+    inner = computation(FederatedType((F, ("n",)), SERVER))(lambda x: x)
+
+    def vectors(*sizes):
+        return [FederatedType((F, (size,)), SERVER) for size in sizes]
+
+    @raises(
+        r"expected  float32\[m\]\n  received  float32\[n\]", *vectors("m", "n")
+    )
+    def another_name_of_an_inner_computation(x, y):
+        return core.federated_apply(add, (inner(x), y))
+
+    both = computation(*vectors("n", "n"))(
+        lambda x, y: core.federated_apply(add, (x, y))
+    )
+
+    @raises(r"`y`.*:\n  expected  float32\[3\]\n  received", *vectors(3, 1))
+    def unlike_parameters(x, y):
+        return both(x, y)
+
+    assert str(inner.type) == "(float32[n]@SERVER -> float32[n]@SERVER)"
+    outer = computation(*vectors(3))(lambda x: inner(x))
+    assert str(outer.type) == "(float32[3]@SERVER -> float32[3]@SERVER)"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="has 64 bits")
+def test_a_constant_that_jax_would_shorten():
+    @raises("int64 is of 64 bits", FLOATS)
+    def large(x):
+        return core.federated_value(np.int64(2**40), SERVER)
 
 
 def test_outside_of_a_computation():

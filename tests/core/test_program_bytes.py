@@ -204,6 +204,22 @@ def test_a_forged_head_is_one_error():
             decode(forged(change))
 
 
+def test_few_bytes_take_no_time_and_no_memory():
+    long = f"<{'float32,' * 2000}float32>@CLIENTS"
+
+    def many(head):
+        t = len(head["types"])
+        head["types"].append(long)
+        head["ops"] = [["federated_broadcast", [], [], [], t, ""]] * 600
+
+    data = forged(many)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="more than 1,000,000 tensors"):
+        decode(data)
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
 def test_random_artifacts_are_one_error():
     text, blobs = wire.unpack(SAVED[40:])
     rng = np.random.default_rng(0)
