@@ -1,4 +1,5 @@
 import functools
+import threading
 from collections.abc import Mapping
 
 import keras
@@ -29,6 +30,8 @@ class Distributed(Executor):
         self.executor: Executor = serialization.get(
             executor, EXECUTORS, Executor, "executor"
         )
+        # Threads that share workers would take each other's answers.
+        self._turn = threading.Lock()
 
     @property
     def in_one_process(self) -> Executor:
@@ -50,14 +53,15 @@ class Distributed(Executor):
                 "'sequential' or 'vectorized'; where it has an `executor` of "
                 "its own, put them the other way round."
             )
-        return _Runner(run, self.crew(program))
+        return _Runner(run, self.crew(program), self._turn)
 
 
 class _Runner(Run):
-    def __init__(self, run: Run, crew: Crew):
+    def __init__(self, run: Run, crew: Crew, turn: threading.Lock):
         super().__init__(run.program)
         self._run = run
         self._crew = crew
+        self._turn = turn
         self._dispatcher = Dispatcher(crew)
         self._steps = functools.cache(
             lambda size: len(run.program.batches(size, 0))
@@ -76,19 +80,20 @@ class _Runner(Run):
     ) -> None:
         if self.program.model.no_examples is None:
             cohort.read(0)  # then metrics are there, too
-        try:
-            self._crew.begin(broadcast)
-            for number, partial in self._dispatcher.run(
-                self._tasks(shards, cohort, seeds)
-            ):
-                sums = keras.tree.map_structure(
-                    ops.convert_to_tensor, partial.sums
-                )
-                total.add(type(partial).of(sums, *partial[5:]), number)
-        except BaseException:  # Ctrl-C, too
-            self._crew.close()
-            self._dispatcher = Dispatcher(self._crew)
-            raise
+        with self._turn:
+            try:
+                self._crew.begin(broadcast)
+                for number, partial in self._dispatcher.run(
+                    self._tasks(shards, cohort, seeds)
+                ):
+                    sums = keras.tree.map_structure(
+                        ops.convert_to_tensor, partial.sums
+                    )
+                    total.add(type(partial).of(sums, *partial[5:]), number)
+            except BaseException:  # Ctrl-C, too
+                self._crew.close()
+                self._dispatcher = Dispatcher(self._crew)
+                raise
 
     def _tasks(
         self, shards: Mapping[int, Shard], cohort: Cohort, seeds: Seeds

@@ -331,6 +331,32 @@ def test_nothing_is_kept_for_those_that_are_gone():
 
 
 @pytest.mark.backend_free
+def test_threads_that_share_workers_take_turns():
+    executor, at_work, most = executors.Processes(1), [], []
+    executor._pool._num_workers = 0
+
+    def slow(tasks):
+        at_work.append(tasks)
+        time.sleep(0.1)
+        most.append(len(at_work))
+        at_work.pop()
+        return iter(())
+
+    threads = []
+    for _ in range(2):
+        learner = process(executor)
+        run = learner._run_cohort
+        run._dispatcher.run = slow
+        args = ([np.zeros(1)], learner.cohort(DATA), [], {}, run.total(1))
+        threads.append(threading.Thread(target=run.run_shards, args=args))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
+
+
+@pytest.mark.backend_free
 def test_what_cant_go_to_a_worker(workers):
     lock = threading.Lock()
 
