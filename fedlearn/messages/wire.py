@@ -60,7 +60,9 @@ def chunks(tree: Any) -> Iterator[Any]:
     leaves: list[Any] = []
     header = _text(_structure(tree, leaves))
     yield _MAGIC + struct.pack("<I", len(header)) + header
-    for array in map(np.asarray, leaves):
+    for leaf in leaves:
+        # NumPy takes no scalars of bfloat16 from TensorFlow.
+        array = np.asarray(leaf.numpy() if hasattr(leaf, "numpy") else leaf)
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         yield np.ascontiguousarray(little).reshape(-1).view(np.uint8)
 

@@ -358,6 +358,12 @@ def test_other_byte_orders_and_strides():
     assert read.tolist() == array.tolist()
 
 
+def test_a_tensor_that_is_one_number():
+    value = keras.ops.convert_to_tensor(2.0, "bfloat16")
+    (found,) = wire.unpack(wire.pack((value,)))
+    assert (found, found.dtype, found.shape) == (2, "bfloat16", ())
+
+
 def test_the_length_is_the_payload_and_a_short_header():
     size = len(wire.pack([np.zeros(1000, "float32")]))
     assert size == wire.length([np.zeros(1000, "float32")])
