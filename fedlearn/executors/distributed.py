@@ -1,6 +1,7 @@
 import functools
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -32,6 +33,10 @@ class Distributed(Executor):
         )
         # Threads that share workers would take each other's answers.
         self._turn = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        # Its workers stay this one's.
+        return functools.partial(type(self), **self.get_config()), ()
 
     @property
     def in_one_process(self) -> Executor:

@@ -3,10 +3,12 @@
 The oracle of all is `executor="auto"` in this process.
 """
 
+import copy
 import gc
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
 import struct
 import subprocess
@@ -381,6 +383,10 @@ def test_arguments():
     with pytest.raises(ValueError, match="the other way round"):
         process(executors.Processes(1, executor=inner))
     assert isinstance(executors.get("processes"), executors.Processes)
+    for made in (executors.Processes(2), executors.Devices(["cpu:0"])):
+        for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            assert copied == made
+            assert copied._turn is not made._turn
 
 
 SCRIPT = """
