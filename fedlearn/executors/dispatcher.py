@@ -200,7 +200,8 @@ class Dispatcher:
         for worker in workers:
             if now - self._busy[worker].since >= 2 * self._limit():
                 del self._busy[worker]
-                self._crew.kill(worker)
+                if worker in self._crew.workers():
+                    self._crew.kill(worker)
 
     def _check(self, task: Task, deaths: list[str]) -> None:
         if len(deaths) < self.MOST_DEATHS:

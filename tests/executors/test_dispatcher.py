@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fedlearn.executors.dispatcher import Dispatcher, Event, Task
+from fedlearn.executors.dispatcher import Dispatcher, Event, Task, _Sent
 
 pytestmark = pytest.mark.backend_free
 
@@ -183,3 +183,15 @@ def test_workers_that_come_later_take_part():
     crew.kill = lambda worker: crew.hire()
     tasks = [task(i, lambda worker: there.wait() and 0) for i in range(2)]
     assert dict(Dispatcher(crew).run(tasks)).keys() == {0, 1}
+
+
+def test_a_worker_that_another_dispatcher_saw_die():
+    """What a run left it to do needn't be ended any more."""
+    crew, now = Threads(1), [0.0]
+    dispatcher = Dispatcher(crew, clock=lambda: now[0])
+    task = Task(0, ["a"], 1, lambda worker: worker)
+    assert [r for _, r in dispatcher.run([task])] == [0]
+    dispatcher._busy[0] = _Sent(-1, task, now[0])
+    crew.kill(0)
+    now[0] = 1000.0
+    assert [r for _, r in dispatcher.run([task])] == [1]
