@@ -118,7 +118,14 @@ class _Pickler(cloudpickle.Pickler):
         if isinstance(thing, keras.Model):
             return _reduced_model(thing)
         if isinstance(thing, keras.optimizers.Optimizer):
-            return type(thing).from_config, (thing.get_config(),)
+            own = {
+                keras.saving.get_registered_name(type(part)): type(part)
+                for part in vars(thing).values()
+                if isinstance(
+                    part, keras.optimizers.schedules.LearningRateSchedule
+                )
+            }
+            return _optimizer, (type(thing), thing.get_config(), own)
         if isinstance(thing, keras.Variable):
             value = np.array(keras.ops.convert_to_numpy(thing.value))
             return _variable, (value, thing.dtype, thing.trainable)
@@ -196,6 +203,15 @@ def _model(
         variable.trainable = not is_frozen
     model.compile(**arguments)
     return model
+
+
+def _optimizer(
+    cls: type[keras.optimizers.Optimizer],
+    config: dict[str, Any],
+    own: Mapping[str, Any],
+) -> keras.optimizers.Optimizer:
+    with keras.saving.custom_object_scope(own):
+        return cls.from_config(config)
 
 
 def _variable(value: np.ndarray, dtype: str, trainable: bool) -> keras.Variable:

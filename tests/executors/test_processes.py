@@ -333,6 +333,19 @@ def test_nothing_is_kept_for_those_that_are_gone():
 
 
 @pytest.mark.backend_free
+def test_an_optimizer_with_a_schedule_of_ones_own():
+    class Half(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.5
+
+        def get_config(self):
+            return {}
+
+    there = parcel.unpickled(parcel.pickled(keras.optimizers.SGD(Half())))
+    assert float(there.learning_rate) == 0.5
+
+
+@pytest.mark.backend_free
 def test_threads_that_share_workers_take_turns():
     executor, at_work, most = executors.Processes(1), [], []
     executor._pool._num_workers = 0
