@@ -277,7 +277,8 @@ def draw(found, file):
     for i in range(2):
         values = [f["workers_mb"][i] for f in found]
         top.plot(rounds, values, label=f"worker {i + 1}")
-    top.set(ylabel="resident memory, MB", ylim=(0, None))
+    most = max(max(f["driver_mb"], *f["workers_mb"]) for f in found)
+    top.set(ylabel="resident memory, MB", ylim=(0, 1.2 * most))
     top.legend(loc="lower right")
     for i, name in enumerate(("driver", "worker 1", "worker 2")):
         bottom.plot(rounds, [f["files"][i] for f in found], label=name)
