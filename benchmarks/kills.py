@@ -8,9 +8,8 @@ run of 10 rounds must be those that a process alone comes to::
     python benchmarks/kills.py --kills 50 --executor ray
 
 Kills that find no worker (all are starting) aren't counted, and there is at
-most one a round. Prints one line of
-JSON: kills that hit a worker which was running a shard, others (idle between
-rounds), rounds run, and how many runs of 10 rounds differed: 0.
+most one a round. Prints one line of JSON: kills, rounds run, and how many runs
+of 10 rounds differed: 0.
 """
 
 import argparse
@@ -83,17 +82,16 @@ def weights(process, data, begins=lambda: None):
 
 
 def living(executor):
-    """The workers that have started: `(process id, whether it is busy)`."""
+    """The processes of workers that have started."""
     if isinstance(executor, fl.executors.Processes):
-        workers = [w for w in executor._pool.workers if w.is_ready]
-        return [(w.process_id, w.is_busy) for w in workers]
+        return [w.process_id for w in executor._pool.workers if w.is_ready]
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             # Ray writes there what an actor does.
             title = process.cmdline()[:1]
             if title in (["ray::_Actor"], ["ray::_Actor.run"]):
-                found.append((process.pid, title == ["ray::_Actor.run"]))
+                found.append(process.pid)
     return found
 
 
@@ -122,8 +120,7 @@ def main():
     expected = {kind: weights(learner(kind, "auto"), data) for kind in KINDS}
     executor = fl.executors.get(args.executor, num_workers=args.workers)
     processes = {kind: learner(kind, executor) for kind in KINDS}
-    hits = {"busy": 0, "idle": 0}
-    in_round = 0
+    hits = in_round = 0
     ends = threading.Event()
 
     def begins():
@@ -131,23 +128,20 @@ def main():
         in_round = 0
 
     def kill():
-        nonlocal in_round
+        nonlocal hits, in_round
         moments = random.Random(args.seed)
         while not ends.wait(moments.uniform(0.0, args.every)):
             ready = living(executor)
-            if not ready or sum(hits.values()) >= args.kills:
+            # Three that die of the same clients are an error.
+            if not ready or in_round or hits >= args.kills:
                 continue
-            if in_round:  # three that die of the same clients are an error
-                continue
-            process_id, is_busy = moments.choice(ready)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process_id, signal.SIGKILL)
-                hits["busy" if is_busy else "idle"] += 1
-                in_round += 1
+                os.kill(moments.choice(ready), signal.SIGKILL)
+                hits, in_round = hits + 1, 1
 
     threading.Thread(target=kill, daemon=True).start()
     began, runs, different = time.monotonic(), 0, 0
-    while sum(hits.values()) < args.kills:
+    while hits < args.kills:
         if time.monotonic() - began > args.seconds:
             break
         kind = KINDS[runs % len(KINDS)]
@@ -164,14 +158,14 @@ def main():
             {
                 "backend": keras.backend.backend(),
                 "executor": args.executor,
-                **{f"kills_{name}": count for name, count in hits.items()},
+                "kills": hits,
                 "rounds": runs * ROUNDS,
                 "runs_that_differed": different,
                 "seconds": round(time.monotonic() - began),
             }
         )
     )
-    if different or sum(hits.values()) < args.kills:
+    if different or hits < args.kills:
         raise SystemExit(1)
 
 
