@@ -701,15 +701,19 @@ class LearningProcess(Configurable):
         update, algorithm, told = self.algorithm.server(
             state.algorithm, mean, extra, counted
         )
+        before, after = map(keras.tree.flatten, (state.algorithm, algorithm))
+        if len(before) != len(after):
+            raise ValueError(
+                f"{type(self.algorithm).__name__}.server gave a state that "
+                "has other arrays than that of its `init`: let `init` give all "
+                "that the server remembers, with zeros for what isn't known."
+            )
         # From nobody nothing is learned. Behind noise that must not show, and
         # then `counted` is what is always divided by.
         update, kept = ops.cond(
             counted > 0,
-            lambda: (list(update), keras.tree.flatten(algorithm)),
-            lambda: (
-                [ops.zeros_like(u) for u in update],
-                keras.tree.flatten(state.algorithm),
-            ),
+            lambda: (list(update), after),
+            lambda: ([ops.zeros_like(u) for u in update], before),
         )
         algorithm = keras.tree.pack_sequence_as(state.algorithm, kept)
         # The server descends along minus the mean update (Reddi et al. 2021,

@@ -47,7 +47,8 @@ class APFL(FederatedAveraging):
     >>> clients = {"a": (x, x + 1), "b": (x, x + 3)}
     >>> process = APFL(model, alpha=0.5)
     >>> state, _ = process.next(process.initialize(), clients)
-    >>> state.client_states["b"].algorithm.weights[1]  # 0.1 * 0.5 * 2 * 3
+    >>> own = state.client_states["b"].algorithm.weights
+    >>> np.asarray(own[1])  # 0.1 * 0.5 * 2 * 3
     array([0.3], dtype=float32)
     >>> process.get_model(state, client="b").get_weights()[1].round(4)
     array([0.35], dtype=float32)

@@ -123,6 +123,7 @@ The run:
       Evaluate on the test clients after every so many rounds; 0: only at the
       end.
   --seed=0            Of the initial weights and all that is random.
-  --executor=auto     How clients are run: {", ".join(EXECUTORS)}.
+  --executor=auto
+      {wrapped("How clients are run: " + ", ".join(EXECUTORS))}
   --verbose=1         1: a progress bar; 2: a line a round; 0: neither.
 {DEBUG_HELP}"""

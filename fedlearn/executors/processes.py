@@ -61,7 +61,7 @@ class Processes(Distributed):
     Example:
 
     >>> Processes(num_workers=2)
-    Processes(num_workers=2)
+    Processes(num_workers=2, executor=Auto())
     """
 
     def __init__(

@@ -120,15 +120,13 @@ class _Crew:
         self._numbers: list[int] = []  # of the program and the broadcast
 
     def begin(self, broadcast: Received) -> None:
-        pool = self._pool
+        pool, numbers = self._pool, self._numbers
         pool.start()
-        program, *old = self._numbers or [-1]
-        for number in old:  # before there is another: at most one is kept
-            pool.forget(number)
-        if not pool.keeps(program):
-            program = pool.keep(self._program)
-            weakref.finalize(self, pool.forget, program).atexit = False
-        self._numbers = [program, pool.keep(backend.to_numpy(broadcast))]
+        pool.forget(numbers[1:])  # before there is another: one is kept
+        if not (numbers and pool.keeps(numbers[0])):
+            numbers[:] = [pool.keep(self._program)]
+            weakref.finalize(self, pool.forget, numbers).atexit = False
+        numbers[1:] = [pool.keep(backend.to_numpy(broadcast))]
 
     def workers(self) -> Collection[Hashable]:
         return self._pool.workers
@@ -268,9 +266,9 @@ class _Pool:
     def keeps(self, number: int) -> bool:
         return number in self._kept
 
-    def forget(self, number: int) -> None:
-        # Ray frees it with the last reference.
-        self._kept.pop(number, None)
+    def forget(self, numbers: Sequence[int]) -> None:
+        for number in numbers:  # Ray frees it with the last reference
+            self._kept.pop(number, None)
 
     def number_of(self, source: Any) -> int:
         """The number of a data set's source, which is kept as long as it is."""
@@ -278,7 +276,9 @@ class _Pool:
         if not self.keeps(number):
             number = self._sources[source] = self.keep(source)
             self._warn_of(source)
-            weakref.finalize(source, self.forget, number).atexit = False
+            # Who has the data isn't to have the workers, too.
+            finalizer = weakref.finalize(source, self._kept.pop, number, None)
+            finalizer.atexit = False
         return number
 
     def _warn_of(self, source: Any) -> None:

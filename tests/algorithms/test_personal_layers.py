@@ -143,6 +143,7 @@ def test_neither_fedprox_nor_the_server_pulls_at_it():
     for i, (x, _) in q.CLIENTS.items():
         (own,), (other,) = (s.client_states[i].personal for s in (held, free))
         # Nearly: by way of the kernel only, which hardly moves.
+        own, other = np.asarray(own), np.asarray(other)
         assert own == pytest.approx(other, rel=1e-2, abs=1e-4), len(x)
 
 

@@ -132,8 +132,8 @@ def test_a_word_of_one_client_passes_with_half_the_delta_at_most():
     query.privacy = QueryPrivacy(1.0, 1e-4, max_per_client=7)
     query.data, query.name, query.max_per_client = range(9), "", 7
     query.noise_multiplier = lambda delta: 4.0
-    query.charge = lambda entry: charged.append(entry)
     charged = []
+    query.check = charged.append
     threshold, deviation = iblt._stability(query)
     passes = 7 * stats.norm.sf((threshold - 1) / deviation)
     assert passes == pytest.approx(5e-5, rel=1e-5)

@@ -18,6 +18,9 @@ class Looks(Algorithm):
     def extra_spec(self, spec):
         return [keras.KerasTensor((1,)), *spec]
 
+    def init(self, spec):
+        return [ops.zeros(s.shape) for s in self.extra_spec(spec)]
+
     def start(self, local, carry, client_state):
         zeros = [ops.zeros_like(w) for w in carry.variables.trainable]
         return ops.zeros(()), [ops.zeros((1,)), *zeros]
@@ -67,3 +70,13 @@ def test_looks_are_refused_where_dp_covers_steps():
     dp = fl.clients.ExampleDP(1.0, noise_multiplier=1.0)
     with pytest.raises(ValueError, match="algorithm looks at the examples"):
         process_of(Looks(), client=fl.LocalTraining(dp=dp))
+
+
+def test_a_state_unlike_the_first_is_an_error():
+    class Forgets(Looks):
+        def init(self, spec):
+            return ()
+
+    process = process_of(Forgets())
+    with pytest.raises(ValueError, match="other arrays than that of its `init"):
+        process.next(process.initialize(), CLIENTS)

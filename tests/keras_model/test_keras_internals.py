@@ -15,10 +15,13 @@ ALLOWED = {"keras_model/keras_internals.py", "optimizers/functional.py"}
 # Of other libraries, and of Python.
 FOREIGN = {
     "_asdict",
+    "_exit",
     "_field_defaults",
     "_fields",
+    "_getframe",
     "_make",
     "_omit_frequent_tracing_warning",
+    "_private",
     "_replace",
 }
 
