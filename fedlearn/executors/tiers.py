@@ -54,15 +54,16 @@ class Tiers(Executor):
     """
 
     def __init__(self, children: Sequence[str | Executor]):
+        if not (isinstance(children, (list, tuple)) and children):
+            raise ValueError(
+                "`children` must be a list of the tiers next to the server, "
+                'for example Tiers(["auto", "auto"]). '
+                f"Received: {children!r}."
+            )
         self.children = tuple(
             serialization.get(child, EXECUTORS, Executor, "children")
             for child in children
         )
-        if not self.children:
-            raise ValueError(
-                "`children` is empty. Expected the tiers next to the server, "
-                'for example Tiers(["auto", "auto"]).'
-            )
 
     @property
     def in_one_process(self) -> Executor:

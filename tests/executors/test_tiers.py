@@ -96,8 +96,9 @@ def test_parts_cover_a_range_and_are_a_few_nodes():
 
 @pytest.mark.backend_free
 def test_what_is_no_tier():
-    with pytest.raises(ValueError, match="`children` is empty"):
-        Tiers([])
+    for wrong in ([], 3, "auto"):
+        with pytest.raises(ValueError, match="must be a list of the tiers"):
+            Tiers(wrong)
     with pytest.raises(ValueError, match="must run clients alike"):
         fl.FederatedAveraging(
             zoo.regression(), executor=Tiers(["auto", "sequential"])
