@@ -325,7 +325,16 @@ def environment(num_threads: int) -> Mapping[str, str]:
     if backend.name == "jax":
         import jax
 
-        settings["JAX_ENABLE_X64"] = str(jax.config.read("jax_enable_x64"))
+        # What changes numbers, also where it was said in code.
+        for name in (
+            "jax_default_matmul_precision",
+            "jax_default_prng_impl",
+            "jax_enable_x64",
+            "jax_threefry_partitionable",
+        ):
+            value = getattr(jax.config, name)
+            if value is not None:
+                settings[name.upper()] = str(value)
     return settings
 
 

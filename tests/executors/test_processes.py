@@ -332,6 +332,20 @@ def test_nothing_is_kept_for_those_that_are_gone():
     assert gone() is None
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="of JAX alone")
+def test_workers_compute_as_precisely():
+    import jax
+
+    assert "JAX_DEFAULT_MATMUL_PRECISION" not in processes.environment(1)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        settings = processes.environment(1)
+    finally:
+        jax.config.update("jax_default_matmul_precision", None)
+    assert settings["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+    assert settings["JAX_ENABLE_X64"] == "False"
+
+
 @pytest.mark.backend_free
 def test_an_optimizer_with_a_schedule_of_ones_own():
     class Half(keras.optimizers.schedules.LearningRateSchedule):
