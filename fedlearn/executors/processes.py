@@ -11,8 +11,6 @@ import weakref
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
-import keras
-
 from fedlearn import backend, checks
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors.dispatcher import Event, Work
@@ -20,6 +18,7 @@ from fedlearn.executors.distributed import Distributed
 from fedlearn.executors.executor import Executor
 from fedlearn.executors.parcel import Parcel, receive
 from fedlearn.executors.shard_runner import Program, job
+from fedlearn.executors.worker import settings
 from fedlearn.messages.broadcast import Received
 
 # So many workers that end before they have begun are no accident.
@@ -159,13 +158,7 @@ class _Worker:
         self.has: set[int] = set()
         self.is_ready = False
         with contextlib.suppress(ConnectionError):
-            Parcel(
-                {
-                    "floatx": keras.config.floatx(),
-                    "epsilon": keras.config.epsilon(),
-                    "image_data_format": keras.config.image_data_format(),
-                }
-            ).send(self.connection, self.process_id)
+            Parcel(settings()).send(self.connection, self.process_id)
 
     def send(self, what: str, number: int, parcel: Parcel) -> None:
         Parcel((what, number)).send(self.connection, self.process_id)

@@ -26,6 +26,7 @@ from fedlearn.executors.executor import Executor
 from fedlearn.executors.parcel import pickled, unpickled
 from fedlearn.executors.processes import environment, num_cores
 from fedlearn.executors.shard_runner import Job, Program, ShardRunner, job
+from fedlearn.executors.worker import configure, settings
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.update import Update
 
@@ -220,7 +221,7 @@ class _Pool:
             .remote()
         )
         self._actors[worker] = actor
-        self._starting[actor.start.remote(_versions(), _settings())] = worker
+        self._starting[actor.start.remote(_versions(), settings())] = worker
 
     @property
     def workers(self) -> list[int]:
@@ -392,9 +393,7 @@ class _Actor:
                 "versions sums would round differently: install the driver's "
                 "on all machines."
             )
-        keras.config.set_floatx(settings["floatx"])
-        keras.config.set_epsilon(settings["epsilon"])
-        keras.config.set_image_data_format(settings["image_data_format"])
+        configure(settings)
         self._runner = ShardRunner()
         self._has: set[int] = set()
 
@@ -418,14 +417,6 @@ def _versions() -> dict[str, str]:
         "fedlearn": fedlearn.__version__,
         "Keras": keras.__version__,
         backend.name: package.__version__,
-    }
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "floatx": keras.config.floatx(),
-        "epsilon": keras.config.epsilon(),
-        "image_data_format": keras.config.image_data_format(),
     }
 
 

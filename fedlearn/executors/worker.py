@@ -1,10 +1,11 @@
-"""What a worker of `Processes` does. Nothing imports this module."""
+"""What a worker of `Processes` does, and how any is made like its driver."""
 
 import os
 import signal
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +22,7 @@ def main(descriptor: int, driver: int) -> None:
     connection = Connection(descriptor)
     runner = ShardRunner()
     try:
-        _configure(receive(connection))
+        configure(receive(connection))
         Parcel((None, None, None)).send(connection, driver)
         while True:
             what, number = receive(connection)
@@ -56,7 +57,17 @@ def _answer(ticket: int, runner: ShardRunner, job: Any) -> Parcel:
         return Parcel((ticket, None, (sent, text)))
 
 
-def _configure(settings: dict[str, Any]) -> None:
+def settings() -> dict[str, Any]:
+    """Keras's here, which a worker is to have."""
+    return {
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+    }
+
+
+def configure(settings: Mapping[str, Any]) -> None:
+    """Makes a worker compute as its driver, of which these are `settings`."""
     keras.config.set_floatx(settings["floatx"])
     keras.config.set_epsilon(settings["epsilon"])
     keras.config.set_image_data_format(settings["image_data_format"])

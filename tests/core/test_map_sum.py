@@ -130,6 +130,7 @@ def test_what_isnt_used_is_no_round():
         return mean
 
     core.compile(mean)
+    assert mean(DATA) == pytest.approx(DATA["a"].mean(), rel=1e-5)
 
 
 def test_threads_write_down_their_own():
