@@ -181,7 +181,7 @@ def trips(data, target, concurrency, buffer_size, rate, seed):
             done = concurrency * rounds
             seconds = sum(
                 max(
-                    durations.seconds(i, fl.seeds.fold(seed, t, i))
+                    durations.seconds(i, fl.seeds.fold(seed, t, i), None)
                     for i in sampler.sample(t)
                 )
                 for t in range(rounds)

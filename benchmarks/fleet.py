@@ -89,6 +89,7 @@ def by_the_day(given, population, goal, draws=10_000, **bytes_):
             given.seconds(
                 str(i),
                 i,
+                None,
                 bytes_.get("bytes_down", 0.0),
                 bytes_.get("bytes_up", 0.0),
             )

@@ -11,6 +11,7 @@ from fedlearn.aggregators.mean import Mean
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
 from fedlearn.clients.algorithm import Algorithm
 from fedlearn.conditions.durations import Durations
+from fedlearn.conditions.simulated_rounds import num_trained
 from fedlearn.data.client_id import as_client_ids
 from fedlearn.encoders.integer_bytes import ModularIntegers
 from fedlearn.messages.broadcast import Broadcast
@@ -238,7 +239,7 @@ class Buffered(Schedule):
         kept: Any,
         data: "FederatedDataset",
     ) -> Turn:
-        now = int(state.round_num)
+        now, knows = int(state.round_num), num_trained(process, data)
         broadcast = process.broadcast(state)
         broadcasts = {
             **{
@@ -262,7 +263,7 @@ class Buffered(Schedule):
             while len(under_way) < min(self.concurrency, free):
                 key = seeds.fold(int(state.seed), "start", starts)
                 client_id = _drawn(data, {*under_way, *buffer}, key)
-                due = clock + self._seconds(client_id, key)
+                due = clock + self._seconds(client_id, key, knows(client_id))
                 under_way[client_id] = _Trip(due, starts, now)
                 starts += 1
 
@@ -312,9 +313,11 @@ class Buffered(Schedule):
         }
         return Turn(state, kept, metrics, data.select(list(buffer)))
 
-    def _seconds(self, client_id: str, seed: int) -> float:
+    def _seconds(
+        self, client_id: str, seed: int, num_examples: int | None
+    ) -> float:
         if isinstance(self.durations, Durations):
-            seconds = self.durations.seconds(client_id, seed)
+            seconds = self.durations.seconds(client_id, seed, num_examples)
             return checks.number(f"seconds of {client_id!r}", seconds)
         if isinstance(self.durations, Mapping):
             return float(self.durations[client_id])

@@ -168,3 +168,15 @@ class LocalTraining(Configurable):
         """
         steps = self.epochs * -(-num_examples // self.batch_size)
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def num_trained(self, num_examples: int) -> int:
+        """How many examples such a client trains on, each as often as it does.
+
+        >>> LocalTraining(batch_size=20, epochs=2).num_trained(30)
+        60
+        >>> LocalTraining(batch_size=20, max_steps=3).num_trained(100)
+        60
+        """
+        a_pass = -(-num_examples // self.batch_size)
+        passes, steps = divmod(self.num_steps(num_examples), max(a_pass, 1))
+        return passes * num_examples + steps * self.batch_size

@@ -1,6 +1,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+from fedlearn import checks
+
 
 @dataclasses.dataclass(frozen=True)
 class Attendance:
@@ -42,6 +44,7 @@ class Attendance:
         Args:
             share: Of the clients, those that sent most; at least one.
         """
+        checks.number("share", share, most=1)
         times = sorted(self.counted.values(), reverse=True)
         most = sum(times[: max(1, round(share * len(times)))])
         return most / max(sum(times), 1)

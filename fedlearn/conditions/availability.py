@@ -27,6 +27,5 @@ class Availability(Configurable, abc.ABC):
             day: From 0, on which the simulated run begins at midnight.
 
         Returns:
-            Seconds since the day's midnight, at least 0, below 86,400 and
-            ascending.
+            Seconds since the day's midnight, at least 0 and below 86,400.
         """

@@ -34,9 +34,21 @@ class CheckIns:
         if day not in self._days:
             found = [self._availability.check_ins(i, day) for i in self._ids]
             who = np.repeat(np.arange(len(found)), list(map(len, found)))
-            times = day * DAY + np.array([t for ts in found for t in ts])
+            times = np.array([t for ts in found for t in ts], float)
+            self._check(times, who)
+            times += day * DAY
             order = np.lexsort((who, times))
             # The day before may still be needed, by a run that is tried again.
             self._days = {d: v for d, v in self._days.items() if d >= day - 1}
             self._days[day] = times[order], who[order]
         return self._days[day]
+
+    def _check(self, times: np.ndarray, who: np.ndarray) -> None:
+        wrong = np.flatnonzero(~((times >= 0) & (times < DAY)))
+        if len(wrong):
+            raise ValueError(
+                f"{type(self._availability).__name__}.check_ins gave "
+                f"{times[wrong[0]]:g} for {self._ids[who[wrong[0]]]!r}. "
+                "Expected seconds since the day's midnight, at least 0 and "
+                "below 86,400."
+            )

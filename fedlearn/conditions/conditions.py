@@ -1,7 +1,12 @@
-from fedlearn import checks
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fedlearn import checks, seeds
 from fedlearn.conditions.availability import Availability
 from fedlearn.conditions.durations import Durations
 from fedlearn.conditions.network import Network
+from fedlearn.data.client_id import as_client_ids
 from fedlearn.serialization import Configurable
 
 
@@ -22,14 +27,15 @@ class Conditions(Configurable):
         availability: When clients ask for work; None for always. Whoever asks
             is taken if the sampler allows it.
         durations: How long training takes at a client, in seconds: one number
-            for all, or a `Durations`.
+            for all, a dict from their ids, or a `Durations`, such as
+            `LogNormal(60.0, num_examples=100)`: a minute for 100 examples.
         network: How fast clients send and receive what is really sent; None
             for at once. (Where the length of messages varies, an upload is
             taken to be as long as those of the round before.)
         drop_out: Share of those that got work and never report. They are gone
             at any moment of their work: some before they train, others after.
-        over_select: How many clients get work for each that is waited for, 1
-            or more.
+        over_select: How many clients get work for each that is waited for,
+            from 1 to 10.
         deadline: Of a round, in seconds after it began; None for none: the
             server then waits until all are through or `clients_per_round`
             have reported.
@@ -50,7 +56,7 @@ over_select=1.3)
     def __init__(
         self,
         availability: Availability | None = None,
-        durations: float | Durations = 0.0,
+        durations: float | Mapping[str, float] | Durations = 0.0,
         network: Network | None = None,
         drop_out: float = 0.0,
         over_select: float = 1.0,
@@ -60,33 +66,63 @@ over_select=1.3)
         self.availability = checks.instance(
             "availability", availability, Availability, none=True
         )
-        if not isinstance(durations, Durations):
+        if isinstance(durations, Mapping):
+            ids = as_client_ids(durations)
+            durations = {
+                i: checks.number(f"durations[{i!r}]", seconds)
+                for i, seconds in zip(ids, durations.values(), strict=True)
+            }
+        elif not isinstance(durations, Durations):
             durations = checks.number("durations", durations)
         self.durations = durations
         self.network = checks.instance("network", network, Network, none=True)
         self.drop_out = checks.number("drop_out", drop_out, most=1)
-        self.over_select = checks.number("over_select", over_select, least=1)
+        self.over_select = checks.number(
+            "over_select",
+            over_select,
+            least=1,
+            most=10,
+            meaning="1.3 asks 130 clients where 100 are needed",
+        )
         if deadline is not None:
             deadline = checks.positive("deadline", deadline)
         self.deadline = deadline
         self.at_least = checks.number("at_least", at_least, most=1)
 
     def seconds(
-        self, client_id: str, seed: int, bytes_down: float, bytes_up: float
+        self,
+        client_id: str,
+        seed: int,
+        num_examples: int | None,
+        bytes_down: float,
+        bytes_up: float,
     ) -> float:
         """How long a client takes from the download to the upload.
 
         Args:
             client_id: Who.
             seed: Of this time that it takes part.
+            num_examples: That it trains on, as of `Durations`.
             bytes_down: What it downloads.
             bytes_up: What it uploads.
         """
-        training = self.durations
-        if isinstance(training, Durations):
-            training = checks.number(
-                f"seconds of {client_id!r}", training.seconds(client_id, seed)
-            )
-        if self.network is None:
-            return training
-        return training + self.network.seconds(client_id, bytes_down, bytes_up)
+        training: Any = self.durations
+        if isinstance(training, Mapping):
+            training = training.get(client_id)
+        elif isinstance(training, Durations):
+            training = training.seconds(client_id, seed, num_examples)
+        sending = 0.0
+        if self.network is not None:
+            sending = self.network.seconds(client_id, bytes_down, bytes_up)
+        name = f"seconds of {client_id!r}"
+        return checks.number(name, training) + checks.number(name, sending)
+
+    def leaves_after(self, seconds: float, seed: int) -> float:
+        """After how long a client that needs `seconds` is gone, or infinity.
+
+        Args:
+            seconds: From `seconds`.
+            seed: Of this time that it takes part.
+        """
+        drops, moment = seeds.uniform(2, seed, "drop_out")
+        return moment * seconds if drops < self.drop_out else math.inf

@@ -18,9 +18,7 @@ class Diurnal(Availability):
     Args:
         high: The share at `peak_hour`, from 0 to 1.
         low: The share twelve hours later.
-        peak_hour: Of the clients' own day, from 0 to 24.
-        time_zones: Over how many hours clients' own times are spread, evenly,
-            half of them before the server's.
+        peak_hour: From 0 to 24.
         habit: How far it is always the same clients, from 0, everyone as
             likely, to 1: in this share of the pieces a client does what it
             always does at that hour. With 1, all but the share `high` never
@@ -42,7 +40,6 @@ class Diurnal(Availability):
         high: float = 0.4,
         low: float = 0.1,
         peak_hour: float = 2.0,
-        time_zones: float = 0.0,
         habit: float = 0.5,
         check_in: float = 1800.0,
         seed: int = 0,
@@ -50,7 +47,6 @@ class Diurnal(Availability):
         self.high = checks.number("high", high, most=1)
         self.low = checks.number("low", low, most=self.high)
         self.peak_hour = checks.number("peak_hour", peak_hour, most=24)
-        self.time_zones = checks.number("time_zones", time_zones, most=24)
         self.habit = checks.number("habit", habit, most=1)
         self.check_in = checks.positive("check_in", check_in)
         if DAY % self.check_in:
@@ -66,25 +62,21 @@ class Diurnal(Availability):
         Args:
             seconds: Since midnight of day 0.
         """
-        wave = math.cos(self._angle(seconds / 3600))
-        if spread := math.pi * self.time_zones / 24:
-            wave *= math.sin(spread) / spread  # the mean over time zones
-        return self.low + (self.high - self.low) * (1 + wave) / 2
+        return float(self._share(seconds / 3600))
 
     def check_ins(self, client_id: str, day: int) -> list[float]:
-        own, zone = seeds.uniform(2, self.seed, "habit", client_id)
+        own = seeds.uniform(1, self.seed, "habit", client_id)
         pieces = round(DAY / self.check_in)
         as_always, anew, moment = seeds.uniform(
             3 * pieces, self.seed, "check_ins", client_id, day
         ).reshape(3, pieces)
         hours = (np.arange(pieces) + 0.5) * self.check_in / 3600
-        hours += self.time_zones * (zone - 0.5)
-        wave = np.cos(self._angle(hours))
-        share = self.low + (self.high - self.low) * (1 + wave) / 2
-        # Either way a uniform number, so that `share` is the share.
-        there = np.where(as_always < self.habit, own, anew) < share
+        # Either way a uniform number, so that it is the share.
+        number = np.where(as_always < self.habit, own, anew)
+        there = number < self._share(hours)
         times = (np.arange(pieces) + moment) * self.check_in
         return times[there].tolist()
 
-    def _angle(self, hour):
-        return 2 * math.pi * (hour - self.peak_hour) / 24
+    def _share(self, hour):
+        wave = np.cos(2 * math.pi * (hour - self.peak_hour) / 24)
+        return self.low + (self.high - self.low) * (1 + wave) / 2

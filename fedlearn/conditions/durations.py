@@ -7,29 +7,35 @@ from fedlearn.serialization import Configurable
 
 
 class Durations(Configurable, abc.ABC):
-    """How long clients take for their part of a round, in seconds.
+    """How long clients train in a round, in seconds.
 
-    Example: a minute for everyone.
+    Example: ten seconds, and half a second for each example.
 
-    >>> class Minute(Durations):
-    ...     def seconds(self, client_id, seed):
-    ...         return 60.0
-    >>> Minute().seconds("anna", seed=3)
+    >>> class Alike(Durations):
+    ...     def seconds(self, client_id, seed, num_examples):
+    ...         return 10 + 0.5 * num_examples
+    >>> Alike().seconds("anna", seed=3, num_examples=100)
     60.0
     """
 
     @abc.abstractmethod
-    def seconds(self, client_id: str, seed: int) -> float:
-        """The time from the download to the upload, positive.
+    def seconds(
+        self, client_id: str, seed: int, num_examples: int | None
+    ) -> float:
+        """The time from the download to the upload, at least 0.
 
         Args:
             client_id: Who.
             seed: Of this time that it takes part.
+            num_examples: How many examples it trains on, each as often as it
+                does: its number times the local epochs. None where it isn't
+                known, or must not decide who counts: behind an aggregator's
+                noise.
         """
 
 
 class HalfNormal(Durations):
-    """Each time the magnitude of a normal number, whoever it is.
+    """Each time the magnitude of a normal number, whatever a client has.
 
     What Nguyen et al. 2022, "Federated learning with buffered asynchronous
     aggregation", arXiv:2106.06639, section 5, simulate training times with.
@@ -40,14 +46,16 @@ class HalfNormal(Durations):
     Example:
 
     >>> durations = HalfNormal(scale=10.0)
-    >>> durations.seconds("anna", 1) == durations.seconds("ben", 1)
+    >>> durations.seconds("anna", 1, 10) == durations.seconds("ben", 1, 999)
     True
     """
 
     def __init__(self, scale: float = 1.0):
         self.scale = checks.positive("scale", scale)
 
-    def seconds(self, client_id: str, seed: int) -> float:
+    def seconds(
+        self, client_id: str, seed: int, num_examples: int | None
+    ) -> float:
         return self.scale * abs(float(seeds.normal(1, seed, "duration")[0]))
 
 
@@ -63,12 +71,15 @@ class LogNormal(Durations):
             over 2.7 times the median.
         spread: How far a client's times are from each other.
         seed: Of which clients are slow.
+        num_examples: For how many examples, each local epoch counted, that
+            is; who trains on twice as many takes twice as long. With None all
+            take as long, whatever they have.
 
-    Example:
+    Example: a minute for 100 examples.
 
-    >>> durations = LogNormal(median=60.0, sigma=1.0, spread=0.0)
-    >>> durations.seconds("anna", 1) == durations.seconds("anna", 2)
-    True
+    >>> durations = LogNormal(60.0, sigma=0, spread=0, num_examples=100)
+    >>> durations.seconds("anna", seed=1, num_examples=5 * 200)
+    600.0
     """
 
     def __init__(
@@ -77,18 +88,30 @@ class LogNormal(Durations):
         sigma: float = 1.0,
         spread: float = 0.1,
         seed: int = 0,
+        num_examples: float | None = None,
     ):
         self.median = checks.positive("median", median)
         self.sigma = checks.number("sigma", sigma)
         self.spread = checks.number("spread", spread)
         self.seed = checks.whole("seed", seed, least=0)
+        if num_examples is not None:
+            num_examples = checks.positive("num_examples", num_examples)
+        self.num_examples = num_examples
 
-    def seconds(self, client_id: str, seed: int) -> float:
-        own = own_normal(self.seed, "own", client_id)
-        this = seeds.normal(1, seed, "duration")[0]
-        exponent = self.sigma * own + self.spread * this
-        # Beyond some 10**300 no float goes, and no client comes back.
-        return self.median * math.exp(min(exponent, 600.0))
+    def seconds(
+        self, client_id: str, seed: int, num_examples: int | None
+    ) -> float:
+        share = 1.0
+        if self.num_examples is not None and num_examples is not None:
+            share = num_examples / self.num_examples
+        own = self.sigma * own_normal(self.seed, "own", client_id)
+        this = self.spread * seeds.normal(1, seed, "duration")[0]
+        return self.median * share * factor(own + this)
+
+
+def factor(exponent: float) -> float:
+    """`exp`; a number that nobody lives to see where that is no float."""
+    return math.exp(min(exponent, 600.0))
 
 
 @functools.lru_cache(1 << 17)

@@ -1,6 +1,6 @@
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ class Fleet:
         conditions: What they are like.
         sampler: Who may be asked in a round.
         client_ids: All of them.
+        num_trained: How many examples a client trains on, as of `Durations`.
         at_least: How many must report for a round.
         once: Whether nobody is asked twice for a round, not even where it was
             abandoned.
@@ -50,6 +51,7 @@ class Fleet:
         conditions: Conditions,
         sampler: Sampler,
         client_ids: Sequence[str],
+        num_trained: Callable[[str], int | None],
         at_least: int = 1,
         once: bool = False,
     ):
@@ -61,6 +63,7 @@ class Fleet:
         )
         self.once = once
         self.ids = client_ids
+        self.num_trained = num_trained
         self.positions = {i: k for k, i in enumerate(client_ids)}
         self._digest = int(ids_digest(list(client_ids))[:15], 16)
         self.check_ins = None
@@ -198,14 +201,14 @@ class Fleet:
         self, who: np.ndarray, key: tuple, down: float, up: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """How long each works, and after how long it is gone, in seconds."""
-        works, gone = np.zeros(len(who)), np.full(len(who), np.inf)
+        works, gone = np.zeros((2, len(who)))
         for n, k in enumerate(who.tolist()):
             client_id = self.ids[k]
             seed = seeds.fold(*key, client_id)
-            works[n] = self.conditions.seconds(client_id, seed, down, up)
-            drops, moment = seeds.uniform(2, seed, "drop_out")
-            if drops < self.conditions.drop_out:
-                gone[n] = moment * works[n]
+            works[n] = self.conditions.seconds(
+                client_id, seed, self.num_trained(client_id), down, up
+            )
+            gone[n] = self.conditions.leaves_after(works[n], seed)
         return works, gone
 
     def _candidates(self, round_num: int) -> Iterator[int]:

@@ -1,7 +1,5 @@
-import math
-
 from fedlearn import checks
-from fedlearn.conditions.durations import own_normal
+from fedlearn.conditions.durations import factor, own_normal
 from fedlearn.serialization import Configurable
 
 
@@ -41,4 +39,4 @@ class Network(Configurable):
         """How long a client takes to download and to upload so many bytes."""
         own = own_normal(self.seed, "network", client_id)
         megabits = bytes_down / self.download + bytes_up / self.upload
-        return 8e-6 * megabits * math.exp(-self.sigma * own)
+        return 8e-6 * megabits * factor(-self.sigma * own)

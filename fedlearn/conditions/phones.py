@@ -16,15 +16,15 @@ class Phones(Conditions):
     What they don't say is made up: how many of the phones are there by night,
     how slow they are, and when a round is given up.
 
-    Training takes a minute in the median, and twelve times as long for one in
-    a hundred; 20 Mbit/s come in and 5 go out, in the median.
+    Training takes a minute for 100 examples (20 in 5 local epochs, say), in
+    the median, and twelve times as long for one in a hundred; 20 Mbit/s come
+    in and 5 go out, in the median.
 
     Args:
         high: Share of the phones that ask for work at 2 in the night, in half
             an hour.
         low: The share at 2 in the afternoon.
-        time_zones: As of `Diurnal`, and so is `habit`.
-        habit: How far it is always the same phones.
+        habit: How far it is always the same phones, as of `Diurnal`.
         seed: Of which phones are slow, and which are there when.
         **server: `drop_out` (here 0.08), `over_select` (1.3), `deadline` (1,800
             seconds) and `at_least` (0.8), as of `Conditions`.
@@ -41,14 +41,12 @@ class Phones(Conditions):
         self,
         high: float = 0.4,
         low: float = 0.1,
-        time_zones: float = 0.0,
         habit: float = 0.5,
         seed: int = 0,
         **server: Any,
     ):
         self.high = high
         self.low = low
-        self.time_zones = time_zones
         self.habit = habit
         self.seed = checks.whole("seed", seed, least=0)
         given = {
@@ -58,10 +56,10 @@ class Phones(Conditions):
             "at_least": 0.8,
         }
         super().__init__(
-            availability=Diurnal(
-                high, low, time_zones=time_zones, habit=habit, seed=seed
+            availability=Diurnal(high, low, habit=habit, seed=seed),
+            durations=LogNormal(
+                median=60.0, spread=0.4, seed=seed, num_examples=100
             ),
-            durations=LogNormal(median=60.0, sigma=1.0, spread=0.4, seed=seed),
             network=Network(seed=seed),
             **{**given, **server},
         )

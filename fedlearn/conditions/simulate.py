@@ -1,9 +1,11 @@
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fedlearn import checks, serialization
 from fedlearn.conditions.attendance import Attendance
 from fedlearn.conditions.conditions import Conditions
 from fedlearn.conditions.fleet import Fleet
+from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.names import CONDITIONS
 from fedlearn.samplers import Uniform
 
@@ -35,11 +37,13 @@ def simulate(
     """The rounds of `fit(..., conditions=...)` without any training.
 
     Says in seconds what a run would take in days, and who would be left out.
-    With the seed and the bytes of a run it has that run's clients.
+    With the seed, the bytes and the numbers of examples of a run it has that
+    run's clients.
 
     Args:
         conditions: What clients are like, as for `fit`.
-        clients: A `FederatedDataset`, or the ids of the clients.
+        clients: A `FederatedDataset`; a dict from clients' ids to how many
+            examples they train on (times the local epochs); or ids alone.
         rounds: How many.
         clients_per_round: How many are waited for, whoever they are.
         bytes_down: What each client downloads.
@@ -63,7 +67,15 @@ def simulate(
         conditions, CONDITIONS, Conditions, "conditions"
     )
     sampler = Uniform(clients, clients_per_round, seed=seed)
-    fleet = Fleet(given, sampler, sampler.client_ids)
+    num_trained: Callable[[str], int | None]
+    if isinstance(clients, FederatedDataset):
+        num_trained = clients.num_examples
+    else:
+        numbers = clients.values() if isinstance(clients, Mapping) else ()
+        num_trained = dict(zip(sampler.client_ids, numbers, strict=False)).get
+    for name, sent in (("bytes_down", bytes_down), ("bytes_up", bytes_up)):
+        checks.number(name, sent)
+    fleet = Fleet(given, sampler, sampler.client_ids, num_trained)
     kept, logs, cohorts = fleet.initialize(), [], []
     for round_num in range(checks.whole("rounds", rounds, least=0)):
         kept, ids, figures = fleet.round(

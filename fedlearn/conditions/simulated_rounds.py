@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,19 @@ class MayTakePart(Sampler):
         return [places[i] for i in self.sampler.candidates(round_num)]
 
 
+def num_trained(
+    process: "LearningProcess", data: "FederatedDataset"
+) -> Callable[[str], int | None]:
+    """How many examples a client trains on, as of `Durations`."""
+    # Noise hides a client's data, and not who the others of the round are:
+    # that must not depend on them.
+    if process.aggregator.noise:
+        return lambda client_id: None
+    return lambda client_id: process.client.num_trained(
+        data.num_examples(client_id)
+    )
+
+
 class SimulatedRounds(Schedule):
     """Synchronous rounds of the clients that are there, and in time."""
 
@@ -59,8 +73,9 @@ class SimulatedRounds(Schedule):
             drawn = RoundRobin(data, len(data), seed=None)
         if drawn.draws == "poisson":
             raise ValueError(
-                "Under conditions a round waits for a fixed number of "
-                "clients, and Poisson draws a varying one. Give "
+                "Under conditions a round is of those that are first, a fixed "
+                "number; Poisson draws a varying one, by coins from which "
+                "epsilon gains because nothing else decides. Give "
                 "`clients_per_round`, or the sampler Uniform."
             )
         aggregator, client = process.aggregator, process.client
@@ -71,6 +86,7 @@ class SimulatedRounds(Schedule):
             conditions,
             drawn,
             data.client_ids,
+            num_trained(process, data),
             at_least=max(aggregator.num_required, 1),
             # What a client with noise of its own has sent is out, also where
             # the round was abandoned: once a round, as is accounted for.

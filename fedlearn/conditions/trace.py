@@ -42,10 +42,16 @@ class Trace(Availability):
         repeat_days: int | None = None,
         check_in: float = 1800.0,
     ):
-        self.times = {
-            str(client): [[float(a), float(b)] for a, b in windows]
-            for client, windows in times.items()
-        }
+        try:
+            self.times = {
+                str(client): [[float(a), float(b)] for a, b in windows]
+                for client, windows in times.items()
+            }
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                "`times` must be a dict from clients' ids to lists of (start, "
+                f"end), such as {{'anna': [(3600, 7200)]}}: {error}."
+            ) from error
         self.check_in = checks.positive("check_in", check_in)
         last = 0.0
         for client, windows in self.times.items():

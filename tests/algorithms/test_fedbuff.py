@@ -38,7 +38,7 @@ class Replay(fl.samplers.Sampler):
 
 
 class Backwards(conditions.Durations):
-    def seconds(self, client_id, seed):
+    def seconds(self, client_id, seed, num_examples):
         return -1.0
 
 

@@ -27,7 +27,7 @@ def test_a_billion_phones_are_as_quick_by_day_as_by_night():
     )
     # 1,000 of 1,300 that start at once and stay with probability 0.92: the
     # round lasts as long as that quantile of the phones.
-    seconds = [phones.seconds(str(i), i, 4e6, 4e6) for i in range(1000)]
+    seconds = [phones.seconds(str(i), i, None, 4e6, 4e6) for i in range(1000)]
     quantile = np.quantile(seconds, 1000 / 1300 / 0.92)
     for hour in day:
         assert hour["round_seconds"] == pytest.approx(quantile, rel=0.02)

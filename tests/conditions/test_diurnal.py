@@ -29,15 +29,6 @@ def test_as_many_ask_as_it_says(habit):
     assert max(expected) == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize(("zones", "ratio"), [(0, 4.0), (4, 3.683), (24, 1.0)])
-def test_time_zones_flatten_the_curve(zones, ratio):
-    diurnal = Diurnal(0.4, 0.1, time_zones=zones, check_in=3600.0)
-    shares = [diurnal.share(3600 * h) for h in range(24)]
-    assert max(shares) / min(shares) == pytest.approx(ratio, abs=0.01)
-    expected = [diurnal.share(3600 * (h + 0.5)) for h in range(24)]
-    np.testing.assert_allclose(by_hour(diurnal), expected, atol=0.05)
-
-
 def test_habits_leave_clients_out():
     def took_part(habit):
         diurnal = Diurnal(0.4, 0.1, habit=habit, seed=3)
@@ -74,7 +65,7 @@ def test_phones_are_four_times_as_many_by_night():
         ({"high": 0.2, "low": 0.3}, "low"),
         ({"habit": 2}, "habit"),
         ({"check_in": 7000}, "divide a day"),
-        ({"time_zones": 25}, "time_zones"),
+        ({"peak_hour": 25}, "peak_hour"),
     ],
 )
 def test_errors(arguments, words):

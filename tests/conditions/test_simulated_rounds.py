@@ -30,7 +30,9 @@ class Untrained:
         self.aggregator = SimpleNamespace(
             noise=noise, num_required=num_required, check_cohort=check_cohort
         )
-        self.client = SimpleNamespace(adds_noise=adds_noise)
+        self.client = SimpleNamespace(
+            adds_noise=adds_noise, num_trained=lambda n: 5 * n
+        )
         self.privacy = SimpleNamespace(private_metrics=False)
         self.program = SimpleNamespace(bytes_up=lambda: 500_000)
         self.cohorts = []
@@ -56,10 +58,10 @@ class Untrained:
         }
 
 
-def clients(total):
-    one = np.zeros((1, 1), "float32")
+def clients(total, sizes=(1, 2, 3)):
+    arrays = [np.zeros((n, 1), "float32") for n in sizes]
     return fl.FederatedDataset.from_clients(
-        {f"{i:03d}": (one, one) for i in range(total)}
+        {f"{i:03d}": (arrays[i % len(sizes)],) * 2 for i in range(total)}
     )
 
 
@@ -152,7 +154,9 @@ def by_events(habit, given, goal, rounds, data=DATA, seed=7):
                     if not asked:
                         last = time + given.deadline
                     asked[i] = time
-                    work = given.durations.seconds(i, seeds.fold(*key, i))
+                    work = given.durations.seconds(
+                        i, seeds.fold(*key, i), 5 * data.num_examples(i)
+                    )
                     drop, moment = seeds.uniform(
                         2, seeds.fold(*key, i), "drop_out"
                     )
@@ -186,7 +190,9 @@ def by_events(habit, given, goal, rounds, data=DATA, seed=7):
 def test_it_is_what_happens_event_by_event(goal, habit, **arguments):
     availability = conditions.Diurnal(0.5, 0.1, habit=habit, check_in=3600.0)
     given_ = conditions.Conditions(
-        availability, conditions.LogNormal(60.0), **arguments
+        availability,
+        conditions.LogNormal(60.0, num_examples=10),
+        **arguments,
     )
     rounds = list(by_events(habit, given_, goal, rounds=4))
     found = run(given_, uniform(goal), rounds=4)
@@ -274,7 +280,7 @@ def test_who_is_still_at_work_is_not_asked_again():
     slow, quick = "slow", "quick"
 
     class Durations(conditions.Durations):
-        def seconds(self, client_id, seed):
+        def seconds(self, client_id, seed, num_examples):
             return 100.0 if client_id == slow else 30.0
 
     one = np.zeros((1, 1), "float32")
@@ -314,6 +320,44 @@ def test_whoever_was_asked_has_downloaded():
     assert found.num_asked == [15.0] * 5
     assert found.bytes_down == [30e6] * 5
     assert found.bytes_up == [1e5 * n for n in found.num_clients]
+
+
+ALIKE = conditions.LogNormal(60.0, sigma=0, spread=0, num_examples=100)
+
+
+def test_training_takes_as_long_as_a_client_has_examples():
+    # 8 clients of 10, 20, ..., 80 examples, in 5 epochs: 0.6 s for each time
+    # that an example is trained on.
+    sizes = np.arange(10, 90, 10)
+    data, seconds = clients(8, sizes), 0.6 * 5 * sizes
+    given_ = conditions.Conditions(durations=ALIKE)
+    found = run(given_, None, rounds=1, data=data)
+    np.testing.assert_allclose(found.sim_hours, [240 / 3600])
+    # Of eight the first four count, which is those that have least.
+    given_ = conditions.Conditions(durations=ALIKE, over_select=2.0)
+    found = run(given_, uniform(4, data), rounds=1, data=data)
+    np.testing.assert_allclose(found.sim_hours, [120 / 3600])
+    assert found.attendance.never == data.client_ids[4:]
+    assert found.num_late == [4.0]
+    np.testing.assert_allclose(found.wasted_hours, [seconds[4:].sum() / 3600])
+    # With a deadline those that have much never count.
+    given_ = conditions.Conditions(durations=ALIKE, deadline=100.0)
+    found = run(given_, None, rounds=3, data=data)
+    assert found.cohorts == [list(data.client_ids[:3])] * 3
+    np.testing.assert_allclose(found.wasted_hours, [5 * 100 / 3600] * 3)
+    # What noise hides must not show in who the others are.
+    found = run(given_, None, rounds=1, data=data, noise="server")
+    assert found.cohorts == [list(data.client_ids)]
+    np.testing.assert_allclose(found.sim_hours, [60 / 3600])
+
+
+def test_without_training_clients_have_as_many_examples_as_one_says():
+    given_ = conditions.Conditions(durations=ALIKE, over_select=2.0)
+    data = clients(8, np.arange(10, 90, 10))
+    told = {i: 5 * data.num_examples(i) for i in data}
+    for who, hours in ((data, 24), (told, 120), (list(told), 60)):
+        found = conditions.simulate(given_, who, 1, 4)
+        np.testing.assert_allclose(found.history["sim_hours"], [hours / 3600])
 
 
 def test_bias_shows():
@@ -368,6 +412,11 @@ def test_noise_of_clients_is_asked_for_once_a_round():
         run(given_, uniform(38), rounds=5, adds_noise=True)
 
 
+class Late(conditions.Availability):
+    def check_ins(self, client_id, day):
+        return [90_000.0]
+
+
 @pytest.mark.parametrize(
     ("given_", "sampler", "process", "words"),
     [
@@ -389,7 +438,7 @@ def test_noise_of_clients_is_asked_for_once_a_round():
             conditions.Conditions(),
             samplers.Poisson(DATA, 5),
             {},
-            "Poisson draws a varying one",
+            "a fixed number; Poisson draws a varying one",
         ),
         (
             conditions.Conditions(at_least=0.9),
@@ -398,6 +447,18 @@ def test_noise_of_clients_is_asked_for_once_a_round():
             r"all of its 20 clients. Set at_least=1\.0",
         ),
         (conditions.Conditions(), uniform(2), {"num_required": 3}, "too few"),
+        (
+            conditions.Conditions(Late()),
+            uniform(5),
+            {},
+            "Late.check_ins gave 90000 for '000'.*below 86,400",
+        ),
+        (
+            conditions.Conditions(durations={"001": 60.0}),
+            None,
+            {},
+            "`seconds of '000'` must be a number of at least 0",
+        ),
     ],
 )
 def test_what_cannot_be(given_, sampler, process, words):
@@ -410,6 +471,8 @@ def test_what_cannot_be(given_, sampler, process, words):
     [
         ({"drop_out": 1.5}, "drop_out"),
         ({"over_select": 0.9}, "over_select"),
+        ({"over_select": 130}, "from 1 to 10: 1.3 asks 130 clients where 100"),
+        ({"durations": {"anna": -1}}, r"durations\['anna'\]"),
         ({"deadline": 0}, "deadline"),
         ({"at_least": 2}, "at_least"),
         ({"durations": -1}, "durations"),

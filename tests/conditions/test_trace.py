@@ -62,7 +62,11 @@ def test_a_damaged_file_names_the_line(tmp_path, text, words):
 
 @pytest.mark.parametrize(
     ("times", "words"),
-    [({}, "has nobody"), ({"anna": [(2, 1)]}, "'anna' is available from 2 to")],
+    [
+        ({}, "has nobody"),
+        ({"anna": [(2, 1)]}, "'anna' is available from 2 to"),
+        ({"anna": (2, 3)}, "`times` must be a dict from clients' ids to lists"),
+    ],
 )
 def test_errors(times, words):
     with pytest.raises(ValueError, match=words):
