@@ -12,7 +12,7 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.core.federated_type_error import FederatedTypeError
-from fedlearn.core.structure import flatten, pack
+from fedlearn.core.structure import children, flatten, mapped, pack
 from fedlearn.core.types import (
     FunctionType,
     StructType,
@@ -69,7 +69,9 @@ class LocalComputation:
         key = lane_key(many)
         if key not in self._loaded:
             if self._fn is None and key not in self.artifacts:
-                return _in_turn(functools.partial(self.run, ()), many, leaves)
+                return _along(many, ops.map, functools.partial(self.run, ()))(
+                    *leaves
+                )
             # Also if it was just made: what runs is what is saved.
             self._loaded[key] = form.load(self.artifact(key))
         return self._loaded[key](*leaves)
@@ -78,33 +80,39 @@ class LocalComputation:
         """One of `artifacts`, made if need be."""
         if key not in self.artifacts:
             assert self._fn is not None
-            types = tensors(self.type.parameter)
-            fn, flags = self._fn, [flag == "1" for flag in key]
+            many = [flag == "1" for flag in key]
+
+            def export(over: Callable) -> bytes:
+                fn = _along(many, over, self._fn)
+                return form.export(fn, tensors(self.type.parameter), many)
+
             try:
-                data = form.export(form.vmap(fn, flags), types, flags)
+                self.artifacts[key] = export(_side_by_side)
             except Exception:
                 # JAX knows no convolutions of an unknown number of lanes,
                 # TensorFlow no lanes of recurrent layers' gradients.
                 if not key:
                     raise
-
-                def in_turn(*leaves):
-                    return _in_turn(fn, flags, leaves)
-
-                data = form.export(in_turn, types, flags)
-            self.artifacts[key] = data
+                self.artifacts[key] = export(ops.map)
         return self.artifacts[key]
 
 
-def _in_turn(fn: Callable, many: Sequence[bool], leaves: Any) -> Any:
-    """A function along the first axis of some arrays, one after another."""
+def _along(many: Sequence[bool], over: Callable, fn: Any) -> Callable:
+    """A function along the first axis of some arrays, and with the others."""
 
-    def one(rows):
-        given = iter(rows)
-        pairs = zip(many, leaves, strict=True)
-        return tuple(fn(*(next(given) if m else x for m, x in pairs)))
+    def run(*leaves):
+        def one(rows):
+            given = iter(rows)
+            pairs = zip(many, leaves, strict=True)
+            return tuple(fn(*(next(given) if m else x for m, x in pairs)))
 
-    return ops.map(one, [x for m, x in zip(many, leaves, strict=True) if m])
+        return over(one, [x for m, x in zip(many, leaves, strict=True) if m])
+
+    return run if many else fn
+
+
+def _side_by_side(fn: Callable, rows: Any) -> Any:
+    return backend.vmap(fn)(rows)
 
 
 def lane_key(many: Sequence[bool]) -> str:
@@ -169,22 +177,23 @@ def trace(
 
     def flat(*leaves: Any) -> tuple[Any, ...]:
         nonlocal result
+        given = parameter or StructType([])
         # Ordered, since JAX sorts the keys of a dict.
-        args = (
-            [pack(iter(leaves), parameter, collections.OrderedDict)]
-            if (parameter is not None)
-            else []
-        )
-        if spread and args:
-            (value,) = args
-            args = list(value.values() if isinstance(value, dict) else value)
+        value = pack(iter(leaves), given, collections.OrderedDict)
         with _NoVariables(name):
-            result = fn(*args)
+            result = fn(*(children(value) if spread else [value]))
         if result is None:
             raise FederatedTypeError(f"`{name}` returns None.")
-        return tuple(map(ops.convert_to_tensor, _leaves(result)))
+        found: list[Any] = []
 
-    captured, found = form.trace(flat, tensors(parameter))
+        def convert(x: Any) -> Any:
+            found.append(ops.convert_to_tensor(x))
+            return found[-1]
+
+        result = mapped(convert, result)
+        return tuple(found)
+
+    captured = form.trace(flat, tensors(parameter))
     if captured:
         raise FederatedTypeError(
             f"`{name}` uses {captured} tensors from outside, which would be "
@@ -192,27 +201,26 @@ def trace(
         )
     sizes = {str(s) for t in tensors(parameter) for s in t.shape}
     named = {s for s in sizes if not s.startswith("examples_")}
-    leaves = (
-        TensorType(
-            keras.backend.standardize_dtype(x.dtype),
-            # Others are unknown, or sums and products of names.
-            [
-                s if isinstance(s, int) else str(s) if str(s) in named else None
-                for s in x.shape
-            ],
-        )
-        for x in found
-    )
-    type_ = FunctionType(parameter, to_type(_typed(result, leaves)))
-    return LocalComputation(name, type_, {}, flat)
+
+    def type_(x: Any) -> TensorType:
+        # Others are unknown, or sums and products of names.
+        shape = [
+            s if isinstance(s, int) else str(s) if str(s) in named else None
+            for s in x.shape
+        ]
+        return TensorType(keras.backend.standardize_dtype(x.dtype), shape)
+
+    result = to_type(mapped(type_, result))
+    return LocalComputation(name, FunctionType(parameter, result), {}, flat)
 
 
 def check_dtypes(t: Type | None) -> None:
     """Refuses a type that the backend would silently make another of."""
-    for tensor in tensors(t):
-        if not form.has_dtype(tensor.dtype):
+    for dtype in {tensor.dtype for tensor in tensors(t)}:
+        given = ops.convert_to_tensor(np.empty(0, dtype)).dtype
+        if keras.backend.standardize_dtype(given) != dtype.name:
             raise FederatedTypeError(
-                f"{tensor} is of 64 bits, and JAX computes with 32. Use "
+                f"{dtype} is of 64 bits, and JAX computes with 32. Use "
                 "another dtype, or jax.config.update('jax_enable_x64', True)."
             )
 
@@ -234,19 +242,3 @@ class _NoVariables(keras.StatelessScope):
 
 def _name(fn: Callable) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [x for v in value for x in _leaves(v)]
-    return [value]
-
-
-def _typed(value: Any, leaves: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _typed(v, leaves) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_typed(v, leaves) for v in value]
-    return next(leaves)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax import export as jax_export
 
 from fedlearn.core.types import TensorType
@@ -25,11 +24,10 @@ _CALLS = re.compile(
 )
 
 
-def trace(fn: Callable, types: Sequence[TensorType]) -> tuple[int, Any]:
-    """How many arrays a function takes from outside, and what it gives."""
+def trace(fn: Callable, types: Sequence[TensorType]) -> int:
+    """How many arrays a function takes from outside."""
     closed = jax.make_jaxpr(fn)(*_specs(types))
-    captured = sum(isinstance(c, jax.Array) for c in closed.consts)
-    return captured, closed.out_avals
+    return sum(isinstance(c, jax.Array) for c in closed.consts)
 
 
 def export(
@@ -38,12 +36,6 @@ def export(
     """A function as bytes; `lanes`, which arguments there are many of."""
     exported = jax_export.export(jax.jit(fn), platforms=_PLATFORMS)
     return bytes(exported(*_specs(types, lanes)).serialize())
-
-
-def vmap(fn: Callable, lanes: Sequence[bool]) -> Callable:
-    """A function along the first axis of some arguments, all at once."""
-    axes = [0 if flag else None for flag in lanes]
-    return jax.vmap(fn, in_axes=axes) if lanes else fn
 
 
 def check(data: bytes) -> None:
@@ -88,11 +80,6 @@ def jit(fn: Callable, types: Sequence[TensorType] | None = None) -> Callable:
     """A function compiled, once for each shape of its arguments."""
     del types
     return jax.jit(fn)
-
-
-def has_dtype(dtype: np.dtype) -> bool:
-    """Whether arrays of a dtype are computed with as such."""
-    return jax.dtypes.canonicalize_dtype(dtype) == dtype
 
 
 def _specs(types: Sequence[TensorType], lanes: Sequence[bool] = ()) -> Any:

@@ -1,6 +1,6 @@
 """Python's values of a type, as flat lists of arrays and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,20 @@ def pack(leaves: Iterator[Any], t: Any, named: type = dict) -> Any:
     return pack(
         leaves, t.element if isinstance(t, SequenceType) else t.member, named
     )
+
+
+def children(value: Any) -> list[Any]:
+    """The values of a dict, or the items of a list or tuple."""
+    return list(value.values() if isinstance(value, Mapping) else value)
+
+
+def mapped(fn: Callable, value: Any) -> Any:
+    """What a function makes of each leaf; Keras's sorts the keys of dicts."""
+    if isinstance(value, Mapping):
+        return {k: mapped(fn, v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mapped(fn, v) for v in value]
+    return fn(value)
 
 
 def flatten(value: Any, t: Type, at: str, lead: Any = ()) -> Iterator[Any]:

@@ -269,7 +269,12 @@ def test_a_module_that_calls_something_else_is_not_loaded(target):
 
 @pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
 @pytest.mark.parametrize(
-    "op", ["ReadFile", "WriteFile", "PyFunc", "ImmutableConst"]
+    "op",
+    [
+        *("ReadFile", "WriteFile", "MatchingFiles", "ImmutableConst"),
+        *("PyFunc", "PyFuncStateless", "XlaHostCompute", "XlaCustomCallV2"),
+        *("VarHandleOp", "RandomUniform", "DebugIdentityV3", "_Send"),
+    ],
 )
 def test_a_graph_that_touches_files_is_not_loaded(op):
     import tensorflow as tf
@@ -284,7 +289,9 @@ def test_a_graph_that_touches_files_is_not_loaded(op):
     with pytest.raises(ValueError, match=f"{op} isn't allowed"):
         form.check(forged)
     function = graph.library.function.add()
-    function.signature.name = "f"
+    function.signature.name = op
+    with pytest.raises(ValueError, match=f"{op} isn't allowed"):
+        form.check(data[:start] + graph.SerializeToString())
     function.node_def.add().CopyFrom(graph.node.pop())
     with pytest.raises(ValueError, match=f"{op} isn't allowed"):
         form.check(data[:start] + graph.SerializeToString())
