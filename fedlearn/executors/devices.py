@@ -89,6 +89,10 @@ class Threads:
     def workers(self) -> Collection[Hashable]:
         return self._threads.keys()
 
+    @property
+    def num_workers(self) -> int:
+        return len(self._threads)
+
     def send(self, worker: Any, ticket: int, work: Work) -> None:
         thread, received = self._threads[worker], self._received[worker]
 
@@ -100,9 +104,7 @@ class Threads:
             self._events.put((thread, Event(worker, ticket, result, error)))
 
         run = self._runs[worker]
-        thread.submit(_partial, worker, run, received, work).add_done_callback(
-            tell
-        )
+        thread.submit(_sum, worker, run, received, work).add_done_callback(tell)
 
     def wait(self, timeout: float | None) -> Sequence[Event]:
         try:
@@ -128,11 +130,8 @@ def _put(device: str, broadcast: Received) -> Received:
         return keras.tree.map_structure(ops.convert_to_tensor, broadcast)
 
 
-def _partial(
+def _sum(
     device: str, run: Run, received: "Future[Received]", work: Work
 ) -> Update:
     with keras.device(device):
-        partial = run.run_shard(received.result(), *work)
-    kept = dict(partial.client_states)
-    sums, kept = backend.to_numpy((partial.sums, kept))
-    return type(partial).of(sums, partial.bytes_up, kept)
+        return work.done(run, received.result())

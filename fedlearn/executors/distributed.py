@@ -9,7 +9,7 @@ from keras import ops
 from fedlearn import serialization
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
-from fedlearn.executors.dispatcher import Crew, Dispatcher, Task, Work
+from fedlearn.executors.dispatcher import Crew, Dispatcher, Work
 from fedlearn.executors.executor import Executor, Run, RunCohort, Seeds, Shard
 from fedlearn.executors.total import Total
 from fedlearn.messages.broadcast import Received
@@ -19,12 +19,14 @@ from fedlearn.names import EXECUTORS
 class Distributed(Executor):
     """Has the shards of another executor run by workers.
 
-    The result is that of the other executor in one process that computes with
-    as many threads as a worker, bit for bit: whoever the workers are, how many
-    of them, and whichever of them die.
+    A worker adds up those that it is given at a time. The result is that of
+    the other executor in one process that computes with as many threads as a
+    worker, bit for bit: whoever the workers are, how many of them, and
+    whichever of them die.
 
     Args:
-        executor: The other, which runs in each worker.
+        executor: The other, which runs in each worker. It may have workers of
+            its own, who add up before that one does.
     """
 
     def __init__(self, executor: str | Executor = "auto"):
@@ -51,12 +53,12 @@ class Distributed(Executor):
 
     def bind(self, program: ClientProgram) -> RunCohort:
         run = self.executor.bind(program)
-        if isinstance(run, _Runner) or not isinstance(run, Run):
+        if not isinstance(run, Run):
             raise ValueError(
                 f"{type(self).__name__}(executor={self.executor!r}): this "
-                "executor doesn't divide its work. Expected 'auto', "
-                "'sequential' or 'vectorized'; where it has an `executor` of "
-                "its own, put them the other way round."
+                "executor doesn't divide its work. Expected one that does, "
+                "such as 'auto'; where it has an `executor` of its own, put "
+                "them the other way round."
             )
         return _Runner(run, self.crew(program), self._turn)
 
@@ -85,32 +87,38 @@ class _Runner(Run):
     ) -> None:
         if self.program.model.no_examples is None:
             cohort.read(0)  # then metrics are there, too
+
+        def cost(shard: Shard) -> int:
+            if not cohort.knows_sizes:
+                return len(shard.positions)
+            sizes = map(cohort.num_examples, shard.positions)
+            return sum(1 + self._steps(size) for size in sizes)
+
+        def work(group: range) -> Work:
+            chosen: list[int] = []
+            parts = {}
+            for number in group:
+                start = len(chosen)
+                chosen += shards[number].positions
+                parts[number] = shards[number]._replace(
+                    positions=range(start, len(chosen))
+                )
+            part = cohort.part(chosen), [seeds[i] for i in chosen]
+            return Work(*part, parts, total.num_shards)
+
+        costs = {number: cost(shard) for number, shard in shards.items()}
         with self._turn:
             try:
                 self._crew.begin(broadcast)
-                for number, partial in self._dispatcher.run(
-                    self._tasks(shards, cohort, seeds)
+                for update, group in self._dispatcher.run(
+                    costs, total.num_shards, work
                 ):
                     sums = keras.tree.map_structure(
-                        ops.convert_to_tensor, partial.sums
+                        ops.convert_to_tensor, update.sums
                     )
-                    total.add(type(partial).of(sums, *partial[5:]), number)
+                    update = type(update).of(sums, *update[5:])
+                    total.add(update, group.start, group[-1])
             except BaseException:  # Ctrl-C, too
                 self._crew.close()
                 self._dispatcher = Dispatcher(self._crew)
                 raise
-
-    def _tasks(
-        self, shards: Mapping[int, Shard], cohort: Cohort, seeds: Seeds
-    ) -> list[Task]:
-        tasks = []
-        for number, shard in shards.items():
-            part = cohort.part(shard.positions)
-            steps = 0
-            if cohort.knows_sizes:
-                sizes = map(part.num_examples, range(len(part)))
-                steps = sum(map(self._steps, sizes))
-            own = [seeds[i] for i in shard.positions]
-            work = Work(part, own, shard.plan)
-            tasks.append(Task(number, part.ids, steps, work))
-        return tasks

@@ -114,6 +114,10 @@ class _Crew:
     def workers(self) -> Collection[Hashable]:
         return [w for w in self._pool.workers if w.is_ready]
 
+    @property
+    def num_workers(self) -> int:
+        return len(self._pool.workers)
+
     def send(self, worker: Any, ticket: int, work: Work) -> None:
         source = work.cohort.source
         number = None if source is None else self._pool.number_of(source)

@@ -132,6 +132,10 @@ class _Crew:
     def workers(self) -> Collection[Hashable]:
         return self._pool.workers
 
+    @property
+    def num_workers(self) -> int:
+        return self._pool.num_workers
+
     def send(self, worker: Any, ticket: int, work: Work) -> None:
         source = work.cohort.source
         number = None if source is None else self._pool.number_of(source)
@@ -227,6 +231,10 @@ class _Pool:
     def workers(self) -> list[int]:
         """Those that have started."""
         return [w for w in self._actors if w not in self._starting.values()]
+
+    @property
+    def num_workers(self) -> int:
+        return len(self._actors)
 
     def replace(self, worker: int) -> None:
         """Ends a worker, whose death is then no event, and starts another."""

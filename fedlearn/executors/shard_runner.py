@@ -9,7 +9,7 @@ from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.executors.dispatcher import Work
-from fedlearn.executors.executor import Executor, Run, Seeds
+from fedlearn.executors.executor import Executor, Run, Seeds, Shard
 from fedlearn.messages.update import Update
 from fedlearn.runs import run_identity
 
@@ -42,7 +42,7 @@ class Program:
 
 
 class Job(NamedTuple):
-    """A shard, as it goes to a worker.
+    """A group of shards, as it goes to a worker.
 
     Attributes:
         program: This and the next ones are numbers of what the worker keeps:
@@ -52,8 +52,7 @@ class Job(NamedTuple):
         client_ids: The clients.
         data: Theirs, if they are from no source.
         states: What they keep, by their ids; None if they keep nothing.
-        seeds: Theirs.
-        plan: As in `Shard`.
+        seeds: This and the next ones are as in `Work`.
     """
 
     program: int
@@ -63,12 +62,13 @@ class Job(NamedTuple):
     data: Sequence[Any] | None
     states: Mapping[str, Any] | None
     seeds: Seeds
-    plan: str
+    shards: Mapping[int, Shard]
+    num_shards: int
 
 
 def job(program: int, broadcast: int, source: int | None, work: Work) -> Job:
     """The job that has some work done."""
-    cohort, seeds, plan = work
+    cohort = work.cohort
     positions = range(len(cohort))
     states = {cohort.ids[i]: cohort.state(i) for i in positions}
     keeps = any(keras.tree.flatten(state) for state in states.values())
@@ -79,8 +79,7 @@ def job(program: int, broadcast: int, source: int | None, work: Work) -> Job:
         cohort.ids,
         [cohort.given(i) for i in positions] if source is None else None,
         backend.to_numpy(states) if keeps else None,
-        seeds,
-        plan,
+        *work[1:],
     )
 
 
@@ -102,7 +101,7 @@ class ShardRunner:
         self._kept.pop(number, None)
 
     def run(self, job: Job) -> Update:
-        """A shard's partial sum, of NumPy arrays."""
+        """The sum of a group of shards, of NumPy arrays."""
         run: Run = self._get(job.program, Program.bind)
         received = self._get(
             job.broadcast,
@@ -115,12 +114,8 @@ class ShardRunner:
             clients = data.select(job.client_ids)
         state_of = None if job.states is None else job.states.__getitem__
         cohort = Cohort(clients, run.program.model, state_of)
-        total = run.run_shard(received, cohort, job.seeds, job.plan)
-        return type(total).of(
-            backend.to_numpy(total.sums),
-            total.bytes_up,
-            backend.to_numpy(dict(total.client_states)),
-        )
+        work = Work(cohort, job.seeds, job.shards, job.num_shards)
+        return work.done(run, received)
 
     def _get(self, number: int | None, prepare: Any) -> Any:
         """What is kept, prepared when it is first needed."""

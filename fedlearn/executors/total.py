@@ -94,6 +94,31 @@ class Total:
         return whole[0][0]
 
 
+def halves(node: range) -> list[range]:
+    """The two nodes of which one is the sum; a single shard as it is."""
+    if len(node) == 1:
+        return [node]
+    middle = node.start + (1 << ((len(node) - 1).bit_length() - 1))
+    return [range(node.start, middle), range(middle, node.stop)]
+
+
+def cover(shards: range, num_shards: int) -> list[range]:
+    """The fewest nodes that together are some neighbours among the shards.
+
+    >>> cover(range(3, 7), 7), cover(range(0, 6), 7)
+    ([range(3, 4), range(4, 7)], [range(0, 4), range(4, 6)])
+    """
+
+    def parts(node: range) -> list[range]:
+        if node.stop <= shards.start or shards.stop <= node.start:
+            return []
+        if shards.start <= node.start and node.stop <= shards.stop:
+            return [node]
+        return [part for half in halves(node) for part in parts(half)]
+
+    return parts(range(num_shards))
+
+
 class _Node:
     """A partial sum, whose stacked summands are put together at the end."""
 

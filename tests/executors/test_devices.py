@@ -16,6 +16,8 @@ from fedlearn import encoders as en
 from fedlearn.executors import Devices
 from fedlearn.executors.devices import Threads
 from fedlearn.executors.dispatcher import Work
+from fedlearn.executors.executor import Run
+from fedlearn.messages import update
 from fedlearn.messages.update import Update
 from tests import zoo
 
@@ -95,32 +97,37 @@ def test_what_a_client_raises_is_raised_with_its_id():
     assert metrics["num_clients"] == 6
 
 
-class Stuck:
-    """A `Run` whose first shard takes until it is told to end."""
+class Stuck(Run):
+    """Whose first shard takes until it is told to end."""
 
     def __init__(self):
+        self._add = update.added
         self.end = threading.Event()
-        self.number = 0
 
-    def run_shard(self, broadcast, number, seeds, plan):
+    def run_shards(self, broadcast, cohort, seeds, shards, total):
+        (number,) = shards
         if number == 0:
             assert self.end.wait(20)
-        return Update(np.float32(number) * broadcast, [], 1, 1, 0)
+        total.add(Update(np.float32(number) * broadcast, [], 1, 1, 0), number)
 
 
 def test_a_device_that_is_given_up_takes_other_shards():
     run = Stuck()
     crew = Threads({"cpu:0": run})
     crew.begin(np.float32(2.0))
-    crew.send("cpu:0", 7, Work(0, [], ""))
-    crew.send("cpu:0", 8, Work(1, [], ""))
+
+    def send(ticket, number):
+        crew.send("cpu:0", ticket, Work([], [], {number: None}, 8))
+
+    send(7, 0)
+    send(8, 1)
     assert crew.wait(0.05) == []
     crew.kill("cpu:0")
-    crew.send("cpu:0", 9, Work(3, [], ""))
+    send(9, 3)
     (event,) = crew.wait(20)
     assert (event.ticket, event.result.summand) == (9, 6.0)
     run.end.set()  # what comes of it now is nobody's
-    crew.send("cpu:0", 10, Work(4, [], ""))
+    send(10, 4)
     events = [e for _ in range(2) for e in crew.wait(0.5)]
     assert [e.ticket for e in events] == [10]
     crew.close()

@@ -3,16 +3,20 @@
 import itertools
 import queue
 import threading
+import types
 
 import pytest
 
-from fedlearn.executors.dispatcher import Dispatcher, Event, Task, _Sent
+from fedlearn.executors.dispatcher import Dispatcher, Event, _Sent
 
 pytestmark = pytest.mark.backend_free
 
 
 class Threads:
-    """Workers that run `work(worker)`, a function, and answer what it gives."""
+    """Workers that run shards, functions of a worker, and answer all results.
+
+    A list of them, as a group's sum.
+    """
 
     def __init__(self, num_workers):
         self.names = itertools.count()
@@ -25,9 +29,9 @@ class Threads:
     def hire(self):
         self.alive.append(next(self.names))
 
-    def begin(self, broadcast): ...
-
-    def close(self): ...
+    @property
+    def num_workers(self):
+        return len(self.alive)
 
     def workers(self):
         return list(self.alive)
@@ -35,13 +39,14 @@ class Threads:
     def send(self, worker, ticket, work):
         def run():
             try:
-                self.events.put(Event(worker, ticket, work(worker)))
+                result = [shard(worker) for shard in work.shards]
+                self.events.put(Event(worker, ticket, result))
             except Death:
                 self.events.put(Event(worker, None, error="killed"))
             except Exception as error:
                 self.events.put(Event(worker, ticket, error=error))
 
-        self.ran.append((worker, work))
+        self.ran.append((worker, work.group))
         threading.Thread(target=run, daemon=True).start()
 
     def wait(self, timeout):
@@ -64,21 +69,55 @@ class Death(Exception):  # noqa: N818
     """Of a worker."""
 
 
-def task(number, work, steps=1):
-    return Task(number, [f"client {number}"], steps, work)
+def run(dispatcher, shards, costs=None):
+    """The result of each shard, each of which is answered once."""
+
+    def work(group):
+        ids = [f"client {number}" for number in group]
+        return types.SimpleNamespace(
+            group=group,
+            shards=[shards[number] for number in group],
+            cohort=types.SimpleNamespace(ids=ids),
+        )
+
+    costs = dict(enumerate(costs or [1] * len(shards)))
+    found = [
+        pair
+        for results, group in dispatcher.run(costs, len(shards), work)
+        for pair in zip(group, results, strict=True)
+    ]
+    assert len(dict(found)) == len(found)
+    return [result for _, result in sorted(found)]
 
 
-def test_the_longest_go_first_and_each_once():
-    crew, order = Threads(1), []
+def test_groups_are_nodes_that_get_smaller_and_the_costly_go_first():
+    crew = Threads(1)
+    shards = [lambda worker, i=i: -i for i in range(7)]
+    costs = [3, 9, 1, 9, 5, 4, 1]
+    assert run(Dispatcher(crew), shards, costs) == [-i for i in range(7)]
+    # Half of 32 that are left, of 20, of 10, and single shards.
+    ran = [list(group) for _, group in crew.ran]
+    assert ran == [[0, 1], [2, 3], [4], [5], [6]]
 
-    def work(number):
-        return lambda worker: order.append(number) or -number
 
-    steps = [3, 9, 1, 9, 5]
-    tasks = [task(i, work(i), n) for i, n in enumerate(steps)]
-    results = dict(Dispatcher(crew).run(tasks))
-    assert results == {i: -i for i in range(5)}
-    assert order == [1, 3, 4, 0, 2]
+@pytest.mark.parametrize(("first", "end"), [(0, 64), (3, 50), (62, 63)])
+def test_a_part_of_a_cohort(first, end):
+    """As a tier is given it."""
+    costs, sent = dict.fromkeys(range(first, end), 2.0), []
+
+    def work(group):
+        sent.append(group)
+        return types.SimpleNamespace(group=group, shards=[], cohort=None)
+
+    dispatcher = Dispatcher(Threads(1))
+    assert [g for _, g in dispatcher.run(costs, 64, work)] == sent
+    assert sorted(n for group in sent for n in group) == list(costs)
+    left = end - first
+    for group in sent:
+        places = len(group)
+        assert places & (places - 1) == group.start % places == 0
+        assert places <= max(left / 2, 1)
+        left -= places
 
 
 def test_whoever_is_free_gets_the_next():
@@ -90,10 +129,9 @@ def test_whoever_is_free_gets_the_next():
             slow.set()
         return worker
 
-    tasks = [task(0, lambda worker: slow.wait(20) and worker, steps=100)]
-    tasks += [task(i, short) for i in range(1, 5)]
-    results = dict(Dispatcher(crew).run(tasks))
-    assert results == {0: 0, 1: 1, 2: 1, 3: 1, 4: 1}
+    shards = [lambda worker: slow.wait(20) and worker, *[short] * 4]
+    found = run(Dispatcher(crew), shards, [100, 1, 1, 1, 1])
+    assert found == [0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
@@ -105,21 +143,23 @@ def test_a_dead_workers_shard_goes_to_another(num_workers):
             raise Death
         return "done"
 
-    tasks = [task(i, lambda worker: "done") for i in range(5)]
-    tasks.append(task(5, killed_twice))
-    results = dict(Dispatcher(crew).run(tasks))
-    assert results == dict.fromkeys(range(6), "done")
-    killers = [worker for worker, work in crew.ran if work is killed_twice]
+    shards = [lambda worker: "done"] * 7 + [killed_twice]
+    assert run(Dispatcher(crew), shards) == ["done"] * 8
+    killers = [worker for worker, group in crew.ran if 7 in group]
     assert len(set(killers)) == 3
 
 
 def test_clients_of_which_three_workers_die():
+    """Found among those of a group, which are tried in halves."""
+
     def deadly(worker):
         raise Death
 
-    tasks = [task(0, deadly), task(1, lambda worker: "done")]
-    with pytest.raises(RuntimeError, match=r"3 workers have died.*'client 0'"):
-        dict(Dispatcher(Threads(2)).run(tasks))
+    shards = [deadly] + [lambda worker: "done"] * 15
+    crew = Threads(2)
+    with pytest.raises(RuntimeError, match=r"died.*clients 'client 0': ki"):
+        run(Dispatcher(crew), shards)
+    assert [len(g) for _, g in crew.ran if 0 in g] == [4, 2, 1]
 
 
 def test_an_error_of_a_client_is_raised_at_once():
@@ -129,10 +169,9 @@ def test_an_error_of_a_client_is_raised_at_once():
         tries.append(worker)
         raise ZeroDivisionError("by a client")
 
-    tasks = [task(i, lambda worker: "done") for i in range(3)]
-    tasks.append(task(3, broken, steps=9))
+    shards = [*[lambda worker: "done"] * 3, broken]
     with pytest.raises(ZeroDivisionError, match="by a client") as caught:
-        dict(Dispatcher(crew).run(tasks))
+        run(Dispatcher(crew), shards, [1, 1, 1, 9])
     assert "'client 3'" in caught.value.__notes__[0]
     assert len(tries) == 1
 
@@ -147,14 +186,28 @@ def test_a_late_shard_is_given_to_a_second_worker_and_the_first_killed():
         return worker
 
     dispatcher = Dispatcher(crew, patience=0.05)
-    tasks = [task(0, hangs, 9), *(task(i, lambda w: w) for i in range(1, 4))]
-    assert dict(dispatcher.run(tasks)) == dict.fromkeys(range(4), 1)
+    shards = [hangs, *[lambda worker: worker] * 3]
+    assert run(dispatcher, shards, [9, 1, 1, 1]) == [1] * 4
     assert copies == [0, 1]
     # Nobody waits for it any more: the next run ends it and hires another.
-    again = [task(i, lambda w: stuck.wait(0.3) or w) for i in range(4)]
-    assert set(dict(dispatcher.run(again)).values()) == {1, 2}
+    again = [lambda worker: stuck.wait(0.3) or worker] * 4
+    assert set(run(dispatcher, again)) == {1, 2}
     assert crew.alive == [1, 2]
     stuck.set()
+
+
+def test_a_group_is_late_by_its_cost():
+    """One that costs ten times as much may take ten times as long."""
+    crew, slow = Threads(2), threading.Event()
+
+    def short(worker):
+        return slow.wait(0.05) or worker
+
+    dispatcher = Dispatcher(crew, patience=0.0)
+    run(dispatcher, [short] * 4)
+    shards = [lambda worker: slow.wait(0.5) or worker, short]
+    assert run(dispatcher, shards, [10, 1]) == [0, 1]
+    assert len(crew.ran) == 6
 
 
 def test_what_an_earlier_run_left_is_no_answer_of_the_next():
@@ -167,31 +220,29 @@ def test_what_an_earlier_run_left_is_no_answer_of_the_next():
 
     dispatcher = Dispatcher(crew)
     with pytest.raises(ZeroDivisionError):
-        dict(dispatcher.run([task(i, first) for i in range(2)]))
+        run(dispatcher, [first] * 2)
 
     def second(worker):
         stuck.set()
         return "of the second"
 
-    tasks = [task(i, second) for i in range(20)]
-    assert set(dict(dispatcher.run(tasks)).values()) == {"of the second"}
+    assert set(run(dispatcher, [second] * 20)) == {"of the second"}
 
 
 def test_workers_that_come_later_take_part():
     crew, there = Threads(1), threading.Barrier(2, timeout=20)
     crew.events.put(Event("nobody", None))
     crew.kill = lambda worker: crew.hire()
-    tasks = [task(i, lambda worker: there.wait() and 0) for i in range(2)]
-    assert dict(Dispatcher(crew).run(tasks)).keys() == {0, 1}
+    run(Dispatcher(crew), [lambda worker: there.wait()] * 2)
 
 
 def test_a_worker_that_another_dispatcher_saw_die():
     """What a run left it to do needn't be ended any more."""
     crew, now = Threads(1), [0.0]
     dispatcher = Dispatcher(crew, clock=lambda: now[0])
-    task = Task(0, ["a"], 1, lambda worker: worker)
-    assert [r for _, r in dispatcher.run([task])] == [0]
-    dispatcher._busy[0] = _Sent(-1, task, now[0])
+    shards = [lambda worker: worker]
+    assert run(dispatcher, shards) == [0]
+    dispatcher._busy[0] = _Sent(-1, range(1), 1, None, now[0])
     crew.kill(0)
     now[0] = 1000.0
-    assert [r for _, r in dispatcher.run([task])] == [1]
+    assert run(dispatcher, shards) == [1]

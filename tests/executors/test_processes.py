@@ -155,6 +155,16 @@ def test_the_bits_are_those_of_one_process(name, workers):
 
 
 @pytest.mark.backend_free
+def test_a_worker_adds_up_what_its_own_workers_have(workers):
+    """Hierarchical aggregation on two levels of workers."""
+    outer = executors.Processes(1, executor=executors.Devices(["cpu:0"]))
+    expected = after_two_rounds(process("auto"))
+    for executor in (outer, executors.Devices(["cpu:0"], workers)):
+        zoo.assert_equal(after_two_rounds(process(executor)), expected)
+    outer.close()
+
+
+@pytest.mark.backend_free
 def test_attacks_go_to_the_workers_too(workers):
     one, other = (
         after_two_rounds(
@@ -364,8 +374,8 @@ def test_threads_that_share_workers_take_turns():
     executor, at_work, most = executors.Processes(1), [], []
     executor._pool._num_workers = 0
 
-    def slow(tasks):
-        at_work.append(tasks)
+    def slow(*args):
+        at_work.append(args)
         time.sleep(0.1)
         most.append(len(at_work))
         at_work.pop()

@@ -154,12 +154,6 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
 
 
 @free
-def test_workers_have_no_workers_of_their_own():
-    with pytest.raises(ValueError, match="doesn't divide its work"):
-        cases.process("mean", Ray(executor=Ray()))
-
-
-@free
 def test_other_versions_are_an_error():
     theirs = {**module._versions(), "Keras": "2.15.0"}
     with pytest.raises(

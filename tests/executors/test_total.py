@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlearn.executors.total import Total
+from fedlearn.executors.total import Total, cover, halves
 from fedlearn.messages.update import StackedUpdate, Update
 
 pytestmark = pytest.mark.backend_free
@@ -73,6 +73,23 @@ def test_tiers_of_any_ranges_give_the_same_sum(order, data):
     for node in data.draw(st.permutations(nodes)):
         server.add(*node)
     assert server.result().summand == [by_recursion(0, count - 1, count)]
+
+
+@given(st.integers(1, 40), st.data())
+def test_any_neighbours_are_few_nodes(num_shards, data):
+    end = data.draw(st.integers(1, num_shards))
+    shards = range(data.draw(st.integers(0, end - 1)), end)
+    nodes = cover(shards, num_shards)
+    assert [number for node in nodes for number in node] == list(shards)
+    total, by_shard = Total(num_shards), Total(num_shards)
+    for node in nodes:
+        total.add(partial("of a node"), node.start, node[-1])
+        assert [n for half in halves(node) for n in half] == list(node)
+        for half in halves(node):
+            by_shard.add(partial("of half a node"), half.start, half[-1])
+    kept = [(first, last) for _, first, last in total.nodes()]
+    assert kept == [(node.start, node[-1]) for node in nodes]  # the fewest
+    assert kept == [(first, last) for _, first, last in by_shard.nodes()]
 
 
 @given(arrivals())
