@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fedlearn.core import federated_language
 from fedlearn.core.aggregates import AGGREGATES
 from fedlearn.core.arguments import Arguments, Block, arguments
 from fedlearn.core.federated_type_error import FederatedTypeError
@@ -99,6 +100,22 @@ class FederatedComputation:
                 calls Python, or draws from a generator.
         """
         atomic_file.write(path, encode(self.program))
+
+    def to_federated_language(self) -> bytes:
+        """It as bytes of federated-language's schema, `computation.proto`.
+
+        Dimensions lose their names, and values at clients that are equal may
+        be said to differ. Each `federated_seeds` is one parameter more, of
+        clients; so that library's type may have more of them than `type`.
+        Functions are TensorFlow graphs there, or, if they take sequences and
+        on JAX, data that `fedlearn` alone runs.
+
+        Raises:
+            ValueError: If it has what the schema has no words for
+                (`federated_collect`, a `modulus_bits`, a dtype), or a
+                function does more than compute.
+        """
+        return federated_language.encode(self.program)
 
     @functools.cached_property
     def stages(self) -> list[MapSum]:

@@ -50,7 +50,7 @@ def export(
 
 def check(data: bytes) -> None:
     """A ValueError if a function does more than compute."""
-    _, _, graph = _parts(data)
+    _, _, graph = parts(data)
     inner = (n for f in graph.library.function for n in f.node_def)
     unfolded = 0
     for node in (*graph.node, *inner):
@@ -69,7 +69,7 @@ def screen(artifacts: Sequence[bytes]) -> None:
 
 def load(data: bytes) -> Callable:
     """The function of some bytes."""
-    inputs, outputs, graph = _parts(data)
+    inputs, outputs, graph = parts(data)
     nodes = {f"{node.name}:0": node.attr for node in graph.node}
     specs = []
     for name in inputs:
@@ -84,7 +84,8 @@ def load(data: bytes) -> Callable:
     return lambda *leaves: wrapped(*map(tf.convert_to_tensor, leaves))
 
 
-def _parts(data: bytes) -> tuple[list[str], list[str], Any]:
+def parts(data: bytes) -> tuple[list[str], list[str], Any]:
+    """The names of inputs and outputs, and the graph."""
     start = 4 + int.from_bytes(data[:4], "little")
     inputs, outputs = json.loads(data[4:start])
     return inputs, outputs, tf.compat.v1.GraphDef.FromString(data[start:])
