@@ -183,11 +183,6 @@ class LearningProcess(Configurable):
         self.state: ServerState | None = None
         # Of the classes that clients' labels numbered so far.
         self._class_names: tuple[str, ...] | None = None
-        # A state, and how private its rounds were; see `RunPrivacy`.
-        self._private_rounds: tuple[ServerState | None, dict[str, str]]
-        self._private_rounds = (None, {})
-        # A state, and what the schedule that led to it remembers.
-        self._scheduled: tuple[ServerState | None, Any] = (None, ())
 
     def __repr__(self) -> str:
         parts = {
@@ -585,7 +580,8 @@ class LearningProcess(Configurable):
                 "epsilon says. Give them finite examples, or lower the "
                 "learning rate."
             )
-        arrays: Any = {"client_states": (), "round_num": (), "seed": ()}
+        names = ("client_states", "round_num", "seed", "schedule")
+        arrays: Any = dict.fromkeys(names, ())
         after, results = self._server_step(
             state._replace(**arrays),
             broadcast.params,
@@ -610,15 +606,14 @@ class LearningProcess(Configurable):
         trainable, non_trainable = self._personal.put_shared(
             state.trainable, state.non_trainable, shared, statistics
         )
-        return ServerState(
-            trainable,
-            non_trainable,
-            list(optimizer),
-            aggregator,
-            state.client_states.updated(total.client_states),
-            np.asarray(state.round_num + 1, np.int64),
-            state.seed,
-            algorithm,
+        return state._replace(
+            trainable=trainable,
+            non_trainable=non_trainable,
+            optimizer=list(optimizer),
+            aggregator=aggregator,
+            client_states=state.client_states.updated(total.client_states),
+            round_num=np.asarray(state.round_num + 1, np.int64),
+            algorithm=algorithm,
         ), metrics
 
     def bytes_down(self, broadcast: Broadcast) -> int:
@@ -701,25 +696,33 @@ class LearningProcess(Configurable):
         update, algorithm, told = self.algorithm.server(
             state.algorithm, mean, extra, counted
         )
-        before, after = map(keras.tree.flatten, (state.algorithm, algorithm))
-        if len(before) != len(after):
+        if len(keras.tree.flatten(algorithm)) != len(
+            keras.tree.flatten(state.algorithm)
+        ):
             raise ValueError(
                 f"{type(self.algorithm).__name__}.server gave a state that "
                 "has other arrays than that of its `init`: let `init` give all "
                 "that the server remembers, with zeros for what isn't known."
             )
-        # From nobody nothing is learned. Behind noise that must not show, and
-        # then `counted` is what is always divided by.
-        update, kept = ops.cond(
-            counted > 0,
-            lambda: (list(update), after),
-            lambda: ([ops.zeros_like(u) for u in update], before),
-        )
-        algorithm = keras.tree.pack_sequence_as(state.algorithm, kept)
-        # The server descends along minus the mean update (Reddi et al. 2021,
-        # algorithm 1): with SGD at learning rate 1 that adds the mean.
-        shared, optimizer = self._server_optimizer.apply(
-            state.optimizer, [-m for m in update], shared
+
+        def step():
+            # Down along minus the mean update (Reddi et al. 2021, algorithm
+            # 1): with SGD at learning rate 1 that adds the mean.
+            weights, optimizer = self._server_optimizer.apply(
+                state.optimizer, [-m for m in update], shared
+            )
+            return weights, optimizer, aggregator, algorithm
+
+        # From nobody nothing is learned, and momentum isn't new. Behind noise
+        # that must not show: then `counted` is what is always divided by.
+        before = (shared, state.optimizer, state.aggregator, state.algorithm)
+        shared, optimizer, aggregator, algorithm = keras.tree.pack_sequence_as(
+            before,
+            ops.cond(
+                counted > 0,
+                lambda: keras.tree.flatten(step()),
+                lambda: keras.tree.flatten(before),
+            ),
         )
         statistics = layer_statistics.average(
             summand["statistics"],
@@ -856,8 +859,7 @@ class LearningProcess(Configurable):
             state: What.
             path: Where to; folders that aren't there are made.
         """
-        at, kept = self._scheduled
-        state_file.save(path, state, schedule=kept if at is state else ())
+        state_file.save(path, state)
 
     def load_state(self, path: Any) -> ServerState:
         """Reads a state that `save_state` wrote, or `fit` as a checkpoint.
@@ -871,7 +873,5 @@ class LearningProcess(Configurable):
             ValueError: If the file is damaged, isn't a state, or is the state
                 of another model or another algorithm.
         """
-        written = state_file.read(path)
-        state = written.state(self.initialize(), self.client_state)
-        self._scheduled = (state, written.schedule)
-        return state
+        like = self.initialize(), self.client_state
+        return state_file.read(path).state(*like)

@@ -157,7 +157,6 @@ def fit(
     schedule = process.schedule(data, sampler)
     if conditions is not None:
         schedule = SimulatedRounds(conditions, schedule, process, data)
-    kept = schedule.initialize()
     privacy = RunPrivacy(process, data, schedule.sampler)
     privacy.give_to(callbacks)
     checkpoint = restored = None
@@ -169,14 +168,13 @@ def fit(
         )
     if checkpoint is not None and written is not None:
         restored = checkpoint.restored(written, state, process.client_state)
-        state, kept = restored.state, restored.schedule
+        state = restored.state
     elif before is not None:
         privacy.check_earlier_rounds(before, known=initial_state is None)
-        at, remembered = process._scheduled
-        if at is before and _is_like(remembered, kept):
-            kept = remembered
         if initial_state is None:
             state = _as_in_model(process, state)
+    if not _is_like(state.schedule, fresh := schedule.initialize()):
+        state = state._replace(schedule=fresh)
     # A round's new states go where the checkpoint has them.
     files = None if checkpoint is None else folder_of(checkpoint.path)
     state = state._replace(client_states=state.client_states.kept_in(files))
@@ -192,7 +190,7 @@ def fit(
             "and a new folder."
         )
 
-    process.state, process._scheduled = state, (state, kept)
+    process.state = state
     model = process.model
     if model.optimizer is not None and not model.optimizer.built:
         # As Keras's `fit` does; an optimizer without variables is saved
@@ -234,11 +232,10 @@ def fit(
         for round_num in range(first, last):
             if model.stop_training:
                 break
-            state, kept, logs = run.turn(state, kept, round_num)
+            state, logs = run.turn(state, round_num)
             if checkpoint is not None:
                 checkpoint.save_if_due(
                     state,
-                    schedule=kept,
                     history=history.history,
                     per_client=validation.per_client,
                     callbacks=callback_state(callbacks),
@@ -249,8 +246,6 @@ def fit(
             state = process.state = process.read_weights(state, model)
     finally:
         state = process.state
-        # After Ctrl-C it is that of the last turn, which `kept` may not be.
-        process._scheduled = (state, process._scheduled[1])
         process.write_weights(state, model)
         _IN_MODEL[model] = state
         privacy.remember(state)
@@ -261,7 +256,7 @@ def fit(
         if verbose and not _is_told(statement, callbacks):
             print(f"Privacy: {statement}.")
     history.per_client = validation.per_client
-    for name, fact in schedule.facts(process._scheduled[1]).items():
+    for name, fact in schedule.facts(state).items():
         setattr(history, name, fact)
     model.history = history
     return history
@@ -281,16 +276,14 @@ class _Run:
     left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
 
     def turn(
-        self, state: "ServerState", kept: Any, round_num: int
-    ) -> tuple["ServerState", Any, dict[str, float]]:
+        self, state: "ServerState", round_num: int
+    ) -> tuple["ServerState", dict[str, float]]:
         process, callbacks = self.process, self.callbacks
         set_rate(process, state)
         callbacks.on_epoch_begin(round_num)
         callbacks.on_train_batch_begin(0)
         state = with_rate(process, state)
-        state, kept, metrics, clients = self.schedule.next(
-            process, state, kept, self.data
-        )
+        state, metrics, clients = self.schedule.next(process, state, self.data)
         self._look(metrics, clients, round_num)
         # As in evaluations, whose values stand beside these.
         names = process.functional_model.metric_names
@@ -298,7 +291,7 @@ class _Run:
         logs.update(self.privacy.epsilons(round_num + 1))
         # Until here only a whole round counts: after Ctrl-C in the middle of
         # it the state is that of the round before.
-        process.state, process._scheduled = state, (state, kept)
+        process.state = state
         # TerminateOnNaN looks at the end of batches: a round has one. A loss
         # of nobody is no sign of numbers that overflow.
         loss = logs.get("loss", 0.0) if logs.get("num_clients", 1) else 0.0
@@ -311,8 +304,8 @@ class _Run:
         if self.of_user:
             state = process.read_weights(state, process.model)
         state = with_rate(process, state)
-        process.state, process._scheduled = state, (state, kept)
-        return state, kept, logs
+        process.state = state
+        return state, logs
 
     def _look(
         self, metrics: dict[str, float], clients: Any, round_num: int
@@ -322,10 +315,19 @@ class _Run:
         if not rejected:
             return
         nobody = ""
-        if not metrics["num_clients"]:
+        finite = int(metrics["num_clients"])
+        if not metrics.get("num_aggregated", finite):
+            aggregator = self.process.aggregator
+            which = "no client's update was finite"
+            if finite:
+                which = (
+                    f"updates of only {finite} clients were finite, and "
+                    f"{type(aggregator).__name__} needs "
+                    f"{aggregator.num_required}"
+                )
             nobody = (
-                f"In round {round_num + 1} no client's update was finite, so "
-                "nothing was learned. "
+                f"In round {round_num + 1} {which}, so nothing was learned, "
+                "and the server is as before. "
             )
         self.left_out.look(clients, rejected, nobody, stacklevel=6)
 

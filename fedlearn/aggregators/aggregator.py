@@ -225,6 +225,10 @@ class Aggregator(Buildable):
     def num_counted(self, total: Any, num_clients: Any) -> Any:
         """As how many clients the aggregate counts, a float32 scalar.
 
+        With 0 nothing was learned, and the server stays as it is: its weights,
+        its optimizer's state, the aggregator's and the algorithm's. Behind
+        noise it is never 0, as that there was nobody must not show.
+
         Args:
             total: As for `finish`.
             num_clients: How many are in it, also those without examples.

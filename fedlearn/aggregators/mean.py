@@ -110,13 +110,12 @@ class Mean(Aggregator):
         return num_examples
 
     def num_counted(self, total: Any, num_clients: Any) -> Any:
-        if self.weighting != "uniform":
-            # Clients without examples are nobody only if all are.
-            some = ops.cast(total["weight"] > 0, "float32")
-            return some * ops.cast(num_clients, "float32")
-        if self.denominator is None:
-            return total["weight"]
-        return ops.cast(self.denominator, "float32")
+        if self.weighting == "uniform":
+            num_clients = self.denominator or total["weight"]
+        # Clients without examples are nobody only if all are; and whether
+        # there was anybody is what noise hides.
+        some = (total["weight"] > 0) | (self.noise is not None)
+        return ops.where(some, ops.cast(num_clients, "float32"), 0.0)
 
     def aggregate(self, value: Value, weight: Any) -> Value:
         # Zero where nobody had an example: nothing was learned.

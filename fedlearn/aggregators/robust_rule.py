@@ -19,8 +19,8 @@ class RobustRule(Aggregator):
 
     An update doesn't count if its client has no examples or if it isn't
     finite. A cohort of fewer than `num_required` clients is an error. If too
-    few of a larger one count, the aggregate is zero and the metric
-    `num_aggregated` is 0: crashed clients cost a round, not the run.
+    few of a larger one count, the metric `num_aggregated` is 0 and the server
+    stays as it is: crashed clients cost a round, not the run.
 
     All updates count the same, however many examples their clients report: a
     malicious client could report any number.
@@ -140,6 +140,10 @@ class RobustRule(Aggregator):
         ]
         rule = keras.tree.map_structure(if_enough, rule, state["rule"])
         return aggregate, {"encoders": encoders, "rule": rule}, metrics
+
+    def num_counted(self, total: Any, num_clients: Any) -> Any:
+        enough = self.num_aggregated(total["weight"]) >= self.num_required
+        return ops.where(enough, ops.cast(num_clients, "float32"), 0.0)
 
     def num_aggregated(self, weight: Any) -> Any:
         """How many updates count, of the total's weight."""

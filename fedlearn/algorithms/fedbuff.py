@@ -236,10 +236,10 @@ class Buffered(Schedule):
         self,
         process: LearningProcess,
         state: ServerState,
-        kept: Any,
         data: "FederatedDataset",
     ) -> Turn:
         now, knows = int(state.round_num), num_trained(process, data)
+        kept = state.schedule
         broadcast = process.broadcast(state)
         broadcasts = {
             **{
@@ -311,7 +311,8 @@ class Buffered(Schedule):
                 for version in sorted(needed)
             },
         }
-        return Turn(state, kept, metrics, data.select(list(buffer)))
+        state = state._replace(schedule=kept)
+        return Turn(state, metrics, data.select(list(buffer)))
 
     def _seconds(
         self, client_id: str, seed: int, num_examples: int | None

@@ -154,8 +154,6 @@ class Fleet:
         )
 
     def _of_these_clients(self, kept: Any) -> Any:
-        if not kept:  # there were rounds without conditions
-            return self.initialize()
         if kept["clients"] == self._digest:
             return kept
         return {**self.initialize(), "seconds": kept["seconds"]}

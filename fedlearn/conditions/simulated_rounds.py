@@ -108,16 +108,15 @@ class SimulatedRounds(Schedule):
         self,
         process: "LearningProcess",
         state: "ServerState",
-        kept: Any,
         data: "FederatedDataset",
     ) -> Turn:
-        down, up = map(float, kept["bytes"] if kept else (0, 0))
+        down, up = map(float, state.schedule["bytes"])
         if self.fleet.conditions.network is not None and not down:
             process.build(data.element_spec)  # metrics are sent, too
             down = float(process.bytes_down(process.broadcast(state)))
             up = float(process.program.bytes_up())
         kept, ids, figures = self.fleet.round(
-            kept, int(state.round_num), int(state.seed), down, up
+            state.schedule, int(state.round_num), int(state.seed), down, up
         )
         clients = data.select(ids)
         state, metrics = process.next(state, clients)
@@ -135,9 +134,9 @@ class SimulatedRounds(Schedule):
         else:  # of private metrics, who was asked is nobody's business
             metrics["sim_hours"] = figures["sim_hours"]
         kept = {**kept, "bytes": np.array([down, up])}
-        return Turn(state, kept, metrics, clients)
+        return Turn(state._replace(schedule=kept), metrics, clients)
 
-    def facts(self, kept: Any) -> dict[str, Any]:
+    def facts(self, state: "ServerState") -> dict[str, Any]:
         if self.is_private:
             return {}
-        return {"attendance": self.fleet.attendance(kept)}
+        return {"attendance": self.fleet.attendance(state.schedule)}

@@ -24,6 +24,9 @@ class ServerState(NamedTuple):
         round_num: The number of rounds done, an int64 scalar.
         seed: The run's seed, an int64 scalar.
         algorithm: What the algorithm keeps at the server.
+        schedule: What `fit` remembers from turn to turn besides, such as the
+            clock of simulated conditions and who is under way: nested dicts
+            of arrays.
     """
 
     trainable: Arrays
@@ -34,3 +37,4 @@ class ServerState(NamedTuple):
     round_num: np.ndarray
     seed: np.ndarray
     algorithm: Any = ()
+    schedule: Any = ()

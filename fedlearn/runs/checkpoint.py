@@ -30,7 +30,6 @@ class Restored(NamedTuple):
     """
 
     state: ServerState
-    schedule: Any
     history: dict[str, list]
     per_client: dict[str, dict[str, list]]
     callbacks: list[Any]
@@ -58,7 +57,7 @@ class Checkpoint:
         self.path = os.path.join(os.fspath(folder), self.FILE)
         self._identity = json.loads(json.dumps(identity))
         self._versions = versions or {}
-        self._pending: tuple[ServerState, Any, Any] | None = None
+        self._pending: tuple[ServerState, Any] | None = None
         self._written = float("-inf")
         self._cost = 0.0
 
@@ -100,7 +99,6 @@ class Checkpoint:
             )
         return Restored(
             written.state(like, client_state),
-            written.schedule,
             facts["history"],
             facts["per_client"],
             facts["callbacks"],
@@ -114,7 +112,6 @@ class Checkpoint:
         callbacks: list[Any],
         stopped: bool = False,
         per_client: dict[str, dict[str, list]] | None = None,
-        schedule: Any = (),
     ) -> None:
         """Writes a round's checkpoint, unless writing takes too much time."""
         facts = {
@@ -126,7 +123,7 @@ class Checkpoint:
             "callbacks": callbacks,
             "stopped": stopped,
         }
-        self._pending = (state, facts, schedule)
+        self._pending = (state, facts)
         waited = time.perf_counter() - self._written
         if waited * _WRITING_SHARE >= self._cost:
             self.save_latest()

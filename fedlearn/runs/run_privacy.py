@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,17 @@ from fedlearn.privacy.participation import Participation
 from fedlearn.samplers import Sampler
 
 if TYPE_CHECKING:
+    from fedlearn.clients.program import ClientProgram
     from fedlearn.messages.server_state import ServerState
     from fedlearn.process import LearningProcess
+
+    _Rounds = tuple[ServerState, dict[str, str]]
+
+# Of each process the state of its last `fit`, and the terms of its rounds. By
+# its program, as processes that are configured alike are equal.
+_ROUNDS: "weakref.WeakKeyDictionary[ClientProgram, _Rounds]" = (
+    weakref.WeakKeyDictionary()
+)
 
 # Where a history has the statement for a client, and for one of its examples.
 _PRIVACY_OF = {"client": "privacy", "example": "privacy_example"}
@@ -63,7 +73,7 @@ class RunPrivacy:
         """
         if not self.guarantees or not int(state.round_num):
             return
-        at, terms = self._process._private_rounds
+        at, terms = _ROUNDS.get(self._process.program, (None, {}))
         if at is not state:
             self._as_if = int(state.round_num)
             return
@@ -81,7 +91,7 @@ class RunPrivacy:
 
     def remember(self, state: "ServerState") -> None:
         """Notes under which terms the rounds of a state were run."""
-        self._process._private_rounds = (state, self._terms)
+        _ROUNDS[self._process.program] = state, self._terms
 
     def epsilons(self, rounds: int) -> dict[str, float]:
         """What is spent after some rounds, by its name in the logs."""

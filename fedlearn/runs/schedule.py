@@ -15,7 +15,6 @@ class Turn(NamedTuple):
     """One change of the server's weights, by these `clients`' updates."""
 
     state: "ServerState"
-    kept: Any
     metrics: dict[str, float]
     clients: Mapping[str, Any]
 
@@ -25,8 +24,8 @@ class Schedule(abc.ABC):
 
     Synchronous rounds are one schedule (`Rounds`); clients that come back
     when they are done can be another. `LearningProcess.schedule` names that
-    of a process. It holds no state: what it remembers from turn to turn is
-    given to it, and is in the checkpoint.
+    of a process. It holds no state: what it remembers from turn to turn is in
+    that of the server, its `schedule`.
 
     Attributes:
         sampler: How clients take part, for the accounting of privacy; None
@@ -44,17 +43,17 @@ class Schedule(abc.ABC):
         self,
         process: "LearningProcess",
         state: "ServerState",
-        kept: Any,
         data: "FederatedDataset",
     ) -> Turn:
         """The turn that follows a state. Changes nothing that it is given.
 
-        `state.round_num` counts the turns before; `kept` is what it remembers.
+        `state.round_num` counts the turns before; `state.schedule` is what it
+        remembers, as of `initialize` or of the turn before.
         """
 
-    def facts(self, kept: Any) -> dict[str, Any]:
+    def facts(self, state: "ServerState") -> dict[str, Any]:
         """What the history of a run has besides numbers, by its attribute."""
-        del kept
+        del state
         return {}
 
 
@@ -68,27 +67,25 @@ class Rounds(Schedule):
         self,
         process: "LearningProcess",
         state: "ServerState",
-        kept: Any,
         data: "FederatedDataset",
     ) -> Turn:
         clients = data
         if self.sampler is not None:
             drawn = self.sampler.sample(int(state.round_num))
             if not drawn:
-                return _of_nobody(process, state, kept)
+                return _of_nobody(process, state)
             clients = data.select(drawn)
         state, metrics = process.next(state, clients)
-        return Turn(state, kept, metrics, clients)
+        return Turn(state, metrics, clients)
 
 
-def _of_nobody(
-    process: "LearningProcess", state: "ServerState", kept: Any
-) -> Turn:
+def _of_nobody(process: "LearningProcess", state: "ServerState") -> Turn:
     """A turn in which nobody takes part, as Poisson sampling may draw.
 
-    A round all the same, with its noise. Nobody's loss is no number, but has
-    its place in the history: a plot has a gap there, and a callback that looks
-    for the best value passes it over.
+    A round all the same, with noise if there is some; without, the server stays
+    as it is. Nobody's loss is no number, but has its place in the history: a
+    plot has a gap there, and a callback that looks for the best value passes
+    it over.
     """
     broadcast = process.broadcast(state)
     nobody = process.empty_update(broadcast)
@@ -96,4 +93,4 @@ def _of_nobody(
     for name in set(process.client_metrics) & set(metrics):
         if not name.startswith(("num_", "bytes_")):
             metrics[name] = math.nan
-    return Turn(state, kept, metrics, {})
+    return Turn(state, metrics, {})

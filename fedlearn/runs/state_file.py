@@ -28,12 +28,12 @@ _MAGIC_1 = b"fedlearn state 1\n"
 _START = len(_MAGIC) + 32  # of the message, after its checksum
 # Asynchronous rounds keep the updates that are on their way.
 _MOST_HEADER = 2**26
+# Those whose arrays are known beforehand, in the order of the file.
+_FIELDS = tuple(name for name in ServerState._fields if name != "schedule")
 
 
-def save(
-    path: Any, state: ServerState, facts: Any = None, schedule: Any = ()
-) -> None:
-    """Writes a state, with facts in JSON and what the schedule remembers.
+def save(path: Any, state: ServerState, facts: Any = None) -> None:
+    """Writes a state, with facts in JSON.
 
     A kill at any moment leaves the old state or the new one, whole: what
     clients keep is there before the file that says what of it is whose. Of
@@ -42,10 +42,10 @@ def save(
     index = state.client_states.index(client_states.folder_of(path))
     values = {**state._asdict(), "client_states": {}}
     message = {
-        "state": tuple(values.values()),
+        "state": tuple(values[name] for name in _FIELDS),
         "clients": _json(index),
         "facts": _json(facts),
-        "schedule": schedule,
+        "schedule": state.schedule,
     }
     checksum = hashlib.sha256()
     for chunk in wire.chunks(message):
@@ -65,8 +65,8 @@ class Written(NamedTuple):
     """What is in a file that `save` wrote, not yet compared with a process.
 
     Attributes:
-        values: The fields of a `ServerState`, in order, without what clients
-            keep.
+        values: The fields of a `ServerState` but `schedule`, in order, without
+            what clients keep.
         clients: What clients keep, not yet `shaped`.
     """
 
@@ -79,12 +79,12 @@ class Written(NamedTuple):
     @property
     def seed(self) -> int:
         """The run's."""
-        return int(self.values[ServerState._fields.index("seed")])
+        return int(self.values[_FIELDS.index("seed")])
 
     @property
     def round_num(self) -> int:
         """How many rounds had been done."""
-        return int(self.values[ServerState._fields.index("round_num")])
+        return int(self.values[_FIELDS.index("round_num")])
 
     def state(self, like: ServerState, client_state: Any = ()) -> ServerState:
         """The state, for a process with states `like` this.
@@ -104,7 +104,7 @@ class Written(NamedTuple):
             states = self.clients.shaped(client_state)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-        return state._replace(client_states=states)
+        return state._replace(client_states=states, schedule=self.schedule)
 
 
 def load(
@@ -165,16 +165,16 @@ def _parts(path: str, message: Any, old: bool) -> tuple:
     if not isinstance(message, dict):
         raise TypeError(f"it is a {type(message).__name__}, not a dict")
     values = message["state"]
-    if old and len(values) == len(ServerState._fields) - 1:
+    if old and len(values) == len(_FIELDS) - 1:
         values = (*values, ())  # written before there was `algorithm`
     if old:  # shapes were told by arrays without elements
-        at = ServerState._fields.index("aggregator")
+        at = _FIELDS.index("aggregator")
         told = [a for a in keras.tree.flatten(values[at]) if a.size]
         values = (*values[:at], told, *values[at + 1 :])
-    if len(values) != len(ServerState._fields):
+    if len(values) != len(_FIELDS):
         raise ValueError(f"its state has {len(values)} parts")
     for name in ("round_num", "seed"):
-        value = values[ServerState._fields.index(name)]
+        value = values[_FIELDS.index(name)]
         if getattr(value, "shape", None) != () or value.dtype.kind not in "iu":
             raise TypeError(f"its {name!r} isn't a whole number")
         if not 0 <= int(value) < 2**63:
@@ -189,9 +189,8 @@ def _parts(path: str, message: Any, old: bool) -> tuple:
 
 def _fitted(path: str, values: Any, like: ServerState) -> ServerState:
     fields: dict[str, Any] = {}
-    for name, value, wanted in zip(
-        ServerState._fields, values, like, strict=True
-    ):
+    for name, value in zip(_FIELDS, values, strict=True):
+        wanted = getattr(like, name)
         if name == "client_states":
             fields[name] = {}
             continue

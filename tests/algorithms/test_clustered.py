@@ -156,15 +156,6 @@ def test_a_client_without_examples_changes_nothing():
     assert before == after
 
 
-def test_a_round_of_nobody_changes_nothing():
-    process = process_of()
-    before, _ = run(process, [CLIENTS])
-    x, y = CLIENTS["0"]
-    after, metrics = process.next(before, {"0": (x * np.nan, y)})
-    assert metrics["num_rejected"] == 1
-    zoo.assert_equal(models_in(after), models_in(before))
-
-
 @pytest.mark.backend_free
 def test_a_run_that_goes_on_is_the_same_to_the_bit(tmp_path):
     q.assert_resumes(process_of(), tmp_path)

@@ -184,6 +184,15 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, rounds):
 
 
 @pytest.mark.backend_free
+def test_each_state_goes_on_from_its_own_clock():
+    process = made()
+    fit(process, 2)
+    early = process.state
+    expected = fit(process, 2)
+    assert fit(process, 2, initial_state=early) == expected
+
+
+@pytest.mark.backend_free
 def test_another_clock_is_another_run(tmp_path):
     fit(made(), 1, checkpoint_dir=tmp_path)
     with pytest.raises(ValueError, match="concurrency"):

@@ -64,16 +64,6 @@ def test_rounds_of_some_clients_are_those_of_numpy(process):
         np.testing.assert_allclose(found, own[i], rtol=1e-4, atol=1e-5)
 
 
-def test_a_round_of_nobody_changes_nothing(process):
-    before, _ = q.run(process, q.SOME[:2])
-    assert np.abs(q.flat(before.algorithm)).max() > 0.01
-    x, y = q.CLIENTS["0"]
-    after, metrics = process.next(before, {"0": (x * np.nan, y)})
-    assert metrics["num_rejected"] == 1
-    zoo.assert_equal(after.trainable, before.trainable)
-    zoo.assert_equal(after.algorithm, before.algorithm)
-
-
 @pytest.mark.backend_free
 def test_with_no_regularizer_and_many_clients_it_is_fedavg():
     process = process_of(alpha=1e-7, population=10**9, executor="sequential")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import fedlearn as fl
 from fedlearn import conditions, samplers, seeds
 from fedlearn.conditions.simulated_rounds import SimulatedRounds
+from fedlearn.messages.server_state import ServerState
 from fedlearn.runs.schedule import Rounds
 
 pytestmark = pytest.mark.backend_free
@@ -48,7 +49,7 @@ class Untrained:
 
     def next(self, state, clients):
         self.cohorts.append(list(clients))
-        state = SimpleNamespace(seed=state.seed, round_num=state.round_num + 1)
+        state = state._replace(round_num=state.round_num + 1)
         number = float(len(clients))
         return state, {
             "num_clients": number,
@@ -72,16 +73,16 @@ def run(given, sampler, rounds=5, data=DATA, kept=None, first=0, **process):
     """The cohorts, metrics by round and attendance of some rounds."""
     process = Untrained(**process)
     schedule = SimulatedRounds(given, Rounds(sampler), process, data)
-    state = SimpleNamespace(seed=7, round_num=first)
     kept = schedule.initialize() if kept is None else kept
+    state = ServerState(*[()] * 5, first, 7, schedule=kept)
     logs = []
     for _ in range(rounds):
-        state, kept, metrics, _ = schedule.next(process, state, kept, data)
+        state, metrics, _ = schedule.next(process, state, data)
         logs.append(metrics)
     return SimpleNamespace(
         cohorts=process.cohorts,
-        kept=kept,
-        attendance=schedule.facts(kept)["attendance"],
+        kept=state.schedule,
+        attendance=schedule.facts(state)["attendance"],
         **{n: [m[n] for m in logs] for n in logs[0]},
     )
 
@@ -397,8 +398,6 @@ def test_conditions_of_rounds_so_far_go_on_with_other_clients():
     )
     assert found.sim_hours == pytest.approx([4 / 60])
     assert sum(found.attendance.counted.values()) == 5
-    # And after rounds without conditions.
-    assert run(given_, uniform(5), rounds=1, kept=()).sim_hours == [1 / 60]
 
 
 def test_noise_of_clients_is_asked_for_once_a_round():

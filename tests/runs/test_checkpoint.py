@@ -74,7 +74,7 @@ def test_writing_takes_a_tenth_of_the_time(state, tmp_path, monkeypatch):
     clock, written = [0.0], []
     monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
 
-    def save(path, state, facts, schedule):
+    def save(path, state, facts):
         written.append(int(state.round_num))
         clock[0] += 2.0
 

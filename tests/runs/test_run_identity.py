@@ -551,7 +551,7 @@ def test_an_algorithm_and_its_schedule_are_told():
         def __init__(self, buffer_size):
             self.buffer_size = buffer_size
 
-        def next(self, process, state, kept, data):
+        def next(self, process, state, data):
             raise NotImplementedError
 
     for make, told in (
