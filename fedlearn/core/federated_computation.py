@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlearn.core import federated_language
+from fedlearn.core import federated_language, picture
 from fedlearn.core.aggregates import AGGREGATES
 from fedlearn.core.arguments import Arguments, Block, arguments
 from fedlearn.core.federated_type_error import FederatedTypeError
@@ -100,6 +100,21 @@ class FederatedComputation:
                 calls Python, or draws from a generator.
         """
         atomic_file.write(path, encode(self.program))
+
+    def draw(self, ax: Any = None) -> Any:
+        """Draws its operators: the server's above, the clients' below.
+
+        What is sent to clients, and what is added up of them, is between the
+        two, in blue and orange. From left to right is the order in time.
+
+        Args:
+            ax: Axes to draw on, about 2.3 inches wide for each operator that
+                waits for another; None for new ones of the size it needs.
+
+        Returns:
+            The axes.
+        """
+        return picture.draw(self.program, ax)
 
     def to_federated_language(self) -> bytes:
         """It as bytes of federated-language's schema, `computation.proto`.

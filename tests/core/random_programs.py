@@ -21,7 +21,10 @@ ANSWERS = pathlib.Path(__file__).with_name("federated_language_programs.json")
 
 def programs():
     """`COUNT` pairs of a computation's bytes and its type there."""
-    return [_program(random.Random(seed)) for seed in range(COUNT)]
+    return [
+        (made.to_federated_language(), _type_there(made))
+        for made in map(computation, range(COUNT))
+    ]
 
 
 def judge(data):
@@ -46,16 +49,17 @@ def digests(texts, written):
     }
 
 
-def _program(draw):
+def computation(seed):
+    """A random one, whose functions have no contents."""
     from fedlearn import core
 
+    draw = random.Random(seed)
     places = [draw.choice((core.CLIENTS, core.SERVER)) for _ in range(3)]
     places = [core.CLIENTS, *places[: draw.randrange(4)]]
     parameters = {
         name: core.FederatedType(_member(draw), place)
         for name, place in zip("abcd", places, strict=False)
     }
-    seeds = []
 
     def body(*values):
         values = list(values)
@@ -65,8 +69,6 @@ def _program(draw):
                 values.append(operator(draw, values))
             except core.FederatedTypeError:
                 continue  # not of such a type, or no value in that place
-            if operator is _seeds:
-                seeds.append(values[-1].type)
         # What is equal at all clients may be said to differ.
         shown = [v for v in values if not str(v.type).endswith("}@CLIENTS")]
         shown = [v for v in shown if f"@{core.CLIENTS}" not in str(v.type)]
@@ -77,14 +79,20 @@ def _program(draw):
     body.__signature__ = inspect.Signature(
         [inspect.Parameter(name, kind) for name in parameters]
     )
-    made = core.federated_computation(*parameters.values())(body)
+    return core.federated_computation(*parameters.values())(body)
+
+
+def _type_there(made):
+    from fedlearn import core
+
+    parameters = dict(made.program.parameters)
     for i, op in enumerate(made.program.ops, 1):
         if op.kind == "federated_seeds":
             parameters[f"seeds_of_{i}"] = op.type
     takes = list(parameters.values())
     takes = parameters if len(takes) > 1 else takes[0]
-    there = core.FunctionType(takes, made.type.result)
-    return made.to_federated_language(), str(there).replace("[n", "[?")
+    text = str(core.FunctionType(takes, made.type.result))
+    return text.replace("[n", "[?")
 
 
 def _member(draw, depth=2):
