@@ -19,6 +19,8 @@ from fedlearn.data.federated_dataset import FederatedDataset
 
 _BLOCK_BYTES = 2**27  # of arguments and the server's values, in all lanes
 _MOST_LANES = 2**16
+# The types of some tensors, with arrays: of all clients, or of each.
+_Columns = list[tuple[TensorType, np.ndarray | tuple[np.ndarray, ...]]]
 
 
 class Block(NamedTuple):
@@ -38,92 +40,77 @@ class Arguments(NamedTuple):
 def arguments(program: Program, values: Mapping[str, Any]) -> Arguments:
     """Checks the values of a program's parameters."""
     known: list[np.ndarray] = []
-    clients: list[_Clients] = []
+    clients: dict[str, _Columns] = {}
     sizes: dict[str, int] = {}
     for name, t in program.parameters.items():
         at = f"`{name}`"
         if t.placement == CLIENTS and not t.all_equal:
-            clients.append(_Clients(values[name], t, at))
-            if clients[-1].num != clients[0].num or not clients[0].num:
-                raise TypeError(
-                    f"{at} is of {clients[-1].num} clients"
-                    + f", {clients[0].at} of {clients[0].num}"
-                    * (len(clients) > 1)
-                    + "."
-                )
+            clients[at] = _columns(values[name], t, at)
         else:
             arrays = list(flatten(values[name], t.member, at))
             _same_sizes(arrays, tensors(t), sizes, at)
             known += arrays
     if not clients:
         return Arguments(tuple(known), ())
+    counts = {at: len(columns[0][1]) for at, columns in clients.items()}
+    if 0 in counts.values() or len(set(counts.values())) > 1:
+        found = ", ".join(f"{at} is of {n} clients" for at, n in counts.items())
+        raise TypeError(f"{found}. Give one or more, and as many everywhere.")
     num_bytes = sum(x.nbytes for x in known)
     collects = any(op.kind == "federated_collect" for op in program.ops)
+    pads = form.PADS and not collects
     blocks = (
         block
-        for numbers, arrays in _groups(clients, sizes)
-        for block in _blocks(
-            numbers, arrays, num_bytes, form.PADS and not collects
-        )
+        for group in _groups(clients, sizes)
+        for block in _blocks(*group, num_bytes, pads)
     )
     return Arguments(tuple(known), tuple(blocks))
 
 
-class _Clients:
-    """A parameter's value at all clients: stacked arrays, or each one's."""
-
-    def __init__(self, value: Any, t: FederatedType, at: str):
-        self.at, self.types = at, tensors(t)
-        self.rows: list[list[np.ndarray]] | None = None
-        self.stacked: list[np.ndarray] = []
-        if isinstance(value, FederatedDataset):
-            value = list(value.values())
-        fixed = isinstance(t.member, TensorType) and all(
-            isinstance(s, int) for s in t.member.shape
-        )
-        member = getattr(t.member, "element", t.member)
-        parts = isinstance(value, tuple) and isinstance(member, StructType)
-        if isinstance(value, (list, tuple)) and not fixed and not parts:
-            self.num = len(value)
-            self.rows = [
-                list(flatten(v, t.member, f"{at}[{i}]"))
-                for i, v in enumerate(value)
-            ]
-        else:
-            self.stacked = list(flatten(value, t.member, at, (None,)))
-            self.num = len(self.stacked[0])
-            if any(len(x) != self.num for x in self.stacked):
-                raise TypeError(
-                    f"{at} has arrays for unlike numbers of clients, which "
-                    "their first axis counts. Give a list with the value of "
-                    "each client instead."
-                )
-
-    def row(self, i: int) -> list[np.ndarray]:
-        return self.rows[i] if self.rows else [x[i] for x in self.stacked]
+def _columns(value: Any, t: FederatedType, at: str) -> _Columns:
+    """The value of a parameter at all clients, tensor by tensor."""
+    if isinstance(value, FederatedDataset):
+        value = list(value.values())
+    fixed = isinstance(t.member, TensorType) and all(
+        isinstance(s, int) for s in t.member.shape
+    )
+    member = getattr(t.member, "element", t.member)
+    parts = isinstance(value, tuple) and isinstance(member, StructType)
+    types = tensors(t)
+    columns: Any
+    if isinstance(value, (list, tuple)) and value and not fixed and not parts:
+        rows = (flatten(v, t.member, f"{at}[{i}]") for i, v in enumerate(value))
+        columns = zip(*rows, strict=True)
+    else:
+        columns = list(flatten(value, t.member, at, (None,)))
+        if len(set(map(len, columns))) > 1:
+            raise TypeError(
+                f"{at} has arrays for unlike numbers of clients, which "
+                "their first axis counts. Give a list with the value of "
+                "each client instead."
+            )
+    return list(zip(types, columns, strict=True))
 
 
 def _groups(
-    clients: Sequence[_Clients], sizes: dict[str, int]
+    clients: Mapping[str, _Columns], sizes: dict[str, int]
 ) -> Iterator[tuple[Any, list[np.ndarray]]]:
     """Clients of the same shapes: their numbers, and their arrays."""
-    groups: dict[Any, Any] = {None: np.arange(clients[0].num)}
-    ragged = any(c.rows for c in clients)
+    columns: Any = [x for pairs in clients.values() for _, x in pairs]
+    groups: dict[Any, Any] = {None: np.arange(len(columns[0]))}
+    ragged = any(isinstance(x, tuple) for x in columns)
     if ragged:
         groups = {}
-        for i in range(clients[0].num):
-            shapes = tuple(x.shape for c in clients for x in c.row(i))
-            groups.setdefault(shapes, []).append(i)
+        for i, row in enumerate(zip(*columns, strict=True)):
+            groups.setdefault(tuple(x.shape for x in row), []).append(i)
     for members in groups.values():
-        own = dict(sizes)
-        for c in clients:
-            at = f"{c.at}[{members[0]}]"
-            _same_sizes(c.row(members[0]), c.types, own, at)
-        arrays = [x for c in clients for x in c.stacked]
+        own, first = dict(sizes), members[0]
+        for at, pairs in clients.items():
+            types, arrays = zip(*((t, x[first]) for t, x in pairs), strict=True)
+            _same_sizes(arrays, types, own, f"{at}[{first}]")
         if ragged:
-            rows = ([x for c in clients for x in c.row(i)] for i in members)
-            arrays = [np.stack(column) for column in zip(*rows, strict=True)]
-        yield np.array(members, np.int32), arrays
+            rows = [np.stack([x[i] for i in members]) for x in columns]
+        yield np.array(members, np.int32), rows if ragged else columns
 
 
 def _same_sizes(

@@ -277,30 +277,24 @@ def _local(
 ) -> tuple[LocalComputation, Type]:
     """A function as a local computation that takes a type; what it gives."""
     called = getattr(fn, "__name__", repr(fn))
-    if isinstance(fn, LocalComputation):
-        takes = fn.type.parameter
-        sizes: dict[str, Any] = {}
-        if takes is None or member is None:
-            if takes is not member:
-                raise FederatedTypeError(
-                    f"`{called}` is {fn.type}; {name} gives it {member}."
-                )
-        elif difference := takes.difference(member, sizes):
+    given = member or StructType([])
+    if not isinstance(fn, LocalComputation):
+        if not callable(fn) or hasattr(fn, "program"):
             raise FederatedTypeError(
-                f"`{called}` doesn't take what {name} gives it{difference}"
+                f"{name} takes a local computation or a plain function. "
+                f"Received: {fn!r}."
             )
-        return fn, sized(fn.type.result, sizes)
-    if not callable(fn) or hasattr(fn, "program"):
+        count = len(inspect.signature(fn).parameters)
+        inner = getattr(given, "element", given)  # spread over stacked ones too
+        if count not in ((1, len(inner.parts) or 1) if member else (0,)):
+            raise FederatedTypeError(
+                f"`{called}` has {count} parameters; {name} gives it {given}."
+            )
+        fn = trace(fn, member, spread=count != 1)
+    sizes: dict[str, Any] = {}
+    takes = fn.type.parameter or StructType([])
+    if difference := takes.difference(given, sizes):
         raise FederatedTypeError(
-            f"{name} takes a local computation or a plain function. "
-            f"Received: {fn!r}."
+            f"`{called}` doesn't take what {name} gives it{difference}"
         )
-    count = len(inspect.signature(fn).parameters)
-    inner = getattr(member, "element", member)  # spread over stacked ones too
-    elements = getattr(inner, "elements", (member,))
-    if member is not None and count not in (1, len(elements)):
-        raise FederatedTypeError(
-            f"`{called}` has {count} parameters; {name} gives it {member}."
-        )
-    local = trace(fn, member, spread=count != 1)
-    return local, local.type.result
+    return fn, sized(fn.type.result, sizes)

@@ -1,5 +1,6 @@
 """What a computation is once it is written down: a list of operators."""
 
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,27 +73,22 @@ class Program(NamedTuple):
         return [i for i, flag in enumerate(flags) if flag == each]
 
     def __str__(self) -> str:
-        owner: list[tuple[str, int, int]] = []  # by tensor: of what, which, all
+        owners: list[tuple[str, range]] = []  # by tensor: of what, all of that
 
         def add(name: str, t: Type) -> None:
-            count = len(tensors(t))
-            owner.extend((name, i, count) for i in range(count))
+            whole = range(len(owners), len(owners) + len(tensors(t)))
+            owners.extend([(name, whole)] * len(whole))
 
         def text(numbers: tuple[int, ...]) -> str:
-            found, at = [], 0
-            while at < len(numbers):
-                name, start, count = owner[numbers[at]]
-                end = at + 1
-                while end < len(numbers) and owner[numbers[end]] == (
-                    name,
-                    start + end - at,
-                    count,
-                ):
-                    end += 1
-                part = f"[{start}:{start + end - at}]"
-                found.append(name if end - at == count else name + part)
-                at = end
-            return found[0] if len(found) == 1 else f"<{', '.join(found)}>"
+            def run(pair: tuple[int, int]) -> Any:
+                return owners[pair[1]], pair[1] - pair[0]  # one after another
+
+            parts = []
+            for ((name, whole), _), pairs in groupby(enumerate(numbers), run):
+                found = [n - whole.start for _, n in pairs]
+                part = f"[{found[0]}:{found[-1] + 1}]"
+                parts.append(name + part * (len(found) < len(whole)))
+            return parts[0] if len(parts) == 1 else f"<{', '.join(parts)}>"
 
         for name, t in self.parameters.items():
             add(name, t)

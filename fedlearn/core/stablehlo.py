@@ -88,10 +88,12 @@ def _specs(types: Sequence[TensorType], lanes: Sequence[bool] = ()) -> Any:
     specs = []
     for i, t in enumerate(types):
         sizes = [
-            f"unknown_{i}_{axis}" if s is None else str(s)
+            f"unknown_{i}_{axis}" if s is None else s
             for axis, s in enumerate(t.shape)
         ]
-        text = ",".join(["_lanes", *sizes] if lanes and lanes[i] else sizes)
-        shape = jax_export.symbolic_shape(text, scope=scope) if text else ()
+        shape: Any = ["_lanes", *sizes] if lanes and lanes[i] else sizes
+        if any(isinstance(s, str) for s in shape):
+            text = ",".join(map(str, shape))
+            shape = jax_export.symbolic_shape(text, scope=scope)
         specs.append(jax.ShapeDtypeStruct(shape, t.dtype))
     return specs

@@ -17,9 +17,7 @@ def pack(leaves: Iterator[Any], t: Any, named: type = dict) -> Any:
         return named(zip(t.names, parts, strict=True))
     if isinstance(t, TensorType):
         return next(leaves)
-    return pack(
-        leaves, t.element if isinstance(t, SequenceType) else t.member, named
-    )
+    return pack(leaves, t.parts[0], named)
 
 
 def children(value: Any) -> list[Any]:

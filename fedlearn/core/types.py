@@ -1,7 +1,7 @@
 """The types of the language: what a value is, and where."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -10,14 +10,14 @@ import numpy as np
 from fedlearn.data.federated_dataset import FederatedDataset
 
 _NAME = r"[^=<>,(){}@*\s]+"
-_NAMED = re.compile(f"({_NAME})=")
-_PLACE = re.compile("@(CLIENTS|SERVER)")
-_TENSOR = re.compile(r"(\w+)(?:\[([\w,?]*)\])?")
+_TOKEN = re.compile(rf"{_NAME}=| -> |@\w+|\w+(\[[\w,?]*\])?|.", re.DOTALL)
 CLIENTS, SERVER = "CLIENTS", "SERVER"
 
 
 class Type:
     """A type. Its text is the field's notation; types of one text are equal."""
+
+    parts: tuple["Type", ...] = ()  # what it is made of
 
     def takes(self, other: "Type") -> bool:
         """Whether a value of type `other` can be used where this is wanted.
@@ -30,17 +30,27 @@ class Type:
         return not self.difference(other)
 
     def difference(
-        self, other: "Type", sizes: dict[str, Any] | None = None
+        self, other: "Type", sizes: dict[str, Any] | None = None, at: str = ""
     ) -> str:
         """Where it doesn't: the element and both sides; "" if it does.
 
         The lengths that names are found to have are put into `sizes`.
         """
-        return self._difference(other, "", {} if sizes is None else sizes)
+        if type(self) is not type(other):
+            return _unlike(at, self, other)
+        return self._difference(other, {} if sizes is None else sizes, at)
 
-    def _difference(self, other: Any, at: str, sizes: dict[str, Any]) -> str:
-        """`sizes`: the lengths that names were found to have."""
+    def _difference(self, other: Any, sizes: dict[str, Any], at: str) -> str:
+        """The same of two of one kind."""
+        return self.parts[0].difference(other.parts[0], sizes, at)
+
+    def like(self, parts: Sequence[Any]) -> Any:
+        """The type with other parts."""
         raise NotImplementedError
+
+    def map(self, fn: Callable[["TensorType"], "TensorType"]) -> Any:
+        """The type with other tensors."""
+        return self.like([part.map(fn) for part in self.parts])
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and str(self) == str(other)
@@ -74,20 +84,23 @@ class TensorType(Type):
             raise TypeError(f"Tensors are of numbers. Received: {dtype!r}.")
         if not all(map(str.isidentifier, named)):
             raise ValueError(f"A dimension can't have such a name: {named}.")
+        sizes = ",".join("?" if s is None else str(s) for s in self.shape)
+        self._text = self.dtype.name + (f"[{sizes}]" if sizes else "")
 
     def __str__(self) -> str:
-        sizes = ",".join("?" if s is None else str(s) for s in self.shape)
-        return f"{self.dtype.name}[{sizes}]" if sizes else self.dtype.name
+        return self._text
 
-    def _difference(self, other, at, sizes):
+    def map(self, fn):
+        return fn(self)
+
+    def _difference(self, other, sizes, at):
         def fits(expected, received):
             if isinstance(expected, str) and received is not None:
                 return sizes.setdefault(expected, received) == received
             return not isinstance(expected, int) or expected == received
 
         if (
-            isinstance(other, TensorType)
-            and self.dtype == other.dtype
+            self.dtype == other.dtype
             and len(self.shape) == len(other.shape)
             and all(map(fits, self.shape, other.shape))
         ):
@@ -107,30 +120,27 @@ class StructType(Type):
         self.names: tuple[str, ...] | None = None
         if isinstance(elements, Mapping):
             self.names, elements = tuple(elements), list(elements.values())
-        self.elements = tuple(map(to_type, elements))
+        self.elements = self.parts = tuple(map(to_type, elements))
         for name in self.names or ():
             if not re.fullmatch(_NAME, name):
                 raise ValueError(f"An element can't be named {name!r}.")
+
+    def __str__(self) -> str:
+        parts = (f"{n}={e}" if self.names else str(e) for n, e in self.items())
+        return f"<{','.join(parts)}>"
 
     def items(self) -> Iterator[tuple[str, Type]]:
         """Elements by their names, or their numbers in brackets."""
         names = self.names or [f"[{i}]" for i in range(len(self.elements))]
         return zip(names, self.elements, strict=True)
 
-    def like(self, elements: Sequence[Type]) -> "StructType":
-        """Other elements of the same names."""
+    def like(self, parts):
         if self.names is None:
-            return StructType(elements)
-        return StructType(dict(zip(self.names, elements, strict=True)))
+            return StructType(parts)
+        return StructType(dict(zip(self.names, parts, strict=True)))
 
-    def __str__(self) -> str:
-        parts = (f"{n}={e}" if self.names else str(e) for n, e in self.items())
-        return f"<{','.join(parts)}>"
-
-    def _difference(self, other, at, sizes):
-        if not isinstance(other, StructType) or len(self.elements) != len(
-            other.elements
-        ):
+    def _difference(self, other, sizes, at):
+        if len(self.elements) != len(other.elements):
             return _unlike(at, self, other)
         theirs = other.names or self.names or ("",) * len(self.elements)
         pairs = zip(self.items(), theirs, other.elements, strict=True)
@@ -139,8 +149,7 @@ class StructType(Type):
             if their_name != (name if self.names else ""):
                 own = name if self.names else "no name"
                 return _unlike(here, f"an element of {own}", their_name)
-            found = element._difference(their_element, here, sizes)
-            if found:
+            if found := element.difference(their_element, sizes, here):
                 return found
         return ""
 
@@ -157,14 +166,13 @@ class SequenceType(Type):
 
     def __init__(self, element: Any):
         self.element = to_type(element)
+        self.parts = (self.element,)
 
     def __str__(self) -> str:
         return f"{self.element}*"
 
-    def _difference(self, other, at, sizes):
-        if not isinstance(other, SequenceType):
-            return _unlike(at, self, other)
-        return self.element._difference(other.element, at, sizes)
+    def like(self, parts):
+        return SequenceType(parts[0])
 
 
 class FederatedType(Type):
@@ -183,6 +191,7 @@ class FederatedType(Type):
         self, member: Any, placement: str, all_equal: bool | None = None
     ):
         self.member, self.placement = to_type(member), placement
+        self.parts = (self.member,)
         self.all_equal = placement == SERVER if all_equal is None else all_equal
         if placement not in (CLIENTS, SERVER):
             raise ValueError(f"There is CLIENTS and SERVER, no {placement!r}.")
@@ -193,14 +202,14 @@ class FederatedType(Type):
         member = str(self.member) if self.all_equal else f"{{{self.member}}}"
         return f"{member}@{self.placement}"
 
-    def _difference(self, other, at, sizes):
-        if (
-            not isinstance(other, FederatedType)
-            or other.placement != self.placement
-            or (self.all_equal and not other.all_equal)
-        ):
+    def like(self, parts):
+        return FederatedType(parts[0], self.placement, self.all_equal)
+
+    def _difference(self, other, sizes, at):
+        unequal = self.all_equal and not other.all_equal
+        if other.placement != self.placement or unequal:
             return _unlike(at, self, other)
-        return self.member._difference(other.member, at, sizes)
+        return super()._difference(other, sizes, at)
 
 
 class FunctionType(Type):
@@ -215,18 +224,12 @@ class FunctionType(Type):
         self.result = to_type(result)
 
     def __str__(self) -> str:
-        parameter = "" if self.parameter is None else self.parameter
-        return f"({parameter} -> {self.result})"
+        return f"({self.parameter or ''} -> {self.result})"
 
-    def _difference(self, other, at, sizes):
-        if isinstance(other, FunctionType):
-            ours, theirs = self.parameter, other.parameter
-            if ours is None or theirs is None:
-                fits = ours is theirs
-            else:
-                fits = theirs.takes(ours)
-            if fits:
-                return self.result._difference(other.result, at, sizes)
+    def _difference(self, other, sizes, at):
+        ours, theirs = self.parameter, other.parameter
+        if (ours and theirs and theirs.takes(ours)) or ours is theirs:
+            return self.result.difference(other.result, sizes, at)
         return _unlike(at, self, other)
 
 
@@ -250,79 +253,73 @@ def to_type(spec: Any) -> Type:
     """
     if isinstance(spec, Type):
         return spec
-    if isinstance(spec, str):
-        t, end = _parsed(spec)
-        if end < len(spec):
-            raise TypeError(f"No type: {spec!r}, from {spec[end:]!r} on.")
-        return t
-    if isinstance(spec, FederatedDataset):
-        first = spec[spec.client_ids[0]]
-        return FederatedType(SequenceType(_element(to_type(first))), CLIENTS)
-    if isinstance(spec, Mapping):
-        return StructType(spec)
-    if isinstance(spec, (list, tuple)):
-        match spec:
-            case (str() | type() | np.dtype() as dtype, list() | tuple() as s):
-                if all(x is None or isinstance(x, (int, str)) for x in s):
-                    return TensorType(dtype, s)
-        return StructType(spec)
     if hasattr(spec, "shape") and not isinstance(spec, type):
         return TensorType(spec.dtype, tuple(spec.shape))
-    if isinstance(spec, (bool, int, float)):
-        names = {bool: "bool", int: "int32", float: "float32"}
-        return TensorType(names[type(spec)])
+    match spec:
+        case str() if not spec.isidentifier():
+            tokens = [m[0] for m in _TOKEN.finditer(spec)]
+            t = _parsed([*3 * [""], *reversed(tokens)])  # the end is empty
+            if str(t) != spec:
+                raise TypeError(f"No type: {spec!r}. Is it {t}?")
+            return t
+        case FederatedDataset():
+            stacked = to_type(spec[spec.client_ids[0]])
+            one = stacked.map(lambda t: TensorType(t.dtype, t.shape[1:]))
+            return FederatedType(SequenceType(one), CLIENTS)
+        case (str() | type() | np.dtype() as dtype, list() | tuple() as shape):
+            if all(s is None or isinstance(s, (int, str)) for s in shape):
+                return TensorType(dtype, shape)
+            return StructType(spec)
+        case Mapping() | list() | tuple():
+            return StructType(spec)
+        case bool() | int() | float():
+            names = {bool: "bool", int: "int32", float: "float32"}
+            return TensorType(names[type(spec)])
     return TensorType(spec)
 
 
-def _parsed(text: str, at: int = 0) -> tuple[Type, int]:
-    """The type that a text has from a place on, and the place after it."""
+def _parsed(tokens: list[str]) -> Type:
+    """The type at the end of a reversed list, from which it is taken.
+
+    It goes on where something is missing: the text of what it finds differs.
+    """
     t: Type
-    if text[at : at + 1] == "<":
+    token = tokens.pop()
+    if token == "<":
         names, elements = [], []
-        at += 1
-        while text[at : at + 1] != ">":
-            if named := _NAMED.match(text, at):
-                names.append(named[1])
-                at = named.end()
-            element, at = _parsed(text, at)
-            elements.append(element)
-            at += text.startswith(",", at)
+        while tokens[-1] != ">":
+            if tokens[-1].endswith("="):
+                names.append(tokens.pop()[:-1])
+            elements.append(_parsed(tokens))
+            if tokens[-1] == ",":
+                tokens.pop()
+        tokens.pop()
         pairs = dict(zip(names, elements, strict=True)) if names else elements
-        t, at = StructType(pairs), at + 1
-    elif text[at : at + 1] == "(":
-        parameter, at = None, at + 1
-        if not text.startswith(" ", at):
-            parameter, at = _parsed(text, at)
-        result, at = _parsed(text, at + 4 * text.startswith(" -> ", at))
-        return FunctionType(parameter, result), at + text.startswith(")", at)
-    elif text[at : at + 1] == "{":
-        t, at = _parsed(text, at + 1)
-        place = _PLACE.match(text, at + text.startswith("}", at))
-        if not place:
-            raise TypeError(f"No type: a place is missing in {text:.100}.")
-        return FederatedType(t, place[1], False), place.end()
+        t = StructType(pairs)
+    elif token == "(":
+        parameter = None if tokens[-1] == " -> " else _parsed(tokens)
+        tokens.pop()
+        t = FunctionType(parameter, _parsed(tokens))
+        tokens.pop()
+    elif token == "{":
+        t = _parsed(tokens)
+        tokens.pop()
+        t = FederatedType(t, tokens.pop()[1:], False)
     else:
-        tensor = _TENSOR.match(text, at)
-        if not tensor:
-            raise TypeError(f"No type: {text[at : at + 100]!r}.")
-        sizes = tensor[2].split(",") if tensor[2] else []
+        if not token[:1].isalpha():
+            raise TypeError(f"No type begins with {token!r}.")
+        dtype, _, sizes = token.rstrip("]").partition("[")
         shape = [
-            int(s) if s.isdigit() else None if s == "?" else s for s in sizes
+            int(s) if s.isdigit() else None if s == "?" else s
+            for s in filter(None, sizes.split(","))
         ]
-        t, at = TensorType(tensor[1], shape), tensor.end()
-    if text.startswith("*", at):
-        t, at = SequenceType(t), at + 1
-    if place := _PLACE.match(text, at):
-        t, at = FederatedType(t, place[1], True), place.end()
-    return t, at
-
-
-def _element(t: Type) -> Type:
-    """The type of one example, of that of all."""
-    if isinstance(t, StructType):
-        return t.like([_element(e) for e in t.elements])
-    assert isinstance(t, TensorType)
-    return TensorType(t.dtype, t.shape[1:])
+        t = TensorType(dtype, shape)
+    if tokens[-1] == "*":
+        tokens.pop()
+        t = SequenceType(t)
+    if tokens[-1].startswith("@"):
+        t = FederatedType(t, tokens.pop()[1:], True)
+    return t
 
 
 def tensors(t: Type | None) -> list[TensorType]:
@@ -332,31 +329,27 @@ def tensors(t: Type | None) -> list[TensorType]:
     """
     found: list[TensorType] = []
 
-    def visit(t: Any, lead: tuple[str, ...]) -> None:
+    def visit(t: Type, lead: tuple[str, ...]) -> None:
         if isinstance(t, TensorType):
             found.append(TensorType(t.dtype, (*lead, *t.shape)) if lead else t)
-        elif isinstance(t, StructType):
-            for element in t.elements:
-                visit(element, lead)
-        elif isinstance(t, FederatedType):
-            visit(t.member, lead)
-        elif isinstance(t, SequenceType):
-            visit(t.element, (*lead, f"examples_{len(found)}"))
+        if isinstance(t, SequenceType):
+            lead = *lead, f"examples_{len(found)}"
+        for part in t.parts:
+            visit(part, lead)
 
-    visit(t, ())
+    if t is not None:
+        visit(t, ())
     return found
 
 
 def sized(t: Any, sizes: Mapping[str, Any]) -> Any:
     """A type with the lengths that its names have where it is used."""
-    if isinstance(t, TensorType):
+
+    def sized_tensor(t: TensorType) -> TensorType:
         shape = [sizes.get(s) if isinstance(s, str) else s for s in t.shape]
         return TensorType(t.dtype, shape)
-    if isinstance(t, StructType):
-        return t.like([sized(e, sizes) for e in t.elements])
-    if isinstance(t, SequenceType):
-        return SequenceType(sized(t.element, sizes))
-    return FederatedType(sized(t.member, sizes), t.placement, t.all_equal)
+
+    return t.map(sized_tensor)
 
 
 def zipped(t: Type) -> FederatedType | None:

@@ -218,7 +218,7 @@ def test_stacked_data_and_data_sets():
         ),
         (
             lambda: ragged(ragged_clients([1, 2]), [1.0]),
-            "`scale` is of 1 clients, `data` of 2",
+            "`data` is of 2 clients, `scale` is of 1",
         ),
         (
             lambda: ragged(
