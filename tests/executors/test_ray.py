@@ -69,13 +69,15 @@ def test_an_actor_killed_in_the_middle_of_a_round(workers, tmp_path):
 
 
 @free
-def test_a_worker_is_a_tier(workers):
+def test_tiers_are_told_the_same_with_workers(workers):
     data = cases.clients()
-    expected, _ = cases.rounds(cases.process("mean"), data)
-    process = cases.process("mean", Tiers([workers, Tiers([workers] * 2)]))
-    found, metrics = cases.rounds(process, data)
-    zoo.assert_equal(found, expected)
-    assert metrics[0]["tier_2_bytes_up"] > 0
+    expected, found = (
+        cases.rounds(cases.process("median", Tiers([0, 2], executor)), data)
+        for executor in ("sequential", workers)
+    )
+    zoo.assert_equal(found[0], expected[0])
+    assert found[1] == expected[1]
+    assert found[1][0]["tier_2_bytes_up"] > 0
 
 
 @free
