@@ -40,6 +40,10 @@ from fedlearn.core.operators import (
     federated_value,
     federated_zip,
 )
+from fedlearn.core.process_computations import (
+    ProcessComputations,
+    from_process,
+)
 from fedlearn.core.types import (
     CLIENTS,
     SERVER,
@@ -61,6 +65,7 @@ __all__ = [
     "LocalComputation",
     "MapSum",
     "NotOneRound",
+    "ProcessComputations",
     "SequenceType",
     "StructType",
     "TensorType",
@@ -81,6 +86,7 @@ __all__ = [
     "federated_sum",
     "federated_value",
     "federated_zip",
+    "from_process",
     "load",
     "local_computation",
     "to_type",

@@ -36,15 +36,31 @@ class Download:
             lambda encoded, seed: chain.decode(encoded, params(seed))
         )
 
-    def send(self, weights: Arrays, seed: np.ndarray) -> Any:
-        """What is sent of the server's weights.
+    def encode(self, weights: Arrays, seed: Any) -> Any:
+        """What is sent of the server's weights, before it is packed.
 
-        With encoders NumPy arrays, and the seed that decodes them.
+        With encoders also the seed that decodes it.
         """
         if not self._chain.encoders:
             return weights
-        encoded = backend.to_numpy(self._encode(list(weights), seed))
-        return {"encoded": self._chain.to_wire(encoded), "seed": seed}
+        return {"encoded": self._encode(list(weights), seed), "seed": seed}
+
+    def decode(self, sent: Any) -> Arrays:
+        """The weights of what `encode` gave."""
+        if not self._chain.encoders:
+            return sent
+        return list(self._decode(sent["encoded"], sent["seed"]))
+
+    def send(self, weights: Arrays, seed: np.ndarray) -> Any:
+        """What is really sent of the server's weights.
+
+        With encoders NumPy arrays.
+        """
+        sent = self.encode(weights, seed)
+        if not self._chain.encoders:
+            return sent
+        encoded = self._chain.to_wire(backend.to_numpy(sent["encoded"]))
+        return {**sent, "encoded": encoded}
 
     def receive(self, sent: Any) -> Arrays:
         """The weights that a client makes of what was sent."""
@@ -53,4 +69,4 @@ class Download:
         encoded = self._chain.from_wire(
             sent["encoded"], self._chain.encoded_spec()
         )
-        return list(self._decode(encoded, sent["seed"]))
+        return self.decode({**sent, "encoded": encoded})
