@@ -29,7 +29,6 @@ from fedlearn.core.types import (
     FederatedType,
     FunctionType,
     sized,
-    tensors,
     to_type,
     zipped,
 )
@@ -72,7 +71,7 @@ class FederatedComputation:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values = self._bound(args, kwargs)
-        if tracing.traces:
+        if tracing.get():
             return self._inlined(values)
         self.check_result()
         results = self._run(arguments(self.program, values))
@@ -237,22 +236,16 @@ def federated_computation(
                 f"`{fn.__name__}` has the parameters {names}, and {len(given)} "
                 f"types are given.\n  at {where}"
             )
-        trace = Trace(0)
-        tracing.traces.append(trace)
-        values = []
-        for t in given:
-            start, trace.num_tensors = (
-                trace.num_tensors,
-                trace.num_tensors + len(tensors(t)),
-            )
-            values.append(Value(t, tuple(range(start, trace.num_tensors))))
+        trace = Trace()
+        values = map(trace.new, given)
+        token = tracing.set(trace)
         try:
             out = fn(*values)
             if out is None:
                 raise TypeError(f"`{fn.__name__}` returns None.\n  at {where}")
             result = as_value(out, f"What `{fn.__name__}` returns")
         finally:
-            tracing.traces.pop()
+            tracing.reset(token)
         program = Program(
             fn.__name__,
             dict(zip(names, given, strict=True)),

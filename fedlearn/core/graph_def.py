@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.util import pywrap_xla_ops
@@ -13,6 +14,7 @@ from fedlearn.core.types import TensorType
 
 NAME = "graph_def"
 PADS = False  # a graph takes any number of lanes
+canonical_dtype = np.dtype  # all are computed with as such
 
 # A graph of a file is made of what XLA compiles, which touches no files, no
 # network, no Python and, without a state, nothing that a process keeps. What

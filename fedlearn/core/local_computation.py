@@ -216,11 +216,10 @@ def trace(
 
 def check_dtypes(t: Type | None) -> None:
     """Refuses a type that the backend would silently make another of."""
-    for dtype in {tensor.dtype for tensor in tensors(t)}:
-        given = ops.convert_to_tensor(np.empty(0, dtype)).dtype
-        if keras.backend.standardize_dtype(given) != dtype.name:
+    for tensor in tensors(t):
+        if form.canonical_dtype(tensor.dtype) != tensor.dtype:
             raise FederatedTypeError(
-                f"{dtype} is of 64 bits, and JAX computes with 32. Use "
+                f"{tensor} is of 64 bits, and JAX computes with 32. Use "
                 "another dtype, or jax.config.update('jax_enable_x64', True)."
             )
 

@@ -14,6 +14,7 @@ from fedlearn.core.types import TensorType
 
 NAME = "stablehlo"
 PADS = True  # a new number of lanes is a new compilation
+canonical_dtype = jax.dtypes.canonicalize_dtype  # without a device
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
 # What a file may call besides StableHLO's own operations: JAX's kernels.

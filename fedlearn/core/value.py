@@ -1,13 +1,15 @@
 """Values of a computation while it is written down."""
 
-import threading
+import functools
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import numpy as np
 
 from fedlearn.core.federated_type_error import FederatedTypeError, users_line
 from fedlearn.core.program import Op
+from fedlearn.core.structure import children
 from fedlearn.core.types import (
     SERVER,
     FederatedType,
@@ -19,21 +21,20 @@ from fedlearn.core.types import (
 
 
 class Trace:
-    """The operators that a computation has so far."""
-
-    def __init__(self, num_tensors: int):
-        self.ops: list[Op] = []
-        self.num_tensors = num_tensors
-
-
-class _Tracing(threading.local):
-    """Computations that a thread is writing down, the innermost last."""
+    """A computation that is being written down."""
 
     def __init__(self) -> None:
-        self.traces: list[Trace] = []
+        self.ops: list[Op] = []
+        self._num_tensors = 0
+
+    def new(self, t: Type) -> "Value":
+        """A value of tensors with the next numbers."""
+        start = self._num_tensors
+        self._num_tensors += len(tensors(t))
+        return Value(t, tuple(range(start, self._num_tensors)), self)
 
 
-tracing = _Tracing()
+tracing: ContextVar[Trace | None] = ContextVar("tracing", default=None)
 
 
 class Value:
@@ -45,27 +46,26 @@ class Value:
 
     def __init__(self, type_: Type, numbers: tuple[int, ...], of: Any = None):
         self.type, self.numbers = type_, numbers
-        self._of = of or tracing.traces[-1:]
-        self._cached: dict[str, Value] = {}
+        self._of = of or tracing.get()
 
     def __repr__(self) -> str:
         return f"<value of type {self.type}>"
 
+    @functools.cached_property
     def _elements(self) -> "dict[str, Value]":
-        t, start = self.type, 0
+        t, start, found = self.type, 0, {}
         member = t.member if isinstance(t, FederatedType) else t
         if not isinstance(member, StructType):
             raise FederatedTypeError(f"{t} has no elements.")
-        for name, e in member.items() if not self._cached else ():
+        for name, e in member.items():
             end = start + len(tensors(e))
-            if isinstance(t, FederatedType):
-                e = FederatedType(e, t.placement, t.all_equal)
-            self._cached[name] = Value(e, self.numbers[start:end], self._of)
+            e = t.like([e]) if isinstance(t, FederatedType) else e
+            found[name] = Value(e, self.numbers[start:end], self._of)
             start = end
-        return self._cached
+        return found
 
     def __getitem__(self, key: int | str) -> "Value":
-        found = self._elements()
+        found = self._elements
         if isinstance(key, str) and key in found:
             return found[key]
         if isinstance(key, int) and -len(found) <= key < len(found):
@@ -78,10 +78,10 @@ class Value:
         return self[name]
 
     def __len__(self) -> int:
-        return len(self._elements())
+        return len(self._elements)
 
     def __iter__(self) -> Any:
-        return iter(list(self._elements().values()))
+        return iter(self._elements.values())
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise FederatedTypeError(
@@ -101,21 +101,19 @@ class Value:
 def as_value(x: Any, what: str) -> Value:
     """A value, or a dict, list or tuple of values, as one value."""
     if isinstance(x, Value):
-        if x._of != tracing.traces[-1:]:
+        if x._of is not tracing.get():
             raise FederatedTypeError(
                 f"{what} is a value of another computation. Make it a "
                 "parameter of this one."
             )
         return x
     if isinstance(x, (Mapping, list, tuple)):
-        parts = x.values() if isinstance(x, Mapping) else x
-        values = [as_value(v, what) for v in parts]
+        values = [as_value(v, what) for v in children(x)]
         types: Any = [v.type for v in values]
         if isinstance(x, Mapping):
             types = dict(zip(x, types, strict=True))
-        return Value(
-            StructType(types), tuple(n for v in values for n in v.numbers)
-        )
+        numbers = tuple(n for v in values for n in v.numbers)
+        return Value(StructType(types), numbers)
     is_number = isinstance(x, (bool, int, float, np.ndarray, np.generic))
     raise FederatedTypeError(
         f"{what} must be a value of the computation. Received: {x!r}."
@@ -155,25 +153,17 @@ def emit(
     constants: Any = (),
 ) -> Value:
     """Writes down an operator, and gives what it gives."""
-    if not tracing.traces:
+    trace = tracing.get()
+    if trace is None:
         raise FederatedTypeError(
             f"{kind} can only be used inside of a federated computation: "
             "decorate a function with @fl.core.federated_computation(...)."
         )
     if not tensors(type_):
         raise FederatedTypeError(f"There is nothing in what {kind} gives.")
-    trace = tracing.traces[-1]
-    numbers = tuple(n for value in inputs for n in value.numbers)
+    given = tuple(n for value in inputs for n in value.numbers)
     line = users_line().rpartition("/")[2]  # its folders are no one's business
-    op = Op(
-        kind,
-        tuple(functions),
-        numbers,
-        tuple(constants),
-        type_,
-        trace.num_tensors,
-        line,
-    )
-    trace.ops.append(op)
-    trace.num_tensors += len(op.outputs)
-    return Value(type_, tuple(op.outputs))
+    new = trace.new(type_)
+    fns, arrays = tuple(functions), tuple(constants)
+    trace.ops.append(Op(kind, fns, given, arrays, type_, new.numbers[0], line))
+    return new
