@@ -10,6 +10,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The models are tiny: threads would only wait for each other.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+if os.environ.get("KERAS_BACKEND") == "jax":
+    # Most of the time is that of compiling what is run once or twice.
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0",
+    )
 
 import hypothesis
 import pytest
