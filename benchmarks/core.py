@@ -5,15 +5,21 @@ clients; federated averaging of a small dense model (20 examples, 5 steps, 387
 weights) beside the same program written for the backend alone, in turns; 400
 tensors of 64 x 64 traced and written::
 
-    python benchmarks/core.py
+    python benchmarks/core.py [--tff PYTHON]
 
-Prints a line of JSON for each part; times are medians.
+Prints a line of JSON for each part; times are medians. PYTHON is that of an
+environment with `tensorflow-federated`, which then runs the same programs
+(`core_tff.py`).
 """
 
 import argparse
 import json
 import os
+import pathlib
+import signal
 import statistics
+import subprocess
+import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,6 +30,7 @@ from keras import ops
 
 from fedlearn import backend, core
 from fedlearn.core import CLIENTS, SERVER, FederatedType
+from fedlearn.core.local_computation import form
 from fedlearn.core.map_sum import artifacts
 from fedlearn.core.program_bytes import encode
 
@@ -161,6 +168,12 @@ def large():
         return core.federated_mean(core.federated_zip(list(sent)))
 
     traced = time.perf_counter() - start
+    types = [core.TensorType(F, (64, 64))] * 400 + [core.TensorType(F)]
+    start = time.perf_counter()
+    form.trace(
+        lambda *arrays: tuple(v + arrays[-1] for v in arrays[:-1]), types
+    )
+    by_backend = time.perf_counter() - start
     start = time.perf_counter()
 
     @core.federated_computation(many, READINGS)
@@ -178,18 +191,61 @@ def large():
         "400 tensors": "seconds to trace",
         "operators": round(traced, 3),
         "with a local computation": round(with_function, 3),
+        "of which the backend's tracing": round(by_backend, 3),
         "bytes": len(data),
         "bytes over artifacts": round(len(data) / size, 3),
     }
 
 
+def beside_tff(python, seconds, ours):
+    """TFF's milliseconds a call, and how many times ours that is."""
+    script = pathlib.Path(__file__).with_name("core_tff.py")
+    kept = ("PATH", "HOME", "LANG")
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(
+            [python, script, str(seconds)],
+            stdout=told,
+            stderr=subprocess.DEVNULL,
+            env={k: os.environ[k] for k in kept if k in os.environ},
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=600)
+        finally:  # TFF leaves its worker behind
+            os.killpg(process.pid, signal.SIGKILL)
+        told.seek(0)
+        for program, clients, time_of_tff in map(json.loads, told):
+            ratio = time_of_tff / ours[program, clients]
+            yield {
+                "program": program,
+                "clients": clients,
+                "tff": time_of_tff,
+                "times ours": round(ratio, 1),
+            }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--tff", metavar="PYTHON")
     args = parser.parse_args()
-    for part in (scalars(args.seconds), averaging(args.seconds), large()):
-        for line in part:
-            print(json.dumps({"backend": backend.name, **line}), flush=True)
+    ours = {}
+
+    def show(line):
+        print(json.dumps({"backend": backend.name, **line}), flush=True)
+
+    for line in scalars(args.seconds):
+        for program in ("average", "share_above"):
+            ours[program, line["clients"]] = line[program]
+        show(line)
+    for line in averaging(args.seconds):
+        ours["averaging", line["federated averaging of"]] = line["core"]
+        show(line)
+    for line in large():
+        show(line)
+    if args.tff:
+        for line in beside_tff(args.tff, args.seconds, ours):
+            show(line)
 
 
 if __name__ == "__main__":
