@@ -36,16 +36,11 @@ def trace(fn: Callable, types: Sequence[TensorType]) -> int:
     return len(_concrete(fn, types).captured_inputs)
 
 
-def export(
-    fn: Callable, types: Sequence[TensorType], lanes: Sequence[bool]
-) -> bytes:
-    """A function as bytes; `lanes`, which arguments there are many of."""
-    concrete = _concrete(fn, types, lanes)
-    names = (
-        [x.name for x in concrete.inputs],
-        [x.name for x in concrete.outputs],
-    )
-    head = json.dumps(names).encode()
+def export(fn: Callable, types: Sequence[TensorType]) -> bytes:
+    """A function as bytes."""
+    concrete = _concrete(fn, types)
+    ends = concrete.inputs, concrete.outputs
+    head = json.dumps([[x.name for x in end] for end in ends]).encode()
     graph = concrete.graph.as_graph_def().SerializeToString(deterministic=True)
     return len(head).to_bytes(4, "little") + head + graph
 
@@ -69,20 +64,16 @@ def screen(artifacts: Sequence[bytes]) -> None:
     """Nothing: the reader of protocol buffers refuses what it can't parse."""
 
 
-def load(data: bytes) -> Callable:
+def load(data: bytes, types: Sequence[TensorType]) -> Callable:
     """The function of some bytes."""
     inputs, outputs, graph = parts(data)
-    nodes = {f"{node.name}:0": node.attr for node in graph.node}
-    specs = []
-    for name in inputs:
-        shape = tf.TensorShape(nodes[name]["shape"].shape)
-        specs.append(tf.TensorSpec(shape, nodes[name]["dtype"].type))
 
     def imported(*leaves):
         given = dict(zip(inputs, leaves, strict=True))
         return tf.graph_util.import_graph_def(graph, given, outputs, name="")
 
-    wrapped = tf.compat.v1.wrap_function(imported, specs)
+    # Unlike `tf.function`, it knows the functions that a graph brings along.
+    wrapped = tf.compat.v1.wrap_function(imported, _specs(types))
     return lambda *leaves: wrapped(*map(tf.convert_to_tensor, leaves))
 
 
@@ -100,14 +91,14 @@ def jit(fn: Callable, types: Sequence[TensorType] | None = None) -> Callable:
     return tf.function(fn, autograph=False, reduce_retracing=True)
 
 
-def _concrete(
-    fn: Callable, types: Sequence[TensorType], lanes: Sequence[bool] = ()
-) -> Any:
-    specs = []
-    for i, t in enumerate(types):
-        sizes = [s if isinstance(s, int) else None for s in t.shape]
-        lead = [None] if lanes and lanes[i] else []
-        specs.append(tf.TensorSpec([*lead, *sizes], t.dtype))
-
-    function = tf.function(fn, specs, autograph=False)
+def _concrete(fn: Callable, types: Sequence[TensorType]) -> Any:
+    function = tf.function(fn, _specs(types), autograph=False)
     return function.get_concrete_function()
+
+
+def _specs(types: Sequence[TensorType]) -> list[Any]:
+    specs = []
+    for t in types:
+        shape = [s if isinstance(s, int) else None for s in t.shape]
+        specs.append(tf.TensorSpec(shape, t.dtype))
+    return specs

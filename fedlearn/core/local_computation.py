@@ -69,31 +69,37 @@ class LocalComputation:
         key = lane_key(many)
         if key not in self._loaded:
             if self._fn is None and key not in self.artifacts:
-                return _along(many, ops.map, functools.partial(self.run, ()))(
-                    *leaves
-                )
+                one = functools.partial(self.run, ())
+                return _along(many, ops.map, one)(*leaves)
             # Also if it was just made: what runs is what is saved.
-            self._loaded[key] = form.load(self.artifact(key))
+            data = self.artifact(key)
+            self._loaded[key] = form.load(data, self._types(key))
         return self._loaded[key](*leaves)
+
+    def _types(self, key: str) -> list[TensorType]:
+        """What an artifact takes."""
+        types = tensors(self.type.parameter)
+        for i, flag in enumerate(key):
+            if flag == "1":
+                shape = "_lanes", *types[i].shape
+                types[i] = TensorType(types[i].dtype, shape)
+        return types
 
     def artifact(self, key: str) -> bytes:
         """One of `artifacts`, made if need be."""
         if key not in self.artifacts:
-            assert self._fn is not None
             many = [flag == "1" for flag in key]
-
-            def export(over: Callable) -> bytes:
-                fn = _along(many, over, self._fn)
-                return form.export(fn, tensors(self.type.parameter), many)
-
+            types = self._types(key)
             try:
-                self.artifacts[key] = export(_side_by_side)
+                fn = _along(many, _side_by_side, self._fn)
+                self.artifacts[key] = form.export(fn, types)
             except Exception:
                 # JAX knows no convolutions of an unknown number of lanes,
                 # TensorFlow no lanes of recurrent layers' gradients.
                 if not key:
                     raise
-                self.artifacts[key] = export(ops.map)
+                fn = _along(many, ops.map, self._fn)
+                self.artifacts[key] = form.export(fn, types)
         return self.artifacts[key]
 
 

@@ -31,12 +31,10 @@ def trace(fn: Callable, types: Sequence[TensorType]) -> int:
     return sum(isinstance(c, jax.Array) for c in closed.consts)
 
 
-def export(
-    fn: Callable, types: Sequence[TensorType], lanes: Sequence[bool]
-) -> bytes:
-    """A function as bytes; `lanes`, which arguments there are many of."""
+def export(fn: Callable, types: Sequence[TensorType]) -> bytes:
+    """A function as bytes."""
     exported = jax_export.export(jax.jit(fn), platforms=_PLATFORMS)
-    return bytes(exported(*_specs(types, lanes)).serialize())
+    return bytes(exported(*_specs(types)).serialize())
 
 
 def check(data: bytes) -> None:
@@ -72,8 +70,9 @@ def screen(artifacts: Sequence[bytes]) -> None:
         raise ValueError("a function can't be parsed")
 
 
-def load(data: bytes) -> Callable:
+def load(data: bytes, types: Sequence[TensorType]) -> Callable:
     """The function of some bytes."""
+    del types
     return jax_export.deserialize(bytearray(data)).call
 
 
@@ -83,16 +82,15 @@ def jit(fn: Callable, types: Sequence[TensorType] | None = None) -> Callable:
     return jax.jit(fn)
 
 
-def _specs(types: Sequence[TensorType], lanes: Sequence[bool] = ()) -> Any:
+def _specs(types: Sequence[TensorType]) -> Any:
     """What to trace with; unknown dimensions are symbols."""
     scope = jax_export.SymbolicScope()
     specs = []
     for i, t in enumerate(types):
-        sizes = [
+        shape: Any = [
             f"unknown_{i}_{axis}" if s is None else s
             for axis, s in enumerate(t.shape)
         ]
-        shape: Any = ["_lanes", *sizes] if lanes and lanes[i] else sizes
         if any(isinstance(s, str) for s in shape):
             text = ",".join(map(str, shape))
             shape = jax_export.symbolic_shape(text, scope=scope)
