@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from fedlearn import backend
 from fedlearn.data import element as el
 from fedlearn.data.client_data import (
     is_py_dataset,
@@ -94,6 +95,34 @@ class Cohort:
         if isinstance(self._clients, FederatedDataset):
             return self._clients.source
         return None
+
+    def prepare(self) -> None:
+        """Reads a client if the model has seen none: it then has metrics."""
+        if self._model.no_examples is None:
+            self.read(0)
+
+    def sent(self) -> Any:
+        """What a worker is given of it; where it has a source, no data."""
+        positions = range(len(self))
+        states = [self.state(i) for i in positions]
+        keeps = any(keras.tree.flatten(state) for state in states)
+        return (
+            self.ids,
+            [self.given(i) for i in positions] if self.source is None else None,
+            backend.to_numpy(states) if keeps else None,
+        )
+
+    @classmethod
+    def received(
+        cls, sent: Any, data: FederatedDataset | None, model: FunctionalModel
+    ) -> "Cohort":
+        """The cohort of what was `sent`, with the data of its source."""
+        ids, own, states = sent
+        clients: Any = own and dict(zip(ids, own, strict=True))
+        if data is not None:
+            clients = data.select(ids)
+        state_of = states and dict(zip(ids, states, strict=True)).__getitem__
+        return cls(clients, model, state_of)
 
     def state(self, position: int) -> Any:
         """What a client keeps."""

@@ -14,6 +14,7 @@ longer Python, and is called like a function:
 `docs/core.md` tells the whole of it.
 """
 
+from fedlearn.core.executor import executor
 from fedlearn.core.federated_computation import (
     FederatedComputation,
     compile,
@@ -70,6 +71,7 @@ __all__ = [
     "StructType",
     "TensorType",
     "compile",
+    "executor",
     "federated_aggregate",
     "federated_apply",
     "federated_broadcast",

@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 import pathlib
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from fedlearn.core import federated_language, picture
 from fedlearn.core.aggregates import AGGREGATES
 from fedlearn.core.arguments import Arguments, Block, arguments
+from fedlearn.core.executor import NUM_BLOCKS, Stage, chosen
 from fedlearn.core.federated_type_error import FederatedTypeError
 from fedlearn.core.local_computation import check_dtypes, form, to_numpy
 from fedlearn.core.map_sum import (
@@ -33,6 +35,7 @@ from fedlearn.core.types import (
     zipped,
 )
 from fedlearn.core.value import Trace, Value, as_value, emit, tracing
+from fedlearn.executors.executor import Executor, Run
 from fedlearn.runs import atomic_file
 
 
@@ -62,6 +65,7 @@ class FederatedComputation:
         names = [inspect.Parameter(n, kind) for n in program.parameters]
         self.__signature__ = inspect.Signature(names)
         self._shows_clients = f"@{CLIENTS}" in str(program.type)
+        self._placed: dict[int, tuple[Any, list[Run]]] = {}  # by executor
 
     def __repr__(self) -> str:
         return f"<federated computation {self.__name__}: {self.type}>"
@@ -74,7 +78,7 @@ class FederatedComputation:
         if tracing.get():
             return self._inlined(values)
         self.check_result()
-        results = self._run(arguments(self.program, values))
+        results = self._run(values)
         return pack(map(to_numpy, results), self.program.type)
 
     def check_result(self) -> None:
@@ -89,7 +93,8 @@ class FederatedComputation:
 
     def arguments(self, *args: Any, **kwargs: Any) -> Arguments:
         """Checked arguments, for the functions of `fl.core.compile`."""
-        return arguments(self.program, self._bound(args, kwargs))
+        known, clients = arguments(self.program, self._bound(args, kwargs))
+        return Arguments(known, clients.read())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it to a file, which `fl.core.load` reads without its source.
@@ -151,18 +156,50 @@ class FederatedComputation:
 
         return form.jit(run, [*known, *lane_types(self.program)])
 
-    def _run(self, given: Arguments) -> Any:
-        known = given.known
-        if len(given.blocks) < 2:
+    def _run(self, values: Mapping[str, Any]) -> Any:
+        executor = chosen.get()
+        if executor and self.program.parameter_tensors(each=True):
+            return self._run_by(executor, values)
+        known, clients = arguments(self.program, values)
+        blocks = clients.read()
+        if len(blocks) < 2:
             none = Block((), np.zeros(0, np.int32))
-            block = given.blocks[0] if given.blocks else none
+            block = blocks[0] if blocks else none
             return self._whole(*known, *block.clients, block.index)
         for stage in self.stages:
             sent = stage.prepare(known)
-            parts = (stage.client(sent, *block) for block in given.blocks)
+            parts = (stage.client(sent, *block) for block in blocks)
             results = stage.finish(known, functools.reduce(stage.merge, parts))
             known = (*known, *results)
         return results
+
+    def _run_by(self, executor: Executor, values: Mapping[str, Any]) -> Any:
+        clients: Any
+        known, clients = arguments(self.program, values, NUM_BLOCKS)
+        try:
+            runs = self._runs(executor)
+            for stage, run in zip(self.stages, runs, strict=True):
+                sent = stage.prepare(known)
+                total = run(sent, clients, range(len(clients.blocks))).summand
+                results = stage.finish(known, total)
+                known = (*known, *results)
+        except Exception as error:
+            error.add_note(f"It was raised in {self.__name__}, on {executor}.")
+            raise
+        return results
+
+    def _runs(self, executor: Executor) -> list[Run]:
+        """Its stages where an executor runs them."""
+        key, placed = id(executor), self._placed
+        if key not in placed:
+            data = encode(self.program)
+            runs = [
+                executor.place(Stage(data, number, stage))
+                for number, stage in enumerate(self.stages)
+            ]
+            alive = weakref.ref(executor, lambda _: placed.pop(key, None))
+            placed[key] = alive, runs
+        return placed[key][1]
 
     def _bound(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """Arguments by the names of their parameters."""

@@ -91,10 +91,22 @@ def decode(data: bytes, name: str = "these bytes") -> Program:
     if hashlib.sha256(body).digest() != data[len(_MAGIC) : _START]:
         raise FormatError(f"Damaged, or cut short: {name}.")
     try:
-        text, blobs = wire.unpack(body)
-        return _program(json.loads(text.tobytes()), blobs)
+        program = unpack(data)
+        functions = (fn for op in program.ops for fn in op.functions)
+        blobs = [b for fn in {*functions} for b in fn.artifacts.values()]
+        if blobs:
+            form.screen(blobs)
+        for blob in blobs:
+            form.check(blob)
+        return program
     except Exception as error:  # whatever the backends make of bytes
         raise FormatError(f"No computation, {error!s:.300}: {name}.") from error
+
+
+def unpack(data: bytes) -> Program:
+    """The program of what `encode` gave, and nobody else."""
+    text, blobs = wire.unpack(data[_START:])
+    return _program(json.loads(text.tobytes()), blobs)
 
 
 def _program(head: dict[str, Any], blobs: Any) -> Program:
@@ -130,11 +142,6 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
     of_type = [x.dtype for x in tensors(types[head["type"]])]
     if [known[i].dtype for i in results] != of_type or min(results) < 0:
         raise ValueError("it doesn't give what it says")
-    blobs = [data for fn in functions for data in fn.artifacts.values()]
-    if blobs:
-        form.screen(blobs)
-    for data in blobs:
-        form.check(data)
     return Program(
         head["name"], parameters, tuple(ops), results, types[head["type"]]
     )

@@ -8,10 +8,9 @@ from keras import ops
 
 from fedlearn import backend
 from fedlearn.advice.did_you_mean import did_you_mean
-from fedlearn.clients.program import ClientProgram
 from fedlearn.executors.dispatcher import Event, Work
 from fedlearn.executors.distributed import Distributed
-from fedlearn.executors.executor import Executor, Run
+from fedlearn.executors.executor import Executor, Portable, Run
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.update import Update
 
@@ -48,7 +47,7 @@ class Devices(Distributed):
         super().__init__(executor)
         self.devices = None if devices is None else tuple(devices)
 
-    def crew(self, program: ClientProgram) -> "Threads":
+    def crew(self, work: Portable) -> "Threads":
         devices = self.devices
         if devices is None:
             devices = tuple(keras.distribution.list_devices())
@@ -65,7 +64,7 @@ class Devices(Distributed):
                     f"use here{did_you_mean(name, here)}. It has {here}."
                 )
         # What is compiled is compiled for one device.
-        return Threads({d: self.executor.bind(program) for d in devices})
+        return Threads({d: work.bind() for d in devices})
 
 
 class Threads:

@@ -10,7 +10,16 @@ from fedlearn import serialization
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.executors.dispatcher import Crew, Dispatcher, Work
-from fedlearn.executors.executor import Executor, Run, RunCohort, Seeds, Shard
+from fedlearn.executors.executor import (
+    Executor,
+    Portable,
+    Run,
+    RunCohort,
+    RunOfRun,
+    Seeds,
+    Shard,
+)
+from fedlearn.executors.shard_runner import Placed, Program
 from fedlearn.executors.total import Total
 from fedlearn.messages.broadcast import Received
 from fedlearn.names import EXECUTORS
@@ -47,12 +56,18 @@ class Distributed(Executor):
     def plan(self, program: ClientProgram) -> str:
         return self.executor.plan(program)
 
-    def crew(self, program: ClientProgram) -> Crew:
+    def crew(self, work: Portable) -> Crew:
         """The workers, which need not be started before a round begins."""
         raise NotImplementedError
 
     def bind(self, program: ClientProgram) -> RunCohort:
-        run = self.executor.bind(program)
+        return self._distributed(Program(program, self.executor))
+
+    def place(self, work: Portable) -> Run:
+        return self._distributed(Placed(work, self.executor))
+
+    def _distributed(self, work: Portable) -> Run:
+        run: Any = work.bind()
         if not isinstance(run, Run):
             raise ValueError(
                 f"{type(self).__name__}(executor={self.executor!r}): this "
@@ -60,22 +75,15 @@ class Distributed(Executor):
                 "such as 'auto'; where it has an `executor` of its own, put "
                 "them the other way round."
             )
-        return _Runner(run, self.crew(program), self._turn)
+        return _Runner(run, self.crew(work), self._turn)
 
 
-class _Runner(Run):
+class _Runner(RunOfRun):
     def __init__(self, run: Run, crew: Crew, turn: threading.Lock):
-        super().__init__(run.program)
-        self._run = run
+        super().__init__(run)
         self._crew = crew
         self._turn = turn
         self._dispatcher = Dispatcher(crew)
-        self._steps = functools.cache(
-            lambda size: len(run.program.batches(size, 0))
-        )
-
-    def shards(self, cohort: Cohort) -> list[Shard]:
-        return self._run.shards(cohort)
 
     def run_shards(
         self,
@@ -85,14 +93,7 @@ class _Runner(Run):
         shards: Mapping[int, Shard],
         total: Total,
     ) -> None:
-        if self.program.model.no_examples is None:
-            cohort.read(0)  # then metrics are there, too
-
-        def cost(shard: Shard) -> int:
-            if not cohort.knows_sizes:
-                return len(shard.positions)
-            sizes = map(cohort.num_examples, shard.positions)
-            return sum(1 + self._steps(size) for size in sizes)
+        cohort.prepare()
 
         def work(group: range) -> Work:
             chosen: list[int] = []
@@ -106,7 +107,7 @@ class _Runner(Run):
             part = cohort.part(chosen), [seeds[i] for i in chosen]
             return Work(*part, parts, total.num_shards)
 
-        costs = {number: cost(shard) for number, shard in shards.items()}
+        costs = {n: self.cost(cohort, shard) for n, shard in shards.items()}
         with self._turn:
             try:
                 self._crew.begin(broadcast)

@@ -1,6 +1,7 @@
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 from keras import ops
@@ -8,6 +9,7 @@ from keras import ops
 from fedlearn import backend
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import Accepted, ClientProgram
+from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.executors.total import Total
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.update import StackedUpdate, Update, added
@@ -45,12 +47,24 @@ class Run:
 
     def __init__(self, program: ClientProgram):
         self.program = program
+        self._steps = functools.cache(lambda n: len(program.batches(n, 0)))
         # One compiled addition, not one dispatch for each array.
         self._add = backend.jit(added)
 
     def shards(self, cohort: Cohort) -> list[Shard]:
         """Divides a cohort; each client is in one shard."""
         raise NotImplementedError
+
+    def cost(self, cohort: Cohort, shard: Shard) -> int:
+        """How long it takes, more or less, in any unit."""
+        if not cohort.knows_sizes:
+            return len(shard.positions)
+        sizes = map(cohort.num_examples, shard.positions)
+        return sum(1 + self._steps(size) for size in sizes)
+
+    def received(self, sent: Any, data: FederatedDataset | None) -> Cohort:
+        """What was sent to a worker, by `Cohort.sent`."""
+        return Cohort.received(sent, data, self.program.model)
 
     def run_shard(
         self, broadcast: Received, cohort: Cohort, seeds: Seeds, plan: str = ""
@@ -92,6 +106,34 @@ class Run:
         return total.result()
 
 
+class RunOfRun(Run):
+    """A run that has another one done: the same in all but by whom."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    def shards(self, cohort: Cohort) -> list[Shard]:
+        return self._run.shards(cohort)
+
+    def cost(self, cohort: Cohort, shard: Shard) -> int:
+        return self._run.cost(cohort, shard)
+
+    def received(self, sent: Any, data: FederatedDataset | None) -> Cohort:
+        return self._run.received(sent, data)
+
+    def run_shard(self, *args: Any, **kwargs: Any) -> Update:
+        return self._run.run_shard(*args, **kwargs)
+
+    def total(self, num_shards: int) -> Total:
+        return self._run.total(num_shards)
+
+
+class Portable(Protocol):
+    """What can be pickled, and bound to a run in the process that it is in."""
+
+    def bind(self) -> Run: ...
+
+
 class Executor(Configurable):
     """Maps a client's round over a cohort, and sums.
 
@@ -107,6 +149,10 @@ class Executor(Configurable):
             divided among workers.
         """
         raise NotImplementedError
+
+    def place(self, work: Portable) -> Run:
+        """The run of some work of any kind, in the place where this has it."""
+        return work.bind()
 
     @property
     def in_one_process(self) -> "Executor":

@@ -6,6 +6,7 @@ import os
 import pickle
 import tempfile
 import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -45,6 +46,7 @@ class Parcel:
             self._inline = b"".join(parts)
             return
         self._file = _memory()
+        weakref.finalize(self, self._file.close)
         for part in parts:
             self._file.write(part)
             self._file.write(bytes(-part.nbytes % _ALIGNED))

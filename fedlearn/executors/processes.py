@@ -12,10 +12,9 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from fedlearn import backend, checks
-from fedlearn.clients.program import ClientProgram
 from fedlearn.executors.dispatcher import Event, Work
 from fedlearn.executors.distributed import Distributed
-from fedlearn.executors.executor import Executor
+from fedlearn.executors.executor import Executor, Portable
 from fedlearn.executors.parcel import Parcel, receive
 from fedlearn.executors.shard_runner import Program, job
 from fedlearn.executors.worker import settings
@@ -85,8 +84,8 @@ class Processes(Distributed):
     def threads(self) -> int | None:
         return self.threads_per_worker
 
-    def crew(self, program: ClientProgram) -> "_Crew":
-        return _Crew(self._pool, program, self.executor)
+    def crew(self, work: Portable) -> "_Crew":
+        return _Crew(self._pool, work)
 
     def close(self) -> None:
         """Ends the workers; another round starts new ones."""
@@ -96,16 +95,15 @@ class Processes(Distributed):
 class _Crew:
     """The workers of a pool, for one program."""
 
-    def __init__(self, pool: "_Pool", program: ClientProgram, inner: Executor):
+    def __init__(self, pool: "_Pool", work: Portable):
         self._pool = pool
-        self._program = program
-        self._inner = inner
+        self._program = work
         self._numbers: list[int] = []  # of the program and the broadcast
 
     def begin(self, broadcast: Received) -> None:
         pool, numbers = self._pool, self._numbers
         if not numbers:
-            numbers.append(pool.keep(_parcel(self._program, self._inner)))
+            numbers.append(pool.keep(_parcel(self._program)))
             weakref.finalize(self, pool.forget, numbers).atexit = False
         pool.forget(numbers[1:])
         numbers[1:] = [pool.keep(Parcel(backend.to_numpy(broadcast)))]
@@ -278,10 +276,13 @@ def _end_all(workers: list[_Worker]) -> None:
         workers.pop().end()
 
 
-def _parcel(program: ClientProgram, inner: Executor) -> Parcel:
+def _parcel(work: Portable) -> Parcel:
     try:
-        return Parcel(Program(program, inner))
+        return Parcel(work)
     except Exception as error:
+        if not isinstance(work, Program):
+            raise
+        program = work.program
         for name, part in {
             "the model": program.model.model,
             "`client`": program.trainer.config,

@@ -19,13 +19,12 @@ import numpy as np
 
 import fedlearn
 from fedlearn import backend, checks
-from fedlearn.clients.program import ClientProgram
 from fedlearn.executors.dispatcher import Event, Work
 from fedlearn.executors.distributed import Distributed
-from fedlearn.executors.executor import Executor
+from fedlearn.executors.executor import Executor, Portable
 from fedlearn.executors.parcel import pickled, unpickled
 from fedlearn.executors.processes import environment, num_cores
-from fedlearn.executors.shard_runner import Job, Program, ShardRunner, job
+from fedlearn.executors.shard_runner import Job, ShardRunner, job
 from fedlearn.executors.worker import configure, settings
 from fedlearn.messages.broadcast import Received
 from fedlearn.messages.update import Update
@@ -104,8 +103,8 @@ class Ray(Distributed):
     def threads(self) -> int | None:
         return self.threads_per_worker
 
-    def crew(self, program: ClientProgram) -> "_Crew":
-        return _Crew(self._pool, program, self.executor)
+    def crew(self, work: Portable) -> "_Crew":
+        return _Crew(self._pool, work)
 
     def close(self) -> None:
         """Ends the workers, and a Ray of its own; a round starts new ones."""
@@ -115,9 +114,9 @@ class Ray(Distributed):
 class _Crew:
     """The workers of a pool, for one program."""
 
-    def __init__(self, pool: "_Pool", program: ClientProgram, inner: Executor):
+    def __init__(self, pool: "_Pool", work: Portable):
         self._pool = pool
-        self._program = Program(program, inner)
+        self._program = work
         self._numbers: list[int] = []  # of the program and the broadcast
 
     def begin(self, broadcast: Received) -> None:

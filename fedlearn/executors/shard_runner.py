@@ -1,15 +1,13 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from fedlearn import backend
-from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.executors.dispatcher import Work
-from fedlearn.executors.executor import Executor, Run, Seeds, Shard
+from fedlearn.executors.executor import Executor, Portable, Run, Seeds, Shard
 from fedlearn.messages.update import Update
 from fedlearn.runs import run_identity
 
@@ -24,11 +22,15 @@ class Program:
     def __init__(self, program: ClientProgram, executor: Executor):
         self.program = program
         self.executor = executor
-        self.description = run_identity.of_program(program)
+        self.description: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        description = run_identity.of_program(self.program)
+        return {**vars(self), "description": description}
 
     def bind(self) -> Run:
-        """The run of a program that was made again."""
-        differences = run_identity.differences(
+        """Its run: of a program that was made again, or in the driver."""
+        differences = self.description and run_identity.differences(
             self.description, run_identity.of_program(self.program)
         )
         if differences:
@@ -41,6 +43,16 @@ class Program:
         return run
 
 
+class Placed(NamedTuple):
+    """Work of another kind, and where a worker is to have it run."""
+
+    work: Portable
+    executor: Executor
+
+    def bind(self) -> Run:
+        return self.executor.place(self.work)
+
+
 class Job(NamedTuple):
     """A group of shards, as it goes to a worker.
 
@@ -48,19 +60,15 @@ class Job(NamedTuple):
         program: This and the next ones are numbers of what the worker keeps:
             a `Program`.
         broadcast: What clients were sent, of NumPy arrays.
-        source: Of the clients' data; None if they are in `data`.
-        client_ids: The clients.
-        data: Theirs, if they are from no source.
-        states: What they keep, by their ids; None if they keep nothing.
+        source: Of the clients' data; None if they came one by one.
+        clients: `Cohort.sent`.
         seeds: This and the next ones are as in `Work`.
     """
 
     program: int
     broadcast: int
     source: int | None
-    client_ids: Sequence[str]
-    data: Sequence[Any] | None
-    states: Mapping[str, Any] | None
+    clients: Any
     seeds: Seeds
     shards: Mapping[int, Shard]
     num_shards: int
@@ -68,19 +76,7 @@ class Job(NamedTuple):
 
 def job(program: int, broadcast: int, source: int | None, work: Work) -> Job:
     """The job that has some work done."""
-    cohort = work.cohort
-    positions = range(len(cohort))
-    states = {cohort.ids[i]: cohort.state(i) for i in positions}
-    keeps = any(keras.tree.flatten(state) for state in states.values())
-    return Job(
-        program,
-        broadcast,
-        source,
-        cohort.ids,
-        [cohort.given(i) for i in positions] if source is None else None,
-        backend.to_numpy(states) if keeps else None,
-        *work[1:],
-    )
+    return Job(program, broadcast, source, work.cohort.sent(), *work[1:])
 
 
 class ShardRunner:
@@ -102,18 +98,15 @@ class ShardRunner:
 
     def run(self, job: Job) -> Update:
         """The sum of a group of shards, of NumPy arrays."""
-        run: Run = self._get(job.program, Program.bind)
+        run: Run = self._get(job.program, lambda work: work.bind())
         received = self._get(
             job.broadcast,
             lambda sent: keras.tree.map_structure(ops.convert_to_tensor, sent),
         )
-        if job.data is not None:
-            clients: Any = dict(zip(job.client_ids, job.data, strict=True))
-        else:
+        data = None
+        if job.source is not None:
             data = self._get(job.source, FederatedDataset)
-            clients = data.select(job.client_ids)
-        state_of = None if job.states is None else job.states.__getitem__
-        cohort = Cohort(clients, run.program.model, state_of)
+        cohort = run.received(job.clients, data)
         work = Work(cohort, job.seeds, job.shards, job.num_shards)
         return work.done(run, received)
 

@@ -7,7 +7,14 @@ import keras
 from fedlearn import checks, serialization
 from fedlearn.clients.cohort import Cohort
 from fedlearn.clients.program import ClientProgram
-from fedlearn.executors.executor import Executor, Run, RunCohort, Seeds, Shard
+from fedlearn.executors.executor import (
+    Executor,
+    Portable,
+    Run,
+    RunCohort,
+    Seeds,
+    Shard,
+)
 from fedlearn.executors.total import cover
 from fedlearn.messages import wire
 from fedlearn.messages.broadcast import Received
@@ -73,6 +80,9 @@ class Tiers(Executor):
 
     def plan(self, program: ClientProgram) -> str:
         return self.executor.plan(program)
+
+    def place(self, work: Portable) -> Run:
+        return self.executor.place(work)
 
     def bind(self, program: ClientProgram) -> RunCohort:
         run = self.executor.bind(program)

@@ -327,7 +327,9 @@ def test_who_dies_in_the_middle_of_a_message_is_dead(monkeypatch):
 def test_nothing_is_kept_for_those_that_are_gone():
     pool = executors.Processes(1)._pool
     pool._num_workers = 0
-    crew = processes._Crew(pool, process("auto").program, "auto")
+    crew = processes._Crew(
+        pool, shard_runner.Program(process("auto").program, fl.executors.Auto())
+    )
     for _ in range(2):
         crew.begin([np.zeros(10)])
     assert len(pool._kept) == 2

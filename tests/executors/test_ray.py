@@ -2,9 +2,11 @@ import builtins
 import os
 import signal
 
+import numpy as np
 import pytest
 
 import fedlearn as fl
+from fedlearn import core
 from fedlearn.executors import Ray, Tiers
 from fedlearn.executors import ray as module
 from tests import zoo
@@ -78,6 +80,19 @@ def test_tiers_are_told_the_same_with_workers(workers):
     zoo.assert_equal(found[0], expected[0])
     assert found[1] == expected[1]
     assert found[1][0]["tier_2_bytes_up"] > 0
+
+
+@free
+def test_a_computation_of_the_core(workers):
+    @core.federated_computation("{float32}@CLIENTS")
+    def mean(x):
+        return core.federated_mean(x)
+
+    x = np.random.default_rng(0).normal(size=100).astype("float32")
+    with core.executor("sequential"):
+        expected = mean(x)
+    with core.executor(workers):
+        assert mean(x) == expected
 
 
 @free
