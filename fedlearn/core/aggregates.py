@@ -43,6 +43,9 @@ class Mean(Sum):
         *values, weight = (*values, index >= 0)[: len(dtypes) + 1]
         wide = np.finfo(np.result_type(*dtypes)).dtype.name
         weight = ops.cast(weight, wide)
+        # What has no weight doesn't count, NaN or not: such is the loss of a
+        # client without examples.
+        index = ops.where(weight == 0, -ops.ones_like(index), index)
         scaled = (
             ops.cast(x, d.name) * ops.cast(_beside(weight, x), d.name)
             for x, d in zip(values, dtypes, strict=True)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.util import pywrap_xla_ops
 
-from fedlearn.core.types import TensorType
+from fedlearn.core.types import TensorType, dimension_names
 
 NAME = "graph_def"
 PADS = False  # a graph takes any number of lanes
@@ -31,9 +31,39 @@ _ALLOWED |= {"StatefulPartitionedCall", "While"}
 _MOST_CONSTANTS = 2**28  # bytes that constants of a file may unfold to
 
 
-def trace(fn: Callable, types: Sequence[TensorType]) -> int:
-    """How many arrays a function takes from outside."""
-    return len(_concrete(fn, types).captured_inputs)
+def trace(
+    fn: Callable, types: Sequence[TensorType]
+) -> tuple[int, list[list[Any]]]:
+    """How many arrays a function takes from outside; shapes of what it gives.
+
+    A graph has no names of dimensions. Which of what it gives is of a name's
+    length is found by giving names lengths of their own.
+    """
+    concrete = _concrete(fn, types)
+    shapes = [x.shape.as_list() for x in concrete.outputs]
+    names = dimension_names(types)
+    if names and any(None in shape for shape in shapes):
+        # Such that functions may divide them.
+        lengths: dict[Any, int] = {
+            name: 720 * (1009 + i) for i, name in enumerate(names)
+        }
+        known = [
+            TensorType(t.dtype, [lengths.get(s, s) for s in t.shape])
+            for t in types
+        ]
+        try:
+            found = [x.shape.as_list() for x in _concrete(fn, known).outputs]
+        except Exception:  # it can't be of these lengths
+            found = shapes
+        by_length = {length: name for name, length in lengths.items()}
+        shapes = [
+            [
+                by_length.get(b) if a is None else a
+                for a, b in zip(x, y, strict=True)
+            ]
+            for x, y in zip(shapes, found, strict=True)
+        ]
+    return len(concrete.captured_inputs), shapes
 
 
 def export(fn: Callable, types: Sequence[TensorType]) -> bytes:

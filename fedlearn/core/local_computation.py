@@ -193,28 +193,27 @@ def trace(
         found: list[Any] = []
 
         def convert(x: Any) -> Any:
+            if isinstance(x, (str, bytes)):
+                raise FederatedTypeError(
+                    f"`{name}` returns {x!r}, and tensors are of numbers."
+                )
             found.append(ops.convert_to_tensor(x))
             return found[-1]
 
         result = mapped(convert, result)
         return tuple(found)
 
-    captured = form.trace(flat, tensors(parameter))
+    captured, shapes = form.trace(flat, tensors(parameter))
     if captured:
         raise FederatedTypeError(
             f"`{name}` uses {captured} tensors from outside, which would be "
             "frozen into it. Make them arguments; constants can be of NumPy."
         )
-    sizes = {str(s) for t in tensors(parameter) for s in t.shape}
-    named = {s for s in sizes if not s.startswith("examples_")}
+    of_shape = iter(shapes)
 
     def type_(x: Any) -> TensorType:
-        # Others are unknown, or sums and products of names.
-        shape = [
-            s if isinstance(s, int) else str(s) if str(s) in named else None
-            for s in x.shape
-        ]
-        return TensorType(keras.backend.standardize_dtype(x.dtype), shape)
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        return TensorType(dtype, next(of_shape))
 
     result = to_type(mapped(type_, result))
     return LocalComputation(name, FunctionType(parameter, result), {}, flat)

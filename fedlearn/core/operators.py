@@ -94,8 +94,10 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
 
     Args:
         value: What to average.
-        weight: A number of each client; None for equal weights. Where all are
-            0 so is the mean.
+        weight: A number of each client; None for equal weights. A client of
+            weight 0 doesn't count, even with a NaN; where all are 0 so is the
+            mean. (Nothing else is left out: other than
+            `fedlearn.aggregators.Mean`, it takes a NaN that counts.)
     """
     weights = []
     if weight is not None:
@@ -261,6 +263,10 @@ def _aggregate(
 
 
 def _constant(value: Any, name: str) -> tuple[list[np.ndarray], Type]:
+    if isinstance(value, (str, bytes)):
+        raise FederatedTypeError(
+            f"{name} takes numbers or arrays. Received: {value!r}."
+        )
     try:
         t = to_type(value)
         constants = list(flatten(value, t, name))

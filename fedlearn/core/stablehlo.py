@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
-from fedlearn.core.types import TensorType
+from fedlearn.core.types import TensorType, dimension_names
 
 NAME = "stablehlo"
 PADS = True  # a new number of lanes is a new compilation
@@ -25,10 +25,21 @@ _CALLS = re.compile(
 )
 
 
-def trace(fn: Callable, types: Sequence[TensorType]) -> int:
-    """How many arrays a function takes from outside."""
+def trace(
+    fn: Callable, types: Sequence[TensorType]
+) -> tuple[int, list[list[Any]]]:
+    """How many arrays it takes from outside, and shapes of what it gives."""
     closed = jax.make_jaxpr(fn)(*_specs(types))
-    return sum(isinstance(c, jax.Array) for c in closed.consts)
+    names = dimension_names(types)
+    shapes = [
+        # Others are unknown, or sums and products of names.
+        [
+            s if isinstance(s, int) else str(s) if str(s) in names else None
+            for s in x.shape
+        ]
+        for x in closed.out_avals
+    ]
+    return sum(isinstance(c, jax.Array) for c in closed.consts), shapes
 
 
 def export(fn: Callable, types: Sequence[TensorType]) -> bytes:

@@ -81,7 +81,8 @@ def _array(value: Any, t: TensorType, at: str, shape: Any) -> np.ndarray:
 def _unfit(value: Any, t: Type, at: str) -> TypeError:
     shown = repr(value)
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        shown = f"an array, {TensorType(value.dtype, tuple(value.shape))}"
+        shape = ",".join(map(str, value.shape))
+        shown = f"an array, {np.dtype(value.dtype).name}[{shape}]"
     elif len(shown) > 100:
         shown = f"{shown[:97]}..."
     return TypeError(f"{at} must be {t}. Received: {shown}.")

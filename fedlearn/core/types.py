@@ -77,7 +77,10 @@ class TensorType(Type):
 
     def __init__(self, dtype: Any, shape: Sequence[int | str | None] = ()):
         name = str(getattr(dtype, "name", dtype))
-        self.dtype = np.dtype(getattr(ml_dtypes, name, dtype))
+        try:
+            self.dtype = np.dtype(getattr(ml_dtypes, name, dtype))
+        except TypeError:
+            raise TypeError(f"There is no dtype {dtype!r}.") from None
         self.shape = tuple(shape)
         named = [s for s in self.shape if isinstance(s, str)]
         if self.dtype.kind not in "biufcV" or self.dtype.fields:
@@ -340,6 +343,13 @@ def tensors(t: Type | None) -> list[TensorType]:
     if t is not None:
         visit(t, ())
     return found
+
+
+def dimension_names(types: Sequence[TensorType]) -> list[str]:
+    """The names of dimensions, without those of sequences."""
+    sizes = dict.fromkeys(s for t in types for s in t.shape)
+    names = [s for s in sizes if isinstance(s, str)]
+    return [s for s in names if not s.startswith("examples_")]
 
 
 def sized(t: Any, sizes: Mapping[str, Any]) -> Any:

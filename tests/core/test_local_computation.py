@@ -18,12 +18,35 @@ def test_structures_keep_their_order_and_names_of_dimensions():
         "<data=<z=float32[n,3],a=float32[n]>,scale=float32>"
     )
     assert list(fn.type.result.names) == ["y", "b"]
-    size = "n" if keras.backend.backend() == "jax" else "?"
-    assert str(fn.type.result.elements[0]) == f"float32[{size}]"
+    assert str(fn.type.result.elements[0]) == "float32[n]"
     for n in (1, 4):
         data = {"a": np.arange(n), "z": np.ones((n, 3))}
         found = fn(data, scale=2.0) if n == 1 else fn(data, 2.0)
         assert found["y"].tolist() == (6.0 + np.arange(n)).tolist()
+
+
+def test_dimensions_of_what_is_given_are_known_unknown_or_named():
+    @core.local_computation((F, ("n", 2)), (F, ("m",)), (F, (0, "m")))
+    def fn(x, y, z):
+        parts = ops.reshape(x, (-1, 1)), ops.concatenate([x, x])
+        return *parts, x @ ops.transpose(x), ops.outer(y, x[:, 0]), z
+
+    shapes = ("?,1", "?,2", "n,n", "m,n")
+    found = [str(t) for t in fn.type.result.elements]
+    assert found[:4] == [f"float32[{shape}]" for shape in shapes]
+    assert found[4] == "float32[0,m]"
+
+    @core.local_computation((F, ("n", "n")))
+    def square(x):
+        return x
+
+    with pytest.raises(core.FederatedTypeError, match="doesn't take"):
+
+        @core.federated_computation(
+            core.FederatedType((F, ("n", "m")), core.CLIENTS)
+        )
+        def mismatched(x):
+            return core.federated_map(square, core.federated_map(ops.abs, x))
 
 
 def test_a_keras_model_by_its_weights():
@@ -63,6 +86,7 @@ def test_what_would_be_frozen_is_refused():
         ([1, 2, 3], None),
         ([[1], [2, 3]], None),
         (["1", "2"], None),
+        (np.array(["1", "2"]), None),
         ([True, False], None),
         (None, None),
     ],
@@ -81,6 +105,8 @@ def test_a_function_is_given_what_it_needs():
         core.local_computation(F, F)(lambda x: x)
     with pytest.raises(core.FederatedTypeError, match="returns None"):
         core.local_computation(F)(lambda x: None)
+    with pytest.raises(core.FederatedTypeError, match="returns 'abc'"):
+        core.local_computation(F)(lambda x: (x, "abc"))
 
 
 @pytest.mark.skipif(

@@ -68,6 +68,14 @@ def test_mean():
     assert (mean(VALUES, np.zeros(5, F))[1] == 0).all()
 
 
+def test_a_client_of_weight_0_does_not_count_in_a_mean():
+    mean = computation(FLOATS, FLOATS)(lambda x, w: core.federated_mean(x, w))
+    x = np.array([np.nan, 1, 4, np.inf], F)
+    assert mean(x, np.array([0, 1, 2, 0], F)) == 3
+    assert mean(x[:1], np.zeros(1, F)) == 0
+    assert np.isnan(mean(x, np.array([1, 1, 2, 0], F)))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_a_mean_adds_up_with_32_bits_or_more(dtype):
     if dtype == "float64" and keras.backend.backend() == "jax":
