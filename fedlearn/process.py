@@ -48,7 +48,12 @@ from fedlearn.messages.update import StackedUpdate, Update
 from fedlearn.names import AGGREGATORS, CLIENTS, usages
 from fedlearn.optimizers.functional import FunctionalOptimizer
 from fedlearn.privacy.privacy import Privacy
-from fedlearn.runs import process_summary, state_file
+from fedlearn.runs import (
+    process_summary,
+    run_identity,
+    run_privacy,
+    state_file,
+)
 from fedlearn.runs.client_states import ClientStates
 from fedlearn.runs.schedule import Rounds, Schedule
 from fedlearn.samplers.sampler import Sampler
@@ -833,6 +838,9 @@ class LearningProcess(Configurable):
     # The loop and its files, in files of their own.
 
     fit = training.fit
+    draws_by_poisson = run_privacy.draws_by_poisson
+    guarantees = run_privacy.guarantees
+    identity_parts = run_identity.of_process
 
     def schedule(
         self, data: FederatedDataset, sampler: Sampler | None

@@ -24,7 +24,7 @@ from fedlearn.runs.checkpoint import (
 )
 from fedlearn.runs.client_states import folder_of
 from fedlearn.runs.left_out import LeftOut
-from fedlearn.runs.run_privacy import RunPrivacy, draws_by_poisson
+from fedlearn.runs.run_privacy import RunPrivacy
 from fedlearn.runs.schedule import Schedule
 from fedlearn.runs.validation import Validation
 from fedlearn.samplers import Poisson, Sampler, Uniform
@@ -410,7 +410,7 @@ def chosen_sampler(
     if sampler is None:
         if clients_per_round is None:
             return None
-        if draws_by_poisson(process, len(data), clients_per_round):
+        if process.draws_by_poisson(len(data), clients_per_round):
             return Poisson(data, clients_per_round, seed=seed)
         return Uniform(data, clients_per_round, seed=seed)
     if clients_per_round is not None:

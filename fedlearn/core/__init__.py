@@ -14,6 +14,7 @@ longer Python, and is called like a function:
 `docs/core.md` tells the whole of it.
 """
 
+from fedlearn.core.computed_process import ComputedProcess, as_process
 from fedlearn.core.executor import executor
 from fedlearn.core.federated_computation import (
     FederatedComputation,
@@ -59,6 +60,7 @@ from fedlearn.core.types import (
 __all__ = [
     "CLIENTS",
     "SERVER",
+    "ComputedProcess",
     "FederatedComputation",
     "FederatedType",
     "FederatedTypeError",
@@ -70,6 +72,7 @@ __all__ = [
     "SequenceType",
     "StructType",
     "TensorType",
+    "as_process",
     "compile",
     "executor",
     "federated_aggregate",

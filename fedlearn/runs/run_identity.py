@@ -67,13 +67,29 @@ def identity(
     `get_config`. Nor are the initial weights, which the checkpoint has, and
     callbacks and validation data, which are the user's to change.
     """
-    model = process.functional_model.model
-    optimizer = getattr(process.client, "optimizer", None) or model.optimizer
     drawn = data.client_ids if sampler is None else sampler.client_ids
     schedule = process.schedule(data, sampler)
     parts = {
         "format": _FORMAT,
         "process": type(process),
+        **process.identity_parts(),
+        "sampler": sampler,
+        "schedule": "rounds" if type(schedule) is Rounds else schedule,
+        "conditions": conditions,
+        "seed": int(seed),
+        "backend": keras.backend.backend(),
+        "floats": [keras.config.floatx(), keras.config.epsilon()],
+        "data": fingerprint(data),
+        "drawn_clients": ids_digest(drawn),
+    }
+    return describe(parts)
+
+
+def of_process(process: "LearningProcess") -> dict[str, Any]:
+    """What decides a process's rounds, not yet described."""
+    model = process.functional_model.model
+    optimizer = getattr(process.client, "optimizer", None) or model.optimizer
+    return {
         "algorithm": process.algorithm,
         **_model_parts(model),
         "client_optimizer": optimizer,
@@ -89,17 +105,8 @@ def identity(
         "executor": process.executor.in_one_process,
         "plan": process.executor.in_one_process.plan(process.program),
         "threads": process.executor.threads,
-        "sampler": sampler,
-        "schedule": "rounds" if type(schedule) is Rounds else schedule,
-        "conditions": conditions,
         "privacy": process.privacy,
-        "seed": int(seed),
-        "backend": keras.backend.backend(),
-        "floats": [keras.config.floatx(), keras.config.epsilon()],
-        "data": fingerprint(data),
-        "drawn_clients": ids_digest(drawn),
     }
-    return describe(parts)
 
 
 def of_model(model: keras.Model) -> dict[str, Any]:

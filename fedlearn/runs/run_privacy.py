@@ -38,9 +38,9 @@ class RunPrivacy:
         data: FederatedDataset,
         sampler: Sampler | None,
     ):
-        examples = _of_examples(process, data, sampler)
-        found = (_of_clients(process, data, sampler), examples)
-        self.guarantees = [g for g in found if g is not None]
+        self.guarantees = process.guarantees(data, sampler)
+        of = {g.unit: g for g in self.guarantees}
+        examples = of.get("example")
         self._process = process
         # What all rounds are taken to have had in common.
         self._terms: dict[str, str] = {}
@@ -91,7 +91,8 @@ class RunPrivacy:
 
     def remember(self, state: "ServerState") -> None:
         """Notes under which terms the rounds of a state were run."""
-        _ROUNDS[self._process.program] = state, self._terms
+        if self.guarantees:
+            _ROUNDS[self._process.program] = state, self._terms
 
     def epsilons(self, rounds: int) -> dict[str, float]:
         """What is spent after some rounds, by its name in the logs."""
@@ -158,13 +159,30 @@ class RunPrivacy:
             print(f"Privacy: {text}")
 
 
+def guarantees(
+    process: "LearningProcess", data: FederatedDataset, sampler: Sampler | None
+) -> list[Any]:
+    """What is promised: to clients, to single examples, both or neither.
+
+    Args:
+        data: All clients.
+        sampler: Who takes part; None for everyone in every round.
+
+    Raises:
+        ValueError: If noise and sampling don't go together.
+    """
+    of = _of_clients, _of_examples
+    found = (f(process, data, sampler) for f in of)
+    return [g for g in found if g is not None]
+
+
 def draws_by_poisson(
     process: "LearningProcess", population: int, clients_per_round: float
 ) -> bool:
     """Whether `clients_per_round` is a number on average, each by a coin.
 
-    Noise that clients share, or that is on sums which wrap around, takes rounds
-    of a fixed size.
+    Of a `population` of all clients. Noise that clients share, or that is on
+    sums which wrap around, takes rounds of a fixed size.
     """
     aggregator = process.aggregator
     if not aggregator.noise or not 0 < clients_per_round <= population:
