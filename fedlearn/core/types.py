@@ -357,7 +357,7 @@ def sized(t: Any, sizes: Mapping[str, Any]) -> Any:
 
     def sized_tensor(t: TensorType) -> TensorType:
         shape = [sizes.get(s) if isinstance(s, str) else s for s in t.shape]
-        return TensorType(t.dtype, shape)
+        return t if shape == list(t.shape) else TensorType(t.dtype, shape)
 
     return t.map(sized_tensor)
 
