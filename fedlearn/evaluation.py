@@ -1,12 +1,14 @@
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, checks
+from fedlearn import backend, checks, serialization
+from fedlearn.clients import get as training_of
 from fedlearn.clients.algorithm import Algorithm, Shared
 from fedlearn.clients.cohort import Client, Cohort
 from fedlearn.clients.fine_tuning import FineTuning, Weights
@@ -20,6 +22,7 @@ from fedlearn.keras_model.functional_model import (
 from fedlearn.messages.server_state import ServerState
 from fedlearn.metrics import per_client as per_client_metrics
 from fedlearn.metrics.name_classes import name_classes
+from fedlearn.runs.client_states import ClientStates
 
 if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
@@ -111,7 +114,10 @@ def evaluate_clients(
         state: Whose weights to evaluate. Without it, as in
             `evaluate(clients)` or `evaluate(clients=clients)`, those of
             `self.state`.
-        clients: As in `next`.
+        clients: As in `next`. A list names clients by their places. It is
+            taken for the one that was trained on if each client that took part
+            has its place in it; else, as pooled data in a list of one, it is
+            of clients that haven't. A dict or a data set says who they are.
         per_client: As for `fedlearn.evaluate`.
         batch_size: As for `fedlearn.evaluate`.
         fine_tune: As for `fedlearn.evaluate`; from a client's own model.
@@ -136,8 +142,48 @@ def evaluate_clients(
             "evaluate() got no clients. Expected evaluate(clients), or "
             "evaluate(state, clients)."
         )
-    state = given_or_last(process, state)
-    cohort, own = process.cohort(clients), client_weights(process, state)
+    return _evaluated(
+        process,
+        given_or_last(process, state),
+        clients,
+        per_client,
+        batch_size,
+        _tuning(process.model, fine_tune, fine_tune_data, process),
+    )
+
+
+evaluate_clients.__name__ = "evaluate"  # which it is, of a process
+
+
+def validate(
+    process: "LearningProcess",
+    state: ServerState,
+    clients: Any,
+    per_client: bool,
+) -> dict[str, Any]:
+    """`evaluate` of a process, without the server's model beside personal ones.
+
+    Which would be another evaluation of all clients.
+    """
+    tuning = _tuning(process.model, None, None, process)
+    return _evaluated(
+        process, state, clients, per_client, 256, tuning, beside=False
+    )
+
+
+def _evaluated(
+    process: "LearningProcess",
+    state: ServerState,
+    clients: Any,
+    per_client: bool,
+    batch_size: int,
+    tuning: "Tuning | None",
+    beside: bool = True,
+) -> dict[str, Any]:
+    cohort, known = process.cohort(clients), state.client_states
+    if not isinstance(clients, Mapping) and not known.keys() <= {*cohort.ids}:
+        known = ClientStates()
+    own = client_weights(process, state._replace(client_states=known))
     metrics = evaluate_values(
         process.functional_model,
         (state.trainable, state.non_trainable),
@@ -145,16 +191,12 @@ def evaluate_clients(
         per_client,
         batch_size,
         own,
-        _tuning(process.model, fine_tune, fine_tune_data, process._tuning),
+        tuning,
+        beside,
     )
-    if per_client and own is not None:
-        metrics["without_personal"] = [
-            i for i in cohort.ids if i not in state.client_states
-        ]
+    if beside and per_client and own is not None:
+        metrics["without_personal"] = [i for i in cohort.ids if i not in known]
     return metrics
-
-
-evaluate_clients.__name__ = "evaluate"  # which it is, of a process
 
 
 def given_or_last(process: "LearningProcess", state: Any) -> ServerState:
@@ -214,14 +256,17 @@ def evaluate_values(
     batch_size: int,
     weights_of: Callable[[str], Weights] | None = None,
     tuning: Tuning | None = None,
+    beside: bool = True,
 ) -> dict[str, Any]:
     """`evaluate` for weights that are not in the model's variables.
 
-    `weights_of` gives a client's own by its id, if clients have them.
+    `weights_of` gives a client's own by its id, if clients have them; `beside`
+    tells whether the others are evaluated too, for each client.
     """
     batch_size = checks.whole("batch_size", batch_size)
     personal = weights_of is not None or tuning is not None
     alone = per_client or personal
+    beside = beside and per_client and personal
     of_clients = _Merged(model, cohort, per_client)
     of_server = _Merged(model, cohort, per_client)
     for clients in _groups(cohort, 0 if alone else 4 * batch_size):
@@ -235,10 +280,10 @@ def evaluate_values(
             if tuning is not None:
                 own, data = tuning(clients[0], own)
             of_clients.add(clients, own, data, batch_size)
-            if personal and per_client:
+            if beside:
                 of_server.add(clients, weights, data, batch_size)
     metrics = of_clients.result()
-    if personal and per_client:
+    if beside:
         metrics["global"] = of_server.result()
     return metrics
 
@@ -314,8 +359,9 @@ def _tuning(
     model: keras.Model,
     training: Any,
     data: Any,
-    of_algorithm: FineTuning | None = None,
+    process: "LearningProcess | None" = None,
 ) -> Tuning | None:
+    of_algorithm = None if process is None else process._tuning
     if training is None and of_algorithm is None:
         if data is None:
             return None
@@ -328,7 +374,15 @@ def _tuning(
             "The algorithm itself says how clients train before an evaluation. "
             "Leave `fine_tune` out; `fine_tune_data` may say what on."
         )
-    tuning = of_algorithm or FineTuning(model, training)
+    tuning = of_algorithm
+    if tuning is None:
+        training = training_of(training)
+        made = {} if process is None else process._tunings
+        # Compiled once for what is alike; the optimizer may be the model's.
+        key = json.dumps(serialization.serialized([training, model.optimizer]))
+        if key not in made:
+            made[key] = FineTuning(model, training)
+        tuning = made[key]
     cohort = None if data is None else Cohort(data, tuning.model)
     return functools.partial(tuning, data=cohort)
 

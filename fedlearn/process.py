@@ -28,6 +28,8 @@ from fedlearn.clients.fine_tuning import FineTuning
 from fedlearn.clients.local_training import LocalTraining
 from fedlearn.clients.personal_variables import PersonalVariables
 from fedlearn.clients.program import ClientProgram, ClientState, seed_words
+from fedlearn.conditions.conditions import Conditions
+from fedlearn.conditions.simulated_rounds import SimulatedRounds
 from fedlearn.data.class_names import listed
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.encoders.chain import Encoders, links
@@ -185,6 +187,8 @@ class LearningProcess(Configurable):
         self._server_step = backend.jit(self._server_step_fn)
         self._initial_values = self.functional_model.values()
         self._bytes_down: int | None = None
+        # How clients trained for evaluations so far, compiled.
+        self._tunings: dict[str, FineTuning] = {}
         self.state: ServerState | None = None
         # Of the classes that clients' labels numbered so far.
         self._class_names: tuple[str, ...] | None = None
@@ -843,7 +847,10 @@ class LearningProcess(Configurable):
     identity_parts = run_identity.of_process
 
     def schedule(
-        self, data: FederatedDataset, sampler: Sampler | None
+        self,
+        data: FederatedDataset,
+        sampler: Sampler | None,
+        conditions: Conditions | None = None,
     ) -> Schedule:
         """Who takes part in the rounds of `fit`, and when.
 
@@ -851,8 +858,11 @@ class LearningProcess(Configurable):
             data: All clients.
             sampler: That `fit` was given, or made; None for everyone in every
                 round.
+            conditions: That `fit` was given.
         """
-        return Rounds(sampler)
+        if conditions is None:
+            return Rounds(sampler)
+        return SimulatedRounds(conditions, sampler, self, data)
 
     summary = process_summary.summary
 

@@ -12,7 +12,6 @@ from fedlearn.advice import keras_words
 from fedlearn.callbacks.progress import Progress
 from fedlearn.clients.cohort import client_arrays
 from fedlearn.conditions import get as as_conditions
-from fedlearn.conditions.simulated_rounds import SimulatedRounds
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.metrics.name_classes import name_classes
 from fedlearn.runs import log_files, run_identity
@@ -154,9 +153,7 @@ def fit(
             sampler = Uniform(data, clients_per_round, seed=seed)
             clients_per_round = None
     sampler = chosen_sampler(process, data, sampler, clients_per_round, seed)
-    schedule = process.schedule(data, sampler)
-    if conditions is not None:
-        schedule = SimulatedRounds(conditions, schedule, process, data)
+    schedule = process.schedule(data, sampler, conditions)
     privacy = RunPrivacy(process, data, schedule.sampler)
     privacy.give_to(callbacks)
     checkpoint = restored = None
@@ -173,8 +170,9 @@ def fit(
         privacy.check_earlier_rounds(before, known=initial_state is None)
         if initial_state is None:
             state = _as_in_model(process, state)
-    if not _is_like(state.schedule, fresh := schedule.initialize()):
-        state = state._replace(schedule=fresh)
+    state = state._replace(
+        schedule=_gone_on_with(state.schedule, schedule.initialize())
+    )
     # A round's new states go where the checkpoint has them.
     files = None if checkpoint is None else folder_of(checkpoint.path)
     state = state._replace(client_states=state.client_states.kept_in(files))
@@ -256,8 +254,9 @@ def fit(
         if verbose and not _is_told(statement, callbacks):
             print(f"Privacy: {statement}.")
     history.per_client = validation.per_client
-    for name, fact in schedule.facts(state).items():
-        setattr(history, name, fact)
+    if not process.privacy.private_metrics:
+        for name, fact in schedule.facts(state).items():
+            setattr(history, name, fact)
     model.history = history
     return history
 
@@ -440,8 +439,12 @@ def _is_told(statement: Any, callbacks: Sequence[Any]) -> bool:
     )
 
 
-def _is_like(remembered: Any, fresh: Any) -> bool:
-    """Whether it may be of the same schedule."""
-    if isinstance(fresh, dict) and isinstance(remembered, dict):
-        return remembered.keys() == fresh.keys()
-    return type(remembered) is type(fresh)
+def _gone_on_with(remembered: Any, fresh: Any) -> Any:
+    """What a schedule goes on with: afresh if that was of another schedule."""
+    if type(remembered) is not type(fresh):
+        return fresh
+    if not isinstance(fresh, dict):
+        return remembered
+    # A version before may have remembered less.
+    is_own = remembered.keys() <= fresh.keys()
+    return {**fresh, **remembered} if is_own else fresh

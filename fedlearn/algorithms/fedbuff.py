@@ -1,18 +1,19 @@
-import itertools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from fedlearn import backend, checks, seeds
+from fedlearn import backend, checks
 from fedlearn.aggregators.mean import Mean
 from fedlearn.algorithms.federated_averaging import FederatedAveraging
 from fedlearn.clients.algorithm import Algorithm
+from fedlearn.conditions.conditions import Conditions
 from fedlearn.conditions.durations import Durations
-from fedlearn.conditions.simulated_rounds import num_trained
-from fedlearn.data.client_id import as_client_ids
+from fedlearn.conditions.fleet import Fleet
+from fedlearn.conditions.simulated_rounds import bytes_sent, num_trained, tell
+from fedlearn.conditions.trips import Trips
 from fedlearn.encoders.integer_bytes import ModularIntegers
 from fedlearn.messages.broadcast import Broadcast
 from fedlearn.messages.server_state import ServerState
@@ -42,9 +43,14 @@ class FedBuff(FederatedAveraging):
     since the beginning.
 
     Who starts is drawn among those that are neither under way nor waiting in
-    the buffer, so each counts at most once in a round. That is what epsilon
+    the buffer; under `fit(conditions=...)` with an availability it is who of
+    them asks first. Each counts at most once in a round. That is what epsilon
     rests on where the aggregator adds noise: a fast client may be in every
     round, so nothing is gained by sampling.
+
+    Of the conditions `deadline` is then a client's: one that takes longer is
+    given up, is late, and another may start. `over_select` and `at_least` are
+    of synchronous rounds: here `concurrency` and `buffer_size` say as much.
 
     Args:
         model: A compiled `keras.Model`.
@@ -52,9 +58,8 @@ class FedBuff(FederatedAveraging):
         buffer_size: How many updates the server waits for.
         concurrency: How many clients are under way; at most as many as there
             are.
-        durations: How long clients take, in seconds: one number for all, a
-            dict from client id to seconds, or a
-            `fedlearn.conditions.Durations`, such as `LogNormal()`.
+        durations: How long clients take where `fit` has no `conditions`, as
+            of `fedlearn.conditions.Conditions`; None for a second.
         staleness_exponent: 0.5 is the paper's; 0 weighs all alike.
         max_staleness: Updates that are staler are thrown away; None for none.
         aggregator: A mean whose denominator is `buffer_size`, such as
@@ -84,7 +89,7 @@ class FedBuff(FederatedAveraging):
         *,
         buffer_size: int = 10,
         concurrency: int = 100,
-        durations: float | Mapping[str, float] | Durations = 1.0,
+        durations: float | Mapping[str, float] | Durations | None = None,
         staleness_exponent: float = 0.5,
         max_staleness: int | None = None,
         aggregator: Any = None,
@@ -92,12 +97,9 @@ class FedBuff(FederatedAveraging):
     ):
         self.buffer_size = checks.whole("buffer_size", buffer_size)
         self.concurrency = checks.whole("concurrency", concurrency)
-        if isinstance(durations, Mapping):
-            ids = as_client_ids(durations)
-            durations = dict(zip(ids, durations.values(), strict=True))
-        elif not isinstance(durations, Durations):
-            durations = checks.positive("durations", durations)
         self.durations = durations
+        if durations is not None:
+            self.durations = Conditions(durations=durations).durations
         self.staleness_exponent = checks.number(
             "staleness_exponent", staleness_exponent
         )
@@ -112,7 +114,10 @@ class FedBuff(FederatedAveraging):
         self._check()
 
     def schedule(
-        self, data: "FederatedDataset", sampler: Sampler | None
+        self,
+        data: "FederatedDataset",
+        sampler: Sampler | None,
+        conditions: Conditions | None = None,
     ) -> Schedule:
         if sampler is not None:
             raise ValueError(
@@ -120,14 +125,12 @@ class FedBuff(FederatedAveraging):
                 "`buffer_size` of them. Leave `clients_per_round` and "
                 "`sampler` out."
             )
-        return Buffered(
-            data,
-            self.buffer_size,
-            self.concurrency,
-            self.durations,
-            self.staleness_exponent,
-            self.max_staleness,
-        )
+        if conditions is not None and self.durations is not None:
+            raise ValueError(
+                "FedBuff's `durations` and the `conditions` both say how long "
+                "clients take. Leave one of them out."
+            )
+        return Buffered(self, data, conditions)
 
     def _check(self) -> None:
         if self.client.adds_noise:
@@ -174,63 +177,61 @@ class FedBuff(FederatedAveraging):
             )
 
 
-class _Trip(NamedTuple):
-    """A client that is under way.
-
-    Attributes:
-        due: When it comes back.
-        start: Its number among all starts.
-        version: How often the server had moved when it started.
-    """
-
-    due: float
-    start: int
-    version: int
-
-
 class Buffered(Schedule):
     """What `FedBuff` remembers: the clock, who is under way, what they got.
 
-    A client trains when it is due, with the weights of when it started. Those
+    A client trains when it is back, with the weights of when it started. Those
     that started with the same weights are run together, by the executor.
     """
 
     def __init__(
         self,
+        process: FedBuff,
         data: "FederatedDataset",
-        buffer_size: int,
-        concurrency: int,
-        durations: float | Mapping[str, float] | Durations,
-        staleness_exponent: float,
-        max_staleness: int | None,
+        conditions: Conditions | None,
     ):
-        if len(data) < buffer_size:
+        if len(data) < process.buffer_size:
             raise ValueError(
-                f"FedBuff waits for buffer_size={buffer_size} clients, and "
-                f"the data have {len(data)}. Expected a smaller buffer, or "
+                f"FedBuff waits for buffer_size={process.buffer_size} clients, "
+                f"and the data have {len(data)}. Expected a smaller buffer, or "
                 "more clients."
             )
-        if isinstance(durations, Mapping):
-            for client_id in data.client_ids:
-                checks.positive(
-                    f"durations[{client_id!r}]", durations.get(client_id)
-                )
         # What is known of who takes part: nobody twice in a round.
-        self.sampler = MinSeparation(data, buffer_size, min_separation=1)
-        self.buffer_size = buffer_size
-        self.concurrency = concurrency
-        self.durations = durations
-        self.staleness_exponent = staleness_exponent
-        self.max_staleness = max_staleness
+        self.sampler = MinSeparation(data, process.buffer_size, 1)
+        self.staleness_exponent = process.staleness_exponent
+        self.is_simulated = conditions is not None
+        if conditions is None:
+            seconds = 1.0 if process.durations is None else process.durations
+            conditions = Conditions(durations=seconds)
+        self.trips = Trips(
+            Fleet(conditions, self.sampler, data.client_ids),
+            process.buffer_size,
+            process.concurrency,
+            process.max_staleness,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """What two runs must have alike."""
+        return {
+            "buffer_size": self.trips.buffer_size,
+            "concurrency": self.trips.concurrency,
+            "durations": self.trips.fleet.conditions.durations,
+            "staleness_exponent": self.staleness_exponent,
+            "max_staleness": self.trips.max_staleness,
+        }
 
     def initialize(self) -> Any:
+        # And what a client downloads and uploads, and was sent at its start.
         return {
-            "seconds": np.zeros(()),
-            "starts": np.zeros((), np.int64),
-            "client_trips": np.zeros((), np.int64),
-            "under_way": {},
+            **self.trips.initialize(),
+            "bytes": np.zeros(2),
             "broadcasts": {},
         }
+
+    def facts(self, state: ServerState) -> dict[str, Any]:
+        if not self.is_simulated:
+            return {}
+        return {"attendance": self.trips.fleet.attendance(state.schedule)}
 
     def next(
         self,
@@ -238,51 +239,20 @@ class Buffered(Schedule):
         state: ServerState,
         data: "FederatedDataset",
     ) -> Turn:
-        now, knows = int(state.round_num), num_trained(process, data)
-        kept = state.schedule
+        now, before = int(state.round_num), state.schedule
         broadcast = process.broadcast(state)
         broadcasts = {
             **{
                 int(version): Broadcast(*sent)
-                for version, sent in kept["broadcasts"].items()
+                for version, sent in before["broadcasts"].items()
             },
             now: broadcast.sent,
         }
-        under_way = {
-            i: _Trip(float(due), int(start), int(version))
-            for i, (due, start, version) in kept["under_way"].items()
-            if i in data  # else it doesn't come back
-        }
-        clock, starts = float(kept["seconds"]), int(kept["starts"])
-        came = int(kept["client_trips"])
-        buffer: dict[str, int] = {}
-
-        def fill() -> None:
-            nonlocal starts
-            free = len(data) - len(buffer)
-            while len(under_way) < min(self.concurrency, free):
-                key = seeds.fold(int(state.seed), "start", starts)
-                client_id = _drawn(data, {*under_way, *buffer}, key)
-                due = clock + self._seconds(client_id, key, knows(client_id))
-                under_way[client_id] = _Trip(due, starts, now)
-                starts += 1
-
-        fill()
-        while len(buffer) < self.buffer_size:
-            client_id = min(under_way, key=lambda i: under_way[i][:2])
-            trip = under_way.pop(client_id)
-            clock = trip.due
-            came += 1
-            if (
-                self.max_staleness is None
-                or now - trip.version <= self.max_staleness
-            ):
-                buffer[client_id] = trip.version
-            # All that come back at a moment do so before anyone starts anew.
-            others = any(other.due == clock for other in under_way.values())
-            if len(buffer) < self.buffer_size and not others:
-                fill()
-
+        conditions = self.trips.fleet.conditions
+        lengths = bytes_sent(process, state, data, conditions)
+        kept, buffer, figures, in_vain = self.trips.round(
+            before, now, int(state.seed), num_trained(process, data), *lengths
+        )
         total: Any = 0
         for version in sorted(set(buffer.values()), reverse=True):
             # In the order of the data, as in a synchronous round.
@@ -296,16 +266,14 @@ class Buffered(Schedule):
             total += update.scaled((1 + staleness) ** -self.staleness_exponent)
         state, metrics = process.server_update(state, broadcast, total)
         metrics["staleness"] = now - float(np.mean(list(buffer.values())))
-        metrics["client_trips"] = float(came)
-        metrics["seconds"] = clock
-        needed = {trip.version for trip in under_way.values()}
+        metrics["client_trips"] = float(kept["client_trips"])
+        metrics["seconds"] = float(kept["seconds"])
+        if self.is_simulated:
+            lengths = tell(process, metrics, figures, in_vain, lengths)
+        needed = {int(trip[2]) for trip in kept["under_way"].values()}
         kept = {
-            "seconds": np.asarray(clock),
-            "starts": np.asarray(starts, np.int64),
-            "client_trips": np.asarray(came, np.int64),
-            "under_way": {
-                i: tuple(map(np.asarray, trip)) for i, trip in under_way.items()
-            },
+            **kept,
+            "bytes": np.array(lengths),
             "broadcasts": {
                 str(version): backend.to_numpy(tuple(broadcasts[version]))
                 for version in sorted(needed)
@@ -313,23 +281,3 @@ class Buffered(Schedule):
         }
         state = state._replace(schedule=kept)
         return Turn(state, metrics, data.select(list(buffer)))
-
-    def _seconds(
-        self, client_id: str, seed: int, num_examples: int | None
-    ) -> float:
-        if isinstance(self.durations, Durations):
-            seconds = self.durations.seconds(client_id, seed, num_examples)
-            return checks.number(f"seconds of {client_id!r}", seconds)
-        if isinstance(self.durations, Mapping):
-            return float(self.durations[client_id])
-        return self.durations
-
-
-def _drawn(data: "FederatedDataset", busy: set[str], seed: int) -> str:
-    """One of the clients that aren't busy, each as likely."""
-    for attempt in itertools.count():
-        position = seeds.fold(seed, "who", attempt) % len(data)
-        client_id = data.client_ids[position]
-        if client_id not in busy:
-            break
-    return client_id

@@ -18,6 +18,7 @@ from fedlearn.runs.schedule import Schedule
 from fedlearn.samplers import Sampler
 
 if TYPE_CHECKING:
+    from fedlearn.conditions.conditions import Conditions
     from fedlearn.data.federated_dataset import FederatedDataset
 
 
@@ -82,10 +83,13 @@ class Scaffold(FederatedAveraging):
         self.population = check_population(population)
 
     def schedule(
-        self, data: "FederatedDataset", sampler: Sampler | None
+        self,
+        data: "FederatedDataset",
+        sampler: Sampler | None,
+        conditions: "Conditions | None" = None,
     ) -> Schedule:
         check_population(self.population, len(data))
-        return super().schedule(data, sampler)
+        return super().schedule(data, sampler, conditions)
 
 
 class ControlVariates(Algorithm):

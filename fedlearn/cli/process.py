@@ -116,11 +116,6 @@ def check(flags: Any) -> None:
             "fedbuff's a fast one may be in every round. Choose another "
             "--algorithm, or plan in Python."
         )
-    if flags.conditions and algorithm == "fedbuff":
-        raise UsageError(
-            "--conditions are for synchronous rounds, and fedbuff has a clock "
-            "of its own. Leave one of them out."
-        )
     if flags.conditions and flags.dp_epsilon is not None:
         raise UsageError(
             "--dp_epsilon plans for clients that are drawn by coins, and under "

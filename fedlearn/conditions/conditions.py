@@ -20,6 +20,8 @@ class Conditions(Configurable):
     aren't counted. With fewer than `at_least` in time it is abandoned, and
     tried again with others: nothing of it is used.
 
+    FedBuff has no such rounds: see there what they are for it.
+
     Only clients that count are trained. What is random is drawn from the
     run's seed, the round and the client's id.
 

@@ -40,7 +40,6 @@ class Fleet:
         conditions: What they are like.
         sampler: Who may be asked in a round.
         client_ids: All of them.
-        num_trained: How many examples a client trains on, as of `Durations`.
         at_least: How many must report for a round.
         once: Whether nobody is asked twice for a round, not even where it was
             abandoned.
@@ -51,7 +50,6 @@ class Fleet:
         conditions: Conditions,
         sampler: Sampler,
         client_ids: Sequence[str],
-        num_trained: Callable[[str], int | None],
         at_least: int = 1,
         once: bool = False,
     ):
@@ -63,7 +61,6 @@ class Fleet:
         )
         self.once = once
         self.ids = client_ids
-        self.num_trained = num_trained
         self.positions = {i: k for k, i in enumerate(client_ids)}
         self._digest = int(ids_digest(list(client_ids))[:15], 16)
         self.check_ins = None
@@ -86,15 +83,25 @@ class Fleet:
         kept: Any,
         round_num: int,
         seed: int,
+        num_trained: Callable[[str], int | None],
         bytes_down: float = 0.0,
         bytes_up: float = 0.0,
     ) -> FleetRound:
         """The round that follows; what is given isn't changed.
 
+        Args:
+            kept: From `initialize`, or of the round before.
+            round_num: Its number, from 0.
+            seed: Of the run.
+            num_trained: How many examples a client trains on, as of
+                `Durations`.
+            bytes_down: What a client downloads.
+            bytes_up: What it uploads.
+
         Raises:
             ValueError: If nobody asks for work, or too few report ever again.
         """
-        kept = self._of_these_clients(kept)
+        kept = self.of_these_clients(kept)
         clock = float(kept["seconds"])
         free, asked, counted = (
             kept[name].copy() for name in ("free", "asked", "counted")
@@ -105,7 +112,9 @@ class Fleet:
         for number in range(_MOST_ATTEMPTS):
             who, begins = self._who_asks(round_num, clock, free, tried)
             key = (seed, "conditions", round_num, number)
-            works, gone = self._work(who, key, bytes_down, bytes_up)
+            works, gone = self._work(
+                who, key, num_trained, bytes_down, bytes_up
+            )
             deadline = self.conditions.deadline
             one = attempt(begins, works, gone, self.goal, deadline)
             clock = one.ends
@@ -145,7 +154,7 @@ class Fleet:
 
     def attendance(self, kept: Any) -> Attendance:
         """Who took part so far."""
-        kept = self._of_these_clients(kept)
+        kept = self.of_these_clients(kept)
         return Attendance(
             *(
                 dict(zip(self.ids, kept[name].tolist(), strict=True))
@@ -153,10 +162,11 @@ class Fleet:
             )
         )
 
-    def _of_these_clients(self, kept: Any) -> Any:
+    def of_these_clients(self, kept: Any) -> Any:
+        """What it remembers, but the clock, only of the same clients."""
         if kept["clients"] == self._digest:
             return kept
-        return {**self.initialize(), "seconds": kept["seconds"]}
+        return {**kept, **self.initialize(), "seconds": kept["seconds"]}
 
     def _who_asks(
         self, round_num: int, clock: float, free: Any, tried: set[int]
@@ -175,7 +185,7 @@ class Fleet:
                 key=lambda one: (one[0], one[1] in tried),
             )[:wanted]
         if not found:
-            raise ValueError(self._nobody(round_num, clock))
+            raise ValueError(self.nobody(round_num, clock))
         begins, who = zip(*found, strict=True)
         return np.array(who), np.array(begins)
 
@@ -196,7 +206,11 @@ class Fleet:
         return [(when, who) for who, when in found.items()]
 
     def _work(
-        self, who: np.ndarray, key: tuple, down: float, up: float
+        self,
+        who: np.ndarray,
+        key: tuple,
+        num_trained: Callable[[str], int | None],
+        *sent: float,
     ) -> tuple[np.ndarray, np.ndarray]:
         """How long each works, and after how long it is gone, in seconds."""
         works, gone = np.zeros((2, len(who)))
@@ -204,7 +218,7 @@ class Fleet:
             client_id = self.ids[k]
             seed = seeds.fold(*key, client_id)
             works[n] = self.conditions.seconds(
-                client_id, seed, self.num_trained(client_id), down, up
+                client_id, seed, num_trained(client_id), *sent
             )
             gone[n] = self.conditions.leaves_after(works[n], seed)
         return works, gone
@@ -218,7 +232,8 @@ class Fleet:
         found = (k for k in self._candidates(round_num) if k in used)
         return [self.ids[k] for k in itertools.islice(found, len(used))]
 
-    def _nobody(self, round_num: int, clock: float) -> str:
+    def nobody(self, round_num: int, clock: float) -> str:
+        """What is said where no client asks for work."""
         told = (
             f"Round {round_num + 1} has nobody: within "
             f"{MOST_DAYS} days after hour {clock / 3600:.1f} "

@@ -75,11 +75,11 @@ def simulate(
         num_trained = dict(zip(sampler.client_ids, numbers, strict=False)).get
     for name, sent in (("bytes_down", bytes_down), ("bytes_up", bytes_up)):
         checks.number(name, sent)
-    fleet = Fleet(given, sampler, sampler.client_ids, num_trained)
+    fleet = Fleet(given, sampler, sampler.client_ids)
     kept, logs, cohorts = fleet.initialize(), [], []
     for round_num in range(checks.whole("rounds", rounds, least=0)):
         kept, ids, figures = fleet.round(
-            kept, round_num, seed, bytes_down, bytes_up
+            kept, round_num, seed, num_trained, bytes_down, bytes_up
         )
         logs.append({**figures, "num_clients": float(len(ids))})
         cohorts.append(ids)

@@ -5,7 +5,7 @@ import numpy as np
 
 from fedlearn.conditions.conditions import Conditions
 from fedlearn.conditions.fleet import Fleet
-from fedlearn.runs.schedule import Rounds, Schedule, Turn
+from fedlearn.runs.schedule import Schedule, Turn
 from fedlearn.samplers import RoundRobin, Sampler
 
 if TYPE_CHECKING:
@@ -51,26 +51,59 @@ def num_trained(
     )
 
 
+def bytes_sent(
+    process: "LearningProcess",
+    state: "ServerState",
+    data: "FederatedDataset",
+    conditions: Conditions,
+) -> tuple[float, float]:
+    """What a client downloads and uploads, if there is a network."""
+    down, up = map(float, state.schedule["bytes"])
+    if conditions.network is not None and not down:
+        process.build(data.element_spec)  # metrics are sent, too
+        down = float(process.bytes_down(process.broadcast(state)))
+        up = float(process.program.bytes_up())
+    return down, up
+
+
+def tell(
+    process: "LearningProcess",
+    metrics: dict[str, float],
+    figures: dict[str, float],
+    in_vain: float,
+    sent: tuple[float, float],
+) -> tuple[float, float]:
+    """Adds the simulation's `figures` to a round's metrics.
+
+    `in_vain` are the clients that downloaded, and that its bytes don't count.
+    Gives what a client downloads and uploads; `sent` if that can't be told.
+    """
+    if "bytes_down" not in metrics:  # private: who was asked isn't told either
+        metrics["sim_hours"] = figures["sim_hours"]
+        return sent
+    down, up = sent
+    if took_part := metrics["num_clients"] + metrics["num_rejected"]:
+        down = metrics["bytes_down"] / took_part
+        # Noise doesn't hide how long messages were: who counts must not
+        # depend on it.
+        if not process.aggregator.noise:
+            up = metrics["bytes_up"] / took_part
+    metrics["bytes_down"] += down * in_vain
+    metrics.update(figures)
+    return down, up
+
+
 class SimulatedRounds(Schedule):
     """Synchronous rounds of the clients that are there, and in time."""
 
     def __init__(
         self,
         conditions: Conditions,
-        rounds: Schedule,
+        sampler: Sampler | None,
         process: "LearningProcess",
         data: "FederatedDataset",
     ):
-        if not isinstance(rounds, Rounds):
-            raise ValueError(
-                f"`conditions` are for synchronous rounds, and "
-                f"{type(process).__name__} has a clock of its own. Leave them "
-                "out; how long clients take is its `durations`, such as "
-                "FedBuff(model, durations=fl.conditions.LogNormal(60.0))."
-            )
-        drawn = rounds.sampler
-        if drawn is None:
-            drawn = RoundRobin(data, len(data), seed=None)
+        drawn = sampler or RoundRobin(data, len(data), seed=None)
         if drawn.draws == "poisson":
             raise ValueError(
                 "Under conditions a round is of those that are first, a fixed "
@@ -81,12 +114,10 @@ class SimulatedRounds(Schedule):
         aggregator, client = process.aggregator, process.client
         aggregator.check_cohort(int(drawn.clients_per_round))
         self.sampler = MayTakePart(drawn)
-        self.is_private = process.privacy.private_metrics
         self.fleet = Fleet(
             conditions,
             drawn,
             data.client_ids,
-            num_trained(process, data),
             at_least=max(aggregator.num_required, 1),
             # What a client with noise of its own has sent is out, also where
             # the round was abandoned: once a round, as is accounted for.
@@ -110,33 +141,20 @@ class SimulatedRounds(Schedule):
         state: "ServerState",
         data: "FederatedDataset",
     ) -> Turn:
-        down, up = map(float, state.schedule["bytes"])
-        if self.fleet.conditions.network is not None and not down:
-            process.build(data.element_spec)  # metrics are sent, too
-            down = float(process.bytes_down(process.broadcast(state)))
-            up = float(process.program.bytes_up())
+        sent = bytes_sent(process, state, data, self.fleet.conditions)
         kept, ids, figures = self.fleet.round(
-            state.schedule, int(state.round_num), int(state.seed), down, up
+            state.schedule,
+            int(state.round_num),
+            int(state.seed),
+            num_trained(process, data),
+            *sent,
         )
         clients = data.select(ids)
         state, metrics = process.next(state, clients)
-        if "bytes_down" in metrics:
-            sent = metrics["num_clients"] + metrics["num_rejected"]
-            if sent:
-                down = metrics["bytes_down"] / sent
-                # Noise doesn't hide how long messages were: who counts must
-                # not depend on it.
-                if not process.aggregator.noise:
-                    up = metrics["bytes_up"] / sent
-            # All that were asked downloaded the model.
-            metrics["bytes_down"] += down * (figures["num_asked"] - len(ids))
-            metrics.update(figures)
-        else:  # of private metrics, who was asked is nobody's business
-            metrics["sim_hours"] = figures["sim_hours"]
-        kept = {**kept, "bytes": np.array([down, up])}
+        in_vain = figures["num_asked"] - len(ids)
+        sent = tell(process, metrics, figures, in_vain, sent)
+        kept = {**kept, "bytes": np.array(sent)}
         return Turn(state._replace(schedule=kept), metrics, clients)
 
     def facts(self, state: "ServerState") -> dict[str, Any]:
-        if self.is_private:
-            return {}
         return {"attendance": self.fleet.attendance(state.schedule)}

@@ -52,7 +52,7 @@ class Schedule(abc.ABC):
         """
 
     def facts(self, state: "ServerState") -> dict[str, Any]:
-        """What the history of a run has besides numbers, by its attribute."""
+        """What a history has besides numbers, by its attribute; of clients."""
         del state
         return {}
 

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from fedlearn import checks
+from fedlearn import checks, evaluation
 from fedlearn.data.class_names import listed
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.metrics.per_client import FEW
@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from fedlearn.process import LearningProcess
 
 # What an evaluation gives beside the model's metrics.
-_BESIDE_METRICS = (
-    *("num_clients", "num_examples", "per_client", "statistics"),
-    *("global", "without_personal"),
-)
+_BESIDE_METRICS = ("num_clients", "num_examples", "per_client", "statistics")
 
 
 class Validation:
@@ -54,7 +51,9 @@ class Validation:
         """`val_*` of a state; nothing where none is due."""
         if self._data is None or not self._is_due(int(state.round_num)):
             return {}
-        metrics = process.evaluate(state, self._data, per_client=self._by_name)
+        metrics = evaluation.validate(
+            process, state, self._data, per_client=self._by_name
+        )
         for client_id, values in metrics.get("per_client", {}).items():
             kept = self.per_client.setdefault(client_id, {})
             for name, value in values.items():
@@ -74,10 +73,9 @@ class Validation:
 def _clients(data: Any) -> Any:
     if data is None or isinstance(data, Mapping | list):
         return data
-    if isinstance(data, tuple):
+    # Pooled data are no client of a list, who would have a model of its own.
+    if isinstance(data, tuple) or hasattr(data, "element_spec"):
         return {"validation_data": data}
-    if hasattr(data, "element_spec"):
-        return [data]
     raise TypeError(
         "`validation_data` must be a FederatedDataset, a list of client data "
         f"sets, or one pooled `(x, y)` tuple. Received: {type(data).__name__}."

@@ -192,11 +192,79 @@ def test_each_state_goes_on_from_its_own_clock():
     assert fit(process, 2, initial_state=early) == expected
 
 
+# Everyone is there in half of the hours.
+BUSY = conditions.Conditions(
+    conditions.Diurnal(0.9, 0.3, check_in=3600.0),
+    conditions.LogNormal(1800.0, num_examples=10),
+    conditions.Network(),
+    drop_out=0.2,
+    deadline=4 * 3600.0,
+)
+
+
+def test_conditions_of_durations_alone_are_its_own():
+    durations = conditions.LogNormal(sigma=0.8)
+    expected = fit(own := made(durations=durations), 4)
+    process = made(durations=None)
+    given = conditions.Conditions(durations=durations)
+    found = fit(process, 4, conditions=given)
+    zoo.assert_equal(process.state.trainable, own.state.trainable)
+    assert {n: found[n] for n in expected} == expected
+    assert found["sim_hours"] == [s / 3600 for s in expected["seconds"]]
+    with pytest.raises(ValueError, match="Leave one of them out"):
+        fit(own, 1, conditions=given)
+
+
+@pytest.mark.backend_free
+def test_under_conditions_a_run_goes_on_exactly(tmp_path):
+    def busy(process, rounds, **arguments):
+        return process.fit(
+            DATA, rounds, verbose=0, conditions=BUSY, **arguments
+        )
+
+    whole = busy(one := made(durations=None), 6)
+    busy(made(durations=None), 2, checkpoint_dir=tmp_path)
+    resumed = busy(two := made(durations=None), 6, checkpoint_dir=tmp_path)
+    assert resumed.history == whole.history
+    assert resumed.attendance == whole.attendance
+    zoo.assert_equal(two.state, one.state)
+    busy(again := made(durations=None), 2)
+    busy(again, 4)
+    zoo.assert_equal(again.state, one.state)
+    assert sum(whole.history["num_dropped"]) > 0
+    assert max(whole.history["staleness"]) > 0
+    assert sum(whole.attendance.counted.values()) == 12
+    # Those that are gone have downloaded, too.
+    down = one.bytes_down(one.broadcast(one.state))
+    lost = np.add(whole.history["num_dropped"], whole.history["num_late"])
+    assert whole.history["bytes_down"] == ((2 + lost) * down).tolist()
+
+
+@pytest.mark.backend_free
+def test_of_private_metrics_only_the_clock_is_told():
+    pytest.importorskip("dp_accounting")
+    process = made(
+        durations=None,
+        aggregator=aggregators.PrivateMean(
+            clip_norm=1.0, noise_multiplier=4.0, clients_per_round=2
+        ),
+        privacy=fl.privacy.Privacy(delta=1e-3, private_metrics=True),
+    )
+    history = process.fit(DATA, 1, verbose=0, conditions=BUSY)
+    assert "sim_hours" in history.history
+    assert not {"num_asked", "num_late"} & set(history.history)
+    assert not hasattr(history, "attendance")
+
+
 @pytest.mark.backend_free
 def test_another_clock_is_another_run(tmp_path):
-    fit(made(), 1, checkpoint_dir=tmp_path)
-    with pytest.raises(ValueError, match="concurrency"):
-        fit(made(concurrency=3), 2, checkpoint_dir=tmp_path)
+    durations = conditions.LogNormal(2.0)
+    fit(made(durations=durations), 1, checkpoint_dir=tmp_path)
+    others = {"concurrency": 3, "durations": conditions.LogNormal(3.0)}
+    for name, other in others.items():
+        given = {"durations": durations, name: other}
+        with pytest.raises(ValueError, match=f"another run.*{name}"):
+            fit(made(**given), 2, checkpoint_dir=tmp_path)
 
 
 @pytest.mark.backend_free
@@ -304,7 +372,7 @@ def test_what_cannot_be_weighed_is_refused(arguments, words):
     [
         ({}, {"clients_per_round": 2}, "Leave `clients_per_round`"),
         ({"buffer_size": 7, "concurrency": 9}, {}, "the data have 6"),
-        ({"durations": {"client_0": 1.0}}, {}, "client_1"),
+        ({"durations": {"client_0": 1.0}}, {}, "seconds of 'client_"),
         ({"durations": Backwards()}, {}, "seconds of 'client_.*-1"),
     ],
 )
@@ -329,6 +397,15 @@ def test_a_state_of_a_file_has_those_under_way(tmp_path):
     half.save_state(half.state, tmp_path / "state")
     again = made()
     state = again.load_state(tmp_path / "state")
-    rest = fit(again, 2, initial_state=state)
-    assert rest["seconds"] == history["seconds"][2:]
-    zoo.assert_equal(again.state.trainable, whole.state.trainable)
+    # As the version before wrote it.
+    old = {
+        name: state.schedule[name]
+        for name in ("seconds", "starts", "client_trips", "broadcasts")
+    }
+    trips = state.schedule["under_way"].items()
+    old["under_way"] = {i: trip[:3] for i, trip in trips}
+    for schedule in (state.schedule, old):
+        start = state._replace(schedule=schedule)
+        rest = fit(again, 2, initial_state=start)
+        assert rest["seconds"] == history["seconds"][2:]
+        zoo.assert_equal(again.state.trainable, whole.state.trainable)

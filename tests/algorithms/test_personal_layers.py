@@ -9,6 +9,7 @@ import pytest
 import fedlearn as fl
 from fedlearn import aggregators as ag
 from fedlearn import encoders as en
+from fedlearn.backend.compile_clock import clock
 from fedlearn.messages import wire
 from tests import zoo
 from tests.algorithms import quadratics as q
@@ -69,6 +70,62 @@ def test_own_biases_end_at_least_squares_with_dummies():
     sizes = dict(zip(q.CLIENTS, q.SIZES, strict=True))
     pooled = sum(losses[i] * n for i, n in sizes.items()) / sum(q.SIZES)
     assert found["loss"] == pytest.approx(pooled, rel=1e-3)
+
+
+@pytest.mark.backend_free
+def test_pooled_data_are_no_client_that_was_trained():
+    import tensorflow as tf
+
+    process = process_of(executor="sequential")
+    pooled = tuple(map(np.concatenate, zip(*q.CLIENTS.values(), strict=True)))
+    process.fit(q.CLIENTS, 3, verbose=0)
+    server = process.get_model()
+    of_server = pytest.approx(fl.evaluate(server, [pooled])["loss"], rel=1e-6)
+    found = process.evaluate([pooled], per_client=True)
+    assert found["loss"] == of_server
+    assert found["without_personal"] == ["0"]
+    # A list with a place for each of them is theirs.
+    listed = process.evaluate([*q.CLIENTS.values()], per_client=True)
+    assert listed == process.evaluate(q.CLIENTS, per_client=True)
+    assert listed["without_personal"] == []
+    data = tf.data.Dataset.from_tensor_slices(pooled).batch(8)
+    for validation in (pooled, data):
+        process.fit(q.CLIENTS, 1, validation_data=validation, verbose=0)
+        (loss,) = process.model.history.history["val_loss"]
+        after = fl.evaluate(process.get_model(), [pooled])["loss"]
+        assert loss == pytest.approx(after, rel=1e-6)
+
+
+@pytest.mark.backend_free
+def test_fit_evaluates_each_client_once(monkeypatch):
+    process = process_of(executor="sequential")
+    counted, count = [], process.functional_model.count_batch
+    monkeypatch.setattr(
+        process.functional_model,
+        "count_batch",
+        lambda *args: counted.append(1) or count(*args),
+    )
+    process.fit(q.CLIENTS, 2, validation_data=q.CLIENTS, verbose=0)
+    assert len(counted) == 2 * len(q.CLIENTS)
+
+
+@pytest.mark.backend_free
+def test_fine_tuning_is_compiled_once():
+    process = process_of(executor="sequential")
+
+    def tuned(epochs):
+        training = fl.LocalTraining(batch_size=4, epochs=epochs)
+        found = process.evaluate(
+            process.initialize(), q.CLIENTS, fine_tune=training
+        )
+        return found["loss"], clock.seconds
+
+    one, two, three = tuned(2), tuned(2), tuned(3)
+    assert one == two
+    assert three[0] != two[0]
+    assert three[1] > two[1]
+    process.model.optimizer.learning_rate = 0.001
+    assert tuned(2)[0] != two[0]
 
 
 def test_a_client_that_is_new_has_the_models_own():

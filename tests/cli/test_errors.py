@@ -67,10 +67,6 @@ pytestmark = pytest.mark.backend_free
             "may be in every round",
         ),
         (
-            ("train", "--algorithm=fedbuff", "--conditions=phones"),
-            "fedbuff has a clock of its own",
-        ),
-        (
             ("train", "--conditions=phones", "--dp_epsilon=8"),
             "count that are there first",
         ),

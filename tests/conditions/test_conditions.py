@@ -5,7 +5,6 @@ import pytest
 
 import fedlearn as fl
 from fedlearn import conditions, samplers
-from fedlearn.algorithms import FedBuff
 from tests import zoo
 
 DATA = fl.FederatedDataset.from_clients(
@@ -248,13 +247,6 @@ def test_of_private_metrics_only_the_clock_is_told():
     assert "sim_hours" in history.history
     assert not {*SIMULATED[1:], "num_clients"} & set(history.history)
     assert not hasattr(history, "attendance")
-
-
-@pytest.mark.backend_free
-def test_fedbuff_has_a_clock_of_its_own():
-    process = FedBuff(zoo.regression(), buffer_size=2, concurrency=3)
-    with pytest.raises(ValueError, match="FedBuff has a clock of its own"):
-        fit(process, 1, clients_per_round=None)
 
 
 @pytest.mark.backend_free

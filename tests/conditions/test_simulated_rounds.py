@@ -13,7 +13,6 @@ import fedlearn as fl
 from fedlearn import conditions, samplers, seeds
 from fedlearn.conditions.simulated_rounds import SimulatedRounds
 from fedlearn.messages.server_state import ServerState
-from fedlearn.runs.schedule import Rounds
 
 pytestmark = pytest.mark.backend_free
 
@@ -34,7 +33,6 @@ class Untrained:
         self.client = SimpleNamespace(
             adds_noise=adds_noise, num_trained=lambda n: 5 * n
         )
-        self.privacy = SimpleNamespace(private_metrics=False)
         self.program = SimpleNamespace(bytes_up=lambda: 500_000)
         self.cohorts = []
 
@@ -72,7 +70,7 @@ DATA = clients(40)
 def run(given, sampler, rounds=5, data=DATA, kept=None, first=0, **process):
     """The cohorts, metrics by round and attendance of some rounds."""
     process = Untrained(**process)
-    schedule = SimulatedRounds(given, Rounds(sampler), process, data)
+    schedule = SimulatedRounds(given, sampler, process, data)
     kept = schedule.initialize() if kept is None else kept
     state = ServerState(*[()] * 5, first, 7, schedule=kept)
     logs = []
