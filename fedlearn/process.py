@@ -380,6 +380,8 @@ class LearningProcess(Configurable):
         evaluation.evaluate_clients
     )
 
+    _validate = evaluation.validate
+
     def cohort(
         self, clients: Any, state_of: Callable[[str], Any] | None = None
     ) -> Cohort:

@@ -156,6 +156,8 @@ class ComputedProcess:
             batch_size,
         )
 
+    _validate = evaluate
+
     def fit(
         self, data: Any, rounds: int, **arguments: Any
     ) -> keras.callbacks.History:
@@ -178,7 +180,10 @@ class ComputedProcess:
     load_state = LearningProcess.load_state
 
     def schedule(
-        self, data: FederatedDataset, sampler: Sampler | None
+        self,
+        data: FederatedDataset,
+        sampler: Sampler | None,
+        conditions: None = None,
     ) -> Schedule:
         return _Rounds(sampler)
 

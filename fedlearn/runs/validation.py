@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from fedlearn import checks, evaluation
+from fedlearn import checks
 from fedlearn.data.class_names import listed
 from fedlearn.data.federated_dataset import FederatedDataset
 from fedlearn.metrics.per_client import FEW
@@ -51,9 +51,7 @@ class Validation:
         """`val_*` of a state; nothing where none is due."""
         if self._data is None or not self._is_due(int(state.round_num)):
             return {}
-        metrics = evaluation.validate(
-            process, state, self._data, per_client=self._by_name
-        )
+        metrics = process._validate(state, self._data, per_client=self._by_name)
         for client_id, values in metrics.get("per_client", {}).items():
             kept = self.per_client.setdefault(client_id, {})
             for name, value in values.items():
