@@ -13,6 +13,7 @@ environment with `tensorflow-federated`, which then runs the same programs
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -201,18 +202,26 @@ def beside_tff(python, seconds, ours):
     """TFF's milliseconds a call, and how many times ours that is."""
     script = pathlib.Path(__file__).with_name("core_tff.py")
     kept = ("PATH", "HOME", "LANG")
-    with tempfile.TemporaryFile("w+") as told:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile("w+") as told,
+    ):
+        for program in (average, share_above):
+            file = pathlib.Path(folder, f"{program.__name__}.pb")
+            file.write_bytes(program.to_federated_language())
         process = subprocess.Popen(
-            [python, script, str(seconds)],
+            [python, script, str(seconds), folder],
             stdout=told,
-            stderr=subprocess.DEVNULL,
             env={k: os.environ[k] for k in kept if k in os.environ},
             start_new_session=True,
         )
         try:
-            process.wait(timeout=600)
+            status = process.wait(timeout=600)
         finally:  # TFF leaves its worker behind
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        if status:
+            raise SystemExit(f"TFF's programs ended with {status}.")
         told.seek(0)
         for program, clients, time_of_tff in map(json.loads, told):
             ratio = time_of_tff / ours[program, clients]
@@ -229,6 +238,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--tff", metavar="PYTHON")
     args = parser.parse_args()
+    if args.tff and backend.name != "tensorflow":
+        parser.error("TFF runs TensorFlow's graphs: KERAS_BACKEND=tensorflow.")
     ours = {}
 
     def show(line):

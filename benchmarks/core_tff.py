@@ -1,11 +1,14 @@
 """The three programs of `core.py` in TensorFlow Federated 0.87.
 
 `core.py --tff PYTHON` runs it, by the Python of an environment in which
-`tensorflow-federated` is; it needs nothing of ours.
+`tensorflow-federated` is; it needs nothing of ours. It is given a folder with
+two of the programs as `to_federated_language` writes them, and checks that
+they give there what TFF's own give.
 """
 
 import json
 import os
+import pathlib
 import statistics
 import sys
 import time
@@ -15,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from tensorflow_federated.proto.v0 import computation_pb2
 
 F = np.float32
 READINGS = tff.FederatedType(F, tff.CLIENTS)
@@ -86,6 +90,21 @@ def median(seconds, call):
     return round(statistics.median(times), 2)
 
 
+def check(folder):
+    readings = [F(20), F(21), F(25)]
+    for name, own, args in (
+        ("average", average, [readings]),
+        ("share_above", share_above, [readings, F(20.5)]),
+    ):
+        data = pathlib.Path(folder, f"{name}.pb").read_bytes()
+        written = tff.framework.deserialize_computation(
+            computation_pb2.Computation.FromString(data)
+        )
+        types = str(written.type_signature), str(own.type_signature)
+        assert types[0] == types[1], types
+        assert written(*args) == own(*args)
+
+
 def main(seconds):
     rng = np.random.default_rng(0)
     for num_clients in (3, 1000, 10_000):
@@ -109,5 +128,6 @@ def main(seconds):
 
 
 if __name__ == "__main__":
+    check(sys.argv[2])
     for line in main(float(sys.argv[1])):
         print(json.dumps(line), flush=True)
