@@ -80,7 +80,14 @@ class _Writer:
             if op.kind == "federated_seeds":
                 seeded[i] = f"seeds_of_{i + 1}"
                 parameters[seeded[i]] = op.type
-        argument, nodes = _arguments(parameters)
+        if len(parameters) > 1:
+            t: Any = StructType(parameters)
+            whole = _reference("arg", t)
+            parts = [_selection(whole, i) for i in range(len(parameters))]
+        else:
+            t = next(iter(parameters.values()), None)
+            parts = [_reference("arg", t)] * len(parameters)
+        nodes = dict(zip(parameters, parts, strict=True))
         for name in program.parameters:
             self._own(nodes[name])
         for i, op in enumerate(program.ops):
@@ -92,7 +99,7 @@ class _Writer:
         result = self._result(program.results, program.type)
         names = b"".join(_field(1, name) for name in self._bound)
         block = _node(result.type, _BLOCK, names + _field(2, result.message))
-        self.message = _lambda("arg" if nodes else "", argument, block).message
+        self.message = _lambda("arg" if nodes else "", t, block).message
 
     def _own(self, node: _Node) -> None:
         count = len(tensors(node.type))
@@ -142,16 +149,11 @@ class _Writer:
                 constants = map(to_type, op.constants)
                 total = _shaped(parameters[0].elements[0], constants)
                 takes = [StructType([total, of]), StructType([total] * 2)]
-                triples = zip(
-                    op.functions,
-                    [*takes, total],
-                    [total, total, gives],
-                    strict=True,
-                )
+                types = [*takes, total], [total, total, gives]
                 parts = [
                     self._value(inputs, of, CLIENTS),
                     _constant(total, iter(op.constants)),
-                    *(self._function(*triple) for triple in triples),
+                    *map(self._function, op.functions, *types),
                 ]
                 return _call(op.kind, parts, result)
             case "federated_collect":
@@ -191,8 +193,8 @@ class _Writer:
         parts = [self._value(n, e, place) for n, e in _split(numbers, t)]
         at_place = f"at_{place.lower()}"
         if not parts:
-            equal = FederatedType(t, place, all_equal=True)
-            return _call(f"federated_value_{at_place}", [_struct([])], equal)
+            nothing = FederatedType(t, place, all_equal=True)
+            return _call(f"federated_value_{at_place}", [_struct([])], nothing)
         zipped = _struct(parts, getattr(t, "names", None))
         result = FederatedType(t, place)
         return _call(f"federated_zip_{at_place}", [zipped], result)
@@ -215,16 +217,6 @@ class _Writer:
         return _struct(parts, t.names)
 
 
-def _arguments(parameters: dict[str, Any]) -> tuple[Any, dict[str, _Node]]:
-    """The type of `arg`, and the parameters as parts of it."""
-    if len(parameters) < 2:
-        nodes = {n: _reference("arg", t) for n, t in parameters.items()}
-        return next(iter(parameters.values()), None), nodes
-    t = StructType(parameters)
-    argument = _reference("arg", t)
-    return t, {n: _selection(argument, i) for i, n in enumerate(parameters)}
-
-
 def _path(t: Any, at: int, wanted: Type) -> tuple[int, ...] | None:
     """To the part of a type that begins with its tensor `at`; None if none."""
     same = t == wanted
@@ -241,14 +233,14 @@ def _path(t: Any, at: int, wanted: Type) -> tuple[int, ...] | None:
     return None
 
 
-def _shaped(t: Any, given: Iterator[Any], depth: int = 0) -> Any:
-    """A type with the tensors of what is given for it."""
-    if isinstance(t, StructType):
-        return t.like([_shaped(e, given, depth) for e in t.elements])
-    if isinstance(t, SequenceType):
-        return SequenceType(_shaped(t.element, given, depth + 1))
-    tensor = next(given)
-    return TensorType(tensor.dtype, tensor.shape[depth:])
+def _shaped(t: Any, given: Iterator[Any]) -> Any:
+    """A type with the shapes of what is given for it."""
+
+    def shaped(tensor: TensorType) -> TensorType:
+        shape = next(given).shape  # of a sequence, with how many there are
+        return TensorType(tensor.dtype, shape[len(shape) - len(tensor.shape) :])
+
+    return t.map(shaped)
 
 
 def _split(numbers: Sequence[int], t: Any) -> Iterator[tuple[Any, Type]]:
