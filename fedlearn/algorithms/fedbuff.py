@@ -251,7 +251,11 @@ class Buffered(Schedule):
         conditions = self.trips.fleet.conditions
         lengths = bytes_sent(process, state, data, conditions)
         kept, buffer, figures, in_vain = self.trips.round(
-            before, now, int(state.seed), num_trained(process, data), *lengths
+            before,
+            now,
+            int(state.seed),
+            num_trained(process, data, conditions),
+            *lengths,
         )
         total: Any = 0
         for version in sorted(set(buffer.values()), reverse=True):

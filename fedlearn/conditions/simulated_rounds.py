@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedlearn.conditions.conditions import Conditions
+from fedlearn.conditions.durations import Durations
 from fedlearn.conditions.fleet import Fleet
 from fedlearn.runs.schedule import Schedule, Turn
 from fedlearn.samplers import RoundRobin, Sampler
@@ -39,12 +40,13 @@ class MayTakePart(Sampler):
 
 
 def num_trained(
-    process: "LearningProcess", data: "FederatedDataset"
+    process: "LearningProcess", data: "FederatedDataset", conditions: Conditions
 ) -> Callable[[str], int | None]:
     """How many examples a client trains on, as of `Durations`."""
     # Noise hides a client's data, and not who the others of the round are:
-    # that must not depend on them.
-    if process.aggregator.noise:
+    # that must not depend on them. And to count examples may be to read them.
+    is_known = not process.aggregator.noise
+    if not is_known or not isinstance(conditions.durations, Durations):
         return lambda client_id: None
     return lambda client_id: process.client.num_trained(
         data.num_examples(client_id)
@@ -146,7 +148,7 @@ class SimulatedRounds(Schedule):
             state.schedule,
             int(state.round_num),
             int(state.seed),
-            num_trained(process, data),
+            num_trained(process, data, self.fleet.conditions),
             *sent,
         )
         clients = data.select(ids)

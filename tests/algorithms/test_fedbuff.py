@@ -202,6 +202,7 @@ BUSY = conditions.Conditions(
 )
 
 
+@pytest.mark.backend_free
 def test_conditions_of_durations_alone_are_its_own():
     durations = conditions.LogNormal(sigma=0.8)
     expected = fit(own := made(durations=durations), 4)
