@@ -44,6 +44,10 @@ _DTYPES = {
     "uint32": (22, 10),
     "uint64": (23, 11),
 }
+_SUMS = {
+    *("federated_sum", "federated_mean", "federated_min", "federated_max"),
+    "federated_secure_sum",
+}
 # The fields of `Computation`, by what it is.
 _TENSORFLOW, _INTRINSIC, _LAMBDA, _BLOCK, _REFERENCE = 2, 3, 4, 5, 6
 _CALL, _STRUCT, _SELECTION, _DATA, _LITERAL = 7, 8, 9, 10, 14
@@ -156,12 +160,11 @@ class _Writer:
                     *map(self._function, op.functions, *types),
                 ]
                 return _call(op.kind, parts, result)
-            case "federated_collect":
-                raise ValueError(
-                    f"federated-language has no {op.kind}, which is at "
-                    f"{op.source}."
-                )
-        # Sums, of a value and perhaps weights or bounds.
+        if op.kind not in _SUMS:
+            raise ValueError(
+                f"federated-language has no {op.kind}, which is at {op.source}."
+            )
+        # Of a value, and perhaps weights or bounds.
         count, kind = len(tensors(gives)), op.kind
         parts = [self._value(inputs[:count], gives, CLIENTS)]
         if inputs[count:]:
