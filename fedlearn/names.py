@@ -176,6 +176,7 @@ EXECUTORS = _named(
     sequential=("Sequential",),
     vectorized=("Vectorized",),
     processes=("Processes",),
+    devices=("Devices",),
     ray=("Ray",),
 )
 

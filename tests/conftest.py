@@ -49,8 +49,9 @@ _compiled: list[tempfile.TemporaryDirectory] = []
 def pytest_configure(config):
     """On JAX, keeps what is compiled, for tests that compile the same again.
 
-    In a folder of this process alone: JAX doesn't write its files in one
-    step, so a process that is killed could leave half of one to others.
+    In a folder of this process alone, which those that it starts only read:
+    JAX doesn't write its files in one step, so a process that is killed could
+    leave half of one to others.
     """
     if os.environ.get("KERAS_BACKEND") != "jax":
         return
@@ -61,6 +62,8 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", folder.name)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
 
 
 def pytest_sessionfinish(session):

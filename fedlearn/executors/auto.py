@@ -45,7 +45,8 @@ class Auto(Executor):
     the same run made twice, or resumed on another machine, chooses the same.
     What it can't know (a loss or metric of one's own, say, that can't be
     vectorised) shows when the plan is first run: if that fails, and clients
-    one after another don't, then clients with such examples are run so.
+    one after another don't, then clients with such examples are run so. Too
+    little memory is no such failure, but an error.
 
     It starts no other processes, as they take memory and seconds. Where
     `executors.Processes` would pay, in long rounds of many clients on
@@ -130,6 +131,8 @@ class _Runner(Run):
         if not self._failed or _kind(clients) not in self._failed:
             try:
                 return self._runs[plan].run_shard(broadcast, clients, seeds)
+            except MemoryError:  # of this machine: no plan may depend on it
+                raise
             except Exception:  # what a layer raises can be anything
                 pass
         # If the fault is the user's, this raises it again.

@@ -1,15 +1,18 @@
+import contextlib
 import functools
 import importlib
+import inspect
 import io
 import mmap
 import os
 import pickle
+import socket
+import struct
 import tempfile
 import types
+import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import reduction
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
@@ -21,8 +24,10 @@ from fedlearn.keras_model import keras_internals, model_copy
 from fedlearn.serialization import Configurable
 
 _ALIGNED = 64
-# Up to so many bytes go through the connection itself.
-_SMALL = 2**16
+# Up to so many bytes go through the socket itself: few enough that its buffer
+# holds all that a worker is given at once, if it doesn't read.
+_SMALL = 2**14
+_HEADER = struct.Struct("!QI")  # bytes in the socket; parts
 
 
 class Parcel:
@@ -39,43 +44,69 @@ class Parcel:
 
     def __init__(self, thing: Any):
         parts = pickled(thing)
-        self._sizes = [part.nbytes for part in parts]
-        self._inline: bytes | None = None
-        self._file: Any = None
-        if sum(self._sizes) <= _SMALL:
-            self._inline = b"".join(parts)
+        sizes = np.array([part.nbytes for part in parts], np.int64)
+        pieces = [sizes.view(np.uint8).data, *parts]
+        self._num_parts = len(parts)
+        self._inline = b""
+        self._descriptor: int | None = None
+        if sum(_aligned(piece.nbytes) for piece in pieces) <= _SMALL:
+            self._inline = b"".join(map(_padded, pieces))
             return
-        self._file = _memory()
-        weakref.finalize(self, self._file.close)
-        for part in parts:
-            self._file.write(part)
-            self._file.write(bytes(-part.nbytes % _ALIGNED))
-        self._file.flush()
+        self._descriptor = _memory()
+        weakref.finalize(self, os.close, self._descriptor).atexit = False
+        with open(self._descriptor, "wb", closefd=False) as file:
+            for piece in pieces:
+                file.write(piece)
+                file.write(bytes(-piece.nbytes % _ALIGNED))
 
-    def send(self, connection: Connection, process_id: int) -> None:
-        """Sends it, once or several times."""
-        connection.send((self._sizes, self._inline))
-        if self._file is not None:
-            reduction.send_handle(connection, self._file.fileno(), process_id)
+    def send(self, connection: socket.socket) -> None:
+        """Sends it, once or several times.
+
+        In one piece, so that a process that is stopped leaves no half of it,
+        for which another one would wait.
+        """
+        header = _HEADER.pack(len(self._inline), self._num_parts)
+        if self._descriptor is None:
+            connection.sendall(header + self._inline)
+        else:
+            socket.send_fds(connection, [header], [self._descriptor])
 
 
-def receive(connection: Connection) -> Any:
+def receive(connection: socket.socket) -> Any:
     """The object of a parcel that was sent; EOFError if the sender is dead."""
-    sizes, inline = connection.recv()
-    if inline is not None:
-        memory, step = memoryview(inline), 1
-    else:
-        descriptor = reduction.recv_handle(connection)
+    header, descriptors, *_ = socket.recv_fds(connection, _HEADER.size, 1)
+    header += _exactly(connection, _HEADER.size - len(header))
+    num_bytes, num_parts = _HEADER.unpack(header)
+    memory: Any = _exactly(connection, num_bytes)
+    for descriptor in descriptors:
         try:
-            mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(descriptor)
-        memory, step = memoryview(mapped), _ALIGNED
-    parts, start = [], 0
-    for size in sizes:
+    memory = memoryview(memory)
+    parts, start = [], _aligned(8 * num_parts)
+    for size in np.frombuffer(memory, np.int64, num_parts).tolist():
         parts.append(memory[start : start + size])
-        start += -(-size // step) * step
+        start += _aligned(size)
     return unpickled(parts)
+
+
+def _exactly(connection: socket.socket, num_bytes: int) -> bytes:
+    found = b""
+    while len(found) < num_bytes:
+        more = connection.recv(num_bytes - len(found))
+        if not more:
+            raise EOFError("the other process is dead")
+        found += more
+    return found
+
+
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGNED) * _ALIGNED
+
+
+def _padded(piece: memoryview) -> bytes:
+    return bytes(piece).ljust(_aligned(piece.nbytes), b"\0")
 
 
 def pickled(thing: Any) -> list[memoryview]:
@@ -98,11 +129,12 @@ def unpickled(parts: Sequence[Any]) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def _memory() -> Any:
+def _memory() -> int:
     """A file that has no name, in memory if possible."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("fedlearn"), "w+b")
-    return tempfile.TemporaryFile(prefix="fedlearn-")
+        return os.memfd_create("fedlearn")
+    with tempfile.TemporaryFile(prefix="fedlearn-") as file:
+        return os.dup(file.fileno())
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -164,7 +196,8 @@ def _reduced_model(model: keras.Model) -> tuple[Callable, tuple]:
     """
     own: dict[str, Any] = {}
     functions: dict[types.FunctionType, str] = {}
-    for layer in keras_internals.layers(model):
+    layers = keras_internals.layers(model)
+    for layer in layers:
         for part in (layer, *vars(layer).values()):
             if isinstance(part, types.FunctionType):
                 functions.setdefault(part, part.__name__)
@@ -177,15 +210,42 @@ def _reduced_model(model: keras.Model) -> tuple[Callable, tuple]:
             if not _is_of_keras(function):
                 function.__name__ = f"function_{number}"
                 own[function.__name__] = function
-        with model_copy.uncompiled(model):
+        with model_copy.uncompiled(model), _accepted_arguments(layers):
             make, (file,) = model.__reduce__()
     finally:
         for function, name in functions.items():
             function.__name__ = name
-    frozen = [not v.trainable for v in model.variables]
+    parts = (*layers, *model.variables)
+    frozen = [not part.trainable for part in parts]
     arguments = keras_internals.compile_arguments(model)
     saved = np.frombuffer(file.getbuffer(), np.uint8)
     return _model, (make, saved, own, frozen, arguments)
+
+
+@contextlib.contextmanager
+def _accepted_arguments(layers: Sequence[keras.Layer]) -> Iterator[None]:
+    """Has layers without a `get_config` of their own saved so that they load.
+
+    Keras saves more than an `__init__` without `**kwargs` takes.
+    """
+    changed = []
+    try:
+        for layer in layers:
+            cls = type(layer)
+            if _is_of_keras(cls) or not _is_of_keras(cls.get_config):
+                continue
+            taken = inspect.signature(cls.__init__).parameters
+            if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+                continue
+            config = dict(layer.get_config())
+            for name in {"name", "trainable", "dtype"} - taken.keys():
+                config.pop(name, None)
+            vars(layer)["get_config"] = functools.partial(dict, config)
+            changed.append(layer)
+        yield
+    finally:
+        for layer in changed:
+            del vars(layer)["get_config"]
 
 
 def _is_of_keras(code: Any) -> bool:
@@ -199,10 +259,21 @@ def _model(
     frozen: list[bool],
     arguments: Mapping[str, Any],
 ) -> keras.Model:
-    with keras.saving.custom_object_scope(own):
-        model = make(io.BytesIO(saved.tobytes()))
-    for variable, is_frozen in zip(model.variables, frozen, strict=True):
-        variable.trainable = not is_frozen
+    with (
+        keras.saving.custom_object_scope(own),
+        warnings.catch_warnings(),  # of what is built by the first clients
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            model = make(io.BytesIO(saved.tobytes()))
+        except Exception as error:
+            raise ValueError(
+                f"Keras can't make the model again. {error}\nGive its class a "
+                "`get_config` that returns the arguments of its `__init__`."
+            ) from error
+    parts = (*keras_internals.layers(model), *model.variables)
+    for part, is_frozen in zip(parts, frozen, strict=True):
+        part.trainable = not is_frozen
     model.compile(**arguments)
     return model
 

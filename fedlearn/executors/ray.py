@@ -1,16 +1,9 @@
-import itertools
 import logging
 import os
 import sys
 import warnings
 import weakref
-from collections.abc import (
-    Collection,
-    Hashable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -19,25 +12,22 @@ import numpy as np
 
 import fedlearn
 from fedlearn import backend, checks
-from fedlearn.executors.dispatcher import Event, Work
-from fedlearn.executors.distributed import Distributed
-from fedlearn.executors.executor import Executor, Portable
+from fedlearn.executors.dispatcher import Event
+from fedlearn.executors.executor import Executor
 from fedlearn.executors.parcel import pickled, unpickled
-from fedlearn.executors.processes import environment, num_cores
-from fedlearn.executors.shard_runner import Job, ShardRunner, job
-from fedlearn.executors.worker import configure, settings
-from fedlearn.messages.broadcast import Received
+from fedlearn.executors.pool import Pool, Pooled, Worker
+from fedlearn.executors.processes import num_cores
+from fedlearn.executors.shard_runner import Job, ShardRunner
+from fedlearn.executors.worker import configure, environment, settings
 from fedlearn.messages.update import Update
 
-# So many workers that end before they have begun are no accident.
-_MOST_FAILED_STARTS = 4
 # Seconds after which it is said that none has begun.
 _LONG_START = 180.0
 # In MB, of what is better read by those who need it.
 _LARGE_SOURCE = 32.0
 
 
-class Ray(Distributed):
+class Ray(Pooled):
     """Runs clients on the machines of a Ray cluster.
 
     Moritz et al. 2018, "Ray: a distributed framework for emerging AI
@@ -87,106 +77,59 @@ class Ray(Distributed):
         gpus_per_worker: float = 0.0,
         executor: str | Executor = "auto",
     ):
-        super().__init__(executor)
-        if num_workers is not None:
-            num_workers = checks.whole("num_workers", num_workers)
-        self.num_workers = num_workers
+        super().__init__(num_workers, threads_per_worker, executor)
         self.address = address
-        self.threads_per_worker = checks.whole(
-            "threads_per_worker", threads_per_worker
-        )
         self.gpus_per_worker = checks.number("gpus_per_worker", gpus_per_worker)
-
         self._pool = _Pool(self)
 
-    @property
-    def threads(self) -> int | None:
-        return self.threads_per_worker
 
-    def crew(self, work: Portable) -> "_Crew":
-        return _Crew(self._pool, work)
+class _Worker(Worker):
+    def __init__(self, actor: Any):
+        super().__init__()
+        self._actor = actor
+        # Tickets of what it hasn't answered; None of its start.
+        self.awaited: dict[Any, int | None] = {
+            actor.start.remote(_versions(), settings()): None
+        }
 
-    def close(self) -> None:
-        """Ends the workers, and a Ray of its own; a round starts new ones."""
-        self._pool.close()
+    def run(
+        self,
+        ticket: int,
+        job: Job,
+        new: Mapping[int, Any],
+        gone: Collection[int],
+    ) -> None:
+        # In lists, which Ray hands on as the references that they are.
+        things = {number: [reference] for number, reference in new.items()}
+        answer = self._actor.run.remote(things, [*gone], _parts(job))
+        self.awaited[answer] = ticket
 
-
-class _Crew:
-    """The workers of a pool, for one program."""
-
-    def __init__(self, pool: "_Pool", work: Portable):
-        self._pool = pool
-        self._program = work
-        self._numbers: list[int] = []  # of the program and the broadcast
-
-    def begin(self, broadcast: Received) -> None:
-        pool, numbers = self._pool, self._numbers
-        pool.start()
-        pool.forget(numbers[1:])  # before there is another: one is kept
-        if not (numbers and pool.keeps(numbers[0])):
-            numbers[:] = [pool.keep(self._program)]
-            weakref.finalize(self, pool.forget, numbers).atexit = False
-        numbers[1:] = [pool.keep(backend.to_numpy(broadcast))]
-
-    def workers(self) -> Collection[Hashable]:
-        return self._pool.workers
-
-    @property
-    def num_workers(self) -> int:
-        return self._pool.num_workers
-
-    def send(self, worker: Any, ticket: int, work: Work) -> None:
-        source = work.cohort.source
-        number = None if source is None else self._pool.number_of(source)
-        needed = [*self._numbers, *([] if number is None else [number])]
-        program, broadcast = self._numbers
-        self._pool.run(
-            worker, ticket, needed, job(program, broadcast, number, work)
-        )
-
-    def wait(self, timeout: float | None) -> Sequence[Event]:
-        return self._pool.wait(timeout)
-
-    def kill(self, worker: Any) -> None:
-        self._pool.replace(worker)
-
-    def close(self) -> None:
-        self._pool.end_workers()
+    def end(self) -> str:
+        if _ray().is_initialized():
+            _ray().kill(self._actor)
+        return "killed"
 
 
-class _Pool:
-    """Actors that are started when they are needed, and replaced.
-
-    Things are kept for them in Ray's object store, by number.
-    """
+class _Pool(Pool):
+    """Actors. Things are kept for them in Ray's object store."""
 
     def __init__(self, config: Ray):
+        super().__init__()
         self._config = config
-        self._actors: dict[int, Any] = {}
-        self._names = itertools.count()
-        # What is awaited: of who starts, and of who runs a shard.
-        self._starting: dict[Any, int] = {}
-        self._running: dict[Any, tuple[int, int]] = {}
-        self._kept: dict[int, Any] = {}
-        self._numbers = itertools.count()
-        self._sources: weakref.WeakKeyDictionary[Any, int] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._failed_starts = 0
         self._session: _Session | None = None
 
-    # Workers.
-
     def start(self) -> None:
+        if self._session is not None and self._session.driver != os.getpid():
+            raise RuntimeError(
+                "This process is a fork of one that uses Ray, which can't be "
+                "used in both. Start it by multiprocessing's 'spawn'."
+            )
         if self._session is None or not self._session.is_open:
             self.close()
             self._session = _Session(self._config.address)
-        wanted = self._wanted()
-        while len(self._actors) < wanted:
-            self._hire()
+        super().start()
 
-    def _wanted(self) -> int:
-        """How many workers there should be now."""
+    def wanted(self) -> int:
         config = self._config
         each = {"CPU": config.threads_per_worker, "GPU": config.gpus_per_worker}
         machines = [n["Resources"] for n in _ray().nodes() if n["Alive"]]
@@ -207,119 +150,49 @@ class _Pool:
             )
         return config.num_workers or room
 
-    def _hire(self) -> None:
-        worker, config = next(self._names), self._config
+    def hire(self) -> _Worker:
+        config = self._config
         assert self._session is not None
         cpus = 0 if self._session.is_own else config.threads_per_worker
-        actor = (
-            _ray()
-            .remote(_Actor)
-            .options(
-                num_cpus=cpus,
-                num_gpus=config.gpus_per_worker,
-                max_restarts=0,
-                max_task_retries=0,
-                runtime_env={"env_vars": _environment(config)},
-            )
-            .remote()
+        actor = _ray().remote(_Actor)
+        options = actor.options(
+            num_cpus=cpus,
+            num_gpus=config.gpus_per_worker,
+            max_restarts=0,
+            max_task_retries=0,
+            runtime_env={"env_vars": _environment(config)},
         )
-        self._actors[worker] = actor
-        self._starting[actor.start.remote(_versions(), settings())] = worker
-
-    @property
-    def workers(self) -> list[int]:
-        """Those that have started."""
-        return [w for w in self._actors if w not in self._starting.values()]
-
-    @property
-    def num_workers(self) -> int:
-        return len(self._actors)
-
-    def replace(self, worker: int) -> None:
-        """Ends a worker, whose death is then no event, and starts another."""
-        self._end(worker)
-        self.start()
-
-    def end_workers(self) -> None:
-        for worker in [*self._actors]:
-            self._end(worker)
-
-    def _end(self, worker: int) -> None:
-        actor = self._actors.pop(worker)
-        for awaited in (self._starting, self._running):
-            for ref, whose in [*awaited.items()]:
-                if whose == worker or (
-                    isinstance(whose, tuple) and whose[0] == worker
-                ):
-                    del awaited[ref]
-        if _ray().is_initialized():
-            _ray().kill(actor)
+        return _Worker(options.remote())
 
     def close(self) -> None:
-        self.end_workers()
-        self._kept.clear()
-        self._failed_starts = 0
+        super().close()
         if self._session is not None:
             self._session.close()
             self._session = None
 
-    # What they are given.
+    def pack(self, thing: Any) -> Any:
+        return _ray().put(_parts(thing))
 
-    def keep(self, thing: Any) -> int:
-        number = next(self._numbers)
-        parts = _parts(thing)
-        self._kept[number] = _ray().put(parts)
-        return number
-
-    def keeps(self, number: int) -> bool:
-        return number in self._kept
-
-    def forget(self, numbers: Sequence[int]) -> None:
-        for number in numbers:  # Ray frees it with the last reference
-            self._kept.pop(number, None)
-
-    def number_of(self, source: Any) -> int:
-        """The number of a data set's source, which is kept as long as it is."""
-        number = self._sources.get(source, -1)
-        if not self.keeps(number):
-            number = self._sources[source] = self.keep(source)
-            self._warn_of(source)
-            # Who has the data isn't to have the workers, too.
-            finalizer = weakref.finalize(source, self._kept.pop, number, None)
-            finalizer.atexit = False
-        return number
-
-    def _warn_of(self, source: Any) -> None:
+    def pack_source(self, source: Any) -> Any:
+        parts = _parts(source)
+        size = sum(part.nbytes for part in parts) / 1e6
         assert self._session is not None
-        if self._session.is_own:
-            return
-        size = sum(part.nbytes for part in _parts(source)) / 1e6
-        if size > _LARGE_SOURCE:
+        if size > _LARGE_SOURCE and not self._session.is_own:
             warnings.warn(
                 f"The data set is in memory, and {size:.0f} MB of it go to "
                 "each machine of the cluster. `save` it to a path that all of "
                 "them have, and `load` that.",
                 stacklevel=2,
             )
-
-    def run(
-        self, worker: int, ticket: int, needed: Sequence[int], job: Job
-    ) -> None:
-        # In lists, which Ray hands on as the references that they are.
-        things = {number: [self._kept[number]] for number in needed}
-        answer = self._actors[worker].run.remote(
-            things, [*self._kept], _parts(job)
-        )
-        self._running[answer] = (worker, ticket)
-
-    # What comes back.
+        return _ray().put(parts)
 
     def wait(self, timeout: float | None) -> list[Event]:
-        awaited = [*self._starting, *self._running]
-        if not self.workers:
+        awaited = {ref: w for w in self.workers for ref in w.awaited}
+        any_ready = any(w.is_ready for w in self.workers)
+        if not any_ready:
             timeout = min(timeout or _LONG_START, _LONG_START)
-        done, _ = _ray().wait(awaited, timeout=timeout)
-        if not (done or self.workers):
+        done, _ = _ray().wait([*awaited], timeout=timeout)
+        if not (done or any_ready):
             free = _ray().available_resources()
             warnings.warn(
                 f"No worker has started in {_LONG_START:.0f} seconds. Perhaps "
@@ -328,49 +201,32 @@ class _Pool:
                 f"free, and {self._config!r} asks for more. Waiting.",
                 stacklevel=2,
             )
-        more, _ = _ray().wait(awaited, num_returns=len(awaited), timeout=0)
-        return [e for ref in {*done, *more} for e in self._heard(ref)]
+        more, _ = _ray().wait([*awaited], num_returns=len(awaited), timeout=0)
+        return [e for r in {*done, *more} for e in self._heard(awaited[r], r)]
 
-    def _heard(self, ref: Any) -> Iterator[Event]:
-        if ref in self._starting:
-            self._started(ref)
-        elif ref in self._running:  # and not of a worker that was ended
-            worker, ticket = self._running.pop(ref)
-            errors = _ray().exceptions
-            try:
-                yield Event(worker, ticket, _ray().get(ref))
-            except errors.RayTaskError as error:
-                cause = error.cause
-                if isinstance(cause, errors.ObjectLostError):
-                    yield self._died(worker, cause)
-                    return
-                cause.add_note(f"In a worker:\n\n{error}")
-                yield Event(worker, ticket, error=cause)
-            except errors.RayError as error:
-                yield self._died(worker, error)
-
-    def _died(self, worker: int, error: Exception) -> Event:
-        self.replace(worker)
-        return Event(worker, None, error=" ".join(str(error).split())[:300])
-
-    def _started(self, ref: Any) -> None:
-        """Sees whether a worker did start."""
-        errors, worker = _ray().exceptions, self._starting.pop(ref)
+    def _heard(self, worker: _Worker, ref: Any) -> list[Event]:
+        if worker not in self.workers:  # another answer told its death
+            return []
+        ticket, errors = worker.awaited.pop(ref), _ray().exceptions
         try:
-            _ray().get(ref)
-            self._failed_starts = 0
+            result = _ray().get(ref)
         except errors.RayTaskError as error:
-            raise RuntimeError(
-                f"A worker can't start: {error.cause}"
-            ) from error
-        except errors.RayError as error:
-            self._failed_starts += 1
-            if self._failed_starts >= _MOST_FAILED_STARTS:
+            if ticket is None:
                 raise RuntimeError(
-                    f"{self._failed_starts} workers have ended before they had "
-                    f"begun. Of the last, Ray says: {error}"
+                    f"A worker can't start: {error.cause}"
                 ) from error
-            self.replace(worker)
+            if not isinstance(error.cause, errors.ObjectLostError):
+                error.cause.add_note(f"In a worker:\n\n{error}")
+                return [Event(worker, ticket, error=error.cause)]
+            how = error.cause
+        except errors.RayError as error:
+            how = error
+        else:
+            if ticket is not None:
+                return [Event(worker, ticket, result)]
+            self.begun(worker)
+            return []
+        return [self.died(worker, " ".join(str(how).split())[:300])]
 
 
 def _parts(thing: Any) -> list[np.ndarray]:
@@ -402,19 +258,15 @@ class _Actor:
             )
         configure(settings)
         self._runner = ShardRunner()
-        self._has: set[int] = set()
 
     def run(
-        self, things: Mapping[int, Any], kept: Sequence[int], parts: list
+        self, new: Mapping[int, Any], gone: Collection[int], job: list
     ) -> Update:
-        for number in self._has.difference(kept):
+        for number in gone:
             self._runner.forget(number)
-        self._has.intersection_update(kept)
-        for number, (reference,) in things.items():
-            if number not in self._has:
-                self._runner.keep(number, unpickled(_ray().get(reference)))
-                self._has.add(number)
-        return self._runner.run(unpickled(parts))
+        for number, (reference,) in new.items():
+            self._runner.keep(number, unpickled(_ray().get(reference)))
+        return self._runner.run(unpickled(job))
 
 
 def _versions() -> dict[str, str]:
@@ -444,13 +296,14 @@ class _Session:
     users: ClassVar[set[int]] = set()
 
     def __init__(self, address: str | None):
+        self.driver = os.getpid()
         found = _ray().is_initialized()
         if not found:
             _connect(address)
         if not found or self.users:
             self.users.add(id(self))
         self.is_own = address is None and id(self) in self.users
-        self._end = weakref.finalize(self, _leave, id(self))
+        self._end = weakref.finalize(self, _leave, id(self), self.driver)
 
     @property
     def is_open(self) -> bool:
@@ -460,8 +313,8 @@ class _Session:
         self._end()
 
 
-def _leave(session: int) -> None:
-    if session in _Session.users:
+def _leave(session: int, driver: int) -> None:
+    if session in _Session.users and driver == os.getpid():
         _Session.users.remove(session)
         if not _Session.users:
             _ray().shutdown()

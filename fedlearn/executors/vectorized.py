@@ -1,6 +1,7 @@
 import collections
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -38,6 +39,9 @@ class Vectorized(Executor):
         max_lanes: At most so many clients at once, so that memory doesn't
             grow with the number of clients in a round; None for as many as
             keep the lanes' weights under 128 MB, up to 128.
+
+    Raises:
+        MemoryError: In a round, if so many are too many for the memory.
     """
 
     def __init__(self, max_lanes: int | None = None):
@@ -97,7 +101,7 @@ class _Runner(Run):
     ) -> Update:
         clients = list(cohort)
         ids = [client.id for client in clients]
-        with naming(ids):
+        with naming(ids), _enough_memory(len(ids)):
             sums, *asides = self._run_block(broadcast, clients, seeds)
         # Lanes that were added stand at the end.
         if self.program.stacked:
@@ -193,6 +197,28 @@ class _Runner(Run):
             ops.sum(ops.cast(rejected, "int32")),
         )
         return sums, backend.where_rows(finite, after, before), sent
+
+
+@contextlib.contextmanager
+def _enough_memory(num_clients: int) -> Iterator[None]:
+    """Tells what the backends say in words of their own."""
+    try:
+        yield
+    except Exception as error:
+        kind = type(error).__name__
+        if not (
+            isinstance(error, MemoryError)
+            or kind == "ResourceExhaustedError"
+            or "RESOURCE_EXHAUSTED" in str(error)
+        ):
+            raise
+        raise MemoryError(
+            f"There is too little memory for {num_clients} clients at once: "
+            f"{str(error)[:300]}. Run fewer at once, for example with "
+            f"fl.executors.Vectorized(max_lanes={max(1, num_clients // 2)}), "
+            "or one after another, with 'sequential'. Which clients are run "
+            "together changes the last bits, so it isn't changed on the way."
+        ) from error
 
 
 def _compiled_phase(step: Callable[..., Any]) -> Callable[..., Any]:

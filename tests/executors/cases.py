@@ -1,5 +1,7 @@
 """Processes that every executor must train to the same bits."""
 
+import functools
+
 import numpy as np
 
 import fedlearn as fl
@@ -53,3 +55,16 @@ def rounds(process, data, num_rounds=2):
         state, metrics = process.next(state, data)
         found.append(metrics)
     return state, found
+
+
+@functools.cache
+def expected(case):
+    """The `rounds` of one process, that all others must have."""
+    return rounds(process(case), clients())
+
+
+def check(case, executor):
+    """Compares bits of the state, and the metrics of each round."""
+    state, metrics = rounds(process(case, executor), clients())
+    zoo.assert_equal(state, expected(case)[0])
+    assert metrics == expected(case)[1]

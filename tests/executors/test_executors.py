@@ -218,6 +218,23 @@ def test_a_shard_that_cant_be_vectorised_changes_no_other(monkeypatch):
     assert tried == [5, 5, 5]  # the first one is tried once
 
 
+def test_too_little_memory_is_an_error_and_no_other_plan(monkeypatch):
+    """Or the machine would decide on bits. Errors are the backend's own."""
+    process = fl.FederatedAveraging(
+        zoo.regression(), fl.LocalTraining(batch_size=4), executor="auto"
+    )
+    runs = process._run_cohort._runs
+    monkeypatch.setattr(
+        runs["vectorized"], "_run_block", lambda *_: ops.zeros((2**46,))
+    )
+    monkeypatch.setattr(runs["sequential"], "run_shard", None)
+    clients = zoo.clients((4,) * 10, make=zoo.line)
+    with pytest.raises(
+        MemoryError, match=r"for 10 clients at once.*max_lanes=5"
+    ):
+        process.next(process.initialize(), clients)
+
+
 @pytest.mark.parametrize("cores", [1, 4])
 def test_long_rounds_of_many_clients_bring_one_hint(cores, monkeypatch, capsys):
     monkeypatch.setattr(auto, "_LONG", 0.0)
@@ -244,6 +261,7 @@ def test_names_and_instances():
     assert isinstance(get("sequential"), fl.executors.Sequential)
     assert isinstance(get("vectorized"), fl.executors.Vectorized)
     assert isinstance(get("auto"), fl.executors.Auto)
+    assert get("devices") == fl.executors.Devices()
     executor = Eager()
     assert get(executor) is executor
 

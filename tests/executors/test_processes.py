@@ -1,22 +1,23 @@
 """Workers in other processes: the same bits, whatever happens to them.
 
-The oracle of all is `executor="auto"` in this process.
+The oracle of all is this process.
 """
 
 import copy
 import gc
 import itertools
-import multiprocessing
+import multiprocessing.spawn
 import os
 import pickle
 import signal
-import struct
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import types
+import warnings
 import weakref
 
 import keras
@@ -26,9 +27,10 @@ import pytest
 import fedlearn as fl
 from fedlearn import aggregators, algorithms, attacks, encoders, executors
 from fedlearn.data.formats import compact_file as formats
-from fedlearn.executors import parcel, processes, shard_runner
-from fedlearn.executors.worker import _answer
+from fedlearn.executors import parcel, pool, shard_runner
+from fedlearn.executors.worker import _answer, environment
 from tests import zoo
+from tests.executors import cases
 
 # Enough of one size to be run in lanes, one of another, so that there are
 # several shards; one without examples, and one with NaN.
@@ -37,9 +39,9 @@ SIZES = (*[8] * 16, 7, 5, 16, 0)
 
 @pytest.fixture(scope="module")
 def workers():
-    with_two = executors.Processes(num_workers=2)
-    yield with_two
-    with_two.close()
+    with_three = executors.Processes(num_workers=3)
+    yield with_three
+    with_three.close()
 
 
 def clients():
@@ -91,37 +93,27 @@ def after_two_rounds(learner, data=DATA):
     return state._replace(client_states=kept), results
 
 
-COUNT = len(SIZES)
-QUANTIZED = [encoders.UniformQuantization(8)]
-CASES = {
+@pytest.mark.parametrize("case", cases.AGGREGATORS)
+def test_the_bits_are_those_of_one_process(case, workers):
+    cases.check(case, workers)
+
+
+LARGER = {
     "mean": lambda: {
         "client": fl.LocalTraining(batch_size=4, class_weight={0: 2.0, 1: 0.5})
     },
-    "private mean": lambda: {
-        "aggregator": aggregators.PrivateMean(
-            clip_norm="adaptive",
-            noise_multiplier=0.3,
-            clients_per_round=COUNT,
-            encoders=[encoders.HadamardRotation(), *QUANTIZED],
-        ),
-        "client": fl.LocalTraining(batch_size=4, statistics="local"),
-    },
-    "secure sum": lambda: {
-        "aggregator": aggregators.SecureSum(
-            [encoders.Clip(1.0), *QUANTIZED], clients_per_round=COUNT
-        ),
-        "client": fl.LocalTraining(batch_size=4, statistics="frozen"),
-    },
-    "median": lambda: {"aggregator": "median"},
     "memory of clients": lambda: {
         "aggregator": aggregators.Mean(
             [encoders.ErrorFeedback([encoders.TopK(0.1)])]
-        )
+        ),
+        "client": fl.LocalTraining(batch_size=4, statistics="local"),
     },
     "messages of any length": lambda: {
-        "aggregator": aggregators.Mean([*QUANTIZED, encoders.EntropyCoding()])
+        "aggregator": aggregators.Mean(
+            [encoders.UniformQuantization(8), encoders.EntropyCoding()]
+        ),
+        "client": fl.LocalTraining(batch_size=4, statistics="frozen"),
     },
-    "scaffold": lambda: {"make": algorithms.Scaffold, "population": COUNT},
     "personal": lambda: {"make": algorithms.FedPer, "personal": "head"},
     "noise on examples": lambda: {
         "client": fl.LocalTraining(
@@ -143,25 +135,38 @@ CASES = {
             if name == "memory of clients"
             else pytest.mark.backend_free,
         )
-        for name in CASES
+        for name in LARGER
     ],
 )
-def test_the_bits_are_those_of_one_process(name, workers):
+def test_a_larger_model_in_lanes_and_one_after_another(name, workers):
     one, other = (
-        after_two_rounds(process(executor, **CASES[name]()))
+        after_two_rounds(process(executor, **LARGER[name]()))
         for executor in ("auto", workers)
     )
     zoo.assert_equal(one, other)
 
 
-@pytest.mark.backend_free
-def test_a_worker_adds_up_what_its_own_workers_have(workers):
-    """Hierarchical aggregation on two levels of workers."""
-    outer = executors.Processes(1, executor=executors.Devices(["cpu:0"]))
-    expected = after_two_rounds(process("auto"))
-    for executor in (outer, executors.Devices(["cpu:0"], workers)):
-        zoo.assert_equal(after_two_rounds(process(executor)), expected)
-    outer.close()
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (algorithms.FedBuff, {"buffer_size": 3, "concurrency": 6}),
+        (algorithms.Ditto, {}),
+    ],
+)
+def test_asynchronous_rounds_and_personal_models(make, arguments, workers):
+    data = zoo.clients(cases.SIZES, make=zoo.line)
+
+    def fit(executor):
+        client = fl.LocalTraining(batch_size=4)
+        learner = make(zoo.regression(), client, executor=executor, **arguments)
+        history = learner.fit(data, 3, verbose=0)
+        kept = learner.state.client_states
+        kept = {i: kept[i] for i in kept}
+        return learner.state._replace(client_states=kept), history.history
+
+    (one, expected), (other, found) = fit("sequential"), fit(workers)
+    zoo.assert_equal(other, one)
+    assert found == expected
 
 
 @pytest.mark.backend_free
@@ -213,19 +218,17 @@ def test_who_gives_out_the_work_reads_no_client(workers, tmp_path, monkeypatch):
     zoo.assert_equal(other.next(other.initialize(), data), expected)
 
 
-@pytest.mark.backend_free
 def test_workers_are_killed_at_any_moment(workers):
     """A bounded form of `benchmarks/kills.py`."""
-    learner = process(workers)
-    expected = after_two_rounds(process("auto"))
-    after_two_rounds(learner)
+    learner, data = cases.process("scaffold", workers), cases.clients()
+    state, _ = cases.rounds(learner, data)
     hits, ends = [], threading.Event()
 
     def kill():
         rng = np.random.default_rng(0)
-        while not ends.wait(rng.uniform(0.2, 1.2)) and len(hits) < 2:
+        while not ends.wait(rng.uniform(0.1, 0.5)) and len(hits) < 2:
             for worker in list(workers._pool.workers):
-                if worker.is_ready:
+                if worker.is_ready and worker.process_id not in hits:
                     os.kill(worker.process_id, signal.SIGKILL)
                     hits.append(worker.process_id)
                     break
@@ -235,25 +238,21 @@ def test_workers_are_killed_at_any_moment(workers):
     try:
         deadline = time.monotonic() + 60
         while len(hits) < 2 and time.monotonic() < deadline:
-            zoo.assert_equal(after_two_rounds(learner), expected)
+            state, _ = cases.rounds(learner, data)
+            zoo.assert_equal(state, cases.expected("scaffold")[0])
     finally:
         ends.set()
         killer.join()
     assert len(hits) == 2
 
 
-@pytest.mark.backend_free
 def test_a_resumed_run_with_other_workers(workers, tmp_path):
     """Number and kind don't count, threads do."""
+    data = zoo.clients(cases.SIZES, make=zoo.line)
 
     def fit(executor, rounds, folder):
-        learner = process(executor)
-        learner.fit(
-            DATA.select([i for i in IDS if i != "c5"]),
-            rounds,
-            checkpoint_dir=tmp_path / folder,
-            verbose=0,
-        )
+        learner = cases.process("scaffold", executor)
+        learner.fit(data, rounds, checkpoint_dir=tmp_path / folder, verbose=0)
         return learner.state
 
     unbroken = fit(workers, 2, "unbroken")
@@ -264,6 +263,27 @@ def test_a_resumed_run_with_other_workers(workers, tmp_path):
     two_threads = executors.Processes(2, threads_per_worker=2)
     with pytest.raises(ValueError, match="threads was 1 and is now 2"):
         fit(two_threads, 3, "broken")
+
+
+@pytest.mark.backend_free
+def test_a_fork_of_the_driver_leaves_its_workers_alone(workers):
+    workers._pool.start()
+    before = list(workers._pool.workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads that a fork hasn't
+        child = os.fork()
+    if not child:
+        # What it would end when it is done, and what it would use.
+        workers.close()
+        workers._pool._num_workers = 0
+        workers._pool.workers[:] = before
+        workers._pool.start()
+        os._exit(len(workers._pool.workers))
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert workers._pool.workers == before
+    assert all(w._process.poll() is None for w in before)
+    cases.check("mean", workers)
 
 
 @pytest.mark.backend_free
@@ -303,9 +323,10 @@ def test_errors_that_arent_handed_on_as_they_are(error):
         def run(self, job):
             raise error
 
-    ours, its = multiprocessing.Pipe()
-    _answer(7, Fails(), None).send(its, os.getpid())
-    ticket, _, (received, text) = parcel.receive(ours)
+    ours, its = socket.socketpair()
+    with ours, its:
+        _answer(7, Fails(), None).send(its)
+        ticket, _, (received, text) = parcel.receive(ours)
     assert ticket == 7
     assert str(error) in str(received)
     assert "in run" in text
@@ -314,32 +335,72 @@ def test_errors_that_arent_handed_on_as_they_are(error):
 
 @pytest.mark.backend_free
 def test_who_dies_in_the_middle_of_a_message_is_dead(monkeypatch):
-    pool = executors.Processes(1)._pool
-    monkeypatch.setattr(pool, "replace", lambda worker: "how it ended")
-    ours, its = multiprocessing.Pipe()
-    os.write(its.fileno(), struct.pack("!i", 100) + b"half")
-    its.close()
-    dead = types.SimpleNamespace(connection=ours, is_ready=True)
-    assert [e.error for e in pool._heard(dead)] == ["how it ended"]
+    workers = executors.Processes(1)._pool
+    monkeypatch.setattr(workers, "replace", lambda worker: None)
+    for length in (5, 12, 20):  # in the header, after it, in the rest
+        ours, its = socket.socketpair()
+        with its:
+            its.sendall(parcel._HEADER.pack(100, 1)[:length].ljust(length))
+        dead = types.SimpleNamespace(
+            connection=ours, is_ready=True, end=lambda: "how it ended"
+        )
+        with ours:
+            assert [e.error for e in workers._heard(dead)] == ["how it ended"]
+
+
+@pytest.mark.backend_free
+def test_who_is_stopped_can_be_given_work_and_replaced():
+    executor = executors.Processes(1)
+    workers = executor._pool
+    workers.start()
+    (stopped,) = workers.workers
+    os.kill(stopped.process_id, signal.SIGSTOP)
+    try:
+        # As much as goes through the socket, for more than one shard.
+        parts = np.zeros(parcel._SMALL // 2, np.uint8)
+        sent = {number: parcel.Parcel(parts) for number in range(3)}
+        for ticket in range(2):
+            stopped.run(ticket, parts, sent, [])
+        assert workers.wait(0.1) == []
+        workers._num_workers = 0
+        workers.replace(stopped)
+    finally:
+        assert "ended by SIGKILL" in stopped.end()
+    assert not workers.workers
+
+
+@pytest.mark.backend_free
+def test_workers_that_cant_begin(monkeypatch):
+    monkeypatch.setattr(
+        multiprocessing.spawn, "get_executable", lambda: "false"
+    )
+    executor = executors.Processes(2)
+    learner = cases.process("mean", executor)
+    for _ in range(2):  # it counts anew
+        with pytest.raises(
+            RuntimeError, match=r"4 workers have ended before.*with status 1"
+        ):
+            cases.rounds(learner, cases.clients())
+        assert not executor._pool.workers
 
 
 @pytest.mark.backend_free
 def test_nothing_is_kept_for_those_that_are_gone():
-    pool = executors.Processes(1)._pool
-    pool._num_workers = 0
-    crew = processes._Crew(
-        pool, shard_runner.Program(process("auto").program, fl.executors.Auto())
-    )
+    workers = executors.Processes(1)._pool
+    workers._num_workers = 0
+    program = shard_runner.Program(process("auto").program, executors.Auto())
+    crew = pool.Crew(workers, program)
+    del program
     for _ in range(2):
         crew.begin([np.zeros(10)])
-    assert len(pool._kept) == 2
+    assert len(workers.kept) == 2
     del crew
     gc.collect()
-    assert not pool._kept
+    assert not workers.kept
     # Data outlive those who train on them.
-    pool.number_of(DATA.source)
-    gone = weakref.ref(pool)
-    del pool
+    workers.number_of(DATA.source)
+    gone = weakref.ref(workers)
+    del workers
     gc.collect()
     assert gone() is None
 
@@ -348,10 +409,10 @@ def test_nothing_is_kept_for_those_that_are_gone():
 def test_workers_compute_as_precisely():
     import jax
 
-    assert "JAX_DEFAULT_MATMUL_PRECISION" not in processes.environment(1)
+    assert "JAX_DEFAULT_MATMUL_PRECISION" not in environment(1)
     jax.config.update("jax_default_matmul_precision", "highest")
     try:
-        settings = processes.environment(1)
+        settings = environment(1)
     finally:
         jax.config.update("jax_default_matmul_precision", None)
     assert settings["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
@@ -369,6 +430,47 @@ def test_an_optimizer_with_a_schedule_of_ones_own():
 
     there = parcel.unpickled(parcel.pickled(keras.optimizers.SGD(Half())))
     assert float(there.learning_rate) == 0.5
+
+
+class Scaled(keras.Model):
+    """Without a `get_config`, and `**kwargs`."""
+
+    def __init__(self, units=1, scale=2.0):
+        super().__init__()
+        self.scale = scale
+        self.dense = keras.layers.Dense(units)
+        self.norm = keras.layers.BatchNormalization()
+
+    def call(self, x, training=False):
+        return self.scale * self.norm(self.dense(x), training=training)
+
+
+@pytest.mark.backend_free
+def test_a_model_of_ones_own_without_a_get_config():
+    x, y = zoo.line(8)
+
+    def sent(**arguments):
+        model = Scaled(**arguments)
+        model(x)
+        model.norm.trainable = False
+        model.compile("sgd", "mse")
+        learner = fl.FederatedAveraging(model, executor="sequential")
+        learner.build(zoo.spec_of((x, y)))
+        there = shard_runner.Program(learner.program, learner.executor)
+        return model, parcel.unpickled(parcel.pickled(there))
+
+    model, there = sent()
+    there.bind()
+    copied = there.program.model.model
+    assert not copied.norm.trainable
+    zoo.assert_equal(copied(x), model(x))
+    assert "get_config" not in vars(model)
+    # Keras keeps no arguments of a model.
+    for arguments in ({"scale": 3.0}, {"units": 2}):
+        with pytest.raises(
+            ValueError, match=r"(?s)make .* again.* a `get_config`"
+        ):
+            sent(**arguments)[1].bind()
 
 
 @pytest.mark.backend_free

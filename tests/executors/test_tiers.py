@@ -36,18 +36,7 @@ def add_up(children, shards, partials, sent, level=0):
     return tier
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        # A sum and a stack; the others' is one of these on JAX too.
-        *("mean", "median"),
-        *(
-            pytest.param(case, marks=pytest.mark.backend_free)
-            for case in cases.AGGREGATORS
-            if case not in ("mean", "median")
-        ),
-    ],
-)
+@pytest.mark.parametrize("case", cases.AGGREGATORS)
 def test_adding_up_in_any_tiers(case):
     """The same bits, and the bytes that are told."""
     process, data = cases.process(case), cases.clients()
