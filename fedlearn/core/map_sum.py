@@ -125,7 +125,7 @@ def _at_clients(op: Op, inputs: Any, many: list[bool], index: Any) -> Any:
     if op.kind == "federated_select":
         keys, most, *values = inputs
         shape = ops.shape(keys)
-        keys = ops.reshape(ops.clip(keys, 0, most - 1), (-1,))
+        keys = ops.reshape(ops.clip(keys, 0, most), (-1,))
         flags = [False] * len(values) + [True]
         found = op.functions[0].run(flags, *values, keys)
         return [ops.reshape(x, (*shape, *ops.shape(x)[1:])) for x in found]

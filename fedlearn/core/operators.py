@@ -193,7 +193,7 @@ def federated_select(
 
     Args:
         client_keys: As many integers at each client.
-        max_key: Keys are 0 up to this number, without it; others are clipped.
+        max_key: Keys are 0 up to this number, included; others are clipped.
         server_val: What parts are taken of.
         select_fn: `(<T,int32> -> U)`: the part of a key.
     """

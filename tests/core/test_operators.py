@@ -130,7 +130,7 @@ def test_select():
         FederatedType((F, (5, 3)), SERVER),
     )
     def rows_of(keys, table):
-        most = core.federated_value(5, SERVER)
+        most = core.federated_value(4, SERVER)
         parts = core.federated_select(
             keys, most, table, lambda t, key: ops.take(t, key, axis=0)
         )
