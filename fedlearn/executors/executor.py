@@ -47,7 +47,10 @@ class Run:
 
     def __init__(self, program: ClientProgram):
         self.program = program
-        self._steps = functools.cache(lambda n: len(program.batches(n, 0)))
+        # In examples, and one for the client.
+        self._cost = functools.cache(
+            lambda size: 1 + sum(map(len, program.batches(size, 0)))
+        )
         # One compiled addition, not one dispatch for each array.
         self._add = backend.jit(added)
 
@@ -60,7 +63,7 @@ class Run:
         if not cohort.knows_sizes:
             return len(shard.positions)
         sizes = map(cohort.num_examples, shard.positions)
-        return sum(1 + self._steps(size) for size in sizes)
+        return sum(map(self._cost, sizes))
 
     def received(self, sent: Any, data: FederatedDataset | None) -> Cohort:
         """What was sent to a worker, by `Cohort.sent`."""
