@@ -176,6 +176,47 @@ class ClientPlan:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         atomic_file.write(path, file.getvalue())
 
+    def save_litert(self, path: str | os.PathLike[str]) -> None:
+        """Writes `functions` to a file of LiteRT, on TensorFlow.
+
+        Each is a signature. Arguments and results have the names of what is
+        above and numbers, so that what one gives is given to the next::
+
+            carry = start(**sent, seed_0=seed)
+            for x, y in batches:
+                carry = step(**sent, **carry, batch_0=x, batch_1=y)
+            message = finish(
+                **sent, **carry, num_examples_0=num_examples, seed_0=seed
+            )
+
+        `sent` has the arrays of `broadcast.sent` as `sent_0` and so on;
+        `message_0` and so on are what is sent back, then what is kept.
+
+        Raises:
+            ValueError: If LiteRT has no operator for something in it, such as
+                convolutions and random numbers; or on JAX.
+        """
+        if backend.name != "tensorflow":
+            raise ValueError(
+                "LiteRT takes graphs of TensorFlow. Set the environment "
+                "variable KERAS_BACKEND=tensorflow; a file of JAX is `save`'s."
+            )
+        from fedlearn.core import litert
+
+        named = {}
+        for name, fn in self.functions.items():
+            parts: Any = fn.type.parameter
+            types = {
+                f"{part}_{i}": t
+                for part, of_part in parts.items()
+                for i, t in enumerate(tensors(of_part))
+            }
+            count = len(tensors(fn.type.result))
+            what = "message" if name == "finish" else "carry"
+            results = [f"{what}_{i}" for i in range(count)]
+            named[name] = functools.partial(fn.run, ()), types, results
+        atomic_file.write(path, litert.convert(named))
+
 
 def flat_type(tree: Any) -> StructType:
     """The type of the list of a pytree's arrays."""
