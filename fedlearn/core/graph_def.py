@@ -1,5 +1,6 @@
 """TensorFlow's form of a local computation: a GraphDef."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -78,11 +79,14 @@ def export(fn: Callable, types: Sequence[TensorType]) -> bytes:
 def check(data: bytes) -> None:
     """A ValueError if a function does more than compute."""
     _, _, graph = parts(data)
-    inner = (n for f in graph.library.function for n in f.node_def)
+    own = {f.signature.name for f in graph.library.function}
     unfolded = 0
-    for node in (*graph.node, *inner):
+    for node in _nodes(graph):
         if node.op not in _ALLOWED:
             raise ValueError(f"the operation {node.op} isn't allowed in a file")
+        for function in _functions(node):
+            if function.name not in own:  # it would be one of this process
+                raise ValueError(f"it calls {function.name} and hasn't got it")
         if "value" in node.attr:  # asking for one would add it
             sizes = node.attr["value"].tensor.tensor_shape.dim
             unfolded += 16 * math.prod(max(d.size, 0) for d in sizes)
@@ -97,6 +101,13 @@ def screen(artifacts: Sequence[bytes]) -> None:
 def load(data: bytes, types: Sequence[TensorType]) -> Callable:
     """The function of some bytes."""
     inputs, outputs, graph = parts(data)
+    # In a process, functions of one name have to be one.
+    suffix = f"_{hashlib.sha256(data).hexdigest()}"
+    for function in graph.library.function:
+        function.signature.name += suffix
+    for node in _nodes(graph):
+        for function in _functions(node):
+            function.name += suffix
 
     def imported(*leaves):
         given = dict(zip(inputs, leaves, strict=True))
@@ -112,6 +123,23 @@ def parts(data: bytes) -> tuple[list[str], list[str], Any]:
     start = 4 + int.from_bytes(data[:4], "little")
     inputs, outputs = json.loads(data[4:start])
     return inputs, outputs, tf.compat.v1.GraphDef.FromString(data[start:])
+
+
+def _nodes(graph: Any) -> list[Any]:
+    """The operations of a graph and of its functions."""
+    return [
+        *graph.node,
+        *(n for f in graph.library.function for n in f.node_def),
+    ]
+
+
+def _functions(node: Any) -> list[Any]:
+    """The functions that an operation calls."""
+    attrs = node.attr.values()
+    return [
+        *(a.func for a in attrs if a.HasField("func")),
+        *(f for a in attrs for f in a.list.func),
+    ]
 
 
 def jit(fn: Callable, types: Sequence[TensorType] | None = None) -> Callable:

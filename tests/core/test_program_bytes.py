@@ -297,6 +297,47 @@ def test_a_graph_that_touches_files_is_not_loaded(op):
         form.check(data[:start] + graph.SerializeToString())
 
 
+def with_function(factor, name):
+    """An artifact that multiplies by a number, in a function of a name."""
+    import tensorflow as tf
+
+    inner = tf.function(lambda x: factor * x)
+    data = form.export(inner, [core.TensorType(F)])
+    *ends, graph = form.parts(data)
+    (function,), (call,) = (
+        graph.library.function,
+        (n for n in graph.node if "PartitionedCall" in n.op),
+    )
+    function.signature.name = call.attr["f"].func.name = name
+    head = json.dumps(ends).encode()
+    return len(head).to_bytes(4, "little") + head, graph
+
+
+@pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
+def test_functions_of_two_files_may_have_one_name():
+    for factor in (2.0, 3.0):
+        head, graph = with_function(factor, "__inference_fn_1")
+        data = head + graph.SerializeToString()
+        form.check(data)
+        (found,) = form.load(data, [core.TensorType(F)])(np.float32(1))
+        assert float(found) == factor
+
+
+@pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
+def test_a_graph_that_calls_what_the_process_has_is_not_loaded():
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((), F)])
+    def private(x):
+        return x + 1
+
+    name = private.get_concrete_function().name.decode()
+    head, graph = with_function(2.0, name)
+    del graph.library.function[:]
+    with pytest.raises(ValueError, match=f"calls {name}"):
+        form.check(head + graph.SerializeToString())
+
+
 @pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
 def test_a_constant_that_unfolds_is_not_loaded():
     import tensorflow as tf
