@@ -7,6 +7,9 @@ import keras
 import numpy as np
 
 from fedlearn import backend, seeds
+from fedlearn.aggregators.secure_sum import SecureSum
+from fedlearn.clients.algorithm import Algorithm
+from fedlearn.clients.local_trainer import LocalTrainer
 from fedlearn.clients.program import seed_words
 from fedlearn.core.client_plan import SEED, ClientPlan, flat_type
 from fedlearn.core.federated_computation import federated_computation
@@ -141,14 +144,26 @@ class ProcessComputations:
 
         Returns:
             `(drawn, clients)`.
+
+        Raises:
+            ValueError: If a client has no examples, or the aggregator can't
+                add up so many clients.
         """
         process, before = self._process, self.server_state(state)
+        cohort = process.cohort(clients)
+        process.aggregator.check_cohort(len(cohort))
         drawn = self._drawn(before)
         fresh = process.program.fresh(
             self.plan.received(keras.tree.flatten(self._sent(before, drawn)))
         )
         values = []
-        for client in process.cohort(clients):
+        for client in cohort:
+            if not client.num_examples:
+                raise ValueError(
+                    f"Client {client.id!r} has no examples, and a computation "
+                    "takes clients with at least one. Leave it out: there is "
+                    "nothing that it would add."
+                )
             seed = process.client_seed(before, client.id)
             batches = process.program.batches(client.num_examples, seed)
             values.append(
@@ -245,8 +260,9 @@ def from_process(process: LearningProcess) -> ProcessComputations:
     Raises:
         ValueError: If a part of the process can't be told in the language:
             a rule that looks at updates side by side, clients that don't
-            train for whole epochs, noise of clients (a round that lacks a
-            share of it is an error, and a computation raises none), or a
+            train for whole epochs, `dp`, noise of clients (a round that lacks
+            a share of it is an error, and a computation raises none),
+            algorithms whose sum must not be clipped with SecureSum, or a
             subclass with a `next` of its own.
 
     >>> import keras
@@ -268,16 +284,20 @@ def from_process(process: LearningProcess) -> ProcessComputations:
 
 
 def _check(process: LearningProcess) -> None:
-    program, config = process.program, process.program.trainer.config
-    kind = type(process)
+    program, kind = process.program, type(process)
+    halves = ("broadcast", "receive", "client_message", "accept")
+    sums = ("cohort_update", "server_update", "empty_update")
     own = [
         name
-        for name in ("initialize", "next", "client_message", "server_update")
+        for name in ("initialize", "next", *halves, *sums)
         if getattr(kind, name) is not getattr(LearningProcess, name)
     ]
-    size = 2 * program.batch_size + 1
-    batches = list(map(len, program.batches(size, 0)))
-    epochs = [program.batch_size, program.batch_size, 1] * config.epochs
+    algorithm = type(process.algorithm)
+    whole_epochs = (
+        type(program.trainer) is LocalTrainer
+        and algorithm.batches is Algorithm.batches
+    )
+    secure = isinstance(process.aggregator, SecureSum)
     why = ""
     if process.spec is None:
         raise ValueError(
@@ -293,8 +313,13 @@ def _check(process: LearningProcess) -> None:
             "clients add shares of noise, and a round in which one is "
             "missing has to be refused"
         )
-    elif batches != epochs[: config.max_steps]:
-        why = "clients don't take whole epochs of batches"
+    elif not whole_epochs:
+        why = "clients don't take whole epochs of batches, or have `dp`"
+    elif secure and algorithm.server is not Algorithm.server:
+        why = (
+            "a round in which its secure sum clips what the algorithm sends "
+            "has to be refused"
+        )
     if why:
         raise ValueError(
             f"{kind.__name__} here is no computation of `fl.core`: {why}. "

@@ -112,6 +112,25 @@ def test_what_is_no_computation():
         fl.FederatedAveraging(
             model, client=fl.LocalTraining(dp=fl.clients.ExampleDP(1.0, 0.5))
         ): "whole epochs",
+        # Whose batches of 9 examples are as long as if it had none of its own.
+        fl.algorithms.FedRecon(
+            model,
+            client=fl.LocalTraining(batch_size=4),
+            personal=lambda path: "bias" in path,
+            reconstruct_steps=1,
+        ): "whole epochs",
+        fl.FederatedAveraging(
+            model,
+            client=fl.LocalTraining(
+                dp=fl.clients.ExampleDP(1.0, 0.5, batches="shuffled")
+            ),
+        ): "`dp`",
+        fl.algorithms.FedNova(
+            model,
+            aggregator=fl.aggregators.SecureSum(
+                value_range=1.0, clients_per_round=2
+            ),
+        ): "clips",
         fl.algorithms.Mime(model): "`next` of its own",
         fl.FederatedAveraging(
             model,
@@ -123,6 +142,25 @@ def test_what_is_no_computation():
         process.build(data.element_spec)
         with pytest.raises(ValueError, match=why):
             core.from_process(process)
+
+
+@pytest.mark.backend_free
+def test_clients_that_the_process_would_refuse_or_pass_over():
+    process = fl.FederatedAveraging(
+        zoo.regression(),
+        aggregator=fl.aggregators.SecureSum(
+            value_range=1.0, clients_per_round=2
+        ),
+    )
+    process.build(zoo.spec_of(zoo.line(1)))
+    computations = core.from_process(process)
+    state = computations.state(process.initialize())
+    room = process.aggregator.encoders[-1].room
+    with pytest.raises(ValueError, match="may wrap around"):
+        computations.draw(state, zoo.clients([1] * (room + 1), zoo.line))
+    nobody = tuple(a[:0] for a in zoo.line(1))
+    with pytest.raises(ValueError, match="Client '1' has no examples"):
+        computations.draw(state, [zoo.line(2), nobody])
 
 
 DEVICE = """
