@@ -30,7 +30,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fedlearn import backend, core
+from fedlearn import backend, core, executors
 from fedlearn.core import CLIENTS, SERVER, FederatedType
 from fedlearn.core.local_computation import form
 from fedlearn.core.map_sum import artifacts
@@ -151,6 +151,8 @@ def averaging(seconds):
 
         found = np.abs(plain()[0] - core_()[0]).max()
         times = in_turns(seconds, core=core_, direct=plain)
+        if num_clients == 1000:
+            times |= in_turns(seconds, **on_executors(core_))
         ratio = round(times["core"] / times["direct"], 3)
         yield {
             "federated averaging of": num_clients,
@@ -158,6 +160,20 @@ def averaging(seconds):
             "ratio": ratio,
             "difference": float(found),
         }
+
+
+def on_executors(call):
+    """It in 32 blocks, in this process and in two of a thread each."""
+
+    def on(executor):
+        def run():
+            with core.executor(executor):
+                return call()
+
+        return run
+
+    two = executors.Processes(2)
+    return {"blocks": on("sequential"), "processes": on(two), "alone": call}
 
 
 def large():

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ NUM_BLOCKS = 32  # whoever and however many run them
 chosen: contextvars.ContextVar[Executor | None] = contextvars.ContextVar(
     "executor", default=None
 )
+
+
+_named = functools.cache(executors.get)  # one for all that say "processes"
 
 
 @contextlib.contextmanager
@@ -44,7 +48,8 @@ def executor(executor: str | Executor) -> Iterator[None]:
     ...     float(total([1.0, 2.0, 3.0]))
     6.0
     """
-    token = chosen.set(executors.get(executor))
+    named = isinstance(executor, str)
+    token = chosen.set((_named if named else executors.get)(executor))
     try:
         yield
     finally:

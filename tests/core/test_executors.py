@@ -16,6 +16,7 @@ from keras import ops
 import fedlearn as fl
 from fedlearn import core
 from fedlearn.core import CLIENTS, SERVER, FederatedType
+from fedlearn.core.executor import chosen
 from fedlearn.executors import Devices, Processes, Tiers
 from tests.core.test_map_sum import ARGUMENTS, everything
 from tests.core.test_program_bytes import training
@@ -175,20 +176,17 @@ def test_what_does_more_than_compute_is_refused(workers):
 def test_an_executor_is_for_one_block_of_code(workers):
     with core.executor(workers):
         with core.executor("sequential"):
-            assert core_executor() == "Sequential()"
-        assert core_executor() == repr(workers)
-    assert core_executor() == "None"
+            assert repr(chosen.get()) == "Sequential()"
+            first = chosen.get()
+        assert chosen.get() is workers
+        with core.executor("sequential"):  # the same: workers would stay
+            assert chosen.get() is first
+    assert chosen.get() is None
     with (
         pytest.raises(ValueError, match="sequentail"),
         core.executor("sequentail"),
     ):
         pass
-
-
-def core_executor():
-    from fedlearn.core.executor import chosen
-
-    return repr(chosen.get())
 
 
 def test_server_only_and_few_clients(workers):
