@@ -61,7 +61,7 @@ def simulated(next):
     [
         # With BatchNormalization, two epochs but three steps.
         pytest.param(zoo.classifier_process, zoo.points, id="fedavg"),
-        pytest.param(private, zoo.line, id="private"),
+        pytest.param(private, zoo.line, id="private", marks=pytest.mark.slow),
         pytest.param(scaffold, zoo.line, id="scaffold"),
         pytest.param(
             mimelite, zoo.line, id="mimelite", marks=pytest.mark.backend_free
@@ -185,6 +185,7 @@ assert not {"keras", "fedlearn", "tensorflow"} & set(sys.modules)
 
 @pytest.mark.skipif(backend.name != "jax", reason="a file of jax.export")
 @pytest.mark.integration
+@pytest.mark.slow
 def test_a_client_needs_neither_keras_nor_fedlearn(tmp_path):
     model = keras.Sequential(
         [
