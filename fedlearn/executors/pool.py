@@ -37,6 +37,9 @@ class Pooled(Distributed):
 
     @property
     def threads(self) -> int | None:
+        inner = self.executor  # whose workers are those that compute
+        if isinstance(inner, Distributed):
+            return inner.threads
         return self.threads_per_worker
 
     def crew(self, work: Portable) -> "Crew":

@@ -16,6 +16,9 @@ from fedlearn.executors.pool import Pool, Pooled, Worker
 from fedlearn.executors.shard_runner import Job
 from fedlearn.executors.worker import environment, settings
 
+# Seconds without an answer after which workers are looked at.
+_SILENCE = 10.0
+
 
 class Processes(Pooled):
     """Runs the clients of a round in several processes of this machine.
@@ -104,6 +107,13 @@ class _Worker(Worker):
             for parcel in parcels:
                 parcel.send(self.connection)
 
+    def is_stopped(self) -> bool:
+        """Whether it was told to wait, by SIGSTOP."""
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return False
+        how = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.process_id, how) is not None
+
     def end(self) -> str:
         self._process.kill()
         status = self._process.wait()
@@ -131,7 +141,15 @@ class _Pool(Pool):
 
     def wait(self, timeout: float | None) -> list[Event]:
         by_connection = {w.connection: w for w in self.workers}
-        ready = multiprocessing.connection.wait([*by_connection], timeout)
+        ready = multiprocessing.connection.wait(
+            [*by_connection], min(timeout or _SILENCE, _SILENCE)
+        )
+        if not ready:
+            return [
+                self.died(worker, f"it was stopped, and {worker.end()}")
+                for worker in by_connection.values()
+                if worker.is_stopped()
+            ]
         return [
             event
             for connection in ready

@@ -27,7 +27,7 @@ import pytest
 import fedlearn as fl
 from fedlearn import aggregators, algorithms, attacks, encoders, executors
 from fedlearn.data.formats import compact_file as formats
-from fedlearn.executors import parcel, pool, shard_runner
+from fedlearn.executors import parcel, pool, processes, shard_runner
 from fedlearn.executors.worker import _answer, environment
 from tests import zoo
 from tests.executors import cases
@@ -96,6 +96,12 @@ def after_two_rounds(learner, data=DATA):
 @pytest.mark.parametrize("case", cases.AGGREGATORS)
 def test_the_bits_are_those_of_one_process(case, workers):
     cases.check(case, workers)
+
+
+@pytest.mark.backend_free
+def test_a_worker_adds_up_what_its_own_workers_have(workers):
+    """Hierarchical aggregation on two levels of workers."""
+    cases.check("scaffold", executors.Devices(["cpu:0"], workers))
 
 
 LARGER = {
@@ -349,7 +355,7 @@ def test_who_dies_in_the_middle_of_a_message_is_dead(monkeypatch):
 
 
 @pytest.mark.backend_free
-def test_who_is_stopped_can_be_given_work_and_replaced():
+def test_who_is_stopped_can_be_given_work_and_is_replaced(monkeypatch):
     executor = executors.Processes(1)
     workers = executor._pool
     workers.start()
@@ -361,9 +367,11 @@ def test_who_is_stopped_can_be_given_work_and_replaced():
         sent = {number: parcel.Parcel(parts) for number in range(3)}
         for ticket in range(2):
             stopped.run(ticket, parts, sent, [])
-        assert workers.wait(0.1) == []
+        monkeypatch.setattr(processes, "_SILENCE", 0.1)
         workers._num_workers = 0
-        workers.replace(stopped)
+        (event,) = workers.wait(None)
+        assert (event.worker, event.ticket) == (stopped, None)
+        zoo.assert_matches("it was stopped, and .* by SIGKILL", event.error)
     finally:
         assert "ended by SIGKILL" in stopped.end()
     assert not workers.workers
