@@ -101,7 +101,9 @@ class FederatedComputation:
 
         Raises:
             ValueError: If a function does more than compute: touches files,
-                calls Python, or draws from a generator.
+                calls Python, or draws from a generator; or, on JAX, if it
+                uses LAPACK (`solve`, `cholesky`, `qr`, `svd`, ...), whose
+                kernels believe what a file says of shapes.
         """
         atomic_file.write(path, encode(self.program))
 
@@ -192,7 +194,7 @@ class FederatedComputation:
         """Its stages where an executor runs them."""
         key, placed = id(executor), self._placed
         if key not in placed:
-            data = encode(self.program)
+            data = encode(self.program, ours=True)
             runs = [
                 executor.place(Stage(data, number, stage))
                 for number, stage in enumerate(self.stages)

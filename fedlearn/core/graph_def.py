@@ -76,8 +76,9 @@ def export(fn: Callable, types: Sequence[TensorType]) -> bytes:
     return len(head).to_bytes(4, "little") + head + graph
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, ours: bool = False) -> None:
     """A ValueError if a function does more than compute."""
+    del ours  # that makes no difference
     _, _, graph = parts(data)
     own = {f.signature.name for f in graph.library.function}
     unfolded = 0

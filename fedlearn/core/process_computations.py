@@ -297,6 +297,9 @@ def _check(process: LearningProcess) -> None:
         type(program.trainer) is LocalTrainer
         and algorithm.batches is Algorithm.batches
     )
+    several_losses = any(
+        m.name.endswith("_loss") for m in process.model.metrics
+    )
     secure = isinstance(process.aggregator, SecureSum)
     why = ""
     if process.spec is None:
@@ -315,6 +318,11 @@ def _check(process: LearningProcess) -> None:
         )
     elif not whole_epochs:
         why = "clients don't take whole epochs of batches, or have `dp`"
+    elif backend.name == "tensorflow" and several_losses:
+        why = (
+            "Keras's means of several losses count a batch of unknown length "
+            "as one example on TensorFlow (not on JAX)"
+        )
     elif secure and algorithm.server is not Algorithm.server:
         why = (
             "a round in which its secure sum clips what the algorithm sends "

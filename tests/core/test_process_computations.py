@@ -144,6 +144,40 @@ def test_what_is_no_computation():
             core.from_process(process)
 
 
+def two_losses():
+    inputs = {n: keras.Input((1,), name=n) for n in "ba"}
+    joined = keras.layers.Concatenate()(list(inputs.values()))
+    outputs = {
+        n: keras.layers.Dense(1, name=n)(joined) for n in ("sum", "product")
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"sum": "mse", "product": "mae"})
+    x = {n: np.arange(5.0)[:, None].astype("float32") for n in "ab"}
+    y = {"sum": x["a"] + x["b"], "product": x["a"] * x["b"]}
+    data = fl.FederatedDataset.from_clients({"a": (x, y)})
+    process = fl.FederatedAveraging(
+        zoo.set_weights(model),
+        client=fl.LocalTraining(batch_size=2, shuffle=False),
+    )
+    process.build(data.element_spec)
+    return process, data
+
+
+def test_several_inputs_and_losses():
+    process, data = two_losses()
+    if backend.name == "tensorflow":
+        with pytest.raises(ValueError, match="several losses"):
+            core.from_process(process)
+        return
+    computations = core.from_process(process)
+    state = process.initialize()
+    drawn = computations.draw(computations.state(state), data)
+    found, told = computations.next(computations.state(state), *drawn)
+    expected, metrics = process.next(state, data)
+    zoo.assert_close(found["trainable"], zoo.numpy(expected.trainable))
+    assert told["sum_loss"] == pytest.approx(metrics["sum_loss"], rel=1e-5)
+
+
 @pytest.mark.backend_free
 def test_clients_that_the_process_would_refuse_or_pass_over():
     process = fl.FederatedAveraging(
