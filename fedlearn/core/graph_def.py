@@ -26,8 +26,9 @@ _ALLOWED = {
     if not name.startswith(("Xla", "_"))
     and not op_def_registry.get(name).is_stateful
 }
-# Those that do have a state have that of the functions that they call.
-_ALLOWED |= {"Assert", "If", "Placeholder", "SegmentSum"}
+# Those that do have a state have that of the functions that they call, or
+# raise errors.
+_ALLOWED |= {"Assert", "CheckNumerics", "If", "Placeholder", "SegmentSum"}
 _ALLOWED |= {"StatefulPartitionedCall", "While"}
 _MOST_CONSTANTS = 2**28  # bytes that constants of a file may unfold to
 
