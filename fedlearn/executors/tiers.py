@@ -105,7 +105,7 @@ class Tiers(Executor):
 def _checked(children: Any) -> Any:
     if isinstance(children, (list, tuple)) and children:
         return [child if child == 0 else _checked(child) for child in children]
-    return checks.whole("children", children, meaning=", or a list of them")
+    return checks.whole("children", children, meaning="or a list of tiers")
 
 
 def traffic(
