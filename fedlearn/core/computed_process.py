@@ -296,10 +296,14 @@ def _state_type(
                 f"`{name}` must give the state that `next` takes, and "
                 f"differs{difference}"
             )
-    names = getattr(getattr(metrics, "member", None), "names", None)
-    if not names or any(t.shape for t in tensors(metrics)):
+    member = getattr(metrics, "member", None)
+    real = (
+        isinstance(t, TensorType) and not t.shape and t.dtype.kind != "c"
+        for t in getattr(member, "elements", ())
+    )
+    if not getattr(member, "names", None) or not all(real):
         raise FederatedTypeError(
-            "The metrics of `next` must be numbers with names, such as "
+            "The metrics of `next` must be real numbers with names, such as "
             f'{{"loss": loss}}. Received: {metrics}.'
         )
     return takes[0].member

@@ -4,6 +4,7 @@ import collections
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -28,10 +29,15 @@ else:
     from fedlearn.core import graph_def as form  # type: ignore[no-redef]
 
 
+# Whether the function of a local computation is being written down.
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
+
+
 class LocalComputation:
     """A computation of one participant: see `local_computation`.
 
-    Called with arrays it gives NumPy arrays.
+    Called with arrays it gives NumPy arrays; inside of another's function it
+    becomes a part of that.
 
     Attributes:
         type: A `FunctionType`.
@@ -61,7 +67,13 @@ class LocalComputation:
             value = {**dict(zip(names, args, strict=True)), **kwargs}
         leaves: Any = ()
         if parameter is not None:
-            leaves = flatten(value, parameter, self.__name__)
+            array = _tensor if _inside.get() else None
+            leaves = flatten(value, parameter, self.__name__, (), array)
+        if _inside.get():
+            results = (self._fn or functools.partial(self.run, ()))(*leaves)
+            return pack(
+                iter(results), self.type.result, collections.OrderedDict
+            )
         return pack(map(to_numpy, self.run((), *leaves)), self.type.result)
 
     def run(self, many: Sequence[bool], *leaves: Any) -> Sequence[Any]:
@@ -101,6 +113,22 @@ class LocalComputation:
                 fn = _along(many, ops.map, self._fn)
                 self.artifacts[key] = form.export(fn, types)
         return self.artifacts[key]
+
+
+def _tensor(value: Any, t: TensorType, at: str, shape: Any) -> Any:
+    """A tensor of another's function, checked as far as it is known."""
+    tensor = ops.convert_to_tensor(value)
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    fits = dtype == t.dtype.name and len(shape) == len(tensor.shape)
+    for wanted, length in zip(shape, tensor.shape, strict=False):
+        known = isinstance(wanted, int) and isinstance(length, int)
+        fits = fits and (not known or wanted == length)
+    if not fits:
+        found = f"{dtype}{list(tensor.shape)}"
+        raise FederatedTypeError(
+            f"{at} must be {TensorType(t.dtype, shape)}. Received: {found}."
+        )
+    return tensor
 
 
 def _along(many: Sequence[bool], over: Callable, fn: Any) -> Callable:
@@ -186,8 +214,12 @@ def trace(
         given = parameter or StructType([])
         # Ordered, since JAX sorts the keys of a dict.
         value = pack(iter(leaves), given, collections.OrderedDict)
-        with _NoVariables(name):
-            result = fn(*(children(value) if spread else [value]))
+        token = _inside.set(True)
+        try:
+            with _NoVariables(name):
+                result = fn(*(children(value) if spread else [value]))
+        finally:
+            _inside.reset(token)
         if result is None:
             raise FederatedTypeError(f"`{name}` returns None.")
         found: list[Any] = []

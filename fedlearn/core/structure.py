@@ -34,15 +34,18 @@ def mapped(fn: Callable, value: Any) -> Any:
     return fn(value)
 
 
-def flatten(value: Any, t: Type, at: str, lead: Any = ()) -> Iterator[Any]:
+def flatten(
+    value: Any, t: Type, at: str, lead: Any = (), array: Callable | None = None
+) -> Iterator[Any]:
     """The arrays of a value; a TypeError unless it is of the type.
 
     `at` is what it is called, `lead` are dimensions before those of the type.
+    `array` makes the arrays of what is given, NumPy's by default.
     """
     if isinstance(t, SequenceType):
-        yield from flatten(value, t.element, at, (*lead, None))
+        yield from flatten(value, t.element, at, (*lead, None), array)
     elif isinstance(t, TensorType):
-        yield _array(value, t, at, (*lead, *t.shape))
+        yield (array or _array)(value, t, at, (*lead, *t.shape))
     else:
         assert isinstance(t, StructType)
         if isinstance(value, Mapping) and set(value) == set(t.names or ()):
@@ -52,9 +55,8 @@ def flatten(value: Any, t: Type, at: str, lead: Any = ()) -> Iterator[Any]:
         ):
             raise _unfit(value, t, at)
         for v, (name, e) in zip(value, t.items(), strict=True):
-            yield from flatten(
-                v, e, f"{at}.{name}" if t.names else at + name, lead
-            )
+            here = f"{at}.{name}" if t.names else at + name
+            yield from flatten(v, e, here, lead, array)
 
 
 def _array(value: Any, t: TensorType, at: str, shape: Any) -> np.ndarray:

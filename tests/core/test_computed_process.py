@@ -177,10 +177,14 @@ def test_pairs_that_do_not_fit():
     def nameless(state, x):
         return state, core.federated_mean(x)
 
+    def nested(state, x):
+        return state, {"all": {"mean": core.federated_mean(x)}}
+
     for starts, gives, why in [
         (0, mean, "`initialize` must give the state .*\n.*float32\n.*int32"),
         (0.0, integer, "`next` must give the state .*\n.*float32\n.*int32"),
         (0.0, nameless, "numbers with names"),
+        (0.0, nested, "numbers with names"),
         (0.0, lambda s, x: s, r"`next` must be \(<S@SERVER, {D}@CLIENTS>"),
     ]:
         with pytest.raises(core.FederatedTypeError, match=why):

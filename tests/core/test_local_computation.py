@@ -150,3 +150,26 @@ def test_what_has_no_lanes_is_run_in_turn():
     for i, found in enumerate(mean(start, x)):
         average = np.mean([e[i] for e in expected], axis=0)
         np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
+
+
+def test_local_computations_call_each_other():
+    @core.local_computation({"up": F, "down": F}, (F, ("n",)))
+    def moved(by, x):
+        return {"sum": x + by["up"] - by["down"], "size": ops.shape(x)[0]}
+
+    @core.local_computation((F, ("n",)))
+    def twice(x):
+        once = moved({"down": 1.0, "up": 3.0}, x)
+        return moved({"up": 1.0, "down": 0.0}, once["sum"])["sum"]
+
+    np.testing.assert_array_equal(twice([1.0, 2.0]), [4.0, 5.0])
+
+    @core.federated_computation("{float32[n]}@CLIENTS")
+    def total(x):
+        return core.federated_sum(
+            core.federated_map(lambda x: ops.sum(twice(x)), x)
+        )
+
+    assert total([[1.0, 2.0], [3.0]]) == 4 + 5 + 6
+    with pytest.raises(core.FederatedTypeError, match=r"moved\.x must be floa"):
+        core.local_computation(F)(lambda x: moved({"up": x, "down": x}, x))
