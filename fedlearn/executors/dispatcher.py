@@ -213,7 +213,10 @@ class Dispatcher:
                     for number in group:
                         deaths[number].append(str(event.error))
                     self._check(was.work, deaths[group.start])
-                    if all(s.group != group for s in self._busy.values()):
+                    if all(
+                        s.ticket < first or s.group != group
+                        for s in self._busy.values()
+                    ):
                         for part in halves(group):
                             waiting.put(part)
                 elif isinstance(event.error, BaseException):

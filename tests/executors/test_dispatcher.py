@@ -229,6 +229,20 @@ def test_what_an_earlier_run_left_is_no_answer_of_the_next():
     assert set(run(dispatcher, [second] * 20)) == {"of the second"}
 
 
+def test_a_death_beside_what_an_earlier_run_left():
+    """Which had the same shards, and won't answer for the new ones."""
+    crew, deaths = Threads(2), iter([True])
+
+    def killed_once(worker):
+        if next(deaths, False):
+            raise Death
+        return "done"
+
+    dispatcher = Dispatcher(crew)
+    dispatcher._busy[0] = _Sent(-1, range(1), 1, None, dispatcher._clock())
+    assert run(dispatcher, [killed_once]) == ["done"]
+
+
 def test_workers_that_come_later_take_part():
     crew, there = Threads(1), threading.Barrier(2, timeout=20)
     crew.events.put(Event("nobody", None))
