@@ -22,7 +22,9 @@ DAY = 86_400.0
 class Untrained:
     """What a process is to a schedule, without a model."""
 
-    def __init__(self, noise=None, num_required=1, adds_noise=False):
+    def __init__(
+        self, noise=None, num_required=1, adds_noise=False, rejected=0
+    ):
         def check_cohort(num_clients):
             if num_clients < num_required:
                 raise ValueError("too few")
@@ -34,6 +36,7 @@ class Untrained:
             adds_noise=adds_noise, num_trained=lambda n: 5 * n
         )
         self.program = SimpleNamespace(bytes_up=lambda: 500_000)
+        self.rejected = rejected
         self.cohorts = []
 
     def build(self, spec):
@@ -50,8 +53,8 @@ class Untrained:
         state = state._replace(round_num=state.round_num + 1)
         number = float(len(clients))
         return state, {
-            "num_clients": number,
-            "num_rejected": 0.0,
+            "num_clients": number - self.rejected,
+            "num_rejected": float(self.rejected),
             "bytes_up": 100_000 * number,  # in fact they are shorter
             "bytes_down": 2_000_000 * number,
         }
@@ -305,6 +308,12 @@ def test_the_network_is_as_slow_as_what_is_sent():
     # 16 Mbit down, and 4 Mbit up; then 0.8, as the round before has measured.
     seconds = np.diff([0, *found.sim_hours]) * 3600
     np.testing.assert_allclose(seconds, [10 + 1 + 1, 10 + 1.2, 10 + 1.2])
+    # Rejected updates were as long; behind noise nothing shows how long.
+    rejected = run(given_, uniform(5), rounds=3, rejected=1)
+    assert rejected.sim_hours == found.sim_hours
+    noisy = run(given_, uniform(5), rounds=3, noise="server")
+    seconds = np.diff([0, *noisy.sim_hours]) * 3600
+    np.testing.assert_allclose(seconds, [10 + 1 + 1] * 3)
     logs = [
         np.log(conditions.Network(16, 4, sigma=0.7).seconds(str(i), 1e6, 1e5))
         for i in range(1000)

@@ -49,7 +49,8 @@ def by_events(given_, size, concurrency, max_staleness, rounds):
                 heapq.heappush(events, (day * DAY + t, 1, n, i))
         return (day + 1) * DAY
 
-    known, told = another_day(), {"asked": 0, "gone": 0, "late": 0, "wasted": 0}
+    known, came = another_day(), 0
+    told = {"asked": 0, "gone": 0, "late": 0, "wasted": 0}
     while version < rounds:
         while events[0][0] >= known - 1 if events else True:
             known = another_day()
@@ -71,6 +72,7 @@ def by_events(given_, size, concurrency, max_staleness, rounds):
             told["asked"] += 1
             continue
         how, began, then = away.pop(i)
+        came += how == "back"
         if how == "back" and version - then > max_staleness:
             how = "late"
         if how == "back":
@@ -79,7 +81,7 @@ def by_events(given_, size, concurrency, max_staleness, rounds):
             told[how] += 1
             told["wasted"] += clock - began
         if len(buffer) == size:
-            yield clock, buffer, told
+            yield clock, buffer, {**told, "came": came}
             version, buffer = version + 1, {}
             told = dict.fromkeys(told, 0)
 
@@ -112,6 +114,8 @@ def test_it_is_what_happens_event_by_event(
         assert figures["num_asked"] == told["asked"]
         assert figures["num_dropped"] == told["gone"]
         assert figures["num_late"] == told["late"]
+        assert one.in_vain == told["gone"] + told["late"]
+        assert int(one.kept["client_trips"]) == told["came"]
         assert figures["wasted_hours"] == pytest.approx(told["wasted"] / 3600)
     counted = trips.fleet.attendance(found[-1].kept).counted
     assert counted == {i: sum(i in b for _, b, _ in slow) for i in IDS}
@@ -119,6 +123,31 @@ def test_it_is_what_happens_event_by_event(
     again = run(trips, 5, found[2].kept, first=3)
     assert [a.buffer for a in again] == [b for _, b, _ in slow[3:]]
     assert again[-1].figures == found[-1].figures
+
+
+def test_where_all_are_there_who_starts_is_drawn_by_the_starts_number():
+    given_ = conditions.Conditions(durations=conditions.LogNormal(60.0))
+    found = run(made(given_, 20, 8), 4)
+    ends, away, starts, clock = [], set(), 0, 0.0
+    for one in found:
+        buffer = set()
+        while len(buffer) < 20:
+            while len(away) < min(8, len(IDS) - len(buffer)):
+                key = seeds.fold(7, "start", starts)
+                drawn = (
+                    IDS[seeds.fold(key, "who", n) % len(IDS)]
+                    for n in itertools.count()
+                )
+                i = next(i for i in drawn if i not in away | buffer)
+                work = given_.durations.seconds(i, key, num_trained(i))
+                heapq.heappush(ends, (clock + work, starts, i))
+                away.add(i)
+                starts += 1
+            clock, _, i = heapq.heappop(ends)
+            away.remove(i)
+            buffer.add(i)
+        assert set(one.buffer) == buffer
+        assert one.figures["sim_hours"] == pytest.approx(clock / 3600)
 
 
 def test_who_takes_long_counts_seldom():

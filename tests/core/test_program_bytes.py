@@ -183,8 +183,13 @@ def test_a_forged_head_is_one_error():
 
         return change
 
+    def takes_integers(head):
+        head["types"].append("{int32}@CLIENTS")
+        head["parameters"][0][1] = len(head["types"]) - 1
+
     decode(forged(lambda head: None))
     for change in (
+        takes_integers,
         set_("form", "python"),
         set_("ops", 0, 0, "os.system"),
         set_("ops", 1, 1, [7]),
@@ -194,6 +199,7 @@ def test_a_forged_head_is_one_error():
         set_("ops", 1, 4, 99),
         set_("functions", 0, 2, {"": 99}),
         set_("results", [99]),
+        set_("results", [-1]),
         set_("results", []),
         set_("types", 0, "<" * 5000),
         set_("types", 0, "float32[99999999999]@"),
@@ -317,6 +323,25 @@ def test_a_graph_that_touches_files_is_not_loaded(op):
         form.check(data[:start] + graph.SerializeToString())
 
 
+@pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
+def test_every_artifact_is_checked():
+    text, blobs = wire.unpack(SAVED[40:])
+    functions = json.loads(text.tobytes())["functions"]
+    numbers = [i for *_, saved in functions for i in saved.values()]
+    assert len(numbers) > len(functions)
+    for number in numbers:
+        data = blobs[number].tobytes()
+        start = 4 + int.from_bytes(data[:4], "little")
+        *_, graph = form.parts(data)
+        graph.node.add(name="added", op="ReadFile")
+        data = data[:start] + graph.SerializeToString()
+        changed = list(blobs)
+        changed[number] = np.frombuffer(data, np.uint8)
+        body = wire.pack((text, tuple(changed)))
+        with pytest.raises(FormatError, match="ReadFile isn't allowed"):
+            decode(SAVED[:8] + hashlib.sha256(body).digest() + body)
+
+
 def with_function(factor, name):
     """An artifact that multiplies by a number, in a function of a name."""
     import tensorflow as tf
@@ -359,15 +384,17 @@ def test_a_graph_that_calls_what_the_process_has_is_not_loaded():
 
 
 @pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
-def test_a_constant_that_unfolds_is_not_loaded():
+@pytest.mark.parametrize("sizes", [[2**40], [2**23] * 3])
+def test_a_constant_that_unfolds_is_not_loaded(sizes):
     import tensorflow as tf
 
     data = share_above.program.ops[1].functions[0].artifact("")
     start = 4 + int.from_bytes(data[:4], "little")
     graph = tf.compat.v1.GraphDef.FromString(data[start:])
-    node = graph.node.add()
-    node.name, node.op = "added", "Const"
-    node.attr["value"].tensor.tensor_shape.dim.add().size = 2**40
+    for i, size in enumerate(sizes):
+        node = graph.node.add()
+        node.name, node.op = f"added_{i}", "Const"
+        node.attr["value"].tensor.tensor_shape.dim.add().size = size
     with pytest.raises(ValueError, match="constants unfold"):
         form.check(data[:start] + graph.SerializeToString())
 

@@ -65,6 +65,18 @@ class Threads:
         self.hire()
 
 
+def scripted(events):
+    """Three workers to whom happens what is told, and what they were sent."""
+    sent = []
+    crew = types.SimpleNamespace(
+        num_workers=1,
+        workers=lambda: [0, 1, 2],
+        send=lambda worker, ticket, work: sent.append((ticket, work.group)),
+        wait=lambda timeout: next(events),
+    )
+    return crew, sent
+
+
 class Death(Exception):  # noqa: N818
     """Of a worker."""
 
@@ -149,17 +161,19 @@ def test_a_dead_workers_shard_goes_to_another(num_workers):
     assert len(set(killers)) == 3
 
 
-def test_clients_of_which_three_workers_die():
+@pytest.mark.parametrize("number", [0, 3])
+def test_clients_of_which_three_workers_die(number):
     """Found among those of a group, which are tried in halves."""
 
     def deadly(worker):
         raise Death
 
-    shards = [deadly] + [lambda worker: "done"] * 15
+    shards = [lambda worker: "done"] * 16
+    shards[number] = deadly
     crew = Threads(2)
-    with pytest.raises(RuntimeError, match=r"died.*clients 'client 0': ki"):
+    with pytest.raises(RuntimeError, match=rf"clients 'client {number}': ki"):
         run(Dispatcher(crew), shards)
-    assert [len(g) for _, g in crew.ran if 0 in g] == [4, 2, 1]
+    assert [len(g) for _, g in crew.ran if number in g] == [4, 2, 1]
 
 
 def test_an_error_of_a_client_is_raised_at_once():
@@ -196,6 +210,25 @@ def test_a_late_shard_is_given_to_a_second_worker_and_the_first_killed():
     stuck.set()
 
 
+def test_of_two_who_run_a_group_one_may_die_and_one_answer_counts():
+    now = [0.0]
+
+    def happens():
+        now[0] = 11.0
+        yield [Event(1, sent[1][0], ["c"])]
+        yield [Event(1, None, error="killed")]  # with the first one's copy
+        yield [Event(w, sent[n][0], ["a", "b"]) for w, n in ((1, 4), (0, 0))]
+        yield [Event(2, sent[2][0], ["d"])]
+
+    crew, sent = scripted(happens())
+    dispatcher = Dispatcher(crew, patience=10.0, clock=lambda: now[0])
+    dispatcher._rates.extend([0.0] * 9)
+    assert run(dispatcher, [None] * 4) == ["a", "b", "c", "d"]
+    groups = [list(group) for _, group in sent]
+    # Whose copy died is still at work: it isn't tried in halves.
+    assert groups == [[0, 1], [2], [3], [0, 1], [0, 1], [3]]
+
+
 def test_a_group_is_late_by_its_cost():
     """One that costs ten times as much may take ten times as long."""
     crew, slow = Threads(2), threading.Event()
@@ -211,22 +244,16 @@ def test_a_group_is_late_by_its_cost():
 
 
 def test_what_an_earlier_run_left_is_no_answer_of_the_next():
-    crew, stuck = Threads(3), threading.Event()
+    def happens():
+        yield [Event(1, sent[1][0], error=ZeroDivisionError())]
+        yield [Event(0, sent[0][0], ["of the first run"])]
+        yield [Event(w, sent[n][0], [n]) for w, n in ((1, 2), (2, 3))]
 
-    def first(worker):
-        if worker == 0:
-            return stuck.wait(20) and "of the first run"
-        raise ZeroDivisionError
-
+    crew, sent = scripted(happens())
     dispatcher = Dispatcher(crew)
     with pytest.raises(ZeroDivisionError):
-        run(dispatcher, [first] * 2)
-
-    def second(worker):
-        stuck.set()
-        return "of the second"
-
-    assert set(run(dispatcher, [second] * 20)) == {"of the second"}
+        run(dispatcher, [None] * 2)
+    assert run(dispatcher, [None] * 2) == [2, 3]
 
 
 def test_a_death_beside_what_an_earlier_run_left():
