@@ -90,6 +90,9 @@ def check(data: bytes, ours: bool = False) -> None:
             if function.name not in own:  # it would be one of this process
                 raise ValueError(f"it calls {function.name} and hasn't got it")
         if "value" in node.attr:  # asking for one would add it
+            dtype = tf.as_dtype(node.attr["value"].tensor.dtype or 1)
+            if not dtype.is_numpy_compatible:  # reading forged lists crashes
+                raise ValueError(f"a constant of {dtype.name} isn't allowed")
             sizes = node.attr["value"].tensor.tensor_shape.dim
             unfolded += 16 * math.prod(max(d.size, 0) for d in sizes)
     if unfolded > _MOST_CONSTANTS + 16 * len(data):

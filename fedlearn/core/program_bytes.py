@@ -16,7 +16,16 @@ from fedlearn.core.aggregates import AGGREGATES
 from fedlearn.core.local_computation import LocalComputation, form
 from fedlearn.core.map_sum import artifacts
 from fedlearn.core.program import Op, Program
-from fedlearn.core.types import FederatedType, TensorType, tensors, to_type
+from fedlearn.core.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    FunctionType,
+    StructType,
+    TensorType,
+    tensors,
+    to_type,
+)
 from fedlearn.data.formats.format_error import FormatError
 from fedlearn.messages import wire
 
@@ -121,12 +130,27 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
     types: list[Any] = [to_type(text) for text in head["types"]]
     functions = []
     for name, t, saved in head["functions"]:
+        if not isinstance(types[t], FunctionType) or "@" in str(types[t]):
+            raise ValueError(f"{name} is no function of arrays")
+        if "" not in saved:
+            raise ValueError(f"{name} isn't there for a single value")
         data = {key: blobs[i].tobytes() for key, i in saved.items()}
         functions.append(LocalComputation(name, types[t], data))
     parameters = {name: types[t] for name, t in head["parameters"]}
     known: list[TensorType] = []
+    places: list[str] = []
+
+    def add(t: Any) -> None:
+        known.extend(tensors(t))
+        places.extend([t.placement] * (len(known) - len(places)))
+        # Few bytes may say that many operators give what has many tensors.
+        if len(known) > _MOST_TENSORS:
+            raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
+
     for given in parameters.values():
-        _add(known, given)
+        if not isinstance(given, FederatedType):
+            raise ValueError(f"a parameter is {given}, which is nowhere")
+        add(given)
     ops = []
     for kind, fns, inputs, constants, t, source in head["ops"]:
         op = Op(
@@ -138,26 +162,30 @@ def _program(head: dict[str, Any], blobs: Any) -> Program:
             len(known),
             source,
         )
-        _check(op, known)
+        _check(op, known, places)
         ops.append(op)
-        _add(known, op.type)
+        add(op.type)
     results = tuple(head["results"])
-    of_type = [x.dtype for x in tensors(types[head["type"]])]
-    if [known[i].dtype for i in results] != of_type or min(results) < 0:
+    parts = _federated(types[head["type"]])
+    says = [(x.dtype, t.placement) for t in parts for x in tensors(t)]
+    gives = [(known[i].dtype, places[i]) for i in results]
+    if gives != says or min(results) < 0:
         raise ValueError("it doesn't give what it says")
     return Program(
         head["name"], parameters, tuple(ops), results, types[head["type"]]
     )
 
 
-def _add(known: list[TensorType], t: Any) -> None:
-    # Few bytes may say that many operators give what has many tensors.
-    known += tensors(t)
-    if len(known) > _MOST_TENSORS:
-        raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
+def _federated(t: Any) -> list[Any]:
+    """The federated values of a result."""
+    if isinstance(t, StructType):
+        return [part for e in t.elements for part in _federated(e)]
+    if not isinstance(t, FederatedType):
+        raise ValueError(f"it gives {t}, which is nowhere")
+    return [t]
 
 
-def _check(op: Op, known: list[Any]) -> None:
+def _check(op: Op, known: list[Any], places: list[str]) -> None:
     """Refuses an operator of what isn't there, or not of its type."""
     there = all(type(i) is int and 0 <= i < len(known) for i in op.inputs)
     if (
@@ -166,10 +194,57 @@ def _check(op: Op, known: list[Any]) -> None:
         or not isinstance(op.type, FederatedType)
     ):
         raise ValueError(f"there is no such operator: {op.kind}")
-    if op.kind in ("federated_map", "federated_apply", "federated_eval"):
-        (fn,) = op.functions
-        takes, gives = tensors(fn.type.parameter), tensors(fn.type.result)
-        fits = len(takes) == len(op.inputs) and len(gives) == len(op.outputs)
-        given = [known[i] for i in op.inputs]
-        if not fits or not all(map(TensorType.takes, takes, given)):
-            raise ValueError(f"{fn.__name__} doesn't fit {op.kind}")
+    given = [known[i] for i in op.inputs]
+    at = [places[i] for i in op.inputs]
+    gives, place, count = tensors(op.type), op.type.placement, len(op.outputs)
+    constants = [TensorType(c.dtype, c.shape) for c in op.constants]
+    takes = [tensors(fn.type.parameter) for fn in op.functions]
+    made = [tensors(fn.type.result) for fn in op.functions]
+    match op.kind:
+        case "federated_value":
+            fits = not given and _alike(constants, gives)
+        case "federated_eval":
+            fits = takes == [[]] and _alike(made[0], gives)
+        case "federated_map" | "federated_apply":
+            fits = {*at} <= {place} and len(takes) == 1
+            fits = fits and _alike(takes[0], given) and _alike(made[0], gives)
+            fits = fits and all(map(TensorType.takes, takes[0], given))
+        case "federated_broadcast":
+            fits = at == [SERVER] * count and place == CLIENTS
+            fits = fits and _alike(given, gives)
+        case "federated_seeds":
+            fits = at == [SERVER] and place == CLIENTS
+            fits = fits and given == gives == [TensorType("uint32", (2,))]
+        case "federated_select":
+            fits = at[:1] == [CLIENTS] and {*at[1:]} == {SERVER}
+            number = TensorType("int32")
+            wanted = [TensorType("int32", (None,)), number, *given[2:]]
+            fits = fits and _alike(given, wanted) and place == CLIENTS
+            fits = fits and len(takes) == 1 and len(made[0]) == count
+            fits = fits and _alike(takes[0], [*given[2:], number])
+        case "federated_aggregate":
+            fits = {*at} <= {CLIENTS} and place == SERVER and len(takes) == 3
+            fits = fits and _alike(takes[0], [*constants, *given])
+            fits = fits and _alike(takes[1], 2 * constants)
+            fits = fits and _alike(takes[2], constants)
+            fits = fits and _alike(made[2], gives)
+            fits = fits and all(_alike(m, constants) for m in made[:2])
+        case _:
+            fits = {*at} == {CLIENTS} and place == SERVER and not takes
+            collects = op.kind == "federated_collect"
+            of = [TensorType(t.dtype, t.shape[collects:]) for t in gives]
+            weights = given[count:]
+            fits = fits and _alike(given[:count], of) and len(weights) < 2
+            fits = fits and not any(t.shape for t in weights)
+            fits = fits and (not weights or op.kind == "federated_mean")
+            secure = op.kind == "federated_secure_sum"
+            fits = fits and constants == [TensorType("int64")] * 2 * secure
+    if not fits:
+        names = (f" of {fn.__name__}" for fn in op.functions[:1])
+        raise ValueError(f"{op.kind}{''.join(names)} isn't of its type")
+
+
+def _alike(some: list[TensorType], others: list[TensorType]) -> bool:
+    """Whether dtypes and numbers of dimensions are the same."""
+    kinds = ([(t.dtype, len(t.shape)) for t in ts] for ts in (some, others))
+    return next(kinds) == next(kinds)

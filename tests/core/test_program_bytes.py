@@ -205,6 +205,12 @@ def test_a_forged_head_is_one_error():
         set_("types", 0, "float32[99999999999]@"),
         set_("types", []),
         set_("parameters", [["readings", 0]]),
+        set_("functions", 0, 1, 1),
+        set_("functions", 0, 2, {"10": 1}),
+        set_("ops", 0, 0, "federated_sum"),  # of what is at the server
+        set_("ops", 1, 0, "federated_value"),
+        set_("ops", 2, 0, "federated_broadcast"),
+        set_("results", [0]),  # a client's reading for the server's share
     ):
         with pytest.raises(FormatError, match="No computation"):
             decode(forged(change))
@@ -216,7 +222,7 @@ def test_few_bytes_take_no_time_and_no_memory():
     def many(head):
         t = len(head["types"])
         head["types"].append(long)
-        head["ops"] = [["federated_broadcast", [], [], [], t, ""]] * 600
+        head["parameters"] = [[f"p{i}", t] for i in range(600)]
 
     data = forged(many)
     tracemalloc.start()
@@ -397,6 +403,17 @@ def test_a_constant_that_unfolds_is_not_loaded(sizes):
         node.attr["value"].tensor.tensor_shape.dim.add().size = size
     with pytest.raises(ValueError, match="constants unfold"):
         form.check(data[:start] + graph.SerializeToString())
+
+
+@pytest.mark.skipif(backend.name != "tensorflow", reason="of TensorFlow")
+def test_a_constant_that_crashes_is_not_loaded():
+    import tensorflow as tf
+
+    head, graph = with_function(2.0, "fn")
+    value = graph.node.add(name="added", op="Const").attr["value"]
+    value.tensor.dtype = tf.variant.as_datatype_enum
+    with pytest.raises(ValueError, match="constant of variant"):
+        form.check(head + graph.SerializeToString())
 
 
 def test_of_the_other_backend():
