@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from fedlearn import serialization
@@ -117,7 +118,12 @@ class _Runner(RunOfRun):
                     sums = keras.tree.map_structure(
                         ops.convert_to_tensor, update.sums
                     )
-                    update = type(update).of(sums, *update[5:])
+                    # What stays after the round is to hold none of the
+                    # memory, and of the files, that the answer came in.
+                    states = keras.tree.map_structure(
+                        np.array, dict(update.client_states)
+                    )
+                    update = type(update).of(sums, update.bytes_up, states)
                     total.add(update, group.start, group[-1])
             except BaseException:  # Ctrl-C, too
                 self._crew.close()

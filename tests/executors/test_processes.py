@@ -99,6 +99,15 @@ def test_the_bits_are_those_of_one_process(case, workers):
 
 
 @pytest.mark.backend_free
+def test_what_clients_keep_isnt_in_the_memory_of_answers(workers):
+    """Of which each is an open file, as long as one client's state is in it."""
+    state, _ = cases.rounds(cases.process("scaffold", workers), cases.clients())
+    kept = keras.tree.flatten(dict(state.client_states))
+    assert kept
+    assert all(array.flags.owndata for array in kept)
+
+
+@pytest.mark.backend_free
 def test_a_worker_adds_up_what_its_own_workers_have(workers):
     """Hierarchical aggregation on two levels of workers."""
     cases.check("scaffold", executors.Devices(["cpu:0"], workers))
