@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
+from keras import layers, ops
 
 import fedlearn as fl
 from fedlearn.clients.program import seed_words
@@ -255,6 +255,27 @@ def test_long_rounds_of_many_clients_bring_one_hint(cores, monkeypatch, capsys):
     told = capsys.readouterr().err
     pays = cores > 1 and keras.backend.backend() == "tensorflow"
     assert told.count("executor='processes'") == int(pays)
+
+
+@pytest.mark.parametrize(
+    ("first", "batch_size", "backends"),
+    [
+        (layers.Dense(3), 8, ["jax", "tensorflow"]),
+        # A heavy step, of 12 multiplications a row.
+        (layers.Dense(3), 200_000, ["tensorflow"]),
+        (layers.GRU(2), 8, ["jax"]),
+        (layers.Conv1D(2, 2), 8, []),
+    ],
+    ids=["light", "heavy", "recurrent", "convolution"],
+)
+def test_what_auto_takes_in_lanes(first, batch_size, backends):
+    model = keras.Sequential([keras.Input((2, 2)), first])
+    model.compile("sgd", "mse")
+    client = fl.LocalTraining(batch_size=batch_size)
+    process = fl.FederatedAveraging(model, client, executor="auto")
+    plan = process.executor.plan(process.program)
+    in_lanes = keras.backend.backend() in backends
+    assert plan.startswith("Vectorized" if in_lanes else "Sequential")
 
 
 def test_too_few_lanes():

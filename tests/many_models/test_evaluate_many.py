@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fedlearn as fl
-from fedlearn.many_models.evaluate_many import evaluate_many
+from fedlearn.many_models.evaluate_many import _in_lanes, evaluate_many
 from tests.many_models.problems import classifier, clients_of
 
 CLIENTS = clients_of(sizes=[5, 12, 3, 0, 7, 9, 12, 4])
@@ -73,6 +73,21 @@ def test_lanes_are_taken_by_light_models_and_by_those_alone(monkeypatch):
     assert seen == [3]
     evaluate_many(models, CLIENTS, executor="sequential")
     assert seen == [3]
+
+
+@pytest.mark.parametrize(
+    ("first", "backends"),
+    [
+        (keras.layers.Dense(3), ["jax", "tensorflow"]),
+        (keras.layers.GRU(2), ["jax"]),
+        (keras.layers.Conv1D(2, 2), ["tensorflow"]),
+    ],
+    ids=["dense", "recurrent", "convolution"],
+)
+def test_lanes_are_taken_where_the_backend_has_fast_ones(first, backends):
+    model = keras.Sequential([keras.Input((2, 2)), first])
+    in_lanes = _in_lanes(model, fl.executors.Auto(), [8], 8)
+    assert in_lanes == (keras.backend.backend() in backends)
 
 
 @pytest.mark.backend_free
