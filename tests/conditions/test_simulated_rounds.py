@@ -276,6 +276,10 @@ def test_a_round_with_too_few_is_tried_again_with_others():
     assert took >= 100 * (attempts - 1)
     asked = found.attendance.asked.values()
     assert sum(asked) == sum(found.num_asked)
+    # As if the rule that adds up needed so many.
+    given_ = conditions.Conditions(durations=60.0, drop_out=0.5, deadline=100.0)
+    needed = run(given_, uniform(10), rounds=30, num_required=7)
+    assert needed.cohorts == found.cohorts
 
 
 def test_who_is_still_at_work_is_not_asked_again():

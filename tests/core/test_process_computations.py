@@ -57,19 +57,26 @@ def simulated(next):
 
 
 @pytest.mark.parametrize(
-    ("build", "make"),
+    ("build", "make", "sizes"),
     [
         # With BatchNormalization, two epochs but three steps.
-        pytest.param(zoo.classifier_process, zoo.points, id="fedavg"),
-        pytest.param(private, zoo.line, id="private", marks=pytest.mark.slow),
-        pytest.param(scaffold, zoo.line, id="scaffold"),
+        pytest.param(zoo.classifier_process, zoo.points, (9, 9), id="fedavg"),
         pytest.param(
-            mimelite, zoo.line, id="mimelite", marks=pytest.mark.backend_free
+            private, zoo.line, (9, 9), id="private", marks=pytest.mark.slow
+        ),
+        pytest.param(scaffold, zoo.line, (9, 9), id="scaffold"),
+        # One of whole batches alone.
+        pytest.param(
+            mimelite,
+            zoo.line,
+            (9, 8),
+            id="mimelite",
+            marks=pytest.mark.backend_free,
         ),
     ],
 )
-def test_next_is_that_of_the_process(build, make, tmp_path):
-    process, data = build(), zoo.clients((9, 9), make)
+def test_next_is_that_of_the_process(build, make, sizes, tmp_path):
+    process, data = build(), zoo.clients(sizes, make)
     process.build(data.element_spec)
     computations = core.from_process(process)
     next = computations.next
@@ -80,6 +87,7 @@ def test_next_is_that_of_the_process(build, make, tmp_path):
     seed = 2**33 + 5
     state = process.initialize(seed)
     found, kept = computations.initialize(np.array([5, 2], "uint32")), {}
+    assert computations.state(state)["seed"].tolist() == [5, 2]
     for _ in range(2):
         state, metrics = process.next(state, data)
         found, told, *more = next(found, *computations.draw(found, data, kept))
