@@ -3,6 +3,7 @@
 import collections
 import functools
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -205,7 +206,7 @@ def trace(
     fn: Callable, parameter: Type | None, spread: bool
 ) -> LocalComputation:
     """A function as a local computation; `spread` over its parameters."""
-    name = _name(fn)
+    name, fn = _name(fn), _as_now(fn)
     check_dtypes(parameter)
     result: Any = None
 
@@ -249,6 +250,31 @@ def trace(
 
     result = to_type(mapped(type_, result))
     return LocalComputation(name, FunctionType(parameter, result), {}, flat)
+
+
+def _as_now(fn: Callable) -> Callable:
+    """A function whose names go on to stand for what they do now.
+
+    It is called again when its artifacts are made, after a loop around it has
+    gone on, say.
+    """
+    if not isinstance(fn, types.FunctionType):
+        return fn
+    cells = []
+    for cell in fn.__closure__ or ():
+        try:
+            cells.append(types.CellType(cell.cell_contents))
+        except ValueError:  # empty, yet
+            cells.append(cell)
+    now = types.FunctionType(
+        fn.__code__,
+        dict(fn.__globals__),
+        fn.__name__,
+        fn.__defaults__,
+        tuple(cells),
+    )
+    now.__kwdefaults__ = fn.__kwdefaults__
+    return now
 
 
 def check_dtypes(t: Type | None) -> None:

@@ -269,7 +269,8 @@ def _constant(value: Any, name: str) -> tuple[list[np.ndarray], Type]:
         )
     try:
         t = to_type(value)
-        constants = list(flatten(value, t, name))
+        # Copies: what is given may be changed later.
+        constants = [np.array(x) for x in flatten(value, t, name)]
     except TypeError as error:
         raise FederatedTypeError(
             f"{name} takes numbers or arrays: {error}"

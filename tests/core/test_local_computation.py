@@ -173,3 +173,24 @@ def test_local_computations_call_each_other():
     assert total([[1.0, 2.0], [3.0]]) == 4 + 5 + 6
     with pytest.raises(core.FederatedTypeError, match=r"moved\.x must be floa"):
         core.local_computation(F)(lambda x: moved({"up": x, "down": x}, x))
+
+
+def test_what_it_computes_is_what_its_names_stood_for():
+    made = []
+    for factor in (2.0, 3.0):
+
+        @core.local_computation(F)
+        def times(x):
+            return factor * x  # noqa: B023
+
+        made.append(times)
+    assert [float(fn(1.0)) for fn in made] == [2.0, 3.0]
+
+    start = np.zeros(2, F)
+
+    @core.federated_computation()
+    def value():
+        return core.federated_value(start, core.SERVER)
+
+    start += 7
+    np.testing.assert_array_equal(value(), [0.0, 0.0])
