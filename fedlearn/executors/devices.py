@@ -74,16 +74,20 @@ class Threads:
         self._runs: dict[str, Run] = runs
         self._threads: dict[Hashable, ThreadPoolExecutor] = {}
         self._received: dict[Hashable, Future[Received]] = {}
+        self._sent: Any = None  # what clients get, of NumPy arrays
         self._events: queue.SimpleQueue[tuple[ThreadPoolExecutor, Event]]
         self._events = queue.SimpleQueue()
 
     def begin(self, broadcast: Received) -> None:
-        here = backend.to_numpy(broadcast)
+        self._sent = backend.to_numpy(broadcast)
         for device in self._runs:
             if device not in self._threads:
                 self._threads[device] = ThreadPoolExecutor(1)
-            thread = self._threads[device]
-            self._received[device] = thread.submit(_put, device, here)
+            self._receive(device)
+
+    def _receive(self, device: Any) -> None:
+        thread = self._threads[device]
+        self._received[device] = thread.submit(_put, device, self._sent)
 
     def workers(self) -> Collection[Hashable]:
         return self._threads.keys()
@@ -117,6 +121,7 @@ class Threads:
         # Threads can't be killed: it does no more than what it is at.
         self._threads.pop(worker).shutdown(wait=False, cancel_futures=True)
         self._threads[worker] = ThreadPoolExecutor(1)
+        self._receive(worker)
 
     def close(self) -> None:
         for thread in self._threads.values():

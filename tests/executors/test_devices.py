@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import types
 
 import keras
 import numpy as np
@@ -136,3 +137,25 @@ def test_a_device_that_is_given_up_takes_other_shards():
 
 if __name__ == "__main__":
     run_on_two_devices()
+
+
+def test_a_thread_in_place_of_one_that_hangs_has_what_clients_are_sent():
+    stuck = threading.Event()
+    threads = Threads({"cpu:0": None})
+
+    def send(ticket, done):
+        work = types.SimpleNamespace(done=lambda run, received: done(received))
+        threads.send("cpu:0", ticket, work)
+
+    threads.begin(np.ones(2, "float32"))
+    send(0, lambda received: stuck.wait(20))
+    threads.begin(np.full(2, 2.0, "float32"))
+    threads.kill("cpu:0")
+    send(1, keras.ops.convert_to_numpy)
+    try:
+        (event,) = threads.wait(20)
+    finally:
+        stuck.set()
+        threads.close()
+    assert event.error is None
+    np.testing.assert_array_equal(event.result, [2.0, 2.0])
