@@ -40,7 +40,16 @@ def clusters():
 
 
 PROCESSES = {
-    "mean": lambda: averaging(ag.Mean([en.AdaptiveClip(0.5, 1.0)])),
+    # Whose norm moves also without any updates.
+    "mean": lambda: averaging(
+        ag.Mean(
+            [
+                en.AdaptiveClip(
+                    0.25, 1.0, clients_per_round=4, count_noise_multiplier=0
+                )
+            ]
+        )
+    ),
     "secure sum": lambda: averaging(
         ag.SecureSum(value_range=8.0, clients_per_round=4)
     ),

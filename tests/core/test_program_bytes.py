@@ -269,7 +269,7 @@ def test_functions_that_do_more_than_compute_are_not_saved():
 @pytest.mark.parametrize(
     "target",
     [
-        *("xla_ffi_python_cpu_callback", "os_system"),
+        *("xla_ffi_python_cpu_callback", "os_system", "Sharding_os_system"),
         # It reads and writes past arrays of other shapes than it is told.
         "lapack_strsm_ffi",
     ],
