@@ -119,6 +119,34 @@ class Eager(fl.executors.Executor):
         return run
 
 
+@pytest.mark.parametrize("executor", ["sequential", "vectorized"])
+def test_each_client_draws_for_itself(executor):
+    x, y = zoo.line(4)
+    model = keras.Sequential(
+        [keras.Input(x.shape[1:]), layers.GaussianNoise(1.0), layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    process = fl.FederatedAveraging(
+        model, fl.LocalTraining(batch_size=4, shuffle=False), executor=executor
+    )
+    state = process.initialize()
+    broadcast = process.broadcast(state)
+    # Nothing but what the layer draws tells them apart.
+    data = fl.FederatedDataset.from_clients({"a": (x, y), "b": (x, y)})
+    one, other, both = (
+        process.cohort_update(state, broadcast, c)
+        for c in (data.select(["a"]), data.select(["b"]), data)
+    )
+    total, one, other, both = (
+        zoo.numpy(keras.tree.flatten(update.summand))
+        for update in (one + other, one, other, both)
+    )
+    zoo.assert_close(both, total)
+    assert any(
+        np.abs(a - b).max() > 1e-3 for a, b in zip(one, other, strict=True)
+    )
+
+
 def test_an_executor_of_a_third_party_plugs_in():
     cohort = zoo.clients((4, 8), make=zoo.line)
     process = fl.FederatedAveraging(
