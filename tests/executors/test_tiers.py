@@ -1,14 +1,16 @@
 import collections
 
+import numpy as np
 import pytest
 
 import fedlearn as fl
 from fedlearn import attacks
 from fedlearn.executors import Tiers
+from fedlearn.executors.executor import Shard
 from fedlearn.executors.tiers import division, traffic
 from fedlearn.executors.total import Total
 from fedlearn.messages import wire
-from fedlearn.messages.update import TierTraffic
+from fedlearn.messages.update import StackedUpdate, TierTraffic
 from tests import zoo
 from tests.executors import cases
 
@@ -99,6 +101,17 @@ def test_the_bytes_of_each_level():
     one, two = (e.in_one_process.plan(known.program) for e in executors)
     assert one == two
     assert executors[0].threads == executors[1].threads
+
+
+@pytest.mark.backend_free
+def test_a_tier_sends_the_rows_of_all_clients_of_its_shards():
+    one, other, total = (
+        StackedUpdate([np.zeros((n, 4), "float32")], [], n, n, 0)
+        for n in (3, 2, 5)
+    )
+    sent = sum(len(wire.pack(part.sums)) for part in (one, other))
+    shards = [Shard(range(3)), Shard(range(3, 5))]
+    assert traffic(2, shards, total) == [TierTraffic(2, sent)]
 
 
 @pytest.mark.backend_free
