@@ -119,7 +119,7 @@ class _Pool(Pool):
         self._session: _Session | None = None
 
     def start(self) -> None:
-        if self._session is not None and self._session.driver != os.getpid():
+        if self._is_forked():
             raise RuntimeError(
                 "This process is a fork of one that uses Ray, which can't be "
                 "used in both. Start it by multiprocessing's 'spawn'."
@@ -128,6 +128,10 @@ class _Pool(Pool):
             self.close()
             self._session = _Session(self._config.address)
         super().start()
+
+    def _is_forked(self) -> bool:
+        session = self._session
+        return session is not None and session.driver != os.getpid()
 
     def wanted(self) -> int:
         config = self._config
@@ -165,6 +169,8 @@ class _Pool(Pool):
         return _Worker(options.remote())
 
     def close(self) -> None:
+        if self._is_forked():
+            return  # even to let a reference go is told Ray, as the driver
         super().close()
         if self._session is not None:
             self._session.close()

@@ -119,13 +119,14 @@ def test_no_machine_that_is_large_enough(workers):
     process = cases.process("mean", executor)
     with pytest.raises(RuntimeError, match=r"No machine .* can hold a worker"):
         cases.rounds(process, cases.clients(), 1)
+    workers._pool.start()
     executor.close()
     assert workers._pool.workers  # it leaves the others' Ray alone
 
 
 @free
 def test_a_fork_of_the_driver_leaves_ray_alone(workers):
-    workers._pool.start()
+    cases.check("mean", workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of threads that a fork hasn't
         child = os.fork()
