@@ -127,7 +127,8 @@ class TreeNoise(GaussianNoise):
                 ops.cast(norms.along_rows(noise[name], old), old.dtype)
                 for name in ("ends", "begins", "stays")
             )
-            new = steps + ops.sum(ends * old, axis=0)
+            # Some backends make more bits of it.
+            new = steps + ops.cast(ops.sum(ends * old, axis=0), old.dtype)
             nodes.append(stays * old + begins * new)
         return {"nodes": nodes, "round": state["round"] + 1}, {}
 
