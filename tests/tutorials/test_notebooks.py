@@ -47,6 +47,7 @@ def run_cell(source, names):
 @pytest.mark.backend_free
 @pytest.mark.slow
 @pytest.mark.integration
+@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.name)
 def test_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keras.utils.clear_session()  # layers are numbered anew
